@@ -1,0 +1,29 @@
+"""The one way a verb tells its user that the input is wrong.
+
+A `UserError` carries a message with what was expected, what was found and what
+to do; `exit_cleanly` turns it into one line-wrapped message on stderr and exit
+code 2, without a traceback. Programming errors are not caught here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+
+
+class UserError(Exception):
+    """Wrong input: the message says what was expected, what was found, what to do."""
+
+
+@contextlib.contextmanager
+def exit_cleanly() -> Iterator[None]:
+    """Wraps a verb's `main`: a `UserError` becomes a message on stderr and exit code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_USER_ERROR) from None
