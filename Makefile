@@ -1,0 +1,78 @@
+# The project's commands. Each sets itself up in .venv, from hashed locks, and does not repeat what
+# is done. What the commands do lives in the Python code; this file only says in which order.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# PYTHON given by hand: another Python than the one .venv was made with means a new .venv.
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version)' 2>&1),$(shell cat $(VENV)/made-by 2>/dev/null))
+OTHER_PYTHON := other-python
+endif
+endif
+
+MARKED := slow or parity or browser
+PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
+SOURCES := fer_jax tfds_builders configs tests launch benchmarks
+SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh)
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev demo test check check-marked lint types format lock upgrade wheel \
+  clean other-python
+
+help:  ## Print this list.
+	@echo "usage: make TARGET [PYTHON=python3.12]"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1:/' \
+	  | awk -F: '{ printf "  %-14s %s\n", $$1, substr($$0, length($$1) + 2) }'
+
+demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into runs/demo.
+	$(BIN)/python -m fer_jax.main --config configs/demo.py
+
+test: setup-dev  ## Run the fast tests; say what they skip and leave to `make check`.
+	$(PYTEST) -m "not ($(MARKED))"
+
+check: setup-dev  ## Run every test, slow, parity and browser ones too; a skipped test is a failure.
+	$(PYTEST) --no-skips
+
+check-marked: setup-dev  ## Run only what `make check` adds to `make test`.
+	$(PYTEST) --no-skips -m "$(MARKED)"
+
+lint: setup-dev  ## Check style (ruff) and shell scripts (shellcheck).
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/shellcheck $(SHELL_SCRIPTS)
+
+types: setup-dev  ## Check types (mypy).
+	$(BIN)/mypy
+
+format: setup-dev  ## Rewrite the sources in the project's style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, changing no more than needed.
+	$(COMPILE) --group build -o requirements/build.lock
+	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
+	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
+
+upgrade:  ## Lock the newest versions that pyproject.toml admits.
+	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
+
+wheel: setup-dev  ## Build the wheel and the source archive into dist/.
+	$(BIN)/python -m hatchling build
+
+clean:  ## Remove .venv, caches and build products; keep runs/ and data/.
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
+setup-dev: $(VENV)/dev.stamp  ## Make .venv with what testing and developing need.
+
+$(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml $(OTHER_PYTHON)
+	@PYTHON="$(PYTHON)" NEW_VENV="$(OTHER_PYTHON)" sh requirements/install.sh run
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.lock
+	@sh requirements/install.sh dev

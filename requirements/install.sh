@@ -1,0 +1,61 @@
+#!/bin/sh
+# Makes .venv and installs a lock into it:  sh requirements/install.sh run|dev
+# PYTHON names the interpreter of a new .venv. A .venv that an earlier install left half made is
+# made anew. Nothing outside .venv is touched, and nothing is installed without a hash.
+set -eu
+
+kind=$1
+python=${PYTHON:-python3}
+venv=.venv
+hint="name another with PYTHON, as in: make demo PYTHON=python3.12"
+
+fail() {
+  echo "error: $*" >&2
+  exit 2
+}
+
+# The code that Python is asked to run must be one that Python 2 and 3.6 understand too.
+supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
+
+check_python() {
+  command -v "$python" >/dev/null ||
+    fail "expected Python 3.11, 3.12 or 3.13, found no '$python'." \
+      "Install one (Debian: apt install python3 python3-venv) or $hint"
+  "$python" -c "$supported" ||
+    fail "expected Python 3.11, 3.12 or 3.13, found $("$python" --version 2>&1) as '$python';" \
+      "$hint"
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "expected a Python that can make virtual environments, found that '$python' lacks" \
+      "ensurepip. Install it (Debian: apt install python3-venv) or $hint"
+}
+
+make_venv() {
+  check_python
+  echo "Making $venv with $("$python" --version)"
+  rm -rf "$venv"
+  mkdir "$venv"
+  touch "$venv/unfinished"
+  "$python" -m venv "$venv"
+  "$python" -c 'import sys; print(sys.version)' >"$venv/made-by"
+}
+
+install() {
+  "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@"
+}
+
+usable() {
+  [ -z "${NEW_VENV:-}" ] && [ ! -e "$venv/unfinished" ] &&
+    "$venv/bin/python" -c "import pip; $supported" 2>/dev/null
+}
+
+usable || make_venv
+# Until the end, whatever stops this script leaves a .venv that the next start does not trust.
+touch "$venv/unfinished"
+echo "Installing requirements/$kind.lock into $venv (a minute or two the first time)"
+# The build tools come first: promise ships as source only, and is built without a second,
+# unlocked environment.
+install --require-hashes -r requirements/build.lock
+install --require-hashes --no-build-isolation --use-pep517 -r "requirements/$kind.lock"
+install --no-deps --no-build-isolation --editable .
+rm "$venv/unfinished"
+touch "$venv/$kind.stamp"

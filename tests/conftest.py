@@ -1,0 +1,57 @@
+"""What every test runs under: two CPU devices, no screen, one OpenCV thread, no TensorFlow.
+
+Also the counting: `make test` says how many slow, parity and browser tests it left to
+`make check`, and with `--no-skips` (make check) a skipped test is a failure, because there a
+missing tool must be found out. Fixtures that only one room needs live in that room.
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+import sys
+from collections.abc import Generator, Sequence
+
+import pytest
+
+# Set before anything imports them, so that tests without JAX or OpenCV do not pay for an import.
+# Subprocesses that tests start inherit them.
+os.environ["JAX_NUM_CPU_DEVICES"] = "2"
+os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+
+MARKERS = ("slow", "parity", "browser")
+_left_out: collections.Counter[str] = collections.Counter()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="count a skipped test as a failure")
+
+
+def pytest_deselected(items: Sequence[pytest.Item]) -> None:
+    for item in items:
+        _left_out.update(name for name in MARKERS if item.get_closest_marker(name))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if item.config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which `make check` does not allow: {report.longrepr}"
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if "tensorflow" in sys.modules:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "tensorflow" in sys.modules:
+        terminalreporter.write_line("FAILED: a test imported TensorFlow; nothing here may")
+    if _left_out:
+        counts = ", ".join(f"{_left_out[name]} {name}" for name in MARKERS)
+        terminalreporter.write_line(f"left to `make check`: {counts} tests")
