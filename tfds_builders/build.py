@@ -57,8 +57,8 @@ def get(name: str, config: str | None = None, data_dir: str | None = None) -> An
         builder.info.metadata.keys()  # TFDS loads stored metadata lazily, but `in` does not
     except (dataset_info.DatasetInfoFileError, json.JSONDecodeError) as error:
         raise errors.UserError(
-            f"expected prepared data of {name} in {data_root(data_dir) / name}, found an unreadable "
-            f"description ({error}). Delete that folder and build the set again."
+            f"expected prepared data of {name} in {data_root(data_dir) / name}, found an "
+            f"unreadable description ({error}). Delete that folder and build the set again."
         ) from error
     return builder
 
@@ -177,7 +177,7 @@ def _is_whole(builder: Any) -> bool:
             records = builder.as_data_source(split, deserialize_method=raw)
             if len(records) != info.num_examples or not records[len(records) - 1]:
                 return False
-    except Exception:  # array_record raises whatever the file system or its parser gave
+    except Exception:  # noqa: BLE001 - array_record raises what its parser or the system gave
         return False
     return bool(builder.info.splits)
 
@@ -249,8 +249,8 @@ def _write_records(builder: Any, source_dir: Path) -> None:
     import tensorflow_datasets as tfds
 
     # Both only print; there is no switch for them.
-    builder._log_download_bytes = lambda: None
-    builder._log_download_done = lambda: None
+    builder._log_download_bytes = lambda: None  # noqa: SLF001
+    builder._log_download_done = lambda: None  # noqa: SLF001
     config = tfds.download.DownloadConfig(manual_dir=str(source_dir), try_download_gcs=False)
     try:
         builder.download_and_prepare(download_config=config, file_format=FILE_FORMAT)
@@ -264,12 +264,10 @@ def _write_records(builder: Any, source_dir: Path) -> None:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m tfds_builders.build",
-        description="Prepare a data set for training: find, crop, split, write, and say what happened.",
+        description="Prepare a data set for training, and say what was found, used and dropped.",
     )
     parser.add_argument("name", help=f"the data set: {', '.join(NAMES)}")
-    parser.add_argument(
-        "--manual_dir", help="your copy of the set: its archive or a folder with it"
-    )
+    parser.add_argument("--manual_dir", help="your copy of the set: archive, or folder with it")
     parser.add_argument("--data_dir", help="where prepared sets live (default: as in TFDS)")
     parser.add_argument("--config", help="the protocol; each set's README lists its own")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
