@@ -1,0 +1,191 @@
+"""What a model said about each picture of a split, and the csv that keeps it.
+
+Counting and drawing are done elsewhere (`scores`, `plots`).
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fer_jax import files
+from fer_jax.errors import UserError
+
+_FIXED_COLUMNS = ("id", "group", "label", "predicted")
+_PROBABILITY_PREFIX = "probability_"
+_SUM_TOLERANCE = 1e-2  # a softmax rounded to bfloat16 is off by up to 2^-8
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """The class probabilities of N pictures over C classes, beside the truth.
+
+    Attributes:
+      ids: N record ids.
+      labels: int32[N], the true class index.
+      probabilities: float32[N, C], rows sum to 1.
+      groups: N subject, video or movie ids; "" where the set has none.
+      label_names: C class names in index order.
+
+    Raises:
+      UserError: the counts disagree, a label is outside the classes, or a row
+        is no probability distribution.
+    """
+
+    ids: tuple[str, ...]
+    labels: np.ndarray
+    probabilities: np.ndarray
+    groups: tuple[str, ...]
+    label_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "groups", "label_names"):
+            object.__setattr__(self, name, tuple(str(item) for item in getattr(self, name)))
+        _check_shapes(self)
+        # Copies, so that nobody changes the numbers behind a frozen object.
+        labels = np.array(self.labels, dtype=np.int32)
+        probabilities = np.array(self.probabilities, dtype=np.float32)
+        _check_values(labels, probabilities, self.label_names, self.ids)
+        for name, array in (("labels", labels), ("probabilities", probabilities)):
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int32[N], the most probable class; the lower index where two tie."""
+        return self.probabilities.argmax(axis=1).astype(np.int32)
+
+    def confusion(self) -> np.ndarray:
+        """int64[C, C] counts: rows are the true class, columns the predicted one."""
+        classes = len(self.label_names)
+        cells = self.labels.astype(np.int64) * classes + self.predicted
+        return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+    def save(self, path: Path) -> Path:
+        """Writes a csv: id, group, label, predicted and a probability per class.
+
+        Probabilities have the fewest digits that give the same float32 back.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text)
+        names = self.label_names
+        writer.writerow([*_FIXED_COLUMNS, *(_PROBABILITY_PREFIX + name for name in names)])
+        columns = zip(
+            self.ids, self.groups, self.labels, self.predicted, self.probabilities, strict=True
+        )
+        for record_id, group, label, predicted, row in columns:
+            writer.writerow([record_id, group, names[label], names[predicted], *map(str, row)])
+        return files.write_text(path, text.getvalue())
+
+
+def load(path: Path) -> Predictions:
+    """Reads what `Predictions.save` wrote.
+
+    Raises:
+      UserError: no such file, other columns, or a row that cannot be read.
+    """
+    try:
+        # newline="" leaves line breaks inside quoted ids to the csv reader.
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = list(csv.reader(file))
+    except (OSError, csv.Error) as error:
+        raise UserError(
+            f"expected predictions in {path}, found: {error}; run the evaluation again"
+        ) from error
+    label_names = _label_names(rows[0] if rows else [], path)
+    index = {name: position for position, name in enumerate(label_names)}
+    labels, probabilities = [], []
+    for number, row in enumerate(rows[1:], start=2):
+        label, values = _parse_row(row, index, f"row {number} of {path}")
+        labels.append(label)
+        probabilities.append(values)
+    return Predictions(
+        ids=tuple(row[0] for row in rows[1:]),
+        labels=np.array(labels, np.int32),
+        probabilities=np.array(probabilities, np.float32).reshape(-1, len(label_names)),
+        groups=tuple(row[1] for row in rows[1:]),
+        label_names=label_names,
+    )
+
+
+def _check_shapes(predictions: Predictions) -> None:
+    classes, images = len(predictions.label_names), len(predictions.ids)
+    shape = np.shape(predictions.probabilities)
+    if len(shape) != 2 or shape[1] != classes:
+        raise UserError(
+            f"expected one probability for each of the {classes} classes "
+            f"({', '.join(predictions.label_names)}), found an array of shape {shape}; "
+            "was the network trained for other labels?"
+        )
+    counts = {
+        "labels": np.shape(predictions.labels),
+        "groups": (len(predictions.groups),),
+        "probabilities": shape[:1],
+    }
+    for name, found in counts.items():
+        if found != (images,):
+            raise UserError(
+                f"expected {images} {name}, one for each id, found shape {found}; "
+                "evaluate the whole split in one piece"
+            )
+    if images == 0:
+        raise UserError("expected at least one picture, found none; choose a split that has some")
+
+
+def _check_values(
+    labels: np.ndarray, probabilities: np.ndarray, names: Sequence[str], ids: Sequence[str]
+) -> None:
+    outside = np.flatnonzero((labels < 0) | (labels >= len(names)))
+    if outside.size:
+        first = outside[0]
+        raise UserError(
+            f"expected labels from 0 to {len(names) - 1} ({', '.join(names)}), found "
+            f"{labels[first]} for {ids[first]!r}; do the network and the data set share one "
+            "label list?"
+        )
+    in_range = (probabilities >= 0).all(axis=1)  # NaN compares false
+    sums = probabilities.sum(axis=1, dtype=np.float64)
+    wrong = np.flatnonzero(~(in_range & (np.abs(sums - 1) <= _SUM_TOLERANCE)))
+    if wrong.size:
+        first = wrong[0]
+        raise UserError(
+            f"expected probabilities that sum to 1, found {probabilities[first].tolist()} for "
+            f"{ids[first]!r}; pass the softmax of the network's output"
+        )
+
+
+def _label_names(header: Sequence[str], path: Path) -> tuple[str, ...]:
+    fixed, columns = tuple(header[: len(_FIXED_COLUMNS)]), header[len(_FIXED_COLUMNS) :]
+    named = all(column.startswith(_PROBABILITY_PREFIX) for column in columns)
+    if fixed != _FIXED_COLUMNS or not columns or not named:
+        raise UserError(
+            f"expected the columns {', '.join(_FIXED_COLUMNS)}, {_PROBABILITY_PREFIX}... in "
+            f"{path}, found {', '.join(header) or 'an empty file'}; run the evaluation again"
+        )
+    return tuple(column.removeprefix(_PROBABILITY_PREFIX) for column in columns)
+
+
+def _parse_row(
+    row: Sequence[str], index: dict[str, int], where: str
+) -> tuple[int, list[np.float32]]:
+    try:
+        if len(row) != len(_FIXED_COLUMNS) + len(index):
+            raise ValueError(f"{len(row)} cells")
+        label, predicted = index[row[2]], index[row[3]]
+        values = [np.float32(cell) for cell in row[len(_FIXED_COLUMNS) :]]
+        if int(np.argmax(values)) != predicted:
+            raise ValueError(f"predicted {row[3]!r}, which is not the most probable class")
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"expected an id, a group, two of {', '.join(index)} and {len(index)} numbers in "
+            f"{where}, found {error}; run the evaluation again"
+        ) from error
+    return label, values

@@ -1,0 +1,226 @@
+"""The figures of a report, counted from the integer confusion matrix.
+
+Definitions follow scikit-learn with `zero_division=0`; averages over stacks of
+confusion matrices are written once and serve the bootstrap as well.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from fer_jax.report.predictions import Predictions
+
+CALIBRATION_BINS = 15  # of Guo et al. 2017, "On calibration of modern neural networks"
+CONFIDENCE_LEVEL = 0.95
+RESAMPLES = 2000
+_CHUNK = 250  # bounds the memory of the clustered bootstrap on sets of many videos
+
+
+@dataclasses.dataclass(frozen=True)
+class Averages:
+    """Precision, recall and F1 averaged over the classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """A percentile bootstrap interval; `method` says what was resampled."""
+
+    low: float
+    high: float
+    method: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scores:
+    """Every figure of a report over C classes.
+
+    Attributes:
+      label_names: C class names.
+      confusion: int64[C, C], rows true, columns predicted.
+      precision: float64[C]; 0 for a class that was never predicted.
+      recall: float64[C]; 0 for a class that has no picture.
+      f1: float64[C].
+      support: int64[C], pictures of each class.
+      accuracy: the fraction that is right.
+      balanced_accuracy: the mean recall of the classes that have pictures (UAR).
+      macro: averages over all classes, each counting the same.
+      weighted: averages weighted by support.
+      calibration_error: ECE, see `calibration_error`.
+      accuracy_interval: of the accuracy, at `CONFIDENCE_LEVEL`.
+      balanced_accuracy_interval: of the balanced accuracy.
+      macro_f1_interval: of macro F1.
+    """
+
+    label_names: tuple[str, ...]
+    confusion: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+    f1: np.ndarray
+    support: np.ndarray
+    accuracy: float
+    balanced_accuracy: float
+    macro: Averages
+    weighted: Averages
+    calibration_error: float
+    accuracy_interval: Interval
+    balanced_accuracy_interval: Interval
+    macro_f1_interval: Interval
+
+    @property
+    def count(self) -> int:
+        """How many pictures were evaluated."""
+        return int(self.support.sum())
+
+
+def score(predictions: Predictions, seed: int = 0) -> Scores:
+    """Counts everything; `seed` draws the bootstrap resamples."""
+    confusion = predictions.confusion()
+    precision, recall, f1 = per_class(confusion)
+    support = confusion.sum(axis=1)
+    intervals = _intervals(predictions, seed)
+    return Scores(
+        label_names=predictions.label_names,
+        confusion=confusion,
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        support=support,
+        accuracy=float(accuracy(confusion)),
+        balanced_accuracy=float(balanced_accuracy(confusion)),
+        macro=Averages(*(float(values.mean()) for values in (precision, recall, f1))),
+        weighted=Averages(
+            *(float(np.average(values, weights=support)) for values in (precision, recall, f1))
+        ),
+        calibration_error=calibration_error(predictions.probabilities, predictions.labels),
+        accuracy_interval=intervals[0],
+        balanced_accuracy_interval=intervals[1],
+        macro_f1_interval=intervals[2],
+    )
+
+
+def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1, each float64[..., C], of int64[..., C, C] counts."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    predicted, support = confusion.sum(axis=-2), confusion.sum(axis=-1)
+    return (
+        _ratio(hits, predicted),
+        _ratio(hits, support),
+        _ratio(2 * hits, predicted + support),
+    )
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """float64[...], the fraction right, of int64[..., C, C] counts."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """float64[...], the mean recall of the classes that have pictures (UAR)."""
+    _, recall, _ = per_class(confusion)
+    present = (confusion.sum(axis=-1) > 0).sum(axis=-1)
+    return _ratio(recall.sum(axis=-1), present)
+
+
+def calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS
+) -> float:
+    """Expected calibration error of the top class (Guo et al. 2017).
+
+    Pictures fall into `bins` equal widths of confidence, each open at its lower
+    and closed at its upper edge; the result is the mean of |accuracy - mean
+    confidence| over the bins, weighted by how many pictures they hold.
+
+    Args:
+      probabilities: float[N, C].
+      labels: int[N].
+      bins: how many.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == labels
+    inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
+    index = np.searchsorted(inner_edges, confidence, side="left")
+    # count * |mean a - mean b| = |sum a - sum b|: no empty bin divides by zero.
+    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def resample(
+    predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[np.ndarray, str]:
+    """Bootstrap resamples of the confusion matrix, and what was resampled.
+
+    Where at least two groups are known, whole groups are drawn with replacement:
+    pictures of one person succeed and fail together, and drawing them one by one
+    would make the interval too narrow. A picture without a group stands alone.
+
+    Returns:
+      int64[resamples, C, C], and a description for the reader.
+    """
+    rng = np.random.default_rng(seed)
+    classes = len(predictions.label_names)
+    groups = len(set(predictions.groups) - {""})
+    if groups < 2:
+        cells = predictions.confusion().ravel()
+        # Drawing N pictures with replacement is one multinomial draw of cell counts.
+        drawn = rng.multinomial(len(predictions), cells / cells.sum(), size=resamples)
+        method = f"bootstrap over {len(predictions)} pictures"
+    else:
+        drawn = _resample_clusters(_cluster_cells(predictions), rng, resamples)
+        method = f"bootstrap over {groups} groups"
+        loose = predictions.groups.count("")
+        method += f" and {loose} pictures without one" if loose else ""
+    return drawn.reshape(resamples, classes, classes), method
+
+
+def _intervals(predictions: Predictions, seed: int) -> tuple[Interval, Interval, Interval]:
+    drawn, method = resample(predictions, seed)
+    tail = (1 - CONFIDENCE_LEVEL) / 2
+
+    def interval(values: np.ndarray) -> Interval:
+        low, high = np.quantile(values, (tail, 1 - tail))
+        return Interval(float(low), float(high), method)
+
+    macro_f1 = per_class(drawn)[2].mean(axis=-1)
+    return interval(accuracy(drawn)), interval(balanced_accuracy(drawn)), interval(macro_f1)
+
+
+def _cluster_cells(predictions: Predictions) -> np.ndarray:
+    """float64[clusters, C * C]: the confusion matrix of each group, flat."""
+    names = [
+        # The tuple keeps a loose picture apart from a group that has its id as name.
+        ("", record_id, position) if group == "" else (group, "", 0)
+        for position, (record_id, group) in enumerate(
+            zip(predictions.ids, predictions.groups, strict=True)
+        )
+    ]
+    order = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    index = np.array([order[name] for name in names])
+    cells = len(predictions.label_names) ** 2
+    cell = predictions.labels.astype(np.int64) * len(predictions.label_names)
+    flat = index * cells + cell + predictions.predicted
+    counts = np.bincount(flat, minlength=len(order) * cells)
+    return counts.reshape(len(order), cells).astype(np.float64)
+
+
+def _resample_clusters(cells: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
+    """int64[resamples, cells]: sums over clusters drawn with replacement."""
+    clusters = len(cells)
+    chances = np.full(clusters, 1 / clusters)
+    sums = []
+    for start in range(0, resamples, _CHUNK):
+        draws = rng.multinomial(clusters, chances, size=min(_CHUNK, resamples - start))
+        # Products of small integers are exact in float64, whose matmul is far faster.
+        sums.append(draws.astype(np.float64) @ cells)
+    return np.rint(np.concatenate(sums)).astype(np.int64)
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """float64 quotient; 0 where the denominator is 0."""
+    result = np.zeros(np.shape(denominator), np.float64)
+    return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)

@@ -1,0 +1,172 @@
+"""Scores against scikit-learn and against explicit loops."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from fer_jax.report import scores, tables
+from fer_jax.report.predictions import Predictions
+
+NAMES = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+
+
+def build(labels, predicted, classes, *, groups=None, probabilities=None):
+    labels, predicted = np.asarray(labels), np.asarray(predicted)
+    if probabilities is None:
+        probabilities = np.eye(classes)[predicted]
+    return Predictions(
+        ids=tuple(f"s{i}" for i in range(len(labels))),
+        labels=labels,
+        probabilities=probabilities,
+        groups=groups if groups is not None else ("",) * len(labels),
+        label_names=NAMES[:classes],
+    )
+
+
+def draw(seed, classes=7, count=211, subjects=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(classes, count, p=rng.dirichlet(np.ones(classes)))
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += 1
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    groups = tuple(f"p{i * subjects // count}" for i in range(count)) if subjects else None
+    return build(labels, None, classes, groups=groups, probabilities=probabilities)
+
+
+CASES = {
+    **{f"random {seed}": draw(seed, classes=2 + seed % 7) for seed in range(12)},
+    "class absent from the truth": build([0, 0, 2, 2], [0, 1, 2, 1], 3),
+    "class never predicted": build([0, 1, 2, 2], [0, 0, 2, 2], 3),
+    "class neither true nor predicted": build([0, 0, 2], [0, 2, 2], 4),
+    "one class": build([0, 0], [0, 0], 1),
+    "one picture, wrong": build([0], [1], 2),
+    "nothing right": build([0, 1, 2], [1, 2, 0], 3),
+    "large": draw(99, classes=8, count=20_000),
+}
+
+
+@pytest.mark.parametrize("predictions", CASES.values(), ids=CASES.keys())
+def test_scikit_learn_agrees(predictions):
+    ours, classes = scores.score(predictions), len(predictions.label_names)
+    truth, said = predictions.labels, predictions.predicted
+    pair = {"y_true": truth, "y_pred": said}
+    options = pair | {"labels": range(classes), "zero_division": 0}
+    for digits in (2, 3, 4):
+        theirs = metrics.classification_report(
+            **options, target_names=predictions.label_names, digits=digits
+        )
+        # Where nothing is right scikit-learn prints the support as a float.
+        whole_support = re.sub(r"(?m)(..)(\d+)\.0$", r"\1  \2", theirs)
+        assert tables.classification_report(ours, digits) == whole_support
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about classes that were predicted and are absent
+        balanced = metrics.balanced_accuracy_score(**pair)
+        confusion = metrics.confusion_matrix(**pair, labels=range(classes))
+    np.testing.assert_array_equal(ours.confusion, confusion)
+    assert ours.confusion.dtype == np.int64
+    assert ours.accuracy == pytest.approx(metrics.accuracy_score(**pair), abs=1e-12)
+    assert ours.balanced_accuracy == pytest.approx(balanced, abs=1e-12)
+    for average, values in (("macro", ours.macro), ("weighted", ours.weighted)):
+        theirs = metrics.precision_recall_fscore_support(**options, average=average)
+        assert (values.precision, values.recall, values.f1) == pytest.approx(theirs[:3], abs=1e-12)
+    assert ours.count == len(truth)
+
+
+@pytest.mark.parametrize("bins", [1, 10, 15])
+def test_calibration_error_is_the_loop_over_bins(bins):
+    rng = np.random.default_rng(bins)
+    probabilities = rng.dirichlet(np.ones(4), 500)
+    probabilities[:60] = [0.4, 0.2, 0.2, 0.2]  # exactly on an edge of ten and fifteen bins
+    probabilities[60:80] = [1, 0, 0, 0]
+    labels = rng.integers(0, 4, 500)
+    confidence, total = probabilities.max(axis=1), 0.0
+    edges = np.linspace(0, 1, bins + 1)
+    for low, high in itertools.pairwise(edges):
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            right = (probabilities[inside].argmax(axis=1) == labels[inside]).mean()
+            total += inside.mean() * abs(right - confidence[inside].mean())
+    assert scores.calibration_error(probabilities, labels, bins) == pytest.approx(total, abs=1e-12)
+
+
+def test_a_calibrated_and_an_overconfident_model():
+    labels = np.array([0] * 8 + [1] * 2)
+    for confidence, expected in ((0.8, 0.0), (1.0, 0.2)):
+        probabilities = np.tile([confidence, 1 - confidence], (10, 1))
+        assert scores.calibration_error(probabilities, labels) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("subjects", [0, 12])
+def test_bootstrap_is_the_loop_over_resamples(subjects):
+    predictions = draw(3, subjects=subjects)
+    rng = np.random.default_rng(5)
+    groups = np.array(predictions.groups if subjects else predictions.ids)
+    members = [np.flatnonzero(groups == group) for group in dict.fromkeys(groups)]
+    correct = predictions.labels == predictions.predicted
+    looped = []
+    for _ in range(4000):
+        rows = np.concatenate([members[i] for i in rng.integers(0, len(members), len(members))])
+        looped.append(correct[rows].mean())
+    drawn, _ = scores.resample(predictions, seed=1, resamples=4000)
+    ours = scores.accuracy(drawn)
+    assert ours.std() == pytest.approx(np.std(looped), rel=0.05)
+    np.testing.assert_allclose(
+        np.quantile(ours, (0.025, 0.5, 0.975)), np.quantile(looped, (0.025, 0.5, 0.975)), atol=0.008
+    )
+
+
+def test_one_resample_draws_whole_groups():
+    # Person a: two pictures, both right; person b: three pictures, all wrong.
+    predictions = build([0, 0, 1, 1, 1], [0, 0, 0, 0, 0], 2, groups=("a", "a", "b", "b", "b"))
+    drawn, method = scores.resample(predictions, resamples=300)
+    assert {tuple(matrix.ravel()) for matrix in drawn} == {
+        (4, 0, 0, 0), (2, 0, 3, 0), (0, 0, 6, 0),
+    }  # fmt: skip
+    assert method == "bootstrap over 2 groups"
+
+
+@pytest.mark.parametrize(
+    ("groups", "method"),
+    [
+        (("", "", "", ""), "bootstrap over 4 pictures"),
+        (("a", "a", "a", "a"), "bootstrap over 4 pictures"),
+        (("a", "a", "b", ""), "bootstrap over 2 groups and 1 pictures without one"),
+    ],
+)
+def test_the_interval_says_what_was_resampled(groups, method):
+    predictions = build([0, 1, 0, 1], [0, 1, 1, 1], 2, groups=groups)
+    drawn, said = scores.resample(predictions, resamples=50)
+    assert said == method
+    assert drawn.shape == (50, 2, 2)
+    assert (drawn.sum(axis=(1, 2)) > 0).all()
+    assert scores.score(predictions).accuracy_interval.method == method
+
+
+def test_the_seed_repeats_the_interval():
+    predictions = draw(1, subjects=9)
+    first, again, other = (scores.score(predictions, seed=seed) for seed in (4, 4, 5))
+    assert first.accuracy_interval == again.accuracy_interval
+    assert first.accuracy_interval != other.accuracy_interval
+    assert first.accuracy_interval.low < first.accuracy < first.accuracy_interval.high
+
+
+def test_clustered_interval_covers_and_the_plain_one_does_not():
+    """Forty people who each succeed at a rate of their own; the true mean rate is 0.7."""
+    rng, covered = np.random.default_rng(0), {"groups": 0, "pictures": 0}
+    for trial in range(100):
+        rates = rng.beta(1.4, 0.6, 40)
+        hits = rng.random((40, 12)) < rates[:, None]
+        for name in covered:
+            groups = tuple(f"p{i // 12}" for i in range(480)) if name == "groups" else None
+            predictions = build(np.zeros(480, int), 1 - hits.ravel().astype(int), 2, groups=groups)
+            drawn, _ = scores.resample(predictions, seed=trial, resamples=400)
+            low, high = np.quantile(scores.accuracy(drawn), (0.025, 0.975))
+            covered[name] += low <= 0.7 <= high
+    assert covered["groups"] >= 88
+    assert covered["pictures"] <= 75

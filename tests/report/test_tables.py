@@ -1,0 +1,87 @@
+"""The text around the figures; the per-class table itself is tested in test_scores."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fer_jax.report import scores, tables
+from fer_jax.report.card import ReportCard
+from fer_jax.report.predictions import Predictions
+
+CARD = ReportCard(
+    run="demo", dataset="kdef", config="frontal", protocol="subject-disjoint", split="test",
+    model="light_vgg", parameters=5_391_055, seed=3, step=1500, train_seconds=187.4,
+)  # fmt: skip
+
+
+def make_scores(names=("fear", "happiness"), labels=(0, 0, 0, 1), predicted=(0, 0, 1, 1)):
+    return scores.score(
+        Predictions(
+            ids=tuple("abcd"),
+            labels=np.array(labels),
+            probabilities=np.eye(len(names))[list(predicted)],
+            groups=("",) * 4,
+            label_names=names,
+        )
+    )
+
+
+def test_summary_names_everything():
+    text = tables.summary(make_scores(), CARD)
+    for part in (
+        "demo (seed 3)", "kdef / frontal", "subject-disjoint", "test, n = 4",
+        "light_vgg, 5,391,055 parameters", "random initialisation, step 1,500 after 3 min 07 s",
+        "0.7500 [", "0.8333 [", "chance 0.5000", "most frequent class 0.7500",
+        "95% bootstrap over 4 pictures", "15 bins",
+    ):  # fmt: skip
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stand_in": True, "synthetic": True}, ["STAND-IN: synthetic faces in the place of kdef"]),
+        ({"synthetic": True}, ["synthetic faces: figures say nothing about real faces"]),
+        ({"derived_labels": True}, ["DERIVED LABELS"]),
+        ({"leaks": 12}, ["LEAK: 12 ids"]),
+        ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
+        ({}, []),
+    ],
+)
+def test_warnings_stand_at_the_top(changes, expected):
+    card = dataclasses.replace(CARD, **changes)
+    text = tables.report_text(make_scores(), card)
+    assert len(card.warnings) == len(expected)
+    assert text.startswith("####") == bool(expected)
+    top = text[: text.index("run  ")]
+    assert all(part in top for part in expected)
+
+
+def test_the_text_is_ascii_within_eighty_columns():
+    names = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+    card = dataclasses.replace(CARD, leaks=7, stand_in=True, notes=("a long note " * 20,))
+    text = tables.report_text(make_scores(names), card)
+    assert text.isascii()
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_confusion_text():
+    assert tables.confusion_text(make_scores()) == (
+        "               fear happiness   recall\n"
+        "     fear         2         1    66.7%\n"
+        "happiness         0         1   100.0%\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"), (59.4, "59 s"), (59.7, "1 min 00 s"), (187, "3 min 07 s"),
+        (3599.9, "1 h 00 min"), (7530, "2 h 06 min"), (100_000, "27 h 47 min"),
+    ],
+)  # fmt: skip
+def test_duration(seconds, text):
+    assert tables.duration(seconds) == text
