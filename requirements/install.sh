@@ -40,7 +40,7 @@ make_venv() {
 }
 
 install() {
-  "$venv/bin/python" -m pip --disable-pip-version-check --no-input install --quiet "$@"
+  "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -qq "$@"
 }
 
 usable() {

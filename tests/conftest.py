@@ -11,6 +11,7 @@ import collections
 import os
 import sys
 from collections.abc import Generator, Sequence
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +22,8 @@ os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 MARKERS = ("slow", "parity", "browser")
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
 _left_out: collections.Counter[str] = collections.Counter()
 
 
@@ -33,15 +36,25 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         _left_out.update(name for name in MARKERS if item.get_closest_marker(name))
 
 
+def _refuse_skip(config: pytest.Config, report: Report) -> Report:
+    if config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which `make check` does not allow: {report.longrepr}"
+    return report
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if item.config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
-        report.outcome = "failed"
-        report.longrepr = f"skipped, which `make check` does not allow: {report.longrepr}"
-    return report
+    return _refuse_skip(item.config, (yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _refuse_skip(collector.config, (yield))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -49,9 +62,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+# Outermost, so that these are the last lines before pytest's own count.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, None, None]:
+    yield
     if "tensorflow" in sys.modules:
         terminalreporter.write_line("FAILED: a test imported TensorFlow; nothing here may")
     if _left_out:
+        skipped = len(terminalreporter.getreports("skipped"))
         counts = ", ".join(f"{_left_out[name]} {name}" for name in MARKERS)
-        terminalreporter.write_line(f"left to `make check`: {counts} tests")
+        terminalreporter.write_line(f"skipped: {skipped}; left to `make check`: {counts}")
