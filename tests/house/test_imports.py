@@ -31,9 +31,10 @@ OWN = ("fer_jax", "tfds_builders", "configs", "benchmarks", "launch", "tests")
 # Beside the standard library: what a room may import, its own modules included.
 ALLOWED = {
     "fer_jax/models": {"jax", "flax", "numpy", "fer_jax.models"},
-    "fer_jax/synthetic": {
+    "fer_jax/synthetic": {  # rich: the progress bar of a long rendering
         "numpy",
         "cv2",
+        "rich",
         "fer_jax.synthetic",
         "fer_jax.errors",
         "fer_jax.labels",
