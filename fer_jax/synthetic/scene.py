@@ -1,0 +1,131 @@
+"""Where the picture is taken: camera, head pose, light, background and camera faults.
+
+Draws parameters only. `wild` 0 is a studio as in KDEF and RaFD, 1 is in the
+wild as in RAF-DB and SFEW; values between blend the two.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+PLAIN, BLOBS = "plain", "blobs"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Background:
+    """A wall (`plain`: a soft gradient) or a blurred room (`blobs`), in linear RGB."""
+
+    kind: str
+    colour: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scene:
+    """One exposure.
+
+    Attributes:
+      yaw, pitch, roll: head pose in degrees; yaw > 0 turns the nose to picture right.
+      distance: camera to head, decimetres.
+      fill: height of the head as a share of the picture's height (roughly).
+      offset: float[2], shift of the head, shares of the picture, right and down.
+      key_direction: float32[3], unit vector towards the main light.
+      key_colour, ambient_colour: float32[3], linear RGB intensity.
+      rim_direction: float32[3]; rim_strength: a light from behind, often 0.
+      background: what is behind the head.
+      exposure: stops. noise: sensor noise, shares of the range. blur: pixels at 256 px.
+      resolution: the share of the pixels that a poor camera keeps, 1 for all.
+      contrast, saturation: 1 is unchanged, saturation 0 is grey.
+      seed: of the sensor noise and of the background's pattern.
+    """
+
+    yaw: float
+    pitch: float
+    roll: float
+    distance: float
+    fill: float
+    offset: np.ndarray
+    key_direction: np.ndarray
+    key_colour: np.ndarray
+    ambient_colour: np.ndarray
+    rim_direction: np.ndarray
+    rim_strength: float
+    background: Background
+    exposure: float
+    noise: float
+    blur: float
+    resolution: float
+    contrast: float
+    saturation: float
+    seed: int
+
+
+def draw_background(rng: np.random.Generator, wild: float) -> Background:
+    """Draws a backdrop; a studio keeps one for all pictures of a person."""
+    kind = PLAIN if rng.random() > 0.3 + 0.7 * wild else BLOBS
+    if rng.random() < wild:
+        return Background(kind, rng.uniform(0.05, 0.75, 3))
+    return Background(kind, np.clip(rng.uniform(0.15, 0.75) + rng.normal(0, 0.03, 3), 0, 1))
+
+
+def _tinted(rng: np.random.Generator, spread: float) -> np.ndarray:
+    """White light made warmer or colder."""
+    warmth = rng.normal(0, spread)
+    return np.array([1 + warmth, 1, 1 - warmth])
+
+
+def _light(rng: np.random.Generator, wild: float) -> dict[str, Any]:
+    azimuth = rng.uniform(-1, 1) * (0.6 + 0.9 * wild)
+    height = rng.uniform(0.2, 0.9)
+    key = [np.sin(azimuth) * np.cos(height), np.sin(height), np.cos(azimuth) * np.cos(height)]
+    brightness = rng.uniform(1.1, 1.7) * (1 + wild * rng.uniform(-0.3, 0.3))
+    has_rim = rng.random() < 0.5
+    return {
+        "key_direction": np.array(key, np.float32),
+        "key_colour": (_tinted(rng, 0.06 + 0.1 * wild) * brightness).astype(np.float32),
+        "ambient_colour": (
+            _tinted(rng, 0.05 + 0.08 * wild) * rng.uniform(0.45, 0.8)
+        ).astype(np.float32),
+        "rim_direction": np.array([-np.sign(azimuth + 1e-6) * 0.8, 0.3, -0.3], np.float32),
+        "rim_strength": float(rng.uniform(0, 0.5) * has_rim),
+    }  # fmt: skip
+
+
+def _camera_faults(rng: np.random.Generator, wild: float) -> dict[str, Any]:
+    exposure = rng.normal(0, 0.12 + 0.15 * wild)
+    if rng.random() < 0.6 * wild:
+        exposure += rng.normal(0, 0.45)
+    is_poor = rng.random() < 0.5 * wild
+    is_grey = rng.random() < 0.15 * wild
+    return {
+        "exposure": float(exposure),
+        "noise": float(rng.uniform(0.002, 0.012 + 0.02 * wild)),
+        "blur": float(rng.uniform(0, 0.5 + 0.6 * wild)),
+        "resolution": float(rng.uniform(0.3, 0.8)) if is_poor else 1.0,
+        "contrast": float(np.exp(rng.normal(0, 0.18 * wild))),
+        "saturation": 0.0 if is_grey else float(np.clip(rng.normal(1, 0.35 * wild), 0, 1.5)),
+    }
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    yaw: float,
+    wild: float,
+    fill: tuple[float, float],
+    background: Background | None = None,
+) -> Scene:
+    """Draws an exposure around the nominal `yaw` in degrees; `background` None draws one too."""
+    return Scene(
+        yaw=float(yaw + rng.normal(0, 3 + 6 * wild)),
+        pitch=float(rng.normal(0, 3 + 6 * wild)),
+        roll=float(rng.normal(0, 1.5 + 6 * wild)),
+        distance=float(rng.uniform(9, 16)),
+        fill=float(rng.uniform(*fill) * (1 + wild * rng.normal(0, 0.08))),
+        offset=rng.normal(0, 0.02 + 0.03 * wild, 2),
+        background=background or draw_background(rng, wild),
+        seed=int(rng.integers(1 << 30)),
+        **_light(rng, wild),
+        **_camera_faults(rng, wild),
+    )
