@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 # PYTHON given by hand: another Python than the one .venv was made with means a new .venv.
 ifneq ($(origin PYTHON),file)
-ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version)' 2>&1),$(shell cat $(VENV)/made-by 2>/dev/null))
+ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version)' 2>/dev/null),$(shell cat $(VENV)/made-by 2>/dev/null))
 OTHER_PYTHON := other-python
 endif
 endif
