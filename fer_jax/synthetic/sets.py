@@ -101,7 +101,7 @@ def _render(spec: Spec, folder: pathlib.Path, missing: list[int], workers: int) 
 
 def _watch(done: Iterator[int], total: int, title: str, show: bool) -> None:
     """Consumes `done` (pictures finished) behind a bar with pictures a second and time left."""
-    from rich import progress
+    from rich import console, progress
 
     columns = (
         progress.TextColumn("{task.description}"),
@@ -111,7 +111,8 @@ def _watch(done: Iterator[int], total: int, title: str, show: bool) -> None:
         progress.TimeRemainingColumn(),
     )
     started, count = time.monotonic(), 0
-    with progress.Progress(*columns, disable=not show) as bar:
+    stderr = console.Console(stderr=True)
+    with progress.Progress(*columns, console=stderr, disable=not show) as bar:
         task = bar.add_task(title, total=total, rate=0.0)
         for pictures in done:
             count += pictures

@@ -1,0 +1,87 @@
+"""Every field of a run, with its default. An experiment's file changes what differs.
+
+All values here can be changed on the command line: `--config.train.epochs=50`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """Returns the defaults; `fer_jax.config.load` locks what an experiment made of them."""
+    config = ConfigDict()
+
+    # Seeds everything random: initial weights, order of the images, augmentation, dropout.
+    config.seed = 0
+
+    config.data = ConfigDict()
+    # Data set: a name that `python -m tfds_builders.build` knows.
+    config.data.name = "synthetic_faces"
+    # The set's configuration or protocol; unset is the set's own default.
+    config.data.config = placeholder(str)
+    # Where prepared sets live; unset is TFDS_DATA_DIR or ~/tensorflow_datasets.
+    config.data.dir = placeholder(str)
+    # Where the files lie that a set's owner sent; unset is <data.dir>/downloads/manual.
+    config.data.manual_dir = placeholder(str)
+    # Side of the square input in pixels.
+    config.data.size = 100
+    # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
+    # mean and unit variance per image).
+    config.data.normalize = "standardize"
+
+    config.model = ConfigDict()
+    # Network: a name of fer_jax/models/registry.py.
+    config.model.name = "light_vgg"
+    # Share of the dense activations dropped in training; unset is the network's own.
+    config.model.dropout = placeholder(float)
+    # Type of the computation, float32 or bfloat16; parameters are always float32.
+    config.model.dtype = "float32"
+
+    # Random changes of training images; 0 switches a change off.
+    config.augment = ConfigDict()
+    # Probability of a left-right flip.
+    config.augment.flip = 0.5
+    # Largest rotation either way, degrees.
+    config.augment.rotation = 10.0
+    # Largest relative change of size either way.
+    config.augment.zoom = 0.1
+    # Largest move either way along each axis, as a share of the side.
+    config.augment.shift = 0.06
+    # Largest relative change of brightness either way.
+    config.augment.brightness = 0.2
+    # Largest relative change of contrast either way.
+    config.augment.contrast = 0.2
+
+    config.train = ConfigDict()
+    # Images per step, over all devices.
+    config.train.batch_size = 64
+    # Passes over the training images.
+    config.train.epochs = 30
+    # Validation, early stopping and checkpoint come every so many epochs.
+    config.train.eval_epochs = 1
+    # Stop after so many validations without a better accuracy; 0 never stops early.
+    config.train.patience = 10
+    # Share of the target probability that is spread over all classes.
+    config.train.label_smoothing = 0.0
+    # Metrics are written every so many steps.
+    config.train.log_steps = 20
+
+    config.optim = ConfigDict()
+    # "adam", "adamw" or "sgd" (Nesterov momentum 0.9).
+    config.optim.name = "adam"
+    # Highest learning rate.
+    config.optim.learning_rate = 1e-3
+    # Decoupled weight decay of kernels, for adamw and sgd.
+    config.optim.weight_decay = 0.0
+    # "cosine" (down to 1 % of the highest at the last step) or "constant", after the warm-up.
+    config.optim.schedule = "cosine"
+    # Linear warm-up over this share of all steps.
+    config.optim.warmup = 0.05
+
+    config.eval = ConfigDict()
+    # Images per evaluation step, over all devices.
+    config.eval.batch_size = 256
+    # Test pictures shown in the report with their probabilities.
+    config.eval.samples = 6
+
+    return config

@@ -1,0 +1,16 @@
+"""The paper's KDEF experiment: custom CNN, 224 pixels, six classes (neutral dropped)."""
+
+from ml_collections import ConfigDict
+
+from fer_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    """What differs from the defaults."""
+    config = defaults()
+    config.data.name = "kdef"
+    config.data.config = "subject"
+    config.data.size = 224
+    config.model.name = "custom_cnn"
+    config.train.batch_size = 32
+    return config

@@ -1,0 +1,222 @@
+"""Saving and restoring a run's state with Orbax, so that damage is seen and survived.
+
+Each checkpoint holds the state, the memory of early stopping and a digest of the
+state's bytes: Orbax restores an array file with a flipped byte without a word, so
+the digest is checked on the way back. The newest two checkpoints and the best one
+are kept; which is best is part of each checkpoint, never a file of its own that a
+kill could leave behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from fer_jax.engine.state import TrainState
+from fer_jax.errors import UserError
+
+LATEST = 2  # the newest, and one to fall back on when it is damaged
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint read back: the state on the host's default device, and its memory."""
+
+    step: int
+    state: TrainState
+    memory: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: made if it is missing.
+      say: gets a line about each damaged checkpoint.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
+        # Orbax reports each save through absl; what matters is said by `say`.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._folder = folder.absolute()
+        self._say = say
+        self._policy = _LatestAndBest()
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=self._policy, cleanup_tmp_directories=True
+        )
+        # Named handlers, because a manager that has only read cannot tell an item's shapes.
+        handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, item_handlers=handlers
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._manager.close()
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, memory: dict[str, Any]) -> None:
+        """Starts saving in the background; a second save of the same step does nothing."""
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        self._policy.best_step = memory["stopping"]["best_step"]
+        content = {**memory, "digest": state_digest(state)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(content)
+            ),
+        )
+
+    def wait(self) -> None:
+        """Returns when the last save is whole on disk."""
+        self._manager.wait_until_finished()
+
+    def restore_latest(self, template: TrainState) -> Restored | None:
+        """The newest checkpoint that is whole, or None if there is none.
+
+        Damaged ones are named through `say` and removed: the run will save those
+        steps again.
+
+        Args:
+          template: a state of the run's network, for shapes and placement.
+
+        Raises:
+          UserError: the checkpoint belongs to another network.
+        """
+        damaged = []
+        for step in reversed(self.steps):
+            try:
+                restored = self.restore(step, template)
+            except DamagedCheckpointError as error:
+                self._say(f"{error}; the one before is used")
+                damaged.append(step)
+                continue
+            for old in damaged:
+                self._manager.delete(old)
+            self._policy.best_step = restored.memory["stopping"]["best_step"]
+            return restored
+        for old in damaged:
+            self._manager.delete(old)
+        return None
+
+    def restore_best(self, template: TrainState) -> Restored:
+        """The checkpoint with the best validation accuracy, as the newest whole one names it.
+
+        Raises:
+          UserError: there is none, it is damaged, or it belongs to another network.
+        """
+        latest = self.restore_latest(template)
+        if latest is None:
+            raise UserError(
+                f"expected a checkpoint in {self._folder}, found none that is whole; "
+                "train the run first"
+            )
+        best_step = latest.memory["stopping"]["best_step"]
+        # Before the first validation, the newest state is all there is.
+        return latest if best_step in (0, latest.step) else self.restore(best_step, template)
+
+    def restore(self, step: int, template: TrainState) -> Restored:
+        """The checkpoint of one step, its digest checked.
+
+        Raises:
+          DamagedCheckpointError: files are missing, unreadable or other than saved.
+          UserError: the checkpoint belongs to another network.
+        """
+        try:
+            args = ocp.args.Composite(memory=ocp.args.JsonRestore())
+            memory = dict(self._manager.restore(step, args=args).memory)
+            difference = _difference(self._manager.item_metadata(step)["state"].tree, template)
+            if difference is None:
+                args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
+                state = self._manager.restore(step, args=args).state
+        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
+            raise DamagedCheckpointError(self._folder / str(step), _first_line(error)) from error
+        if difference is not None:
+            raise UserError(
+                f"the checkpoint {self._folder / str(step)} is of another network: {difference}; "
+                "use the configuration it was trained with, or another --workdir"
+            )
+        if state_digest(state) != memory.pop("digest", None):
+            raise DamagedCheckpointError(
+                self._folder / str(step), "its content differs from what was saved"
+            )
+        return Restored(step, state, memory)
+
+
+class DamagedCheckpointError(UserError):
+    """A checkpoint that cannot be trusted."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"the checkpoint {path} is damaged: {reason}")
+
+
+def state_digest(state: Any) -> str:
+    """SHA-256 over names, types, shapes and bytes of all arrays of a tree."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
+class _LatestAndBest:
+    """Orbax preservation policy: the newest `LATEST` checkpoints and the best one."""
+
+    def __init__(self) -> None:
+        self.best_step = 0
+
+    def should_preserve(
+        self,
+        checkpoints: Sequence[checkpoint_managers.PolicyCheckpointInfo],
+        *,
+        context: checkpoint_managers.PreservationContext,
+    ) -> list[bool]:
+        del context
+        newest = sorted(info.step for info in checkpoints)[-LATEST:]
+        return [info.step in newest or info.step == self.best_step for info in checkpoints]
+
+
+def _difference(stored: Any, template: TrainState) -> str | None:
+    """The first array whose presence or shape differs, as "expected ..., found ..."."""
+    found, expected = _shapes(stored), _shapes(ocp.utils.serialize_tree(template))
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            return (
+                f"expected {name} {expected.get(name, '(no such array)')}, "
+                f"found {found.get(name, 'none')}"
+            )
+    return None
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:200]

@@ -1,0 +1,84 @@
+"""Training and validation metrics on the device, as CLU metrics.
+
+One integer confusion matrix and one loss sum; accuracy and the rest derive from
+them on the host. The report's scores live in fer_jax/report.
+"""
+
+from __future__ import annotations
+
+import clu.metrics
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+@flax.struct.dataclass
+class Confusion(clu.metrics.Metric):
+    """Integer confusion matrix: int32[C, C], rows are true classes."""
+
+    counts: jax.Array
+
+    @classmethod
+    def from_model_output(
+        cls, logits: jax.Array, labels: jax.Array, mask: jax.Array, **_: jax.Array
+    ) -> Confusion:
+        """Counts one batch; rows whose mask is 0 do not count."""
+        classes = logits.shape[-1]
+        predicted = logits.argmax(axis=-1)
+        cells = labels * classes + predicted
+        counts = jnp.zeros(classes * classes, jnp.int32).at[cells].add(mask.astype(jnp.int32))
+        return cls(counts=counts.reshape(classes, classes))
+
+    def merge(self, other: Confusion) -> Confusion:
+        """The counts of both."""
+        return Confusion(counts=self.counts + other.counts)
+
+    def compute(self) -> np.ndarray:
+        """int64[C, C]."""
+        return np.asarray(self.counts, np.int64)
+
+
+@flax.struct.dataclass
+class LossSum(clu.metrics.Metric):
+    """Sum of the per-image loss; divide by the confusion matrix' total."""
+
+    total: jax.Array
+
+    @classmethod
+    def from_model_output(cls, losses: jax.Array, mask: jax.Array, **_: jax.Array) -> LossSum:
+        """Adds one batch; rows whose mask is 0 do not count."""
+        return cls(total=jnp.sum(losses * mask))
+
+    def merge(self, other: LossSum) -> LossSum:
+        """The sum of both."""
+        return LossSum(total=self.total + other.total)
+
+    def compute(self) -> float:
+        """Nats."""
+        return float(self.total)
+
+
+@flax.struct.dataclass
+class StepMetrics(clu.metrics.Collection):
+    """What every step returns."""
+
+    confusion: Confusion
+    loss: LossSum
+
+
+def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:
+    """Means over what was counted: loss, accuracy and balanced accuracy.
+
+    Args:
+      confusion: int64[C, C], rows are true classes.
+      loss_sum: nats.
+    """
+    support = confusion.sum(axis=1)
+    recall = np.diag(confusion)[support > 0] / support[support > 0]
+    total = int(confusion.sum())
+    return {
+        "loss": loss_sum / total,
+        "accuracy": float(np.trace(confusion)) / total,
+        "balanced_accuracy": float(recall.mean()),
+    }

@@ -1,0 +1,61 @@
+"""Where arrays live: one mesh over all devices, batches split along it, the rest copied.
+
+There is no pmap: it is a wrapper over jit today, and jit with named shardings
+compiles the same program for one device and for many.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from fer_jax.errors import UserError
+
+DATA_AXIS = "data"
+
+
+def data_mesh() -> Mesh:
+    """All devices of all processes along one axis."""
+    # Linen's Dropout needs axes whose sharding the compiler chooses.
+    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """One copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
+    """Refuses a batch that the devices cannot share evenly.
+
+    Raises:
+      UserError: naming `field` and the nearest sizes that can be shared.
+    """
+    devices = mesh.size
+    if batch_size < 1 or batch_size % devices:
+        above = max(1, -(-batch_size // devices)) * devices
+        raise UserError(
+            f"expected {field} to be a positive multiple of the {devices} devices, "
+            f"found {batch_size}; try --{field}={above}"
+        )
+
+
+def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts a host batch on the devices, each taking its rows."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Puts a copy of every array of `tree` on each device."""
+    return jax.device_put(tree, replicated(mesh))

@@ -1,0 +1,151 @@
+"""Evaluates a run's best checkpoint on a split and writes the report.
+
+    python -m fer_jax.evaluate runs/demo --split test
+
+What the network sees is prepared as the run directory says; nothing is retyped here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_jax import errors, experiment, run as run_directory
+from fer_jax.data.records import Records, load_records
+from fer_jax.engine import sharding
+from fer_jax.engine.checkpoint import Checkpoints, Restored
+from fer_jax.engine.evaluation import evaluate_records
+from fer_jax.engine.state import count_parameters, create_state
+from fer_jax.engine.steps import make_eval_step
+from fer_jax.engine.writers import TensorBoardWriter
+from fer_jax.errors import UserError
+from fer_jax.report import plots
+from fer_jax.report.card import ReportCard
+from fer_jax.report.predictions import Predictions
+from fer_jax.report.scores import score
+from fer_jax.report.write import ReportPaths, write_report
+from fer_jax.run import Run
+from tfds_builders import build
+
+
+def evaluate(run: Run, split: str) -> ReportPaths:
+    """Evaluates the best checkpoint on `split`, writes the report and prints it.
+
+    Raises:
+      UserError: no checkpoint, a damaged one, or data with other classes than the run's.
+    """
+    config = run.config
+    builder = build.prepare(
+        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
+    )
+    check_labels(run, tuple(builder.info.features["label"].names))
+    records = load_records(builder, split, run.preprocessing)
+    best, probabilities = predict_records(run, records)
+    predictions = Predictions(
+        ids=records.ids,
+        labels=records.labels,
+        probabilities=probabilities,
+        groups=records.groups,
+        label_names=run.labels,
+    )
+    card = make_card(run, builder, split, best)
+    paths = write_report(
+        run.report, predictions, records.images, card, run.metrics, config.eval.samples
+    )
+    write_tensorboard(run, split, best.step, predictions, paths)
+    print(paths.text.read_text())
+    return paths
+
+
+def check_labels(run: Run, names: tuple[str, ...]) -> None:
+    """Refuses data whose classes are not those of the run's head.
+
+    Raises:
+      UserError: naming both.
+    """
+    if names != run.labels:
+        raise UserError(
+            f"the run {run.folder} tells {len(run.labels)} classes apart "
+            f"({', '.join(run.labels)}); the data has {len(names)} ({', '.join(names)}); "
+            "evaluate it on data with its classes, or train another run"
+        )
+
+
+def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
+    """The best checkpoint, and its probabilities float32[N, C] for the records."""
+    mesh = sharding.data_mesh()
+    sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
+    model = experiment.make_model(run.config, len(run.labels))
+    optimizer, _ = experiment.make_optimization(run.config, steps=1)
+    template = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        best = checkpoints.restore_best(sharding.replicate(template, mesh))
+    evaluation = evaluate_records(
+        make_eval_step(model, run.preprocessing, mesh),
+        best.state.variables,
+        records,
+        run.config.eval.batch_size,
+        mesh,
+    )
+    return best, evaluation.probabilities
+
+
+def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
+    """The circumstances that the report states."""
+    metadata = builder.info.metadata
+    return ReportCard(
+        run=run.name,
+        dataset=builder.info.name,
+        config=builder.builder_config.name if builder.builder_config else "",
+        protocol=metadata["protocol"],
+        split=split,
+        model=run.config.model.name,
+        parameters=count_parameters(best.state.params),
+        seed=run.config.seed,
+        step=best.step,
+        train_seconds=best.memory["seconds"],
+        synthetic=metadata["synthetic"],
+        stand_in=metadata["stand_in"],
+        derived_labels=metadata["derived_labels"],
+        leaks=metadata["leaks"],
+        notes=(metadata["notes"],) if metadata["notes"] else (),
+    )
+
+
+def write_tensorboard(
+    run: Run, split: str, step: int, predictions: Predictions, paths: ReportPaths
+) -> None:
+    """Puts the scores, the confusion matrix and the sample pictures beside the curves."""
+    scores = score(predictions)
+    writer = TensorBoardWriter(run.folder)
+    writer.write_scalars(
+        step,
+        {
+            f"{split}/accuracy": scores.accuracy,
+            f"{split}/balanced_accuracy": scores.balanced_accuracy,
+        },
+    )
+    writer.write_images(step, {f"{split}/confusion_matrix": plots.confusion_matrix(scores)[None]})
+    writer.close()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_jax.evaluate", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    options = parser.parse_args(arguments)
+    paths = evaluate(run_directory.open_run(options.run), options.split)
+    print(f"report: {paths.folder}")
+
+
+if __name__ == "__main__":
+    with errors.exit_cleanly():
+        main(sys.argv[1:])

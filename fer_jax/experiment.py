@@ -1,0 +1,102 @@
+"""The parts of a run that follow from its configuration: network, optimizer, input.
+
+Shared by the verbs, so that training and evaluation cannot build them differently.
+No data is opened and no device is used here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import optax
+from ml_collections import ConfigDict
+
+from fer_jax.data.augment import Augmentation
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
+from fer_jax.errors import UserError
+from fer_jax.models.registry import UnknownModelError, create_model
+
+DTYPES = ("float32", "bfloat16")
+
+
+def make_model(config: ConfigDict, classes: int) -> nn.Module:
+    """The network of `config.model` with a head of `classes` outputs.
+
+    Raises:
+      UserError: unknown network or type.
+    """
+    if config.model.dtype not in DTYPES:
+        raise UserError(
+            f"expected one of {', '.join(DTYPES)} for model.dtype, found {config.model.dtype!r}"
+        )
+    settings: dict[str, Any] = {"dtype": config.model.dtype}
+    if config.model.dropout is not None:
+        _check_share("model.dropout", config.model.dropout)
+        settings["dropout"] = config.model.dropout
+    try:
+        return create_model(config.model.name, classes, **settings)
+    except UnknownModelError as error:
+        raise UserError(str(error)) from None
+
+
+def make_preprocessing(config: ConfigDict) -> Preprocessing:
+    """From a face to network input, as `config.data` says.
+
+    Raises:
+      UserError: an unknown normalisation or a size that is none.
+    """
+    try:
+        return Preprocessing(size=config.data.size, normalize=config.data.normalize)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def make_augmentation(config: ConfigDict) -> Augmentation:
+    """The random changes of training images.
+
+    Raises:
+      UserError: a value outside its range.
+    """
+    for field in ("flip", "zoom", "shift", "brightness", "contrast"):
+        _check_share(f"augment.{field}", config.augment[field])
+    return Augmentation(**config.augment.to_dict())
+
+
+def make_optimization(
+    config: ConfigDict, steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer and its learning-rate schedule for a run of `steps` steps.
+
+    Raises:
+      UserError: an unknown name or a value outside its range.
+    """
+    settings = OptimSettings(**config.optim.to_dict())
+    schedule = make_schedule(settings, steps)
+    return make_optimizer(settings, schedule), schedule
+
+
+def check_training(config: ConfigDict) -> None:
+    """Refuses values of `config.train` and `config.eval` that no run can use.
+
+    Raises:
+      UserError: naming the field.
+    """
+    for section, field, least in (
+        ("train", "epochs", 1),
+        ("train", "eval_epochs", 1),
+        ("train", "patience", 0),
+        ("train", "log_steps", 1),
+        ("eval", "samples", 0),
+    ):
+        if config[section][field] < least:
+            raise UserError(
+                f"expected {section}.{field} of at least {least}, found {config[section][field]}"
+            )
+    _check_share("train.label_smoothing", config.train.label_smoothing)
+
+
+def _check_share(field: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise UserError(f"expected {field} in [0, 1], found {value}")

@@ -1,0 +1,80 @@
+"""Prepares data, trains, evaluates on test and reports, all from one configuration.
+
+    python -m fer_jax.main --config configs/demo.py --config.train.epochs=20
+
+The same command again continues a run that was stopped, and repeats the report of a
+finished one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax import config as configuration
+from fer_jax import errors
+from fer_jax.errors import UserError
+
+_FIELD = "--config."
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs one configuration from data to report.
+
+    Raises:
+      UserError: input that cannot be used.
+      SystemExit: 128 + the signal's number when asked to stop.
+    """
+    options, overrides = parse(arguments)
+    config = configuration.load(options.config, overrides)
+    folder = options.workdir or Path("runs") / Path(options.config).stem
+
+    # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
+    from fer_jax import evaluate, train
+
+    try:
+        run = train.train(config, folder)
+    except train.Interrupted as stopped:
+        command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
+        print(f"stopped and saved; to continue: {command}", file=sys.stderr)
+        raise SystemExit(128 + stopped.signal) from None
+    paths = evaluate.evaluate(run, split="test")
+    print_paths(folder, paths)
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and the overrides of config fields as "train.epochs=50"."""
+    parser = argparse.ArgumentParser(
+        prog="python -m fer_jax.main",
+        description=__doc__.split("\n")[0],
+        epilog="Any field of configs/defaults.py: --config.train.epochs=50",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="config file, such as configs/demo.py")
+    parser.add_argument("--workdir", type=Path, help="run directory (default: runs/<config name>)")
+    options, rest = parser.parse_known_args(arguments)
+    overrides, rest = [], list(rest)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith(_FIELD):
+            raise UserError(
+                f"unknown argument {argument!r}; there are --config FILE, --workdir DIR and "
+                f"{_FIELD}FIELD=VALUE"
+            )
+        if "=" not in argument and rest and not rest[0].startswith("--"):
+            argument = f"{argument}={rest.pop(0)}"
+        overrides.append(argument.removeprefix(_FIELD))
+    return options, overrides
+
+
+def cli() -> None:
+    """The console script."""
+    with errors.exit_cleanly():
+        main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,262 @@
+"""Trains a network as its configuration says, or continues where a run stopped.
+
+`train` returns a finished run; evaluation on test and the report are evaluate's. The
+loop is a sequence of named steps: a batch, an optimizer step, now and then a
+validation, which decides what is best and when to stop, and a checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from fer_jax import experiment
+from fer_jax import run as run_directory
+from fer_jax.data.records import Records, load_records
+from fer_jax.data.sampling import BatchSampler
+from fer_jax.engine import sharding
+from fer_jax.engine.checkpoint import Checkpoints
+from fer_jax.engine.evaluation import evaluate_records
+from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
+from fer_jax.engine.metrics import scalars
+from fer_jax.engine.progress import Progress
+from fer_jax.engine.signals import StopRequest
+from fer_jax.engine.state import TrainState, count_parameters, create_state
+from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
+from fer_jax.errors import UserError
+from fer_jax.run import Run
+from tfds_builders import build
+
+
+class Interrupted(Exception):
+    """Training was asked to stop and has saved; `signal` is the number of the request."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class DivergedError(UserError):
+    """The loss is not finite any more; the last checkpoint is from before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything that does not change while training."""
+
+    run: Run
+    training: Records
+    validation: Records
+    mesh: Mesh
+    schedule: optax.Schedule
+    train_step: TrainStep
+    eval_step: EvalStep
+    initial: TrainState
+
+    @property
+    def config(self) -> ConfigDict:
+        """The run's configuration."""
+        return self.run.config
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass."""
+        return steps_per_epoch(self.training, self.config)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run if it does not stop early."""
+        return self.steps_per_epoch * self.config.train.epochs
+
+    def validates_after(self, step: int) -> bool:
+        """Whether a validation follows when `step` steps are done."""
+        period = self.steps_per_epoch * self.config.train.eval_epochs
+        return step % period == 0 or step == self.total_steps
+
+
+def train(config: ConfigDict, folder: Path) -> Run:
+    """Trains until the last epoch or until validation stops getting better.
+
+    Args:
+      config: the locked configuration.
+      folder: the run directory; a run that is there is continued.
+
+    Returns:
+      The finished run; its checkpoint with the best validation accuracy is kept.
+
+    Raises:
+      UserError: input that cannot be used.
+      Interrupted: on SIGINT or SIGTERM, when everything is saved.
+    """
+    with run_directory.locked(folder):
+        job = make_job(config, folder)
+        with Checkpoints(job.run.checkpoints) as checkpoints:
+            restored = checkpoints.restore_latest(job.initial)
+            if restored is None:
+                state, memory = job.initial, new_memory(job)
+            else:
+                state = restored.state
+                memory = Memory.from_json(restored.memory, len(job.run.labels))
+            announce(job, restored.step if restored else 0, memory)
+            if not memory.finished:
+                fit(job, state, memory, checkpoints)
+    return job.run
+
+
+def make_job(config: ConfigDict, folder: Path) -> Job:
+    """Checks the configuration, opens the data and builds the programs."""
+    mesh = sharding.data_mesh()
+    experiment.check_training(config)
+    for section in ("train", "eval"):
+        size = config[section].batch_size
+        sharding.check_batch_size(f"config.{section}.batch_size", size, mesh)
+    preprocessing = experiment.make_preprocessing(config)
+    augmentation = experiment.make_augmentation(config)
+    experiment.make_model(config, classes=2)  # a wrong name is said before data is prepared
+    experiment.make_optimization(config, steps=1)
+
+    builder = build.prepare(
+        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
+    )
+    training = load_records(builder, "train", preprocessing)
+    validation = load_records(builder, "validation", preprocessing)
+    run = run_directory.start(
+        folder, config, training.label_names, preprocessing, describe_data(builder, training, validation)
+    )
+    model = experiment.make_model(config, classes=len(training.label_names))
+    steps = steps_per_epoch(training, config) * config.train.epochs
+    optimizer, schedule = experiment.make_optimization(config, steps)
+    state = create_state(model, optimizer, preprocessing.size, config.seed)
+    return Job(
+        run=run,
+        training=training,
+        validation=validation,
+        mesh=mesh,
+        schedule=schedule,
+        train_step=make_train_step(
+            model, optimizer, preprocessing, augmentation,
+            config.train.label_smoothing, config.seed, mesh,
+        ),
+        eval_step=make_eval_step(model, preprocessing, mesh),
+        initial=sharding.replicate(state, mesh),
+    )  # fmt: skip
+
+
+def steps_per_epoch(records: Records, config: ConfigDict) -> int:
+    """Batches of one pass; what is left over runs on into the next pass."""
+    return max(1, len(records) // config.train.batch_size)
+
+
+def describe_data(builder: Any, training: Records, validation: Records) -> dict[str, Any]:
+    """What the run directory keeps of the data, to know it again."""
+    return {
+        "name": builder.info.full_name,
+        "protocol": builder.info.metadata["protocol"],
+        "train": training.digest,
+        "validation": validation.digest,
+    }
+
+
+def new_memory(job: Job) -> Memory:
+    """The memory of a run that has not begun."""
+    return Memory(
+        stopping=EarlyStopping(patience=job.config.train.patience),
+        window=MetricWindow(classes=len(job.run.labels)),
+    )
+
+
+def announce(job: Job, step: int, memory: Memory) -> None:
+    """Says what is about to happen, in a few lines."""
+    parameters = count_parameters(job.initial.params)
+    print(
+        f"{job.run.folder}: {job.config.model.name}, {parameters:,} parameters, on "
+        f"{job.run.data['name']}: {len(job.training):,} training and "
+        f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
+    )
+    if memory.finished:
+        print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
+    elif step:
+        print(f"continuing at step {step:,} of {job.total_steps:,}")
+
+
+def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -> None:
+    """The training loop; returns when the run is finished and saved."""
+    config, first = job.config, int(state.step)
+    sampler = BatchSampler(len(job.training), config.train.batch_size, config.seed)
+    began, before = time.monotonic(), memory.seconds
+    with (
+        StopRequest() as stop,
+        open_writers(job, first) as writer,
+        Progress(job.total_steps, job.steps_per_epoch, config.train.batch_size, first) as progress,
+    ):
+        step = first
+        while not memory.finished:
+            rows = sampler.rows(step)
+            batch = {"image": job.training.images[rows], "label": job.training.labels[rows]}
+            state, metrics = job.train_step(state, sharding.put_batch(batch, job.mesh))
+            memory.window.add(metrics)
+            step += 1
+            validates = job.validates_after(step)
+            if validates or step % config.train.log_steps == 0:
+                log_training(job, step, memory, writer, progress)
+            if validates:
+                validate(job, state, step, memory, writer, progress)
+            if validates or stop.signal is not None:
+                memory.seconds = before + time.monotonic() - began
+                checkpoints.save(state, memory.to_json())
+            if stop.signal is not None and not memory.finished:
+                checkpoints.wait()
+                raise Interrupted(stop.signal)
+        checkpoints.wait()
+
+
+def log_training(
+    job: Job, step: int, memory: Memory, writer: MultiWriter, progress: Progress
+) -> None:
+    """Writes the means since the last line.
+
+    Raises:
+      DivergedError: the loss is not finite.
+    """
+    means = memory.window.close()
+    if not math.isfinite(means["loss"]):
+        raise DivergedError(
+            f"the loss is {means['loss']} at step {step}; the last good checkpoint is kept in "
+            f"{job.run.checkpoints}; try a lower --config.optim.learning_rate in another --workdir"
+        )
+    rate = float(job.schedule(step - 1))
+    named = {f"train/{name}": value for name, value in means.items()}
+    writer.write_scalars(step, {**named, "learning_rate": rate})
+    progress.update(step, means)
+
+
+def validate(
+    job: Job,
+    state: TrainState,
+    step: int,
+    memory: Memory,
+    writer: MultiWriter,
+    progress: Progress,
+) -> None:
+    """Evaluates the validation split and decides what is best and whether to stop."""
+    evaluation = evaluate_records(
+        job.eval_step, state.variables, job.validation, job.config.eval.batch_size, job.mesh
+    )
+    means = scalars(evaluation.confusion, evaluation.loss_sum)
+    memory.stopping = memory.stopping.after(means["accuracy"], step)
+    memory.finished = step == job.total_steps or memory.stopping.should_stop
+    writer.write_scalars(step, {f"validation/{name}": value for name, value in means.items()})
+    writer.flush()
+    progress.evaluated(step, means, is_best=memory.stopping.best_step == step)
+    if memory.stopping.should_stop:
+        progress.message(
+            f"stopped early: no better validation accuracy in {memory.stopping.waited} validations"
+        )
