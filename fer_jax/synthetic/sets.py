@@ -14,6 +14,7 @@ import pathlib
 import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import process as futures_process
 
 import cv2
 
@@ -135,7 +136,7 @@ def generate(
       progress: show a bar.
 
     Raises:
-      UserError: `out_dir` cannot be written.
+      UserError: `out_dir` cannot be written, or worker processes die.
     """
     folder = pathlib.Path(out_dir) / spec.folder
     try:
@@ -150,5 +151,11 @@ def generate(
         raise errors.UserError(
             f"expected a folder to render faces into, found {folder} not writable ({error}); "
             "name another one or free some space"
+        ) from None
+    except futures_process.BrokenProcessPool:
+        raise errors.UserError(
+            "expected worker processes to live, found one dead: out of memory, or started from a "
+            'script without an `if __name__ == "__main__"` guard; render with workers=1, or add '
+            "the guard. What was rendered so far is kept"
         ) from None
     return folder

@@ -1,0 +1,125 @@
+"""How hard the shipped faces are for methods that learn little: the floor a network must beat.
+
+Three logistic regressions, trained on the demo's training people and read on its
+test people: on pixels, on HOG features, and on the picture's border alone, where
+there is no face and accuracy must be chance. Balanced accuracy; the
+regularisation is chosen on validation people. Needs scikit-learn.
+
+    python -m benchmarks.baselines                      # the builder's demo split
+    python -m benchmarks.baselines train.npz val.npz test.npz   # x uint8[N, S, S, 3], y int[N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from fer_jax import labels
+
+SIDE = 64  # pixels: what HOG's windows are laid out for
+BORDER = 4  # pixels: the outer ring, before any face
+STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # of the inverse regularisation C
+SPLITS = ("train", "validation", "test")
+
+Split = tuple[np.ndarray, np.ndarray]  # images uint8[N, S, S, 3], labels int[N]
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """uint8[N, 64, 64]."""
+    return np.stack(
+        [
+            cv2.resize(
+                cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), (SIDE, SIDE), interpolation=cv2.INTER_AREA
+            )
+            for image in images
+        ]
+    )
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """float32[N, 1024]: grey, 32 x 32."""
+    small = [cv2.resize(g, (32, 32), interpolation=cv2.INTER_AREA) for g in _grey(images)]
+    return np.stack(small).reshape(len(images), -1) / np.float32(255)
+
+
+def hog(images: np.ndarray) -> np.ndarray:
+    """float32[N, 1764]: 8-pixel cells, 9 directions, blocks of 2 x 2 cells."""
+    descriptor = cv2.HOGDescriptor((SIDE, SIDE), (16, 16), (8, 8), (8, 8), 9)
+    return np.stack([np.ravel(descriptor.compute(grey)) for grey in _grey(images)])
+
+
+def border(images: np.ndarray) -> np.ndarray:
+    """float32[N, K]: the outer ring of the picture, in colour."""
+    ring = np.ones(images.shape[1:3], bool)
+    ring[BORDER:-BORDER, BORDER:-BORDER] = False
+    return images[:, ring].reshape(len(images), -1) / np.float32(255)
+
+
+FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "pixels": pixels, "hog": hog, "border": border,
+}  # fmt: skip
+
+
+def balanced_accuracy(features: Callable[[np.ndarray], np.ndarray], data: list[Split]) -> float:
+    """On test people, with the regularisation that did best on validation people."""
+    from sklearn import linear_model, metrics, pipeline, preprocessing
+
+    (train_x, train_y), (val_x, val_y), (test_x, test_y) = ((features(x), y) for x, y in data)
+    best, chosen = -1.0, None
+    for strength in STRENGTHS:
+        model = pipeline.make_pipeline(
+            preprocessing.StandardScaler(),
+            linear_model.LogisticRegression(C=strength, max_iter=300),
+        ).fit(train_x, train_y)
+        score = metrics.balanced_accuracy_score(val_y, model.predict(val_x))
+        if score > best:
+            best, chosen = score, model
+    assert chosen is not None
+    return float(metrics.balanced_accuracy_score(test_y, chosen.predict(test_x)))
+
+
+def _from_files(paths: list[str]) -> list[Split]:
+    splits = []
+    for path in paths:
+        with np.load(path) as stored:
+            splits.append((stored["x"], stored["y"]))
+    return splits
+
+
+def _from_builder() -> list[Split]:
+    """The shipped pictures, decoded."""
+    from tfds_builders.synthetic_faces import fixture
+
+    splits = []
+    for split in SPLITS:
+        records = list(fixture.read(split))
+        coded = [np.frombuffer(record.jpeg, np.uint8) for record in records]
+        images = np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in coded])
+        emotions = [labels.SEVEN.index(record.truth["expression"]) for record in records]
+        splits.append((images, np.array(emotions)))
+    return splits
+
+
+def main() -> None:
+    """Prints one line a baseline."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", help="npz files of train, validation and test")
+    files = parser.parse_args().files
+    if len(files) not in (0, 3):
+        sys.exit("expected no file or three: train, validation, test")
+    data = _from_files(files) if files else _from_builder()
+    sizes = ", ".join(f"{name} {len(y):,}" for name, (_, y) in zip(SPLITS, data, strict=True))
+    print(f"{sizes} pictures; chance {1 / len(np.unique(data[0][1])):.3f}")
+    for name, features in FEATURES.items():
+        started = time.monotonic()
+        score = balanced_accuracy(features, data)
+        print(f"{name:<8} {score:.3f}  ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

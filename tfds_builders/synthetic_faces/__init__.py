@@ -1,0 +1,1 @@
+"""Rendered faces with known expressions: the set that ships, and larger ones on demand."""

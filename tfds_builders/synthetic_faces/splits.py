@@ -1,0 +1,42 @@
+"""Who is in which split of which config: other people, from other seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from fer_jax.synthetic.presets import PRESETS
+from fer_jax.synthetic.spec import Spec
+
+TRAIN_SEED = 1
+VALIDATION_SEED = 2
+TEST_SEED = 3  # fixed before any network was trained; nothing is ever tuned on these people
+SEEDS = {"train": TRAIN_SEED, "validation": VALIDATION_SEED, "test": TEST_SEED}
+
+
+@dataclasses.dataclass(frozen=True)
+class Extent:
+    """preset: a name in PRESETS; people: numbers in train, validation, test; size: pixels."""
+
+    preset: str
+    people: tuple[int, int, int]
+    size: int
+
+
+CONFIGS: dict[str, Extent] = {
+    "demo": Extent("demo", (320, 60, 100), 64),
+    "demo_128": Extent("demo", (320, 60, 100), 128),
+    "kdef_like": Extent("kdef_like", (48, 8, 14), 128),  # KDEF has 70 people
+    "rafd_like": Extent("rafd_like", (46, 8, 13), 128),  # RaFD has 67
+    "wild": Extent("wild", (1000, 150, 300), 100),  # RAF-DB's faces are 100 pixels
+}
+
+
+def specs(
+    config: str, people: Sequence[int] | None = None, size: int | None = None
+) -> dict[str, Spec]:
+    """Split name to what is rendered for it; `people` and `size` replace the config's own."""
+    extent = CONFIGS[config]
+    counts = zip(SEEDS.items(), people or extent.people, strict=True)
+    preset = PRESETS[extent.preset]
+    return {split: preset(seed, count, size or extent.size) for (split, seed), count in counts}
