@@ -99,9 +99,9 @@ def _from_builder() -> list[Split]:
     for split in SPLITS:
         records = list(fixture.read(split))
         coded = [np.frombuffer(record.jpeg, np.uint8) for record in records]
-        images = np.stack([cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB) for jpeg in coded])
+        decoded = [np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)) for jpeg in coded]
         emotions = [labels.SEVEN.index(record.truth["expression"]) for record in records]
-        splits.append((images, np.array(emotions)))
+        splits.append((np.stack(decoded), np.array(emotions)))
     return splits
 
 

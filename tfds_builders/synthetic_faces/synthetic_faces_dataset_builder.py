@@ -64,6 +64,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
           workers: Processes that render; None takes one for each core.
           **kwargs: Those of `tfds.core.GeneratorBasedBuilder`, such as `data_dir`.
         """
+        given = {"config": config, "people": people, "size": size, "workers": workers}
         base = getattr(config, "name", config) or SHIPPED
         if people or size:
             # A name of its own gives it a folder of its own.
@@ -73,7 +74,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             config = tfds.core.BuilderConfig(name=name, description=_DESCRIPTIONS[base])
         self._base, self._people, self._size, self._workers = base, people, size, workers
         super().__init__(config=config, **kwargs)
-        self._original_state |= {"people": people, "size": size, "workers": workers}
+        self._original_state |= given  # what TFDS pickles
 
     @property
     def specs(self) -> dict[str, Spec]:
