@@ -76,11 +76,14 @@ def fragments(
       triangles: int[F, 3].
     """
     corners = points[triangles]
-    low = np.maximum(np.floor(corners.min(1) - 0.5).astype(np.int32) + 1, 0)
-    high = np.floor(corners.max(1) - 0.5).astype(np.int32)
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    lowest, highest = np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
+    low = np.maximum(np.floor(lowest - 0.5).astype(np.int32) + 1, 0)
+    high = np.floor(highest - 0.5).astype(np.int32)
     extent = np.minimum(high, [width - 1, height - 1]).astype(np.int32) - low + 1
     area = twice_area(corners)
-    size = np.where((extent > 0).all(1) & (np.abs(area) > 1e-6), extent.max(1), 0)
+    visible = (extent[:, 0] > 0) & (extent[:, 1] > 0) & (np.abs(area) > 1e-6)
+    size = np.where(visible, np.maximum(extent[:, 0], extent[:, 1]), 0)
     pixels, owners, weights = [], [], []
     smallest = 0
     for largest in _WINDOWS:

@@ -72,6 +72,7 @@ def key_visibility(
     frame = _shadow_frame(light)
     places, distance = _to_shadow_map(view.position, frame)
     body = head.triangles[head.triangle_part == BODY]
+    body = body[raster.twice_area(places[body]) < 0]  # what faces the light is nearest to it
     seen = raster.rasterize(places, distance, body, _SHADOW_SIZE, _SHADOW_SIZE)
     nearest = np.full(_SHADOW_SIZE * _SHADOW_SIZE, 50, np.float32)
     nearest[seen.pixel] = seen.depth

@@ -90,17 +90,19 @@ def see(head: HeadModel, sitter: Sitter, view: View, size: int) -> Points:
     weights = seen.weights / view.depth[corners]
     weights /= weights.sum(1, keepdims=True)
     part = parts[seen.triangle]
-    position = interpolate(view.position, corners, weights)
+    # One gather of all that the corners know is faster than three.
+    known = np.hstack([view.position, normals, head.rest])
+    position, normal, rest = np.hsplit(interpolate(known, corners, weights), 3)
     camera = np.array([0, 0, view.distance], np.float32)
     to_camera = unit(camera - position)
-    normal = unit(interpolate(normals, corners, weights))
+    normal = unit(normal)
     away = (np.einsum("pk,pk->p", normal, to_camera) < 0) & (part == HAIR)
     normal[away] *= -1
     texture = head.triangle_texture[chosen][seen.triangle]
     return Points(
         pixel=seen.pixel,
         part=part,
-        rest=interpolate(head.rest, corners, weights),
+        rest=np.ascontiguousarray(rest),
         texture=interpolate(head.texture_coordinates, texture, weights),
         position=position,
         normal=normal,
