@@ -70,7 +70,7 @@ def pytest_terminal_summary(
     yield
     if "tensorflow" in sys.modules:
         terminalreporter.write_line("FAILED: a test imported TensorFlow; nothing here may")
-    if _left_out:
+    if terminalreporter.config.option.markexpr:
         skipped = len(terminalreporter.getreports("skipped"))
         counts = ", ".join(f"{_left_out[name]} {name}" for name in MARKERS)
         terminalreporter.write_line(f"skipped: {skipped}; left to `make check`: {counts}")
