@@ -87,5 +87,18 @@ def test_it_imports_from_where_it_is_installed(site: pathlib.Path, tmp_path: pat
     assert versions[0] == versions[1]
 
 
+def test_its_configs_load_where_there_is_no_checkout(
+    site: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    program = (
+        "from fer_jax import config\n"
+        "print(config.shipped_folder())\n"
+        "print(config.load('configs/demo.py').is_locked)"
+    )
+    folder, locked = _run([sys.executable, "-c", program], tmp_path, site).split()
+    assert pathlib.Path(folder) == site / "fer_jax/configs"
+    assert locked == "True"
+
+
 def test_the_console_script_starts(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert "--config" in _run([sys.executable, str(site / "bin/fer-jax"), "--help"], tmp_path, site)
