@@ -33,7 +33,7 @@ def evaluate_records(
     eval_step: EvalStep, variables: dict[str, Any], records: Records, batch_size: int, mesh: Mesh
 ) -> Evaluation:
     """Runs the network over all records; the last batch is padded and masked."""
-    metrics, probabilities = StepMetrics.empty(), []
+    probabilities = []
     total: StepMetrics | None = None
     for first in range(0, len(records), batch_size):
         batch = padded_batch(records, first, batch_size)

@@ -4,8 +4,8 @@ One integer confusion matrix and one loss sum; accuracy and the rest derive from
 them on the host. The report's scores live in fer_jax/report.
 """
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: CLU reads a collection's metrics from its
+# annotations and needs them as classes.
 import clu.metrics
 import flax.struct
 import jax
@@ -22,7 +22,7 @@ class Confusion(clu.metrics.Metric):
     @classmethod
     def from_model_output(
         cls, logits: jax.Array, labels: jax.Array, mask: jax.Array, **_: jax.Array
-    ) -> Confusion:
+    ) -> "Confusion":
         """Counts one batch; rows whose mask is 0 do not count."""
         classes = logits.shape[-1]
         predicted = logits.argmax(axis=-1)
@@ -30,7 +30,7 @@ class Confusion(clu.metrics.Metric):
         counts = jnp.zeros(classes * classes, jnp.int32).at[cells].add(mask.astype(jnp.int32))
         return cls(counts=counts.reshape(classes, classes))
 
-    def merge(self, other: Confusion) -> Confusion:
+    def merge(self, other: "Confusion") -> "Confusion":
         """The counts of both."""
         return Confusion(counts=self.counts + other.counts)
 
@@ -46,11 +46,11 @@ class LossSum(clu.metrics.Metric):
     total: jax.Array
 
     @classmethod
-    def from_model_output(cls, losses: jax.Array, mask: jax.Array, **_: jax.Array) -> LossSum:
+    def from_model_output(cls, losses: jax.Array, mask: jax.Array, **_: jax.Array) -> "LossSum":
         """Adds one batch; rows whose mask is 0 do not count."""
         return cls(total=jnp.sum(losses * mask))
 
-    def merge(self, other: LossSum) -> LossSum:
+    def merge(self, other: "LossSum") -> "LossSum":
         """The sum of both."""
         return LossSum(total=self.total + other.total)
 

@@ -1,0 +1,115 @@
+"""Configuration: files, overrides by type, and what is said to wrong ones."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import main
+from fer_jax.errors import UserError
+
+SHIPPED = sorted(path.stem for path in configuration.shipped_folder().glob("*.py"))
+
+
+def write(tmp_path, body):
+    path = tmp_path / "own.py"
+    path.write_text("from fer_jax.config import defaults\n\ndef get_config():\n" + body)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_loads_locked(name):
+    config = configuration.load(f"configs/{name}.py")
+    assert config.is_locked
+    assert set(configuration.flatten(config)) == set(configuration.flatten(configuration.defaults()))
+
+
+def test_every_field_of_the_defaults_has_a_comment():
+    source = (configuration.shipped_folder() / "defaults.py").read_text()
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute):
+            above = lines[node.lineno - 2].strip()
+            section = isinstance(node.value, ast.Call) and node.value.func.id == "ConfigDict"
+            assert section or above.startswith("#"), lines[node.lineno - 1]
+
+
+def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert configuration.load("configs/demo.py") == configuration.load("demo")
+
+
+@pytest.mark.parametrize(
+    ("override", "field", "value"),
+    [
+        ("train.epochs=7", "train.epochs", 7),
+        ("optim.learning_rate=1e-2", "optim.learning_rate", 0.01),
+        ("optim.learning_rate=1", "optim.learning_rate", 1.0),
+        ("data.dir=/some/where=x", "data.dir", "/some/where=x"),
+        ("model.dropout=0.25", "model.dropout", 0.25),
+    ],
+)
+def test_overrides_take_the_fields_type(override, field, value):
+    found = configuration.flatten(configuration.load("demo", [override]))[field]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=5", "no config field train.epoch; did you mean train.epochs"),
+        ("trian.epochs=5", "did you mean train.epochs"),
+        ("train=5", "that is a section, with the fields train.batch_size"),
+        ("train.epochs=many", "expected int for --config.train.epochs, found 'many'"),
+        ("train.epochs=7.5", "expected int"),
+        ("model.dropout=none", "expected float for --config.model.dropout"),
+        ("train.epochs", "behind an equals sign"),
+    ],
+)
+def test_wrong_overrides_are_explained(override, message):
+    with pytest.raises(UserError, match=message):
+        configuration.load("demo", [override])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("  c = defaults()\n  c.train.epoch = 3\n  return c\n", r'fails at line 5: .*mean "epochs"'),
+        ("  c = defaults()\n  c.train.epochs = 'x'\n  return c\n", "fails at line 5: TypeError"),
+        ("  return {}\n", "expected get_config.* found dict"),
+        ("  c = defaults().unlock()\n  c.epochs = 3\n  return c\n", "no config field epochs"),
+        ("  c = (\n", "fails at line 4: SyntaxError"),
+    ],
+)
+def test_errors_in_a_config_file_are_explained(tmp_path, body, message):
+    with pytest.raises(UserError, match=message):
+        configuration.load(write(tmp_path, body))
+
+
+def test_a_file_without_get_config_and_a_missing_file(tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(UserError, match=r"expected a function get_config\(\)"):
+        configuration.load(str(tmp_path / "empty.py"))
+    with pytest.raises(UserError, match=r"found nothing at configs/kdeff.py; did you mean .*kdef.py"):
+        configuration.load("configs/kdeff.py")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "overrides"),
+    [
+        (["--config=a.py", "--config.x=1"], ["x=1"]),
+        (["--config", "a.py", "--config.x", "1", "--workdir", "w"], ["x=1"]),
+        (["--config", "a.py", "--config.x=-1", "--config.y", "-1"], ["x=-1", "y=-1"]),
+    ],
+)
+def test_the_command_line_in_its_spellings(arguments, overrides):
+    options, found = main.parse(arguments)
+    assert (options.config, found) == ("a.py", overrides)
+
+
+def test_an_unknown_flag_is_named():
+    with pytest.raises(UserError, match="unknown argument '--epochs=3'"):
+        main.parse(["--config=a.py", "--epochs=3"])

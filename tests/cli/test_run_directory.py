@@ -1,0 +1,94 @@
+"""The run directory: reading back, and refusing what is not the same run."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import run as module
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.errors import UserError
+
+DATA = {"name": "faces/demo/1.0.0", "protocol": "subject", "train": "d1", "validation": "d2"}
+
+
+def start(folder, overrides=(), labels=("a", "b"), data=DATA):
+    config = configuration.load("demo", overrides)
+    preprocessing = Preprocessing(config.data.size, config.data.normalize)
+    return module.start(folder, config, labels, preprocessing, data)
+
+
+def test_a_run_reads_back_as_it_was_begun(tmp_path):
+    run = start(tmp_path / "r", ["model.dropout=0.25", "data.dir=/x"])
+    assert module.open_run(tmp_path / "r") == run
+    assert module.open_run(tmp_path / "r").config.is_locked
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"overrides": ["train.epochs=3"]}, "train.epochs: 60 then, 3 now"),
+        ({"overrides": ["model.name=custom_cnn"]}, "model.name: 'light_vgg' then, 'custom_cnn' now"),
+        ({"labels": ("a", "c")}, r"labels: \['a', 'b'\] then, \['a', 'c'\] now"),
+        ({"data": DATA | {"train": "d9"}}, "data of the run: train: 'd1' then, 'd9' now"),
+    ],
+)
+def test_another_run_in_the_same_place_is_refused(tmp_path, change, message):
+    start(tmp_path)
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(UserError, match=f"(?s)choose another --workdir.*{message}"):
+        start(tmp_path, **change)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_fields_that_touch_no_parameter_may_change(tmp_path):
+    start(tmp_path)
+    overrides = [f"{name}={value}" for name, value in
+                 {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
+                  "eval.samples": 1, "train.log_steps": 3}.items()]  # fmt: skip
+    assert len(overrides) == len(module.CHANGEABLE)
+    assert start(tmp_path, overrides).config.eval.samples == 1
+
+
+def test_a_moved_run_still_works(tmp_path):
+    start(tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert start(tmp_path / "b").name == "b"
+
+
+def newer(folder):
+    content = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(content | {"format": module.FORMAT + 1}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "run.json").unlink(), "expected a run directory.*train one with"),
+        (lambda folder: (folder / "run.json").write_text("{"), "cannot be read.*JSONDecodeError"),
+        (lambda folder: (folder / "config.json").unlink(), "cannot be read.*FileNotFoundError"),
+        (newer, r"newer fer_jax \(format 2, known 1\)"),
+    ],
+)
+def test_what_is_no_run_is_said(tmp_path, spoil, message):
+    start(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message):
+        module.open_run(tmp_path)
+
+
+def test_a_second_process_is_kept_out(tmp_path):
+    with module.locked(tmp_path):
+        with pytest.raises(UserError, match="another process is training"), module.locked(tmp_path):
+            pass
+    with module.locked(tmp_path):
+        pass
+
+
+def test_an_unwritable_place_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"expected to write the run directory .*--workdir"):
+        with module.locked(tmp_path / "file" / "run"):
+            pass
