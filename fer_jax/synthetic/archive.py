@@ -39,6 +39,7 @@ def encode(face: Face, quality: int) -> Record:
     _, jpeg = cv2.imencode(".jpg", bgr, _jpeg_options(quality))
     fields = (field.name for field in dataclasses.fields(face) if field.name != "image")
     truth = {name: getattr(face, name) for name in fields}
+    truth["face_box"] = list(face.face_box)  # as JSON gives it back
     truth["action_units"] = {k: round(v, 3) for k, v in face.action_units.items() if v >= 5e-4}
     truth |= {name: round(truth[name], 3) for name in ("yaw", "sex", "age", "skin")}
     return Record(jpeg.tobytes(), truth)

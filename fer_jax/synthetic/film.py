@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from fer_jax.synthetic.scene import PLAIN, Background, Scene
+from fer_jax.synthetic.scene import PLAIN, Background, Obstacle, Scene
 
 _SMALLEST_COPY = 24  # pixels: no poor copy goes below
 _SHOULDER = 1.35  # of the tone curve: how early bright light is compressed
@@ -25,6 +25,16 @@ def backdrop(background: Background, rng: np.random.Generator, size: int) -> np.
     sharpness = cv2.INTER_CUBIC if rng.random() < 0.6 else cv2.INTER_NEAREST
     large = cv2.resize(blobs, (size, size), interpolation=sharpness)
     return cv2.GaussianBlur(large, (0, 0), size * rng.uniform(0.01, 0.05))
+
+
+def cover(light: np.ndarray, obstacle: Obstacle) -> None:
+    """Puts an obstacle, out of focus, before float32[S, S, 3] in place."""
+    size = len(light)
+    share = np.zeros((size, size), np.float32)
+    centre, axes = ((size * part).astype(int).tolist() for part in (obstacle.centre, obstacle.axes))
+    cv2.ellipse(share, centre, axes, obstacle.angle, 0, 360, 1.0, cv2.FILLED)
+    soft = np.asarray(cv2.GaussianBlur(share, (0, 0), size * 0.015))[..., None]
+    light += (obstacle.colour.astype(np.float32) - light) * soft
 
 
 def _copy_poorly(picture: np.ndarray, share: float) -> np.ndarray:

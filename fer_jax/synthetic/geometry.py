@@ -112,8 +112,8 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return (tilt @ nod @ turn).astype(np.float32)
 
 
-def photograph(vertices: np.ndarray, scale: float, scene: Scene, size: int) -> View:
-    """Poses and projects float32[V, 3] onto a square picture of `size` pixels."""
+def project(vertices: np.ndarray, scale: float, scene: Scene, size: int) -> View:
+    """Poses float32[V, 3] of a head and projects it onto a square picture of `size` pixels."""
     position = (vertices - CENTRE) * np.float32(scale)
     position = position @ rotation(scene.yaw, scene.pitch, scene.roll).T
     focal = scene.fill * size / FRAME * scene.distance

@@ -15,7 +15,7 @@ from fer_jax.synthetic.texture import bump, noise, sample, smoothstep
 _LINE_DEPTH = (-0.5, -0.3, 0.2, 0.75, 1.25)
 _LINE_HEIGHT = (6.7, 6.78, 7.16, 7.62, 8.02)
 
-_LIFT_NOISE, _EDGE_NOISE = 11, 9
+_LIFT_NOISE, _EDGE_NOISE, _CURL_NOISE = 11, 9, 12
 
 
 def _hairline(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
@@ -31,7 +31,7 @@ def scalp(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
     line = _hairline(rest, shift) - 0.02 * smoothstep(0.75, 1.05, z) + temples
     sideburn = smoothstep(0.6, 0.68, aside) * smoothstep(0.92, 0.74, z)
     sideburn *= smoothstep(0.5, 0.62, z) * smoothstep(7.0, 7.35, y)
-    grows = np.maximum(smoothstep(-0.05, 0.06, y - line), 0.85 * sideburn)
+    grows = np.maximum(smoothstep(-0.08, 0.07, y - line), 0.85 * sideburn)
     ear = smoothstep(0.735, 0.76, aside) * smoothstep(0.2, 0.3, z) * smoothstep(7.5, 7.42, y)
     return grows * (1 - ear)
 
@@ -45,16 +45,34 @@ def lift(rest: np.ndarray, person: Person) -> np.ndarray:
     full = above**0.6 * (0.55 + 0.45 * smoothstep(7.6, 8.2, y))
     place = x * 0.35 + person.texture_offset[0], y * 0.35 + z * 0.3
     uneven = 1 + 0.25 * sample(noise(_LIFT_NOISE), *place)
-    grown = smoothstep(0.3, 1.0, scalp(rest, person.hairline))
-    return grown * full * person.hair_volume * 1.6 * uneven
+    curls = sample(noise(_CURL_NOISE), x * 0.3 + z * 0.2, y * 0.3 + z * 0.15)
+    parted = 1 - 0.6 * _parting(rest, person)
+    grown = smoothstep(0.2, 1.0, scalp(rest, person.hairline))
+    shape = (uneven + 0.12 * person.curl * curls) * parted
+    return grown * full * person.hair_volume * 1.6 * shape
+
+
+def _parting(rest: np.ndarray, person: Person) -> np.ndarray:
+    """float32[P], 1 on the line where straight hair that is not cropped is parted."""
+    x, y, z = rest.T
+    line = bump(x - person.parting, 0.035) * smoothstep(8.0, 8.25, y) * smoothstep(0.1, 0.4, z)
+    return line * (person.curl < 0.3) * (person.hair_style != "buzz")
+
+
+def _curled(strands: np.ndarray, rest: np.ndarray, person: Person) -> np.ndarray:
+    """Strands of straight hair turned into curls: noise without a direction."""
+    x, y, z = rest.T
+    curls = sample(noise(_CURL_NOISE), x * 1.7 + z * 1.1, y * 1.7 - z * 0.9)
+    return strands + (curls - strands) * person.curl
 
 
 def scalp_strands(rest: np.ndarray, person: Person) -> tuple[np.ndarray, np.ndarray]:
     """How much of each point is hair and its strands' noise, both float32[P]."""
     x, y, z = rest.T
-    edge = 0.012 * sample(noise(_EDGE_NOISE), x * 3 + z * 2, y * 0.5)
-    around = np.arctan2(x, 0.5 - z + 1e-3)
+    edge = 0.03 * sample(noise(_EDGE_NOISE), x * 3 + z * 2, y * 0.5)
+    around = np.arctan2(x - person.parting * smoothstep(7.6, 8.2, y), 0.5 - z + 1e-3)
     strands = sample(noise(person.hair_texture), around * 1.3 + 0.15 * y, y * 0.22 + z * 0.12)
+    strands = _curled(strands, rest, person) - 1.5 * _parting(rest, person)
     return scalp(rest, person.hairline + edge), strands
 
 
@@ -62,6 +80,7 @@ def sheet_strands(rest: np.ndarray, person: Person) -> np.ndarray:
     """float32[P], the strands' noise on the loose sheet of long hair."""
     x, y, z = rest.T
     around = np.arctan2(x, 0.45 - z) * 1.1
+    around = around + 0.02 * person.curl * np.sin(y * 14)
     return sample(noise(person.hair_texture), around + 0.04 * y, y * 0.08)
 
 
@@ -69,6 +88,6 @@ def sheet_exists(rest: np.ndarray, person: Person) -> np.ndarray:
     """bool[P]: the sheet ends in strands, below and before the face."""
     x, y, z = rest.T
     ragged = sample(noise(person.hair_texture), np.arctan2(x, 0.45 - z) * 1.3, y * 0.05)
-    front = 0.62 + 0.1 * ragged + person.fringe * smoothstep(7.2, 8.1, y)
-    over = (z < front) | (y > 8.0 + 0.06 * ragged)
-    return over & (y > person.hair_end - 0.25 * ragged)
+    front = 0.62 + 0.05 * ragged + person.fringe * smoothstep(7.2, 8.1, y)
+    over = (z < front) | (y > 8.0 + 0.03 * ragged)
+    return over & (y > person.hair_end - 0.09 * ragged)

@@ -13,13 +13,19 @@ import numpy as np
 
 from fer_jax.synthetic.head import ANCESTRIES, SEXES, HeadModel
 
-HAIR_STYLES = ("long", "short", "bald")
+HAIR_STYLES = ("long", "short", "buzz", "bald")
+NECKLINES = ("turtleneck", "crew", "v", "shirt")
+_NECKLINE_SHARES = (0.2, 0.35, 0.2, 0.25)
 
 _PAIR_SPREAD = {"head": 0.22, "neck": 0.15, "mouth": 0.28, "ears": 0.35}
 _PAIR_SPREAD_ELSE = 0.33
 # Shapes that look odd long before their full strength.
 _TINY = ("head-trans", "neck-trans", "septum", "trans-in")
-_SMALL = ("eye-push", "prognathism", "lowerlip-ext", "upperlip-ext")
+_SMALL = (
+    "eye-push", "prognathism", "lowerlip-ext", "upperlip-ext",
+    # These alone look like an expression: a neutral face must not.
+    "mouth-angles", "eyebrows-angle", "lip-middle",
+)  # fmt: skip
 
 # Linear RGB.
 _DARK_HAIR = (0.012, 0.009, 0.008)
@@ -44,6 +50,10 @@ class Person:
       redness: 0 to 1, how much blood shows.
       hair_colour, brow_colour, iris_colour, shirt_colour: float32[3], linear RGB.
       hair_style: one of HAIR_STYLES.
+      curl: 0 (straight hair) to 1 (tight curls).
+      parting: where the hair is parted, decimetres to the sitter's left.
+      neckline: one of NECKLINES.
+      glasses: frame colour, linear RGB, or None without.
       hairline: decimetres above the usual hairline.
       hair_volume: decimetres. hair_end: height of the lower end of long hair.
       fringe: decimetres that long hair reaches forward over the forehead.
@@ -63,6 +73,10 @@ class Person:
     brow_colour: np.ndarray
     iris_colour: np.ndarray
     hair_style: str
+    curl: float
+    parting: float
+    neckline: str
+    glasses: np.ndarray | None
     hairline: float
     hair_volume: float
     hair_end: float
@@ -142,20 +156,33 @@ def _colours(rng: np.random.Generator, age: float, dark: bool) -> dict[str, Any]
 
 
 def _hair_style(rng: np.random.Generator, male: float) -> str:
-    if male < 0.5:
-        return "long" if rng.random() < 0.7 else "short"
-    if rng.random() < 0.8:
-        return "short"
-    return "bald" if rng.random() < 0.75 else "long"
+    shares = (0.68, 0.28, 0.03, 0.01) if male < 0.5 else (0.06, 0.58, 0.22, 0.14)
+    return str(rng.choice(HAIR_STYLES, p=shares))
 
 
-def _grooming(rng: np.random.Generator, male: float, age: float, skin: float) -> dict[str, Any]:
+def _glasses(rng: np.random.Generator, share: float) -> np.ndarray | None:
+    """Dark, metal or coloured frames."""
+    wears, kind, tint = rng.random() < share, rng.integers(3), rng.uniform(0.01, 0.12, 3)
+    if not wears:
+        return None
+    frame = ((0.01, 0.01, 0.012), (0.1, 0.095, 0.085), tuple(tint))[kind]
+    return np.array(frame, np.float32)
+
+
+def _grooming(
+    rng: np.random.Generator, male: float, age: float, skin: float, african: float
+) -> dict[str, Any]:
     recedes = 0.12 if male > 0.5 and age > 0.4 and rng.random() < 0.5 else 0.0
     style = _hair_style(rng, male)
+    volume = (0.005, 0.02) if style == "buzz" else (0.04, 0.2)
+    curly = rng.random() < 0.15 + 0.7 * african
     return {
         "hair_style": style,
+        "curl": float(rng.uniform(0.4, 1) if curly else rng.uniform(0, 0.15)),
+        "parting": float(rng.normal(0, 0.25)),
+        "neckline": str(rng.choice(NECKLINES, p=_NECKLINE_SHARES)),
         "hairline": float(rng.normal(0, 0.05)) + recedes,
-        "hair_volume": float(rng.uniform(0.04, 0.2)),
+        "hair_volume": float(rng.uniform(*volume)) * (1.35 if curly and style == "short" else 1.0),
         "hair_end": float(rng.uniform(4.2, 6.9)),
         "hair_texture": 20 + int(rng.integers(50)),
         "fringe": float(rng.uniform(0.05, 0.45)),
@@ -169,8 +196,8 @@ def _grooming(rng: np.random.Generator, male: float, age: float, skin: float) ->
     }
 
 
-def draw_person(head: HeadModel, rng: np.random.Generator) -> Person:
-    """Draws a person; a pure function of the generator's state."""
+def draw_person(head: HeadModel, rng: np.random.Generator, glasses: float = 0.0) -> Person:
+    """Draws a person, who wears glasses with that probability; pure in the generator's state."""
     male = float(rng.beta(0.35, 0.35))
     age = float(rng.beta(1.2, 2.2)) * 0.85
     ancestry = rng.dirichlet([0.55] * len(ANCESTRIES))
@@ -193,5 +220,6 @@ def draw_person(head: HeadModel, rng: np.random.Generator) -> Person:
         texture_offset=rng.uniform(0, 1, 2).astype(np.float32),
         scale=float(rng.normal(1, 0.02)),
         **_colours(rng, age, dark),
-        **_grooming(rng, male, age, skin),
+        glasses=_glasses(rng, glasses),
+        **_grooming(rng, male, age, skin, float(ancestry[0])),
     )

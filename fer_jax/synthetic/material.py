@@ -22,7 +22,7 @@ from fer_jax.synthetic.head import (
 )  # fmt: skip
 from fer_jax.synthetic.identity import Person
 from fer_jax.synthetic.surface import Points
-from fer_jax.synthetic.texture import mix, noise, sample, smoothstep
+from fer_jax.synthetic.texture import bump, mix, noise, sample, smoothstep
 
 # Eyeball, in units of its radius.
 _EYE_RADIUS, _IRIS, _PUPIL = 0.145, 0.46, 0.19
@@ -117,18 +117,29 @@ def paint_hair_sheet(material: Material, points: Points, person: Person) -> None
         material.put(where, albedo=colour, shine=0.25, gloss=12, height=0.02 * strands)
 
 
-def clothed(rest: np.ndarray) -> np.ndarray:
-    """float32[P], 1 where the body is below the collar."""
-    _, y, z = rest.T
-    collar = 5.99 + 0.2 * smoothstep(0.9, 0.2, z)
-    return smoothstep(-0.01, 0.01, collar - y)
+def collar_height(rest: np.ndarray, neckline: str) -> np.ndarray:
+    """float32[P], the height at which cloth ends for points at this side and depth."""
+    aside, _, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
+    if neckline == "turtleneck":
+        return 5.99 + 0.2 * smoothstep(0.9, 0.2, z)
+    base = 5.74 + 0.33 * (0.75 - z)  # around the root of the neck
+    if neckline == "crew":
+        return base
+    opening = np.clip(1 - aside / 0.38, 0, 1) * smoothstep(0.25, 0.5, z)
+    if neckline == "v":
+        return base - 0.6 * opening
+    # A shirt: its collar stands up around the neck and opens in front.
+    return base + 0.17 - 0.55 * opening
 
 
 def paint_clothes(material: Material, rest: np.ndarray, person: Person) -> None:
     """Covers body points at `rest` float32[P, 3] with cloth."""
     x, y, z = rest.T
-    cloth = clothed(rest)
+    above = y - collar_height(rest, person.neckline)
+    cloth = smoothstep(0.01, -0.01, above)
     weave = sample(noise(_FABRIC), x * 1.5, y * 1.5 + z)
-    colour = person.shirt_colour * (1 + 0.06 * weave)[:, None]
-    material.cover(cloth, albedo=colour, scatter=0.0, height=0.006 * weave)
+    hem = bump(above + 0.07, 0.012)
+    colour = person.shirt_colour * (1 + 0.06 * weave - 0.3 * hem)[:, None]
+    relief = 0.004 * weave + 0.02 * smoothstep(0, -0.02, above) - 0.012 * hem
+    material.cover(cloth, albedo=colour, scatter=0.0, height=relief)
     material.shine[:] *= 1 - 0.9 * cloth

@@ -36,7 +36,10 @@ def rafd_like(seed: int, subjects: int, size: int = 128) -> Spec:
 
 def wild(seed: int, subjects: int, size: int = 100) -> Spec:
     """In the wild, as RAF-DB: any light, camera and angle up to 60 degrees; 7 pictures a person."""
-    return Spec("wild", seed, subjects, size, yaw_range=60.0, wild=1.0, fill=_HEAD)
+    return Spec(
+        "wild", seed, subjects, size,
+        yaw_range=60.0, wild=1.0, fill=_HEAD, glasses=0.25, occlusion=0.12,
+    )  # fmt: skip
 
 
 PRESETS: dict[str, Callable[..., Spec]] = {

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fer_jax.synthetic import film, geometry, lashes, shading, skin, surface
+from fer_jax.synthetic import film, geometry, glasses, lashes, shading, skin, surface
 from fer_jax.synthetic import material as materials
 from fer_jax.synthetic.expression import Expression
 from fer_jax.synthetic.geometry import Sitter
@@ -57,11 +57,15 @@ def render(
     rng = np.random.default_rng(scene.seed)
     large = size * supersample
     vertices = geometry.express(head, sitter, expression)
-    view = geometry.photograph(vertices, sitter.person.scale, scene, large)
+    view = geometry.project(vertices, sitter.person.scale, scene, large)
     points = surface.see(head, sitter, view, large)
     painted = _paint(head, points, sitter, expression)
     light = film.backdrop(scene.background, rng, large).reshape(-1, 3)
     light[points.pixel] = shading.shade(head, view, points, painted, scene, large)
     lashes.draw(light, head, sitter.person, view, points, large)
-    image = film.develop(light.reshape(large, large, 3), scene, rng, size)
+    glasses.draw(light, head, sitter, scene, view, points, large)
+    picture = light.reshape(large, large, 3)
+    if scene.obstacle is not None:
+        film.cover(picture, scene.obstacle)
+    image = film.develop(picture, scene, rng, size)
     return Picture(image, _whole_pixels(geometry.face_box(head, view, large), size))

@@ -23,6 +23,20 @@ class Background:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Obstacle:
+    """Something out of focus before the face: a hand, a cup, a microphone, a shoulder.
+
+    An ellipse in shares of the picture: centre float[2] (right, down), half axes
+    float[2], angle in degrees; colour float[3], linear RGB.
+    """
+
+    centre: np.ndarray
+    axes: np.ndarray
+    angle: float
+    colour: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
     """One exposure.
 
@@ -35,6 +49,7 @@ class Scene:
       key_colour, ambient_colour: float32[3], linear RGB intensity.
       rim_direction: float32[3]; rim_strength: a light from behind, often 0.
       background: what is behind the head.
+      obstacle: what is before the face, or None.
       exposure: stops. noise: sensor noise, shares of the range. blur: pixels at 256 px.
       resolution: the share of the pixels that a poor camera keeps, 1 for all.
       contrast, saturation: 1 is unchanged, saturation 0 is grey.
@@ -53,6 +68,7 @@ class Scene:
     rim_direction: np.ndarray
     rim_strength: float
     background: Background
+    obstacle: Obstacle | None
     exposure: float
     noise: float
     blur: float
@@ -109,14 +125,37 @@ def _camera_faults(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     }
 
 
+def _obstacle(rng: np.random.Generator, share: float) -> Obstacle | None:
+    """Reaches in from below or a side and covers up to a third of the face."""
+    happens, direction = rng.random() < share, np.radians(rng.uniform(-20, 200))
+    reach = np.array([np.cos(direction), np.sin(direction)])
+    obstacle = Obstacle(
+        centre=0.5 + reach * rng.uniform(0.33, 0.42),
+        axes=np.array([rng.uniform(0.15, 0.3), rng.uniform(0.08, 0.16)]),
+        angle=float(np.degrees(direction) + rng.uniform(-20, 20)),
+        colour=rng.uniform(0.02, 0.5) * np.array([1, rng.uniform(0.5, 1), rng.uniform(0.4, 1)]),
+    )
+    return obstacle if happens else None
+
+
 def draw_scene(
     rng: np.random.Generator,
     yaw: float,
     wild: float,
     fill: tuple[float, float],
     background: Background | None = None,
+    occlusion: float = 0.0,
 ) -> Scene:
-    """Draws an exposure around the nominal `yaw` in degrees; `background` None draws one too."""
+    """Draws an exposure.
+
+    Args:
+      rng: the only source of chance.
+      yaw: nominal camera angle, degrees.
+      wild: 0 studio to 1 in the wild.
+      fill: range of the head's share of the picture's height.
+      background: None draws one.
+      occlusion: probability of an obstacle before the face.
+    """
     return Scene(
         yaw=float(yaw + rng.normal(0, 3 + 6 * wild)),
         pitch=float(rng.normal(0, 3 + 6 * wild)),
@@ -125,6 +164,7 @@ def draw_scene(
         fill=float(rng.uniform(*fill) * (1 + wild * rng.normal(0, 0.08))),
         offset=rng.normal(0, 0.02 + 0.03 * wild, 2),
         background=background or draw_background(rng, wild),
+        obstacle=_obstacle(rng, occlusion),
         seed=int(rng.integers(1 << 30)),
         **_light(rng, wild),
         **_camera_faults(rng, wild),

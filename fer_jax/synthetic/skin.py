@@ -146,7 +146,7 @@ def _brow_cover(canvas: _Canvas) -> np.ndarray:
     """float32[P], how much of each point is eyebrow."""
     person, aside, y = canvas.person, canvas.aside, canvas.y
     along = np.clip((aside - 0.085) / (0.5 - 0.085), 0, 1)
-    middle = 7.497 + person.brow_arch * 0.5 + (0.072 + person.brow_arch) * np.sin(along * 2.3)
+    middle = 7.507 + person.brow_arch * 0.5 + (0.056 + person.brow_arch) * np.sin(along * 2.3)
     half = (0.038 * (1 - along) ** 0.6 + 0.012) * person.brow_thickness
     half *= smoothstep(-0.02, 0.12, along + 0.06)
     inside = smoothstep(1.15, 0.55, np.abs(y - middle) / half)
@@ -173,6 +173,8 @@ def _add_scalp(painted: Material, canvas: _Canvas) -> None:
         painted.cover(stubble, albedo=person.hair_colour)
         return
     grows, strands = hair.scalp_strands(canvas.rest, person)
+    if person.hair_style == "buzz":
+        grows = grows * np.clip(0.8 + 0.1 * canvas.fine, 0, 1)
     colour = person.hair_colour * (1 + 0.38 * np.clip(strands, -2, 2))[:, None]
     painted.cover(grows, albedo=colour, height=0.02 * strands, shine=0.22, gloss=12.0, scatter=0.0)
 

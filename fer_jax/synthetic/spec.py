@@ -49,6 +49,8 @@ class Spec:
       gazes: directions of the eyes, each one a picture.
       sessions: repeats on another day, before another wall.
       wild: 0 studio to 1 in the wild.
+      glasses: share of the people who wear them.
+      occlusion: share of the pictures with something before a part of the face.
       fill: range of the head's share of the picture's height.
       supersample: the render's side over the picture's.
       jpeg_quality: 1 to 100.
@@ -65,9 +67,11 @@ class Spec:
     gazes: tuple[str, ...] = ("frontal",)
     sessions: int = 1
     wild: float = 0.0
+    glasses: float = 0.0
+    occlusion: float = 0.0
     fill: tuple[float, float] = (0.68, 0.82)
     supersample: int = 2
-    jpeg_quality: int = 85
+    jpeg_quality: int = 88
 
     def __post_init__(self) -> None:
         unknown = set(self.expressions) - set(labels.EMOTIONS) or set(self.gazes) - set(GAZES)

@@ -58,7 +58,7 @@ def _name(spec: Spec, subject: str, shot: Shot) -> str:
 def render_subject(spec: Spec, index: int) -> list[Face]:
     """Renders person number `index` of `spec`; a pure function of both."""
     head = load_head()
-    person = draw_person(head, spec.rng(index, PERSON))
+    person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
     sitter = geometry.seat(head, person)
     subject = f"s{spec.seed}-{index:04d}"
     faces = []
@@ -68,7 +68,7 @@ def render_subject(spec: Spec, index: int) -> list[Face]:
         rng = spec.rng(index, SHOT, *key, 1 + shot.view)
         expression = draw_expression(shot.expression, rng, shot.gaze)
         wall = studio if spec.wild < 0.5 else None
-        scene = draw_scene(rng, shot.yaw, spec.wild, spec.fill, wall)
+        scene = draw_scene(rng, shot.yaw, spec.wild, spec.fill, wall, spec.occlusion)
         picture = render.render(head, sitter, expression, scene, spec.size, spec.supersample)
         faces.append(
             Face(
