@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax import errors, experiment, run as run_directory
+from fer_jax import errors, experiment
+from fer_jax import run as run_directory
 from fer_jax.data.records import Records, load_records
 from fer_jax.engine import sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
@@ -57,8 +58,10 @@ def evaluate(run: Run, split: str) -> ReportPaths:
     paths = write_report(
         run.report, predictions, records.images, card, run.metrics, config.eval.samples
     )
-    write_tensorboard(run, split, best.step, predictions, paths)
+    write_tensorboard(run, split, best.step, predictions)
     print(paths.text.read_text())
+    for path in sorted(paths.folder.iterdir()):
+        print(path)
     return paths
 
 
@@ -117,9 +120,7 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
     )
 
 
-def write_tensorboard(
-    run: Run, split: str, step: int, predictions: Predictions, paths: ReportPaths
-) -> None:
+def write_tensorboard(run: Run, split: str, step: int, predictions: Predictions) -> None:
     """Puts the scores, the confusion matrix and the sample pictures beside the curves."""
     scores = score(predictions)
     writer = TensorBoardWriter(run.folder)
@@ -142,8 +143,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     options = parser.parse_args(arguments)
-    paths = evaluate(run_directory.open_run(options.run), options.split)
-    print(f"report: {paths.folder}")
+    evaluate(run_directory.open_run(options.run), options.split)
 
 
 if __name__ == "__main__":

@@ -37,12 +37,11 @@ def main(arguments: Sequence[str]) -> None:
 
     try:
         run = train.train(config, folder)
-    except train.Interrupted as stopped:
+    except train.InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
-    paths = evaluate.evaluate(run, split="test")
-    print_paths(folder, paths)
+    evaluate.evaluate(run, split="test")
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -39,7 +39,15 @@ CHANGEABLE = frozenset(
 )
 """Fields that a resumed run may have otherwise than it began: none touches the parameters."""
 
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "opencv-python-headless")
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 @dataclasses.dataclass(frozen=True)

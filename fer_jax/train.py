@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import experiment
 from fer_jax import run as run_directory
+from fer_jax.config import flatten
 from fer_jax.data.records import Records, load_records
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.engine import sharding
@@ -36,7 +37,7 @@ from fer_jax.run import Run
 from tfds_builders import build
 
 
-class Interrupted(Exception):
+class InterruptedRunError(Exception):
     """Training was asked to stop and has saved; `signal` is the number of the request."""
 
     def __init__(self, signal: int) -> None:
@@ -94,7 +95,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
 
     Raises:
       UserError: input that cannot be used.
-      Interrupted: on SIGINT or SIGTERM, when everything is saved.
+      InterruptedRunError: on SIGINT or SIGTERM, when everything is saved.
     """
     with run_directory.locked(folder):
         job = make_job(config, folder)
@@ -129,7 +130,11 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     training = load_records(builder, "train", preprocessing)
     validation = load_records(builder, "validation", preprocessing)
     run = run_directory.start(
-        folder, config, training.label_names, preprocessing, describe_data(builder, training, validation)
+        folder,
+        config,
+        training.label_names,
+        preprocessing,
+        describe_data(builder, training, validation),
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     steps = steps_per_epoch(training, config) * config.train.epochs
@@ -195,7 +200,7 @@ def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -
     with (
         StopRequest() as stop,
         open_writers(job, first) as writer,
-        Progress(job.total_steps, job.steps_per_epoch, config.train.batch_size, first) as progress,
+        open_progress(job, first, memory) as progress,
     ):
         step = first
         while not memory.finished:
@@ -214,8 +219,26 @@ def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -
                 checkpoints.save(state, memory.to_json())
             if stop.signal is not None and not memory.finished:
                 checkpoints.wait()
-                raise Interrupted(stop.signal)
+                raise InterruptedRunError(stop.signal)
         checkpoints.wait()
+
+
+def open_writers(job: Job, step: int) -> MultiWriter:
+    """TensorBoard's events and metrics.jsonl, behind what they say of `step` and before."""
+    board = TensorBoardWriter(job.run.folder, continues_at=step)
+    board.write_hparams(flatten(job.config.to_dict()))
+    return MultiWriter([board, JsonLinesWriter(job.run.metrics, step)])
+
+
+def open_progress(job: Job, step: int, memory: Memory) -> Progress:
+    """What people watch."""
+    return Progress(
+        total_steps=job.total_steps,
+        steps_per_epoch=job.steps_per_epoch,
+        batch_size=job.config.train.batch_size,
+        first_step=step,
+        best=memory.stopping.best,
+    )
 
 
 def log_training(

@@ -56,9 +56,7 @@ class Checkpoints:
         )
         # Named handlers, because a manager that has only read cannot tell an item's shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(
-            self._folder, options=options, item_handlers=handlers
-        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -152,7 +150,7 @@ class Checkpoints:
             if difference is None:
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
                 state = self._manager.restore(step, args=args).state
-        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
+        except Exception as error:  # a damaged file raises almost anything
             raise DamagedCheckpointError(self._folder / str(step), _first_line(error)) from error
         if difference is not None:
             raise UserError(
@@ -214,7 +212,10 @@ def _difference(stored: Any, template: TrainState) -> str | None:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: hasattr(x, "shape"))
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def _first_line(error: Exception) -> str:

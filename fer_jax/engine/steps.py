@@ -40,7 +40,9 @@ def make_train_step(
     The batch has image: uint8[B, H, W, 3] and label: int32[B].
     """
 
-    def loss_of(params: Any, state: TrainState, inputs: jax.Array, labels: jax.Array, key: Any):  # type: ignore[no-untyped-def]
+    def loss_of(
+        params: Any, state: TrainState, inputs: jax.Array, labels: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         logits, updated = model.apply(
             {"params": params, "batch_stats": state.batch_stats},
             inputs,
@@ -89,7 +91,7 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, mesh: Mesh) -
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[StepMetrics, jax.Array]:
         inputs = preprocessing.normalized(batch["image"])
-        logits = model.apply(variables, inputs, train=False)
+        logits = jnp.asarray(model.apply(variables, inputs, train=False))
         metrics = StepMetrics.single_from_model_output(
             logits=logits,
             labels=batch["label"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ TINY = (
     "--config.eval.samples=2",
 )
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    return TINY
 
 
 @pytest.fixture(scope="session")
@@ -53,9 +59,15 @@ class Cli:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@pytest.fixture(scope="session")
+def cli_in(data_dir) -> Callable[[Path], Cli]:
+    """A `Cli` with prepared data that works in the given folder."""
+    return lambda folder: Cli(folder, data_dir)
+
+
 @pytest.fixture
-def cli(tmp_path, data_dir) -> Cli:
-    return Cli(tmp_path, data_dir)
+def cli(tmp_path, cli_in) -> Cli:
+    return cli_in(tmp_path)
 
 
 @pytest.fixture

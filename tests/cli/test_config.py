@@ -23,7 +23,9 @@ def write(tmp_path, body):
 def test_every_shipped_config_loads_locked(name):
     config = configuration.load(f"configs/{name}.py")
     assert config.is_locked
-    assert set(configuration.flatten(config)) == set(configuration.flatten(configuration.defaults()))
+    assert set(configuration.flatten(config)) == set(
+        configuration.flatten(configuration.defaults())
+    )
 
 
 def test_every_field_of_the_defaults_has_a_comment():
@@ -77,7 +79,10 @@ def test_wrong_overrides_are_explained(override, message):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("  c = defaults()\n  c.train.epoch = 3\n  return c\n", r'fails at line 5: .*mean "epochs"'),
+        (
+            "  c = defaults()\n  c.train.epoch = 3\n  return c\n",
+            r'fails at line 5: .*mean "epochs"',
+        ),
         ("  c = defaults()\n  c.train.epochs = 'x'\n  return c\n", "fails at line 5: TypeError"),
         ("  return {}\n", "expected get_config.* found dict"),
         ("  c = defaults().unlock()\n  c.epochs = 3\n  return c\n", "no config field epochs"),
@@ -93,7 +98,9 @@ def test_a_file_without_get_config_and_a_missing_file(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match=r"expected a function get_config\(\)"):
         configuration.load(str(tmp_path / "empty.py"))
-    with pytest.raises(UserError, match=r"found nothing at configs/kdeff.py; did you mean .*kdef.py"):
+    with pytest.raises(
+        UserError, match=r"found nothing at configs/kdeff.py; did you mean .*kdef.py"
+    ):
         configuration.load("configs/kdeff.py")
 
 

@@ -30,7 +30,10 @@ def test_a_run_reads_back_as_it_was_begun(tmp_path):
     ("change", "message"),
     [
         ({"overrides": ["train.epochs=3"]}, "train.epochs: 60 then, 3 now"),
-        ({"overrides": ["model.name=custom_cnn"]}, "model.name: 'light_vgg' then, 'custom_cnn' now"),
+        (
+            {"overrides": ["model.name=custom_cnn"]},
+            "model.name: 'light_vgg' then, 'custom_cnn' now",
+        ),
         ({"labels": ("a", "c")}, r"labels: \['a', 'b'\] then, \['a', 'c'\] now"),
         ({"data": DATA | {"train": "d9"}}, "data of the run: train: 'd1' then, 'd9' now"),
     ],
@@ -81,14 +84,15 @@ def test_what_is_no_run_is_said(tmp_path, spoil, message):
 
 def test_a_second_process_is_kept_out(tmp_path):
     with module.locked(tmp_path):
-        with pytest.raises(UserError, match="another process is training"), module.locked(tmp_path):
-            pass
+        held = module.locked(tmp_path)
+        with pytest.raises(UserError, match="another process is training"):
+            held.__enter__()
     with module.locked(tmp_path):
         pass
 
 
 def test_an_unwritable_place_is_said(tmp_path):
     (tmp_path / "file").write_text("")
+    held = module.locked(tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"expected to write the run directory .*--workdir"):
-        with module.locked(tmp_path / "file" / "run"):
-            pass
+        held.__enter__()

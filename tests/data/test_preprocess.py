@@ -39,7 +39,10 @@ def test_resize_gives_the_size(shape):
 
 @pytest.mark.parametrize(
     ("size", "normalize", "message"),
-    [(8, "imagenet", "expected one of unit.*'imagenet'"), (0, "unit", "at least 4 pixels, found 0")],
+    [
+        (8, "imagenet", "expected one of unit.*'imagenet'"),
+        (0, "unit", "at least 4 pixels, found 0"),
+    ],
 )
 def test_wrong_values_are_named(size, normalize, message):
     with pytest.raises(ValueError, match=message):

@@ -66,7 +66,10 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
 
 def test_nothing_there_is_none(tmp_path):
     assert restore(tmp_path)[0] is None
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(UserError, match="train the run first"):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(UserError, match="train the run first"),
+    ):
         checkpoints.restore_best(new_state())
 
 
@@ -99,12 +102,16 @@ def remove_memory(folder):
 
 def change_memory(folder):
     file = folder / "memory" / "metadata"
-    file.write_text(file.read_text().replace("seconds", "sekunds").replace('"digest": "', '"digest": "0'))
+    file.write_text(
+        file.read_text().replace("seconds", "sekunds").replace('"digest": "', '"digest": "0')
+    )
 
 
 # Orbax' readers of files that are gone complain when their event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", [flip_a_byte, truncate, remove_arrays, remove_memory, change_memory])
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, truncate, remove_arrays, remove_memory, change_memory]
+)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
     damage(tmp_path / "2")

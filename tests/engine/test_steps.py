@@ -73,7 +73,9 @@ def test_the_loss_is_the_smoothed_cross_entropy(smoothing):
     targets = np.eye(CLASSES)[labels] * (1 - smoothing) + smoothing / CLASSES
     log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -(targets * log_softmax).sum(1)
-    np.testing.assert_allclose(smoothed_cross_entropy(logits, labels, smoothing), expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        smoothed_cross_entropy(logits, labels, smoothing), expected, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("devices", [1, 2])

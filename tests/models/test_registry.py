@@ -69,7 +69,9 @@ def test_kernels_are_glorot_uniform_and_biases_zero():
 
 
 def test_unknown_network_names_the_nearest():
-    with pytest.raises(UnknownModelError, match=r"'light_vg'.*did you mean 'light_vgg'.*custom_cnn"):
+    with pytest.raises(
+        UnknownModelError, match=r"'light_vg'.*did you mean 'light_vgg'.*custom_cnn"
+    ):
         create_model("light_vg", 7)
 
 

@@ -1,0 +1,162 @@
+"""Whole runs in processes of their own: finished, killed, stopped, repeated, reported."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from fer_jax import experiment
+from fer_jax import run as run_directory
+from fer_jax.engine.checkpoint import Checkpoints, state_digest
+from fer_jax.engine.state import create_state
+
+STEPS_PER_EPOCH, EPOCHS = 35, 4  # 2,240 training pictures in batches of 64
+
+
+def final_state(folder: Path):
+    """Step, digest and memory of a run's newest checkpoint."""
+    run = run_directory.open_run(folder)
+    model = experiment.make_model(run.config, len(run.labels))
+    optimizer, _ = experiment.make_optimization(run.config, 1)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        latest = checkpoints.restore_latest(
+            create_state(model, optimizer, run.preprocessing.size, 0)
+        )
+    latest.memory.pop("seconds")
+    return latest.step, state_digest(latest.state), latest.memory
+
+
+def logged(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(process, folder: Path, step: int) -> None:
+    """Returns when the run has logged `step`; fails if it ends before."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()[1]
+        file = folder / "metrics.jsonl"
+        if file.exists():
+            lines = [line for line in file.read_text().splitlines() if line.endswith("}")]
+            if lines and json.loads(lines[-1])["step"] >= step:
+                return
+        time.sleep(0.01)
+    pytest.fail(f"step {step} never came")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, cli_in, tiny):
+    """One run from start to report; the others are compared with it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    done = cli_in(folder).run(*tiny, "--workdir=run")
+    assert done.returncode == 0, done.stderr
+    return folder / "run", done
+
+
+def test_a_run_ends_with_the_report_and_the_paths_of_the_pictures(unbroken):
+    folder, done = unbroken
+    for heading in ("precision    recall  f1-score   support", "macro avg", "SYNTHETIC"):
+        assert heading in done.stdout
+    report = folder / "report"
+    for name in ("report.txt", "report.json", "report.md", "predictions.csv",
+                 "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
+                 "learning_curves.png"):  # fmt: skip
+        assert (report / name).stat().st_size > 0
+    assert "run/report/confusion_matrix.png" in done.stdout
+    assert (report / "report.txt").read_text().strip() in done.stdout
+    scores = json.loads((report / "report.json").read_text())
+    assert scores["card"]["split"] == "test"
+
+
+def test_the_metrics_hold_every_step_once(unbroken):
+    rows = logged(unbroken[0])
+    training = [row["step"] for row in rows if "train/loss" in row]
+    validation = [row["step"] for row in rows if "validation/accuracy" in row]
+    assert training == list(range(7, STEPS_PER_EPOCH * EPOCHS + 1, 7))
+    assert validation == [STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)]
+
+
+def test_the_same_command_again_says_it_is_finished(unbroken, cli_in, tiny):
+    folder, first = unbroken
+    before = final_state(folder)
+    again = cli_in(folder.parent).run(*tiny, "--workdir=run")
+    assert again.returncode == 0
+    assert "training is finished" in again.stdout
+    report = (folder / "report" / "report.txt").read_text().strip()
+    assert report in again.stdout
+    assert report in first.stdout
+    assert final_state(folder) == before
+
+
+def test_another_seed_differs(unbroken, cli, tiny):
+    done = cli.run(*tiny, "--workdir=run", "--config.seed=1")
+    assert done.returncode == 0, done.stderr
+    assert final_state(cli.folder / "run")[1] != final_state(unbroken[0])[1]
+
+
+def test_killed_twice_it_ends_at_the_same_bits(unbroken, cli, tiny):
+    folder = cli.folder / "run"
+    for step in (50, 90):  # in the middle of the second and of the third epoch
+        process = cli.start(*tiny, "--workdir=run")
+        wait_for_step(process, folder, step)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+    done = cli.run(*tiny, "--workdir=run")
+    assert done.returncode == 0, done.stderr
+    assert "continuing at step" in done.stdout
+    assert final_state(folder) == final_state(unbroken[0])
+    assert logged(folder) == logged(unbroken[0])
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+)
+def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, number, code):
+    folder = cli.folder / "run"
+    process = cli.start(*tiny, "--workdir=run")
+    wait_for_step(process, folder, 50)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    command = err.split("to continue: ")[1].strip()
+    assert command.startswith("python -m fer_jax.main --config=configs/demo.py")
+    assert "Traceback" not in err
+    step, _, memory = final_state(folder)
+    assert step > 50
+    assert step % STEPS_PER_EPOCH  # between two validations, not at one
+    assert not memory["finished"]
+    done = cli.run(*tiny, "--workdir=run")
+    assert done.returncode == 0, done.stderr
+    assert f"continuing at step {step}" in done.stdout
+    assert final_state(folder) == final_state(unbroken[0])
+    assert logged(folder) == logged(unbroken[0])
+
+
+def test_it_stops_early_when_validation_gets_no_better(cli, tiny):
+    # A rate at which nothing is learned: the first validation stays the best.
+    done = cli.run(*tiny, "--workdir=run", "--config.train.patience=2",
+                   "--config.optim.learning_rate=1e-12")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    step, _, memory = final_state(cli.folder / "run")
+    assert step == 3 * STEPS_PER_EPOCH
+    assert memory["stopping"]["best_step"] == STEPS_PER_EPOCH
+    assert "stopped early" in done.stdout + done.stderr
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(cli, tiny):
+    done = cli.run(*tiny, "--workdir=run", "--config.optim.learning_rate=1e30")
+    assert done.returncode == 2
+    assert "error: the loss is" in done.stderr
+    assert "--config.optim.learning_rate" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluate_reports_any_split_of_a_run(unbroken, cli_in):
+    done = cli_in(unbroken[0].parent).run("run", "--split=validation", verb="evaluate")
+    assert done.returncode == 0, done.stderr
+    assert "n = 420" in done.stdout

@@ -1,0 +1,48 @@
+"""Wrong input: one clear message, exit code 2, no traceback, nothing written."""
+
+from __future__ import annotations
+
+import pytest
+
+DEMO = "--config=configs/demo.py"
+
+# arguments, what the message must say
+REFUSED = [
+    ([DEMO, "--config.train.epoch=5"], ["train.epoch", "did you mean train.epochs"]),
+    ([DEMO, "--epochs=5"], ["unknown argument '--epochs=5'"]),
+    (["--config=configs/dmeo.py"], ["did you mean configs/demo.py"]),
+    ([DEMO, "--config.model.name=light_vg"], ["light_vg", "did you mean 'light_vgg'"]),
+    ([DEMO, "--config.data.name=kdeff"], ["kdeff", "'kdef'", "synthetic_faces"]),
+    ([DEMO, "--config.data.config=dem"], ["dem", "'demo'"]),
+    ([DEMO, "--config.data.normalize=minmax"], ["data.normalize", "standardize", "'minmax'"]),
+    ([DEMO, "--config.data.size=0"], ["data.size", "found 0"]),
+    ([DEMO, "--config.optim.name=adamx"], ["optim.name", "adamw", "'adamx'"]),
+    ([DEMO, "--config.model.dtype=float8"], ["model.dtype", "bfloat16", "'float8'"]),
+    ([DEMO, "--config.train.epochs=0"], ["train.epochs", "at least 1, found 0"]),
+    (
+        [DEMO, "--config.train.batch_size=0"],
+        ["train.batch_size", "try --config.train.batch_size=1"],
+    ),
+    ([DEMO, "--config.augment.flip=2"], ["augment.flip in [0, 1], found 2"]),
+    ([DEMO, "--workdir=/dev/null/run"], ["/dev/null/run", "choose another with --workdir"]),
+    (["--config=configs/kdef.py"], ["KDEF_and_AKDEF", "stand_in"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=lambda value: str(value[-1])[-40:])
+def test_one_message_and_exit_code_2(bare_cli, arguments, says, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(bare_cli.folder / "tfds"))
+    done = bare_cli.run(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+    for part in says:
+        assert part in done.stderr
+    assert not list((bare_cli.folder / "tfds").rglob("*.array_record*"))
+
+
+def test_evaluate_without_a_run(bare_cli):
+    done = bare_cli.run("runs/none", verb="evaluate")
+    assert done.returncode == 2
+    assert "expected a run directory" in done.stderr
+    assert "Traceback" not in done.stderr

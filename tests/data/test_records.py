@@ -1,0 +1,74 @@
+"""Records: what array_record holds comes into memory as it is, and wrong records are named."""
+
+from __future__ import annotations
+
+import types
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.records import decode_picture, load_records, make_records
+from fer_jax.errors import UserError
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
+
+
+def png(picture: np.ndarray) -> bytes:
+    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+
+
+def builder(records: list[dict], split: str = "train"):
+    """The part of a TFDS builder that is read, over records in memory."""
+    splits = {"train": types.SimpleNamespace(num_examples=0)}
+    splits[split] = types.SimpleNamespace(num_examples=len(records))
+    features = {"label": types.SimpleNamespace(names=["a", "b"])}
+    info = types.SimpleNamespace(splits=splits, features=features, full_name="set/1.0.0")
+    return types.SimpleNamespace(info=info, as_data_source=lambda split, decoders: records)
+
+
+def record(name: str, label: int = 0, image: bytes | None = None) -> dict:
+    return {"image": image or png(PICTURE), "label": label, "id": name.encode(), "subject": b"s1"}
+
+
+def test_pictures_come_as_rgb_at_the_size_in_order():
+    rows = [record(f"r{i}", i % 2) for i in range(9)]
+    rows[4]["image"] = png(PICTURE[::-1])
+    records = load_records(builder(rows), "train", Preprocessing(10, "unit"))
+    assert records.images.shape == (9, 10, 10, 3)
+    expected = cv2.resize(PICTURE[::-1], (10, 10), interpolation=cv2.INTER_CUBIC)
+    np.testing.assert_array_equal(records.images[4], expected)
+    assert records.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    assert records.ids[4] == "r4"
+    assert records.groups == ("s1",) * 9
+
+
+def test_the_digest_tells_data_apart():
+    base = {"images": PICTURE[None], "labels": np.array([1], np.int32), "ids": ("x",),
+            "groups": ("g",), "label_names": ("a", "b")}  # fmt: skip
+    changes = [{}, {"images": PICTURE[None, ::-1]}, {"labels": np.array([0], np.int32)},
+               {"ids": ("y",)}, {"groups": ("h",)}, {"label_names": ("b", "a")}]  # fmt: skip
+    digests = [make_records(**base | change).digest for change in changes]
+    assert len(set(digests)) == len(changes)
+    assert digests[0] == make_records(**base).digest
+
+
+@pytest.mark.parametrize(
+    ("rows", "split", "message"),
+    [
+        ([record("r0")], "test", "expected records in split 'test'.*splits with records: train"),
+        ([record("r0", image=b"no picture")], "train", "10 bytes that cannot be decoded in r0"),
+        ([record("r0", image=png(PICTURE)[:60])], "train", "cannot be decoded in r0"),
+        ([record("r0", 2)], "train", r"expected labels 0 to 1 \(a, b\), found 2 to 2"),
+        ([record("r0"), record("r0")], "train", "unique record ids"),
+    ],
+)
+def test_wrong_records_are_named(rows, split, message):
+    with pytest.raises(UserError, match=message):
+        load_records(builder(rows), split, Preprocessing(8, "unit"))
+
+
+def test_an_empty_picture_is_no_picture():
+    with pytest.raises(UserError, match="found 0 bytes"):
+        decode_picture(b"", "x")
