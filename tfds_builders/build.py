@@ -193,18 +193,28 @@ def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
         for field in sorted(set(stored) | set(current))
         if stored.get(field) != current.get(field)
     ]
-    if source_dir is not None and not changes:
-        source = builder.open_source(source_dir)
-        if source.digest() != builder.info.metadata.get("source_digest"):
-            changes = [f"source: {builder.info.metadata.get('source')} then, {source.path} now"]
+    changes += _source_changes(builder, source_dir)
     if changes:
+        manual = f" --manual_dir {source_dir}" if source_dir else ""
         raise errors.UserError(
             f"expected {builder.name} in {builder.data_dir} to be prepared from the same source "
             f"with the same settings; found {'; '.join(changes)}. Choose another data_dir, or "
-            f"replace it: python -m tfds_builders.build {builder.name} "
-            f"--config {builder.builder_config_name} --data_dir {builder.data_dir_root} "
-            f"--manual_dir {source_dir or 'DIR'} --rebuild"
+            f"replace it: python -m tfds_builders.build {builder.name} --config "
+            f"{builder.builder_config_name} --data_dir {builder.data_dir_root}{manual} --rebuild"
         )
+
+
+def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
+    """Whether another copy lies where the user points; a copy that is gone changes nothing."""
+    if source_dir is None or not hasattr(builder, "open_source"):
+        return []
+    try:
+        source = builder.open_source(source_dir)
+    except errors.UserError:
+        return []
+    if builder.source_digest(source) == builder.info.metadata.get("source_digest"):
+        return []
+    return [f"source: {builder.info.metadata.get('source')} then, {source.path} now"]
 
 
 def _check_writable(root: Path) -> None:

@@ -66,10 +66,12 @@ class ManualConfig(tfds.core.BuilderConfig):
 class ManualBuilder(tfds.core.GeneratorBasedBuilder):
     """Shared work of the builders of sets that the user brings.
 
-    A subclass sets `VERSION`, `BUILDER_CONFIGS` (of `ManualConfig`), `GROUP`, `NOTES` by
-    protocol, and defines `open_source`, `index` and `split`.
+    A subclass sets `VERSION`, `BUILDER_CONFIGS` (of `ManualConfig`), `EXPECTED` (pictures
+    in a whole copy), `GROUP` and `NOTES` by protocol, and defines `open_source`, `index`
+    and `split`.
     """
 
+    EXPECTED: ClassVar[int]
     GROUP: ClassVar[str] = "subject"
     NOTES: ClassVar[Mapping[str, str]] = {}
 
@@ -98,6 +100,11 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
             "seed": config.seed,
             "crop": dataclasses.asdict(config.crop),
         }
+
+    def source_digest(self, source: sources.Source) -> str:
+        """Tells one copy of the set from another; what else lies beside it does not matter."""
+        sizes = source.sizes()
+        return sources.digest({one.file: sizes[one.file] for one in self.index(source)[0]})
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
@@ -179,7 +186,7 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
             if len(unreadable) > MAX_UNREADABLE:
                 raise errors.UserError(
                     f"expected whole pictures in {source.path}, found more than {MAX_UNREADABLE} "
-                    f"that cannot be read: {_some(unreadable)}. Get this copy again."
+                    f"that cannot be read: {some(unreadable)}. Get this copy again."
                 )
         return cropped
 
@@ -210,7 +217,8 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
             synthetic=stand_in,
             leaks=protocols.shared_groups(groups),
             source=str(source.path),
-            source_digest=source.digest(),
+            source_digest=self.source_digest(source),
+            expected=self.EXPECTED,
             found=len(records) + sum(drop.reason not in _SEEN for drop in drops),
             dropped=dict(dropped),
             stamp=self.stamp(),
@@ -236,7 +244,7 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
 _SEEN = frozenset({crops.BLACK, crops.UNREADABLE})  # drops that were records at first
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The first few names, for a message."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

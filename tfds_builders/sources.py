@@ -13,7 +13,7 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
@@ -37,10 +37,6 @@ class Source(Protocol):
 
     def read(self, name: str) -> bytes:
         """The bytes of a file; `MemberError` where that cannot be."""
-        ...
-
-    def digest(self) -> str:
-        """A short fingerprint of all names and sizes, the same for a zip and its tree."""
         ...
 
 
@@ -69,10 +65,6 @@ class FolderSource:
             return (self.path / name).read_bytes()
         except OSError as error:
             raise MemberError(error.strerror) from error
-
-    def digest(self) -> str:
-        """See `Source`."""
-        return _digest(self._sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,10 +116,6 @@ class ZipSource:
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise MemberError(f"damaged in the archive ({error})") from error
 
-    def digest(self) -> str:
-        """See `Source`."""
-        return _digest(self._sizes)
-
 
 def _refuse_oversized(size: int) -> None:
     if size > MAX_MEMBER_BYTES:
@@ -152,7 +140,7 @@ def _by_name(member: zipfile.ZipInfo) -> str:
     return member.filename
 
 
-def _digest(sizes: dict[str, int]) -> str:
-    """Of file names without their folders: a zip and its tree differ in the root only."""
+def digest(sizes: Mapping[str, int]) -> str:
+    """A short fingerprint of file names and sizes; a zip and its tree have the same."""
     lines = sorted(f"{name.rsplit('/', 1)[-1]} {size}" for name, size in sizes.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

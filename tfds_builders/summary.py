@@ -70,7 +70,8 @@ def _found_lines(metadata: dict[str, Any], used: int) -> list[str]:
         return [f"  used     {used:,} pictures"]
     dropped: dict[str, list[str]] = metadata["dropped"]
     total = sum(len(names) for names in dropped.values())
-    lines = [f"  found    {metadata['found']:,} pictures, used {used:,}, dropped {total:,}"]
+    found = f"{metadata['found']:,} pictures (a whole copy has {metadata['expected']:,})"
+    lines = [f"  found    {found}, used {used:,}, dropped {total:,}"]
     for reason, names in dropped.items():
         more = f" and {len(names) - _NAMED:,} more (dropped.csv)" if len(names) > _NAMED else ""
         lines.append(f"    {len(names):,} {reason}: {', '.join(names[:_NAMED])}{more}")

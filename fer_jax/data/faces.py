@@ -87,19 +87,20 @@ class HaarDetector:
 def find_face(image: np.ndarray, detector: Detector, view_box: RelativeBox | None = None) -> Face:
     """The one face of a portrait: the largest found, else the view's box, else everything.
 
+    Where the view is known, what is found elsewhere (a wall, a collar) is not the face.
+
     Args:
       image: uint8[H, W, 3], RGB.
       detector: What looks for faces.
       view_box: Where faces lie in pictures of this camera view, if that is known.
     """
-    found = detector.detect(image)
-    if found:
-        return found[0]
     height, width = image.shape[:2]
+    found = detector.detect(image)
     if view_box is None:
-        return Face((0, 0, width, height), "whole")
-    pixels = np.array(view_box) * (width, height, width, height)
-    return Face(_clip(pixels, width, height), "view")
+        return found[0] if found else Face((0, 0, width, height), "whole")
+    view = _clip(np.array(view_box) * (width, height, width, height), width, height)
+    there = [face for face in found if _has_centre_in(face.box, view)]
+    return there[0] if there else Face(view, "view")
 
 
 def crop_square(
@@ -159,6 +160,12 @@ def _run(
         minSize=(smallest, smallest),
     )
     return np.array(found, np.int64).reshape(-1, 4)
+
+
+def _has_centre_in(box: tuple[int, int, int, int], frame: tuple[int, int, int, int]) -> bool:
+    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
+    inside_x = frame[0] <= x <= frame[0] + frame[2]
+    return inside_x and frame[1] <= y <= frame[1] + frame[3]
 
 
 def _clip(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:

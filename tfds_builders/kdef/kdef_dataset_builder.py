@@ -9,46 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.data import faces
 from tfds_builders import crops, manual, protocols, sources
+from tfds_builders.kdef import names
 
-PICTURES = 4_900
 PAPER_TEST = 800  # the paper's table of KDEF results sums to 800
 PAPER_POOL = 4_200  # pictures of the paper's six classes
 
-EXPRESSIONS: dict[str, str] = {
-    "AF": labels.FEAR,
-    "AN": labels.ANGER,
-    "DI": labels.DISGUST,
-    "HA": labels.HAPPINESS,
-    "NE": labels.NEUTRAL,
-    "SA": labels.SADNESS,
-    "SU": labels.SURPRISE,
-}
-VIEWS: dict[str, tuple[float, faces.RelativeBox]] = {
-    "FL": (-90.0, (0.0, 0.3, 0.7, 0.5)),
-    "HL": (-45.0, (0.039, 0.337, 0.575, 0.424)),
-    "S": (0.0, (0.135, 0.291, 0.726, 0.535)),
-    "HR": (45.0, (0.363, 0.333, 0.594, 0.438)),
-    "FR": (90.0, (0.3, 0.3, 0.7, 0.5)),
-}
-"""View to yaw in degrees and the box that fits KDEF's uniform framing."""
-
-MISNAMED: dict[str, str] = {"AF31V": "AF31SAHL", "AM31H": "AM31SUHR"}
-"""Two names of the older copy and what they are; newer copies have them right."""
-
-_NAME = re.compile(r"([AB])([FM])(\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
-_SESSION_FOLDER = re.compile(r"[AB][FM]\d\d", re.IGNORECASE)
 _ARCHIVE = re.compile(r".*kdef.*\.zip", re.IGNORECASE)
-_PICTURE = re.compile(r".*\.jpe?g", re.IGNORECASE)
-_AVERAGES = "AKDEF"
 _DUPLICATE = "a second copy of the same picture"
 
 HOW_TO_GET = """\
@@ -78,6 +52,7 @@ class Builder(manual.ManualBuilder):
             label_names=labels.KDEF_PAPER,
         ),
     ]
+    EXPECTED = 4_900
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
     NOTES: ClassVar[Mapping[str, str]] = {
         "paper": "approximation of the paper's split, which was random: the same people are in "
@@ -91,7 +66,7 @@ class Builder(manual.ManualBuilder):
     def open_source(self, manual_dir: Path) -> sources.Source:
         """KDEF's zip or tree in or below `manual_dir`, which may be the zip itself."""
         for source in _candidates(manual_dir):
-            if any(_is_kdef(name) for name in source.sizes()):
+            if any(names.is_picture(name) for name in source.sizes()):
                 return source
         raise errors.UserError(
             f"expected KDEF_and_AKDEF.zip or its unpacked pictures (AF01AFS.JPG ...) in "
@@ -100,26 +75,15 @@ class Builder(manual.ManualBuilder):
 
     def index(self, source: sources.Source) -> tuple[list[manual.Record], list[crops.Drop]]:
         """See `ManualBuilder`; a name that is not KDEF's in a KDEF folder is an error."""
-        files = [name for name in source.sizes() if _is_kdef(name)]
-        unknown = [name for name in files if not _NAME.fullmatch(_id(name))]
+        files = [name for name in source.sizes() if names.is_picture(name)]
+        unknown = [name for name in files if not names.parse(names.picture_id(name))]
         if unknown:
             raise errors.UserError(
                 f"expected only KDEF's names in {source.path} (AF01AFS.JPG: session, gender, "
                 f"number, expression, view), found {len(unknown)} others: "
-                f"{', '.join(unknown[:5])}. Move what is not KDEF's out of the folder."
+                f"{manual.some(unknown)}. Move what is not KDEF's out of the folder."
             )
-        first: dict[str, str] = {}
-        drops = []
-        for name in files:
-            if _id(name) not in first:
-                first[_id(name)] = name
-            elif source.sizes()[name] == source.sizes()[first[_id(name)]]:
-                drops.append(crops.Drop(_id(name), name, _DUPLICATE, first[_id(name)]))
-            else:
-                raise errors.UserError(
-                    f"expected one picture {_id(name)} in {source.path}, found two that differ: "
-                    f"{first[_id(name)]} and {name}. Remove the wrong one."
-                )
+        first, drops = _drop_copies(source, files)
         return [_record(one, first[one]) for one in sorted(first)], drops
 
     def split(self, records: Sequence[manual.Record]) -> dict[str, str]:
@@ -130,6 +94,27 @@ class Builder(manual.ManualBuilder):
         strata = {record.subject: record.subject[0] for record in records}
         of_subject = protocols.by_group(strata, config.seed)
         return {record.id: of_subject[record.subject] for record in records}
+
+
+def _drop_copies(
+    source: sources.Source, files: Sequence[str]
+) -> tuple[dict[str, str], list[crops.Drop]]:
+    """Each picture's first file by id, and the further copies; two that differ are an error."""
+    sizes = source.sizes()
+    first: dict[str, str] = {}
+    drops = []
+    for file in files:
+        one = names.picture_id(file)
+        if one not in first:
+            first[one] = file
+        elif sizes[file] == sizes[first[one]]:
+            drops.append(crops.Drop(one, file, _DUPLICATE, first[one]))
+        else:
+            raise errors.UserError(
+                f"expected one picture {one} in {source.path}, found two that differ: "
+                f"{first[one]} and {file}. Remove the wrong one."
+            )
+    return first, drops
 
 
 def split_as_paper(ids: Sequence[str], seed: int) -> dict[str, str]:
@@ -150,32 +135,15 @@ def _candidates(manual_dir: Path) -> list[sources.Source]:
     return tree + [sources.ZipSource(one) for one in archives if one.is_file()]
 
 
-def _is_kdef(name: str) -> bool:
-    """Whether a file is a picture of KDEF: by its name, or by the folder that it is in."""
-    path = PurePosixPath(name)
-    if not _PICTURE.fullmatch(path.name) or path.name.startswith("._"):  # macOS's shadow files
-        return False
-    folders = [part.upper() for part in path.parts[:-1]]
-    if _AVERAGES in folders:
-        return False
-    in_session = bool(folders) and _SESSION_FOLDER.fullmatch(folders[-1]) is not None
-    return in_session or _NAME.fullmatch(_id(name)) is not None
-
-
-def _id(name: str) -> str:
-    stem = PurePosixPath(name).stem.upper()
-    return MISNAMED.get(stem, stem)
-
-
 def _record(one: str, file: str) -> manual.Record:
-    match = _NAME.fullmatch(one)
+    match = names.parse(one)
     assert match is not None  # `index` let no other name pass
     _, gender, number, expression, view = match.groups()
-    yaw, box = VIEWS[view]
+    yaw, box = names.VIEWS[view]
     return manual.Record(
         id=one,
         file=file,
-        label=EXPRESSIONS[expression],
+        label=names.EXPRESSIONS[expression],
         subject=gender + number,
         view_box=box,
         extras={"yaw": yaw},
@@ -187,8 +155,5 @@ def _what_is_there(manual_dir: Path) -> str:
         return "an archive without any of them"
     if not manual_dir.exists():
         return "no such folder"
-    names = sorted(one.name for one in manual_dir.iterdir())
-    if not names:
-        return "an empty folder"
-    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    entries = sorted(one.name for one in manual_dir.iterdir())
+    return manual.some(entries) if entries else "an empty folder"

@@ -1,0 +1,126 @@
+"""Writes a stand-in for a data set that nobody may redistribute.
+
+    python -m tfds_builders.stand_in kdef OUT --scale 1.0
+
+The files, names and traps are those of the real set; the faces are rendered. Every
+file says so, and so does everything that is made from it. What a set looks like is in
+its own folder (`<name>/stand_in.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import shutil
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax import errors
+from tfds_builders import console
+
+NAMES: tuple[str, ...] = ("kdef",)
+"""Sets with a stand-in; `<name>/stand_in.py` has `write(out, scale)` and `pictures_of(scale)`."""
+
+MARKER = "STAND_IN.txt"
+
+
+def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) -> Path:
+    """Writes a stand-in into `out`, or finishes one that was begun there.
+
+    Args:
+      name: One of `NAMES`.
+      out: A folder: new, empty, or with an unfinished stand-in of the same scale.
+      scale: Share of the set's people, 0 to 1; at least the fewest that make three splits.
+      packed: Leave the archive as it is distributed, instead of its tree.
+
+    Returns:
+      `out`, which is a `manual_dir` for the set's builder.
+
+    Raises:
+      errors.UserError: Unknown name, wrong scale, or a folder with something else in it.
+    """
+    _check(name, scale)
+    _claim(out, name, scale)
+    module = importlib.import_module(f"tfds_builders.{name}.stand_in")
+    if any(out.glob("*.zip")):  # written last: an earlier run finished
+        return out
+    written = (one for number in module.write(out, scale) for one in range(number))
+    for _ in console.track(written, module.pictures_of(scale), f"{name}: stand-in"):
+        pass
+    if packed:
+        _pack(out)
+    return out
+
+
+def _check(name: str, scale: float) -> None:
+    if name not in NAMES:
+        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise errors.UserError(
+            f"expected a set with a stand-in ({', '.join(NAMES)}), found {name!r}.{hint}"
+        )
+    if not 0.0 < scale <= 1.0:
+        raise errors.UserError(f"expected --scale between 0 and 1, found {scale}.")
+
+
+def _claim(out: Path, name: str, scale: float) -> None:
+    """Marks the folder as this stand-in's, unless it is anything else."""
+    claim = f"stand-in for {name}, scale {scale}: rendered faces, no person, not the real set\n"
+    marker = out / MARKER
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if marker.exists():
+            if marker.read_text(encoding="utf-8") != claim:
+                raise errors.UserError(
+                    f"expected {out} to be new or the same stand-in begun before, found another: "
+                    f"{marker.read_text(encoding='utf-8').strip()}. Choose another folder."
+                )
+        elif any(out.iterdir()):
+            raise errors.UserError(f"expected {out} to be new or empty, found files in it.")
+        marker.write_text(claim, encoding="utf-8")
+    except OSError as error:
+        raise errors.UserError(
+            f"expected to write in {out}, found: {error.strerror}. Choose another folder."
+        ) from error
+
+
+def _pack(out: Path) -> None:
+    """Replaces each tree by its archive; nothing to do where that was done before."""
+    for tree in sorted(one for one in out.iterdir() if one.is_dir()):
+        target = out / f"{tree.name}.zip"
+        partial = out / f".{tree.name}.zip.partial"
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # JPEGs do not shrink
+            for file in sorted(one for one in tree.rglob("*") if one.is_file()):
+                archive.write(file, file.relative_to(out))
+        os.replace(partial, target)
+        shutil.rmtree(tree)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tfds_builders.stand_in",
+        description="Write a stand-in for a data set: its exact files, with rendered faces.",
+    )
+    parser.add_argument("name", help=f"the data set: {', '.join(NAMES)}")
+    parser.add_argument("out", type=Path, help="a new or empty folder")
+    parser.add_argument(
+        "--scale", type=float, default=0.05, help="share of the people (%(default)s)"
+    )
+    parser.add_argument("--zip", action="store_true", help="leave the archive, not its tree")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line; exit code 2 with one message when the input is wrong."""
+    options = _parse(arguments)
+    with errors.exit_cleanly():
+        out = write(options.name, options.out, options.scale, packed=options.zip)
+    print(f"{options.name}: stand-in (rendered faces, not the real set) in {out}")
+    print(f"  python -m tfds_builders.build {options.name} --manual_dir {out} --data_dir DIR")
+
+
+if __name__ == "__main__":
+    main()
