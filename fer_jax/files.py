@@ -1,12 +1,14 @@
-"""Whole files or none: writes that a kill or a full disk cannot leave half done.
+"""Files that a kill or a full disk cannot leave half done, and JSON lines that it did.
 
-Nothing is appended here and nothing is read; checkpoints have their own saver.
+Nothing is appended here; checkpoints have their own saver.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from fer_jax.errors import UserError
 
@@ -42,3 +44,32 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """`write_bytes` for UTF-8 text; file names that are no UTF-8 survive as they are."""
     return write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file that is appended to, such as metrics.jsonl, oldest first.
+
+    A last line without its end was cut off by a kill and is left out.
+
+    Raises:
+      UserError: the file cannot be read, or a whole line is no JSON object.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(
+            f"expected JSON lines in {path}, found: {error.strerror or error}; "
+            "give the path of a file that can be read"
+        ) from error
+    *lines, _ = text.split("\n")
+    return [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise UserError(f"expected a JSON object in {where}, found {line[:60]!r}; remove the line")
+    return row

@@ -58,7 +58,7 @@ class ReportCard:
                 "figures say nothing about real faces"
             )
         elif self.synthetic:
-            lines.append("SYNTHETIC: synthetic faces: figures say nothing about real faces")
+            lines.append("SYNTHETIC FACES: figures say nothing about real faces")
         if self.derived_labels:
             lines.append("DERIVED LABELS: labels follow from a rule, nobody gave them")
         if self.leaks:

@@ -44,7 +44,7 @@ def test_summary_names_everything():
     ("changes", "expected"),
     [
         ({"stand_in": True, "synthetic": True}, ["STAND-IN: synthetic faces in the place of kdef"]),
-        ({"synthetic": True}, ["synthetic faces: figures say nothing about real faces"]),
+        ({"synthetic": True}, ["SYNTHETIC FACES: figures say nothing about real faces"]),
         ({"derived_labels": True}, ["DERIVED LABELS"]),
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),

@@ -1,0 +1,51 @@
+"""Whole files or none, and what is read of a file that was cut off."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from fer_jax import files
+from fer_jax.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    path = files.write_text(tmp_path / "a.txt", "old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left"):
+        files.write_text(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ('{"step": 1}\n{"step": 2}\n', [1, 2]),
+        ('{"step": 1}\n{"ste', [1]),
+        ('{"step": 1}\n{"step": 12}', [1]),
+        ("", []),
+    ],
+)
+def test_a_line_without_an_end_is_left_out(tmp_path, text, steps):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(text)
+    assert [row["step"] for row in files.read_json_lines(path)] == steps
+
+
+@pytest.mark.parametrize("line", ['{"ste', "7", "", "\0\0"])
+def test_a_damaged_line_is_named(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(f'{{"step": 1}}\n{line}\n{{"step": 3}}\n')
+    with pytest.raises(UserError, match="line 2"):
+        files.read_json_lines(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        files.read_json_lines(tmp_path / "none.jsonl")
