@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_jax import errors, labels
-from fer_jax.synthetic import ACTION_UNITS, render_subject
+from fer_jax.synthetic import ACTION_UNITS, render_subject, sets
 from tfds_builders.synthetic_faces import fixture, splits
 from tfds_builders.synthetic_faces.synthetic_faces_dataset_builder import Builder
 
@@ -36,14 +36,16 @@ def test_shipped_archives_are_whole_balanced_and_disjoint() -> None:
 
 def test_shipped_pictures_are_from_this_renderer() -> None:
     """Fails after a change of the renderer: raise spec.RENDERER and run the fixture's command."""
-    faces = render_subject(DEMO["validation"], 0)
-    records = list(fixture.read("validation"))[: len(faces)]
-    for face, record in zip(faces, records, strict=True):
-        assert record.truth["id"] == face.id
-        assert record.truth["face_box"] == list(face.face_box)
-        image = cv2.imdecode(np.frombuffer(record.jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-        # JPEG's own loss is 3 to 6 grey levels here, noise included.
-        assert np.abs(image.astype(int) - face.image).mean() < 8
+    fresh = sets.subject_records(DEMO["validation"], 0)
+    shipped = list(fixture.read("validation"))[: len(fresh)]
+    for now, then in zip(fresh, shipped, strict=True):
+        assert now.truth == then.truth
+        # Not equal bytes: another processor rounds some pixel differently.
+        assert np.abs(_decode(now.jpeg) - _decode(then.jpeg)).mean() < 0.2
+
+
+def _decode(jpeg: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)
 
 
 def test_test_people_stay_who_they_are() -> None:

@@ -46,6 +46,8 @@ def test_presets_render_what_they_say(name: str) -> None:
     assert {face.expression for face in faces} == set(spec.expressions)
     assert {face.gaze for face in faces} == set(spec.gazes)
     assert {face.session for face in faces} == set(range(spec.sessions))
+    if not spec.views and not spec.yaw_range:
+        assert {face.yaw for face in faces} == set(spec.yaws)
     for face in faces:
         assert face.image.shape == (24, 24, 3)
         assert face.image.dtype == np.uint8
