@@ -62,7 +62,11 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
             "give the path of a file that can be read"
         ) from error
     *lines, _ = text.split("\n")
-    return [_parse(line, f"line {number} of {path}") for number, line in enumerate(lines, 1)]
+    return [
+        _parse(line, f"line {number} of {path}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    ]
 
 
 def _parse(line: str, where: str) -> dict[str, Any]:

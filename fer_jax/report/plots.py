@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -27,13 +26,6 @@ _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 _DPI = 120
 _NAME_LENGTH = 24  # longer class names (of people's own folders) are cut
 _SMOOTHED_FROM = 60  # points above which the training curve gets a running mean
-
-
-def encode_png(image: np.ndarray) -> bytes:
-    """PNG bytes of uint8[H, W, 3] RGB (or uint8[H, W, 1] grey)."""
-    order = cv2.COLOR_RGB2BGR if image.shape[-1] == 3 else cv2.COLOR_GRAY2BGR
-    _, content = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(image), order))
-    return content.tobytes()
 
 
 def confusion_matrix(scores: Scores, title: str = "") -> np.ndarray:
@@ -78,7 +70,7 @@ def confusion_figure(scores: Scores, title: str = "") -> Figure:
     """The figure behind `confusion_matrix`."""
     classes, names = len(scores.label_names), _shorten(scores.label_names)
     side = max(4.4, 1.9 + 0.72 * classes)
-    figure = _figure(side + 1.8, side)
+    figure = _figure(max(side + 1.4, 6.4), side)
     axes = figure.add_subplot()
     support = np.maximum(scores.support, 1)[:, None]
     shares = scores.confusion / support

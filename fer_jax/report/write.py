@@ -22,7 +22,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.report import plots, tables
+from fer_jax.report import plots, png, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores, score
@@ -86,7 +86,7 @@ def write_report(
     scores = score(predictions)
     drawings = _draw(scores, predictions, images, card, history, samples)
     pictures = tuple(
-        files.write_bytes(folder / f"{name}.png", plots.encode_png(drawing))
+        files.write_bytes(folder / f"{name}.png", png.encode(drawing))
         for name, drawing in drawings.items()
     )
     _remove_stale(folder, drawings)

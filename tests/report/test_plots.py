@@ -12,7 +12,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from fer_jax.report import plots, scores
+from fer_jax.report import plots, png, scores
 from fer_jax.report.predictions import Predictions
 
 EIGHT = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
@@ -152,8 +152,8 @@ def test_running_mean_keeps_a_straight_line():
 def test_pictures_repeat_and_survive_png():
     first, again = (plots.confusion_matrix(make_scores(EIGHT)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    png = np.frombuffer(plots.encode_png(first), np.uint8)
-    np.testing.assert_array_equal(cv2.imdecode(png, cv2.IMREAD_COLOR)[..., ::-1], first)
+    content = np.frombuffer(png.encode(first), np.uint8)
+    np.testing.assert_array_equal(cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1], first)
 
 
 def test_import_touches_no_pyplot_and_no_jax():
