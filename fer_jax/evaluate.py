@@ -25,10 +25,8 @@ from fer_jax.engine.state import count_parameters, create_state
 from fer_jax.engine.steps import make_eval_step
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
-from fer_jax.report import plots
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import score
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
 from tfds_builders import build
@@ -58,7 +56,7 @@ def evaluate(run: Run, split: str) -> ReportPaths:
     paths = write_report(
         run.report, predictions, records.images, card, run.metrics, config.eval.samples
     )
-    write_tensorboard(run, split, best.step, predictions)
+    write_tensorboard(run, split, best.step, paths)
     print(paths.text.read_text())
     for path in sorted(paths.folder.iterdir()):
         print(path)
@@ -120,18 +118,14 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
     )
 
 
-def write_tensorboard(run: Run, split: str, step: int, predictions: Predictions) -> None:
-    """Puts the scores, the confusion matrix and the sample pictures beside the curves."""
-    scores = score(predictions)
+def write_tensorboard(run: Run, split: str, step: int, paths: ReportPaths) -> None:
+    """Puts the scores and the report's pictures beside the curves."""
+    scores = paths.scores
+    numbers = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
+    pictures = {f"{split}/{name}": picture[None] for name, picture in paths.drawings.items()}
     writer = TensorBoardWriter(run.folder)
-    writer.write_scalars(
-        step,
-        {
-            f"{split}/accuracy": scores.accuracy,
-            f"{split}/balanced_accuracy": scores.balanced_accuracy,
-        },
-    )
-    writer.write_images(step, {f"{split}/confusion_matrix": plots.confusion_matrix(scores)[None]})
+    writer.write_scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
+    writer.write_images(step, pictures)
     writer.close()
 
 

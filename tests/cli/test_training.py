@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -160,3 +161,39 @@ def test_evaluate_reports_any_split_of_a_run(unbroken, cli_in):
     done = cli_in(unbroken[0].parent).run("run", "--split=validation", verb="evaluate")
     assert done.returncode == 0, done.stderr
     assert "n = 420" in done.stdout
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def other_labels(folder: Path) -> None:
+    edit(folder / "run.json", lambda content: content["labels"].pop())
+
+
+def other_network(folder: Path) -> None:
+    edit(folder / "config.json", lambda content: content["model"].update(name="custom_cnn"))
+
+
+def no_checkpoint(folder: Path) -> None:
+    shutil.rmtree(folder / "checkpoints")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (other_labels, "tells 6 classes apart (neutral, happiness, sadness, surprise, fear, disg"),
+        (other_network, "is of another network: expected "),
+        (no_checkpoint, "found none that is whole; train the run first"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_not_evaluated(unbroken, cli, spoil, says):
+    shutil.copytree(unbroken[0], cli.folder / "run")
+    spoil(cli.folder / "run")
+    done = cli.run("run", verb="evaluate")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
