@@ -1,8 +1,8 @@
 """The one way a verb tells its user that the input is wrong.
 
 A `UserError` carries a message with what was expected, what was found and what
-to do; `exit_cleanly` turns it into one line-wrapped message on stderr and exit
-code 2, without a traceback. Programming errors are not caught here.
+to do; `exit_cleanly` turns it into one message on stderr and exit code 2, without a
+traceback. Programming errors are not caught here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ class UserError(Exception):
 
 @contextlib.contextmanager
 def exit_cleanly() -> Iterator[None]:
-    """Wraps a verb's `main`: a `UserError` becomes a message on stderr and exit code 2."""
+    """Wraps a verb's `main`: no traceback for what a user did.
+
+    A `UserError` becomes a message on stderr and exit code 2; Ctrl-C where nothing has to
+    be saved becomes exit code 130.
+    """
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from None
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_INTERRUPTED) from None

@@ -1,20 +1,79 @@
 """What people watch while a network trains: a live line on a terminal, plain lines elsewhere.
 
-Shows numbers that others computed; measures only time. Compiling is left out of the
-images per second: the clock starts when the first step has been reported.
+Shows numbers that others computed; measures only time. A terminal that cannot be
+written to any more makes it silent, never the training stop.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
-PLAIN_SECONDS = 15.0  # between plain lines about training; every validation has one
-SMOOTHING = 0.7  # weight of the past in the images per second
+RATE_SECONDS = 30.0  # of training that the images per second look back on
+BAR_COLUMNS = 90  # a narrower terminal keeps its room for the figures
+
+
+class PlainConsole(Console):
+    """A console that leaves a broken pipe to its caller; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich while it handles the BrokenPipeError, which is raised again."""
+        raise
+
+
+class Pace:
+    """How fast training runs, compiling and validations left out.
+
+    Args:
+      clock: seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last: tuple[int, float] | None = None  # step and time of the last report
+        self._recent: collections.deque[tuple[int, float]] = collections.deque()
+        self._validation_seconds = 0.0
+        self._steps = 0
+
+    def trained(self, step: int) -> None:
+        """`step` steps are done; the first report has compiling in it and only starts the clock."""
+        now = self._clock()
+        if self._last is not None and step > self._last[0]:
+            steps, seconds = step - self._last[0], now - self._last[1]
+            self._steps += steps
+            self._recent.append((steps, seconds))
+            while sum(s for _, s in self._recent) - self._recent[0][1] > RATE_SECONDS:
+                self._recent.popleft()
+        self._last = (step, now)
+
+    def validated(self, step: int) -> None:
+        """A validation has ended that followed the last report."""
+        now = self._clock()
+        if self._last is not None:
+            self._validation_seconds += now - self._last[1]
+        self._last = (step, now)
+
+    @property
+    def steps_per_second(self) -> float | None:
+        """Over the last `RATE_SECONDS`; None while nothing was timed."""
+        seconds = sum(seconds for _, seconds in self._recent)
+        return sum(steps for steps, _ in self._recent) / seconds if seconds > 0 else None
+
+    def seconds_for(self, steps: int) -> float | None:
+        """What `steps` more will take at this pace, with their share of validations."""
+        pace = self.steps_per_second
+        if pace is None:
+            return None
+        return steps * (1 / pace + self._validation_seconds / self._steps)
 
 
 class Progress:
@@ -37,105 +96,150 @@ class Progress:
         batch_size: int,
         first_step: int,
         best: float | None = None,
-        console: Console | None = None,
+        console: PlainConsole | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
-        self._console = console or Console(stderr=True)
-        self._clock = clock
-        self._step = self._marked_step = first_step
-        self._start: tuple[int, float] | None = None  # of the steps that are timed
-        self._mark: float | None = None  # since when the steps after the last report run
-        self._printed = clock()
-        self._rate: float | None = None
-        self._best = best
+        self._console = console or PlainConsole(stderr=True)
+        self._clock, self._pace = clock, Pace(clock)
+        self._step, self._best = first_step, best
         self._train: Mapping[str, float] = {}
-        self._live = self._make_live() if self._is_live() else None
+        self._began = self._printed = clock()
+        self._silent = False
+        self._live = self._make_live() if _is_live(self._console) else None
 
     def __enter__(self) -> Progress:
         if self._live:
-            self._live.start()
+            self._write(self._live.start)
+        else:
+            self.message("compiling the first step")
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live:
-            self._live.stop()
+            self._write(self._live.stop)
 
-    def update(self, step: int, means: Mapping[str, float]) -> None:
-        """Reports training: `means` has loss and accuracy since the last report."""
+    def update(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Reports training: `metrics` has loss and accuracy since the last report."""
+        self._pace.trained(step)
+        self._step, self._train = step, metrics
         now = self._clock()
-        if self._start is None:
-            self._start = (step, now)
-        elif self._mark is not None and now > self._mark:
-            rate = (step - self._marked_step) * self._batch / (now - self._mark)
-            past = rate if self._rate is None else self._rate
-            self._rate = SMOOTHING * past + (1 - SMOOTHING) * rate
-        self._step, self._marked_step, self._mark = step, step, now
-        self._train = means
         if self._live:
-            self._live.update(self._task, completed=step, status=self._status())
-        elif now - self._printed >= PLAIN_SECONDS:
-            self._printed = now
+            self._refresh()
+        elif now - self._printed >= _plain_interval(now - self._began):
             self.message(f"{self._place()}  {self._status()}")
 
-    def evaluated(self, step: int, means: Mapping[str, float], is_best: bool) -> None:
-        """Reports a validation: `means` has loss, accuracy and balanced accuracy."""
-        if is_best:
-            self._best = means["accuracy"]
+    def evaluated(self, step: int, metrics: Mapping[str, float], is_best: bool) -> None:
+        """Reports a validation that followed an update: `metrics` has loss and accuracy."""
+        self._pace.validated(step)
         self._step = step
-        star = "  best so far" if is_best else f"  (best {self._best:.3f})"
-        self._printed = self._mark = self._clock()  # validation is no training time
-        speed = f"  {self._rate:,.0f} images/s" if self._rate else ""
-        self.message(
-            f"{self._place()}  train loss {self._train.get('loss', float('nan')):.3f}"
-            f"  validation loss {means['loss']:.3f} accuracy {means['accuracy']:.3f}"
-            f"{star}{speed}{self._left()}"
-        )
+        if is_best:
+            self._best = metrics["accuracy"]
+        parts = [
+            self._place(),
+            f"train loss {self._train['loss']:.3f}" if "loss" in self._train else "",
+            f"validation loss {metrics['loss']:.3f} accuracy {metrics['accuracy']:.3f}",
+            "best so far" if is_best else self._best_text("(best {:.3f})"),
+            self._rate_text(),
+            self._left_text(),
+        ]
+        self.message("  ".join(filter(None, parts)))
         if self._live:
-            self._live.update(self._task, completed=step, status=self._status())
+            self._refresh()
 
     def message(self, text: str) -> None:
-        """Writes a line of its own."""
-        console = self._live.console if self._live else self._console
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _is_live(self) -> bool:
-        return self._console.is_terminal and not self._console.is_dumb_terminal
+        """Writes a line of its own, above the live one."""
+        self._printed = self._clock()
+        # A name that the terminal cannot show is escaped.
+        encoding = self._console.encoding
+        shown = text.encode(encoding, "backslashreplace").decode(encoding)
+        self._write(
+            lambda: self._console.print(
+                shown, markup=False, highlight=False, emoji=False, soft_wrap=True
+            )
+        )
 
     def _make_live(self) -> RichProgress:
+        one_line = Column(no_wrap=True, overflow="ellipsis")
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.fields[status]}", markup=False, table_column=one_line)
+        ]
+        if self._console.width >= BAR_COLUMNS:
+            columns = [BarColumn(bar_width=20), MofNCompleteColumn(), *columns]
+        # Refreshed by hand: a thread of rich's would die of a closed terminal loudly.
         live = RichProgress(
-            TextColumn("training"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[status]}", markup=False),
+            *columns,
             console=self._console,
             transient=True,
+            auto_refresh=False,
+            expand=True,
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file shall stay there
         )
-        self._task = live.add_task("", total=self._total, completed=self._step, status="compiling")
+        live.add_task("", total=self._total, completed=self._step, status="compiling")
         return live
 
+    def _refresh(self) -> None:
+        live = self._live
+        if live:
+            task = live.task_ids[0]
+            self._write(
+                lambda: live.update(task, completed=self._step, status=self._status(), refresh=True)
+            )
+
+    def _write(self, action: Callable[[], None]) -> None:
+        """Runs what writes to the console; once that has failed, nothing is written."""
+        if self._silent:
+            return
+        try:
+            action()
+        except (OSError, ValueError):  # gone, closed, or of an encoding that lies
+            self._silent = True
+            if self._live:
+                with contextlib.suppress(OSError, ValueError):
+                    self._live.stop()  # gives back sys.stderr, which rich borrows
+
     def _place(self) -> str:
-        epoch = -(-self._step // self._per_epoch)
         epochs = -(-self._total // self._per_epoch)
+        epoch = min(epochs, max(1, -(-self._step // self._per_epoch)))
         return f"epoch {epoch:>{len(str(epochs))}}/{epochs}  step {self._step:>5,}"
 
     def _status(self) -> str:
-        parts = []
-        if self._train:
-            parts.append(f"loss {self._train['loss']:.3f} acc {self._train['accuracy']:.3f}")
-        if self._best is not None:
-            parts.append(f"best {self._best:.3f}")
-        if self._rate:
-            parts.append(f"{self._rate:,.0f} images/s")
-        return "  ".join(parts) + self._left()
+        parts = [
+            f"epoch {max(1, -(-self._step // self._per_epoch))}" if self._live else "",
+            f"loss {self._train['loss']:.3f}" if "loss" in self._train else "",
+            f"accuracy {self._train['accuracy']:.3f}" if "accuracy" in self._train else "",
+            self._left_text(),
+            self._rate_text(),
+            self._best_text("best {:.3f}"),
+        ]
+        return "  ".join(filter(None, parts))
 
-    def _left(self) -> str:
-        """Time to the last epoch at the pace of this sitting, validations included."""
-        if self._start is None or self._step <= self._start[0] or self._step >= self._total:
-            return ""
-        done, began = self._step - self._start[0], self._start[1]
-        seconds = (self._clock() - began) / done * (self._total - self._step)
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-        return f"  {clock} left"
+    def _best_text(self, form: str) -> str:
+        return "" if self._best is None else form.format(self._best)
+
+    def _rate_text(self) -> str:
+        rate = self._pace.steps_per_second
+        return "" if rate is None else f"{rate * self._batch:,.0f} images/s"
+
+    def _left_text(self) -> str:
+        """Time to the last epoch; stopping early makes it shorter."""
+        seconds = self._pace.seconds_for(self._total - self._step)
+        return "" if not seconds else f"{_clock_text(seconds)} left"
+
+
+def _is_live(console: Console) -> bool:
+    """Whether the console is a terminal whose line can be written again."""
+    # rich takes FORCE_COLOR for a terminal; a file full of control codes helps nobody.
+    real = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+    return real and bool(os.environ.get("TERM")) and not os.environ.get("CI")
+
+
+def _plain_interval(elapsed: float) -> float:
+    """Seconds between plain lines: ten at first, a minute once ten have passed."""
+    return min(60.0, max(10.0, elapsed / 10))
+
+
+def _clock_text(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

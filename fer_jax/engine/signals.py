@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
+
+from fer_jax.errors import EXIT_INTERRUPTED
 
 
 class StopRequest:
@@ -40,5 +43,6 @@ class StopRequest:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
+            # At once: no saving, no waiting for threads. What is on disk is whole.
+            os._exit(EXIT_INTERRUPTED)
         self.signal = number

@@ -25,7 +25,7 @@ REFUSED = [
     ([DEMO, "--config.train.epochs=0"], ["train.epochs", "at least 1, found 0"]),
     (
         [DEMO, "--config.train.batch_size=0"],
-        ["train.batch_size", "try --config.train.batch_size=1"],
+        ["train.batch_size", "positive multiple of the 2 devices, found 0"],
     ),
     ([DEMO, "--config.augment.flip=2"], ["augment.flip in [0, 1], found 2"]),
     ([DEMO, "--workdir=/dev/null/run"], ["/dev/null/run", "choose another with --workdir"]),
