@@ -172,7 +172,6 @@ class Progress:
             console=self._console,
             transient=True,
             auto_refresh=False,
-            expand=True,
             redirect_stdout=sys.stdout.isatty(),  # what goes to a file shall stay there
         )
         live.add_task("", total=self._total, completed=self._step, status="compiling")
