@@ -85,6 +85,9 @@ def test_calibration_error_is_the_loop_over_bins(bins):
     probabilities[:60] = [0.4, 0.2, 0.2, 0.2]  # exactly on an edge of ten and fifteen bins
     probabilities[60:80] = [1, 0, 0, 0]
     labels = rng.integers(0, 4, 500)
+    # Too modest up to 0.4, too sure above: else the sum would not depend on the edges.
+    modest = probabilities.max(axis=1) <= 0.4
+    labels[modest] = probabilities.argmax(axis=1)[modest]
     confidence, total = probabilities.max(axis=1), 0.0
     edges = np.linspace(0, 1, bins + 1)
     for low, high in itertools.pairwise(edges):
@@ -129,6 +132,12 @@ def test_one_resample_draws_whole_groups():
         (4, 0, 0, 0), (2, 0, 3, 0), (0, 0, 6, 0),
     }  # fmt: skip
     assert method == "bootstrap over 2 groups"
+
+
+def test_pictures_without_a_group_are_drawn_one_by_one():
+    predictions = build([0, 1, 0, 1], [0, 1, 1, 1], 2, groups=("a", "b", "", ""))
+    drawn, _ = scores.resample(predictions, resamples=100)
+    assert set(drawn.sum(axis=(1, 2))) == {4}
 
 
 @pytest.mark.parametrize(

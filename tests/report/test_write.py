@@ -82,6 +82,9 @@ def test_doubtful_reports_say_so_on_top(tmp_path, given, changes, words):
     card = dataclasses.replace(CARD, **changes)
     paths = write.write_report(tmp_path / "report", card=card, samples=1, **given)
     tops = (paths.text.read_text()[:500], paths.markdown.read_text()[:500])
+    plain = write.write_report(tmp_path / "plain", card=CARD, samples=1, **given)
+    for name, drawing in paths.drawings.items():  # pictures are passed on without their report
+        assert not np.array_equal(drawing, plain.drawings[name]), name
     document = json.loads(paths.json.read_text())
     for word in words:
         assert all(word in top for top in tops)
