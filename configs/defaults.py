@@ -25,6 +25,9 @@ def get_config() -> ConfigDict:
     config.data.manual_dir = placeholder(str)
     # Side of the square input in pixels.
     config.data.size = 100
+    # Cut pictures to their face box, widened on each side by this share of its longer side; unset
+    # keeps them as they are stored. For sets whose stored pictures are not cut to the face yet.
+    config.data.face_margin = placeholder(float)
     # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
     # mean and unit variance per image).
     config.data.normalize = "standardize"

@@ -10,11 +10,12 @@ def get_config() -> ConfigDict:
     config = defaults()
     config.data.name = "synthetic_faces"
     config.data.config = "demo"
-    config.data.size = 64
+    config.data.size = 48
+    config.data.face_margin = 0.05
     config.model.name = "light_vgg"
     config.model.dropout = 0.3
-    config.train.epochs = 60
-    config.train.eval_epochs = 3
+    config.train.epochs = 40
+    config.train.eval_epochs = 2
     config.train.label_smoothing = 0.05
-    config.optim.learning_rate = 1.5e-3
+    config.optim.learning_rate = 2e-3
     return config

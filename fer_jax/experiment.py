@@ -45,10 +45,14 @@ def make_preprocessing(config: ConfigDict) -> Preprocessing:
     """From a face to network input, as `config.data` says.
 
     Raises:
-      UserError: an unknown normalisation or a size that is none.
+      UserError: an unknown normalisation, a size that is none or a negative margin.
     """
     try:
-        return Preprocessing(size=config.data.size, normalize=config.data.normalize)
+        return Preprocessing(
+            size=config.data.size,
+            normalize=config.data.normalize,
+            face_margin=config.data.face_margin,
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
 

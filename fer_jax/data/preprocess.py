@@ -1,7 +1,7 @@
 """Pixels to network input: the part of a run that prediction must repeat exactly.
 
 Stored with every run and read back by whoever uses the run; never retyped.
-Resizing is here because a network trained on area-averaged faces sees other
+Framing is here because a network trained on area-averaged faces sees other
 edges when prediction resizes in another way.
 """
 
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax.data import faces
+
 NORMALIZATIONS = ("unit", "symmetric", "standardize")
 
 
@@ -27,10 +29,13 @@ class Preprocessing:
       normalize: "unit" maps 0..255 to [0, 1], "symmetric" to [-1, 1]; "standardize"
         gives each image zero mean and unit variance, which takes exposure and
         skin tone out of what the network sees.
+      face_margin: a picture is cut to the square around its face box, widened on each
+        side by this share of the box's longer side; None takes it as it is.
     """
 
     size: int
     normalize: str
+    face_margin: float | None = None
 
     def __post_init__(self) -> None:
         if self.normalize not in NORMALIZATIONS:
@@ -40,9 +45,21 @@ class Preprocessing:
             )
         if self.size < 4:
             raise ValueError(f"expected data.size of at least 4 pixels, found {self.size}")
+        if self.face_margin is not None and not 0 <= self.face_margin <= 2:
+            raise ValueError(f"expected data.face_margin in [0, 2], found {self.face_margin}")
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
-        """Resizes uint8[H, W, 3] to uint8[size, size, 3]; shrinking averages areas."""
+    def framed(self, image: np.ndarray, face_box: tuple[int, int, int, int]) -> np.ndarray:
+        """Cuts to the face where a margin is given, and resizes; shrinking averages areas.
+
+        Args:
+          image: uint8[H, W, 3].
+          face_box: x, y, width, height in pixels of `image`.
+
+        Returns:
+          uint8[size, size, 3].
+        """
+        if self.face_margin is not None:
+            image = faces.crop_square(image, face_box, self.face_margin)
         if image.shape[:2] == (self.size, self.size):
             return image
         shrinks = min(image.shape[:2]) > self.size

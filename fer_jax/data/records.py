@@ -55,15 +55,16 @@ class Records:
 
 
 def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> Records:
-    """Decodes and resizes one split.
+    """Decodes and frames one split.
 
     Args:
-      builder: a prepared builder with the features image, label, id and subject.
+      builder: a prepared builder with the features image, label, id, subject and face_box.
       split: such as "train".
-      preprocessing: gives the size; no other part of it is applied here.
+      preprocessing: gives the framing; its normalisation is the step's.
 
     Raises:
-      UserError: no such split, an empty one, or a picture that cannot be decoded.
+      UserError: no such split, an empty one, pictures that are cut to the face already
+        where a margin is asked for, or a picture that cannot be decoded.
     """
     splits = builder.info.splits
     if split not in splits or not splits[split].num_examples:
@@ -72,13 +73,16 @@ def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> 
             f"expected records in split {split!r} of {builder.info.full_name}, found none; "
             f"splits with records: {', '.join(filled)}"
         )
+    if preprocessing.face_margin is not None:
+        _check_whole(builder)
     from tensorflow_datasets import decode
 
     source = builder.as_data_source(split, decoders={"image": decode.SkipDecoding()})
 
     def read(index: int) -> tuple[np.ndarray, Mapping[str, Any]]:
         record = source[index]
-        return preprocessing.resize(decode_picture(record["image"], _text(record["id"]))), record
+        picture = decode_picture(record["image"], _text(record["id"]))
+        return preprocessing.framed(picture, tuple(map(int, record["face_box"]))), record
 
     with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter lock
         rows = list(pool.map(read, range(len(source))))
@@ -131,6 +135,15 @@ def decode_picture(encoded: bytes, name: str) -> np.ndarray:
             "remove or replace it and prepare the data set again"
         )
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def _check_whole(builder: Builder) -> None:
+    """A box in a picture that has been cut already would be cut in the wrong place."""
+    if builder.info.metadata.get("pictures") != "whole":
+        raise UserError(
+            f"expected whole pictures to cut to data.face_margin, found {builder.info.full_name}, "
+            "whose pictures are cut to the face already; leave --config.data.face_margin unset"
+        )
 
 
 def _text(value: bytes | str) -> str:

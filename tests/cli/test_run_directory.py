@@ -29,7 +29,7 @@ def test_a_run_reads_back_as_it_was_begun(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"overrides": ["train.epochs=3"]}, "train.epochs: 60 then, 3 now"),
+        ({"overrides": ["train.epochs=3"]}, "train.epochs: 40 then, 3 now"),
         (
             {"overrides": ["model.name=custom_cnn"]},
             "model.name: 'light_vgg' then, 'custom_cnn' now",

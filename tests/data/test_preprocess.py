@@ -32,18 +32,19 @@ def test_standardize_is_per_image_and_survives_a_flat_one():
 @pytest.mark.parametrize("shape", [(8, 8), (30, 20), (5, 6)])
 def test_resize_gives_the_size(shape):
     picture = np.full((*shape, 3), 9, np.uint8)
-    out = Preprocessing(8, "unit").resize(picture)
+    out = Preprocessing(8, "unit").framed(picture, (0, 0, 1, 1))
     assert out.shape == (8, 8, 3)
     assert (out == 9).all()
 
 
 @pytest.mark.parametrize(
-    ("size", "normalize", "message"),
+    ("fields", "message"),
     [
-        (8, "imagenet", "expected one of unit.*'imagenet'"),
-        (0, "unit", "at least 4 pixels, found 0"),
+        ((8, "imagenet"), "expected one of unit.*'imagenet'"),
+        ((0, "unit"), "at least 4 pixels, found 0"),
+        ((8, "unit", -0.1), r"data.face_margin in \[0, 2\], found -0.1"),
     ],
 )
-def test_wrong_values_are_named(size, normalize, message):
+def test_wrong_values_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
-        Preprocessing(size, normalize)
+        Preprocessing(*fields)

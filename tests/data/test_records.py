@@ -19,17 +19,20 @@ def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
 
 
-def builder(records: list[dict], split: str = "train"):
+def builder(records: list[dict], split: str = "train", pictures: str = "faces"):
     """The part of a TFDS builder that is read, over records in memory."""
     splits = {"train": types.SimpleNamespace(num_examples=0)}
     splits[split] = types.SimpleNamespace(num_examples=len(records))
     features = {"label": types.SimpleNamespace(names=["a", "b"])}
-    info = types.SimpleNamespace(splits=splits, features=features, full_name="set/1.0.0")
+    info = types.SimpleNamespace(
+        splits=splits, features=features, full_name="set/1.0.0", metadata={"pictures": pictures}
+    )
     return types.SimpleNamespace(info=info, as_data_source=lambda split, decoders: records)
 
 
 def record(name: str, label: int = 0, image: bytes | None = None) -> dict:
-    return {"image": image or png(PICTURE), "label": label, "id": name.encode(), "subject": b"s1"}
+    return {"image": image or png(PICTURE), "label": label, "id": name.encode(), "subject": b"s1",
+            "face_box": np.array([3, 2, 6, 4])}  # fmt: skip
 
 
 def test_pictures_come_as_rgb_at_the_size_in_order():
@@ -72,3 +75,16 @@ def test_wrong_records_are_named(rows, split, message):
 def test_an_empty_picture_is_no_picture():
     with pytest.raises(UserError, match="found 0 bytes"):
         decode_picture(b"", "x")
+
+
+def test_whole_pictures_are_cut_to_the_face():
+    records = load_records(
+        builder([record("r0")], pictures="whole"), "train", Preprocessing(8, "unit", 1 / 6)
+    )
+    # Box (3, 2, 6, 4): centre (6, 4), longer side 6, one pixel more on each side.
+    np.testing.assert_array_equal(records.images[0], PICTURE[0:8, 2:10])
+
+
+def test_pictures_that_are_cut_already_are_not_cut_again():
+    with pytest.raises(UserError, match="cut to the face already; leave --config"):
+        load_records(builder([record("r0")]), "train", Preprocessing(8, "unit", 0.1))

@@ -99,6 +99,7 @@ def test_records_say_what_was_rendered(built: Builder) -> None:
 def test_metadata(built: Builder) -> None:
     metadata = built.info.metadata
     assert metadata["label_names"] == list(labels.SEVEN)
+    assert metadata["pictures"] == "whole"
     assert (metadata["protocol"], metadata["group"], metadata["leaks"]) == ("subject", "subject", 0)
     assert (metadata["synthetic"], metadata["stand_in"], metadata["derived_labels"]) == (
         True, False, False,

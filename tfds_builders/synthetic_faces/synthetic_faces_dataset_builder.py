@@ -112,6 +112,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             group="subject",
             notes=_NOTES,
             leaks=0,
+            pictures="whole",  # stored uncut: face_box lies in the stored picture
             action_units=list(ACTION_UNITS),
             renderer=RENDERER,
             stamp=self.stamp(),
