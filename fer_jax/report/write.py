@@ -165,8 +165,8 @@ def _draw(
     """The pictures by file stem; those of a doubtful report say so in their titles."""
     # A picture leaves its report: "STAND-IN" has to go with it.
     doubt = ", ".join(warning.split(":")[0] for warning in card.warnings)
-    title = f"{doubt}\n{card.run}: {card.dataset}, {card.split}".lstrip()
-    drawings = {"confusion_matrix": plots.confusion_matrix(scores, title)}
+    title = f"{doubt}\n{card.run}: {card.dataset}".lstrip()
+    drawings = {"confusion_matrix": plots.confusion_matrix(scores, f"{title}, {card.split}")}
     if history is not None and history.exists():
         drawings[_CURVES] = plots.learning_curves(files.read_json_lines(history), title)
     for number, row in enumerate(choose_samples(predictions, samples), start=1):
