@@ -82,7 +82,8 @@ def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> 
     def read(index: int) -> tuple[np.ndarray, Mapping[str, Any]]:
         record = source[index]
         picture = decode_picture(record["image"], _text(record["id"]))
-        return preprocessing.framed(picture, tuple(map(int, record["face_box"]))), record
+        x, y, width, height = map(int, record["face_box"])
+        return preprocessing.framed(picture, (x, y, width, height)), record
 
     with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter lock
         rows = list(pool.map(read, range(len(source))))
