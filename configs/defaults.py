@@ -1,6 +1,7 @@
 """Every field of a run, with its default. An experiment's file changes what differs.
 
-All values here can be changed on the command line: `--config.train.epochs=50`.
+All values here can be changed on the command line: `--config.train.epochs=50`; `none` unsets a
+field that is unset here.
 """
 
 from ml_collections import ConfigDict

@@ -38,7 +38,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
     Args:
       path: a config file; `configs/kdef.py` is found wherever fer_jax is installed.
-      overrides: such as "train.epochs=50"; the field's type decides how a value is read.
+      overrides: such as "train.epochs=50"; the field's type decides how a value is read,
+        and "none" unsets a field that is unset in the defaults.
 
     Returns:
       The locked configuration.
@@ -123,6 +124,9 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
     for parent in parents:
         config = config[parent]
     kind = config.get_type(field)
+    if text == "none" and flatten(defaults())[name] is None:
+        config[field] = None
+        return
     try:
         value = _parse(text, kind)
     except ValueError:

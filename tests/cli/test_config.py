@@ -51,6 +51,8 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
         ("optim.learning_rate=1", "optim.learning_rate", 1.0),
         ("data.dir=/some/where=x", "data.dir", "/some/where=x"),
         ("model.dropout=0.25", "model.dropout", 0.25),
+        ("model.dropout=none", "model.dropout", None),
+        ("data.face_margin=none", "data.face_margin", None),
     ],
 )
 def test_overrides_take_the_fields_type(override, field, value):
@@ -67,7 +69,8 @@ def test_overrides_take_the_fields_type(override, field, value):
         ("train=5", "that is a section, with the fields train.batch_size"),
         ("train.epochs=many", "expected int for --config.train.epochs, found 'many'"),
         ("train.epochs=7.5", "expected int"),
-        ("model.dropout=none", "expected float for --config.model.dropout"),
+        ("model.dropout=half", "expected float for --config.model.dropout"),
+        ("optim.warmup=none", "expected float for --config.optim.warmup"),
         ("train.epochs", "behind an equals sign"),
     ],
 )
