@@ -48,6 +48,7 @@ def get(name: str, config: str | None = None, data_dir: str | None = None) -> An
     """
     builder_class = _builder_class(name)
     _check_config(builder_class, config)
+    from google.protobuf import json_format  # type: ignore[import-untyped]
     from tensorflow_datasets.core import dataset_info
 
     try:
@@ -55,7 +56,7 @@ def get(name: str, config: str | None = None, data_dir: str | None = None) -> An
             data_dir=str(data_root(data_dir)), config=config, file_format=FILE_FORMAT
         )
         builder.info.metadata.keys()  # TFDS loads stored metadata lazily, but `in` does not
-    except (dataset_info.DatasetInfoFileError, json.JSONDecodeError) as error:
+    except (dataset_info.DatasetInfoFileError, json_format.ParseError, ValueError) as error:
         raise errors.UserError(
             f"expected prepared data of {name} in {data_root(data_dir) / name}, found an "
             f"unreadable description ({error}). Delete that folder and build the set again."
@@ -103,7 +104,8 @@ def prepare(
     with _alone(builder):
         if rebuild or not _is_whole(builder):  # another process may have been faster
             _remove_leftovers(builder)
-            _write_records(builder, source_dir)
+            # A builder made while old data was there would keep that data's description.
+            _write_records(get(name, config, data_dir), source_dir)
     builder = get(name, config, data_dir)
     print(summary.describe(builder), flush=True)
     return builder
@@ -263,7 +265,7 @@ def _write_records(builder: Any, source_dir: Path) -> None:
     builder._log_download_done = lambda: None  # noqa: SLF001
     config = tfds.download.DownloadConfig(manual_dir=str(source_dir), try_download_gcs=False)
     try:
-        builder.download_and_prepare(download_config=config, file_format=FILE_FORMAT)
+        builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise errors.UserError(
             f"expected to write {builder.info.full_name} in {builder.data_dir_root}, found: "

@@ -37,6 +37,7 @@ class Record:
       label: One of the emotions of `fer_jax.labels`.
       subject: The person, video or movie that must not be in two splits.
       view_box: Where faces lie in pictures of this camera view, if that is known.
+      misnamed: What this copy wrongly calls it, if it does.
       extras: Values of the set's own features.
     """
 
@@ -45,6 +46,7 @@ class Record:
     label: str
     subject: str
     view_box: faces.RelativeBox | None = None
+    misnamed: str = ""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -104,7 +106,7 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
     def source_digest(self, source: sources.Source) -> str:
         """Tells one copy of the set from another; what else lies beside it does not matter."""
         sizes = source.sizes()
-        return sources.digest({one.file: sizes[one.file] for one in self.index(source)[0]})
+        return sources.digest({one.id: sizes[one.file] for one in self.index(source)[0]})
 
     def _info(self) -> tfds.core.DatasetInfo:
         config = self.builder_config
@@ -121,6 +123,7 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
             protocol=config.name,
             derived_labels=False,
             group=self.GROUP,
+            pictures="face",  # stored cut: face_box lies in the picture that the user has
             notes=self.NOTES.get(config.name, ""),
         )
         return self.dataset_info_from_configs(
@@ -203,11 +206,11 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
         dropped = collections.defaultdict(list)
         for drop in drops:
             dropped[drop.reason].append(drop.id)
-        others = [one for one in records if one.label not in self.builder_config.label_names]
-        if others:
-            dropped["of a class that this protocol leaves out"] = [
-                one.id for one in others if one.id in cropped
-            ]
+        left_out = collections.Counter(
+            one.label
+            for one in records
+            if one.id in cropped and one.label not in self.builder_config.label_names
+        )
         stand_in = any(crop.stand_in for crop in cropped.values())
         groups: dict[str, list[str]] = collections.defaultdict(list)
         for record in usable:
@@ -221,6 +224,8 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder):
             expected=self.EXPECTED,
             found=len(records) + sum(drop.reason not in _SEEN for drop in drops),
             dropped=dict(dropped),
+            left_out=dict(left_out),
+            misnamed={one.misnamed: one.id for one in records if one.misnamed},
             stamp=self.stamp(),
         )
         self._write_dropped(drops)

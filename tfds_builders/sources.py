@@ -141,6 +141,6 @@ def _by_name(member: zipfile.ZipInfo) -> str:
 
 
 def digest(sizes: Mapping[str, int]) -> str:
-    """A short fingerprint of file names and sizes; a zip and its tree have the same."""
-    lines = sorted(f"{name.rsplit('/', 1)[-1]} {size}" for name, size in sizes.items())
+    """A short fingerprint of record ids and the sizes of their files."""
+    lines = sorted(f"{one} {size}" for one, size in sizes.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

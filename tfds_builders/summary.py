@@ -70,11 +70,16 @@ def _found_lines(metadata: dict[str, Any], used: int) -> list[str]:
         return [f"  used     {used:,} pictures"]
     dropped: dict[str, list[str]] = metadata["dropped"]
     total = sum(len(names) for names in dropped.values())
+    left_out = sum(metadata["left_out"].values())
     found = f"{metadata['found']:,} pictures (a whole copy has {metadata['expected']:,})"
-    lines = [f"  found    {found}, used {used:,}, dropped {total:,}"]
+    lines = [f"  found    {found}, used {used:,}, dropped {total:,}, left out {left_out:,}"]
     for reason, names in dropped.items():
         more = f" and {len(names) - _NAMED:,} more (dropped.csv)" if len(names) > _NAMED else ""
         lines.append(f"    {len(names):,} {reason}: {', '.join(names[:_NAMED])}{more}")
+    for label, number in metadata["left_out"].items():
+        lines.append(f"    {number:,} {label}: not a class of this protocol")
+    for wrong, right in metadata["misnamed"].items():
+        lines.append(f"    {wrong} read as {right}, which it is")
     return lines
 
 

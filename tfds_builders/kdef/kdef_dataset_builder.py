@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,8 +31,9 @@ are sent KDEF_and_AKDEF.zip. Put it, packed or unpacked, into a folder and name 
   python -m tfds_builders.build kdef --manual_dir FOLDER
   (in training: --config.data.manual_dir=FOLDER)
 To try everything without it, with rendered faces in KDEF's exact form:
-  python -m tfds_builders.stand_in kdef stand_in/kdef
-  python -m tfds_builders.build kdef --manual_dir stand_in/kdef --data_dir stand_in/tfds"""
+  python -m tfds_builders.stand_in kdef data/stand_in/kdef
+  python -m tfds_builders.build kdef --manual_dir data/stand_in/kdef --data_dir data/stand_in/tfds
+  (then in training: --config.data.dir=data/stand_in/tfds)"""
 
 
 class Builder(manual.ManualBuilder):
@@ -146,6 +147,7 @@ def _record(one: str, file: str) -> manual.Record:
         label=names.EXPRESSIONS[expression],
         subject=gender + number,
         view_box=box,
+        misnamed=stem if (stem := PurePosixPath(file).stem.upper()) != one else "",
         extras={"yaw": yaw},
     )
 

@@ -1,0 +1,47 @@
+"""Six people of KDEF in its exact tree, with tiny drawn pictures and all its traps."""
+
+from __future__ import annotations
+
+import pathlib
+import zipfile
+
+import numpy as np
+
+from tfds_builders import pictures
+from tfds_builders.kdef import names
+
+PEOPLE = ("F01", "F11", "F31", "M22", "M25", "M31")
+BLACK = ("AF01SUFR", "AF11NEHL", "AM25DIFL", "BM22DIHL")  # of names.BLACK, these people's
+PICTURES = 6 * 2 * 7 * 5
+
+
+def draw(one: str, side: int = 48) -> bytes:
+    """A JPEG that differs from picture to picture and holds no face."""
+    rng = np.random.default_rng(list(one.encode()))
+    value = 0 if one in BLACK else rng.integers(40, 220, (4, 3, 3))
+    coarse = np.broadcast_to(np.asarray(value, np.uint8), (4, 3, 3))
+    return pictures.encode_jpeg(np.kron(coarse, np.ones((side // 3, side // 3, 1), np.uint8)), 90)
+
+
+def write_tree(root: pathlib.Path) -> None:
+    wrong = {right: wrong for wrong, right in names.MISNAMED.items()}
+    for session in names.SESSIONS:
+        for person in PEOPLE:
+            folder = root / "KDEF_and_AKDEF" / "KDEF" / f"{session}{person}"
+            folder.mkdir(parents=True)
+            for expression in names.EXPRESSIONS:
+                for view in names.VIEWS:
+                    one = folder.name + expression + view
+                    (folder / f"{wrong.get(one, one)}.JPG").write_bytes(draw(one))
+    averages = root / "KDEF_and_AKDEF" / "AKDEF"
+    averages.mkdir()
+    (averages / "AFAFS.JPG").write_bytes(draw("AFAFS"))
+    (root / "KDEF_and_AKDEF" / "KDEF" / "Thumbs.db").write_bytes(b"no picture")
+
+
+def pack(tree: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+    assert not target.is_relative_to(tree), "the archive would swallow itself"
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in sorted(one for one in tree.rglob("*") if one.is_file()):
+            archive.write(file, file.relative_to(tree))
+    return target
