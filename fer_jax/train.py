@@ -184,12 +184,13 @@ def announce(job: Job, step: int, memory: Memory) -> None:
     print(
         f"{job.run.folder}: {job.config.model.name}, {parameters:,} parameters, on "
         f"{job.run.data['name']}: {len(job.training):,} training and "
-        f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
+        f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes",
+        flush=True,  # before the progress, which goes to the other stream
     )
     if memory.finished:
-        print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
+        print(f"training is finished (step {step:,}); the best checkpoint is evaluated again", flush=True)
     elif step:
-        print(f"continuing at step {step:,} of {job.total_steps:,}")
+        print(f"continuing at step {step:,} of {job.total_steps:,}", flush=True)
 
 
 def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -> None:
