@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -184,13 +185,13 @@ def announce(job: Job, step: int, memory: Memory) -> None:
     print(
         f"{job.run.folder}: {job.config.model.name}, {parameters:,} parameters, on "
         f"{job.run.data['name']}: {len(job.training):,} training and "
-        f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes",
-        flush=True,  # before the progress, which goes to the other stream
+        f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
     if memory.finished:
-        print(f"training is finished (step {step:,}); the best checkpoint is evaluated again", flush=True)
+        print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
     elif step:
-        print(f"continuing at step {step:,} of {job.total_steps:,}", flush=True)
+        print(f"continuing at step {step:,} of {job.total_steps:,}")
+    sys.stdout.flush()  # before the progress, which goes to the other stream
 
 
 def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -> None:

@@ -55,7 +55,7 @@ class Cli:
 
     def run(self, *arguments: str | Path, verb: str = "main") -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, verb=verb)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=900)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
