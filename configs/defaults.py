@@ -40,6 +40,8 @@ def get_config() -> ConfigDict:
     config.model.dropout = placeholder(float)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
+    # What does not learn: "none", "backbone", or a block of the network: it and all before it.
+    config.model.freeze = "none"
 
     # Random changes of training images; 0 switches a change off.
     config.augment = ConfigDict()
@@ -61,6 +63,8 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 64
     # Passes over the training images.
     config.train.epochs = 30
+    # So many of the epochs come first and train the head alone; 0 trains all from the start.
+    config.train.head_epochs = 0
     # Validation, early stopping and checkpoint come every so many epochs.
     config.train.eval_epochs = 1
     # Stop after so many validations without a better accuracy; 0 never stops early.
@@ -79,7 +83,9 @@ def get_config() -> ConfigDict:
     config.optim.weight_decay = 0.0
     # "cosine" (down to 1 % of the highest at the last step) or "constant", after the warm-up.
     config.optim.schedule = "cosine"
-    # Linear warm-up over this share of all steps.
+    # Highest learning rate after train.head_epochs.
+    config.optim.finetune_rate = 1e-4
+    # Linear warm-up over this share of all steps, after train.head_epochs again.
     config.optim.warmup = 0.05
 
     config.eval = ConfigDict()

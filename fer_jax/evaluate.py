@@ -21,7 +21,7 @@ from fer_jax.data.records import Records, load_records
 from fer_jax.engine import sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
 from fer_jax.engine.evaluation import evaluate_records
-from fer_jax.engine.state import count_parameters, create_state
+from fer_jax.engine.state import TrainState, count_parameters, create_state
 from fer_jax.engine.steps import make_eval_step
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
@@ -82,10 +82,15 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     mesh = sharding.data_mesh()
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     model = experiment.make_model(run.config, len(run.labels))
-    optimizer, _ = experiment.make_optimization(run.config, steps=1)
-    template = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+    stages = experiment.make_stages(run.config, model, epoch_steps=1)
+
+    def template_of(memory: dict[str, Any]) -> TrainState:
+        optimizer = stages[memory["stage"]].optimizer
+        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+        return sharding.replicate(state, mesh)
+
     with Checkpoints(run.checkpoints) as checkpoints:
-        best = checkpoints.restore_best(sharding.replicate(template, mesh))
+        best = checkpoints.restore_best(template_of)
     evaluation = evaluate_records(
         make_eval_step(model, run.preprocessing, mesh),
         best.state.variables,

@@ -6,15 +6,17 @@ No data is opened and no device is used here.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
-import optax
 from ml_collections import ConfigDict
 
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.engine.freezing import BACKBONE, find_blocks, freeze
 from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
+from fer_jax.engine.stages import Stage
 from fer_jax.errors import UserError
 from fer_jax.models.registry import UnknownModelError, create_model
 
@@ -68,17 +70,38 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
     return Augmentation(**config.augment.to_dict())
 
 
-def make_optimization(
-    config: ConfigDict, steps: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimizer and its learning-rate schedule for a run of `steps` steps.
+def make_stages(config: ConfigDict, model: nn.Module, epoch_steps: int) -> tuple[Stage, ...]:
+    """The stages of training, each with its optimizer: one, or the head's and then the rest's.
+
+    Args:
+      config: of the run.
+      model: its network.
+      epoch_steps: steps of one pass.
 
     Raises:
-      UserError: an unknown name or a value outside its range.
+      UserError: an unknown name, a value outside its range, or nothing left to learn.
     """
     settings = OptimSettings(**config.optim.to_dict())
-    schedule = make_schedule(settings, steps)
-    return make_optimizer(settings, schedule), schedule
+    blocks = find_blocks(model, config.data.size)
+    head_epochs, epochs = config.train.head_epochs, config.train.epochs
+    if not 0 <= head_epochs < epochs:
+        raise UserError(
+            f"expected train.head_epochs from 0 to below train.epochs={epochs}, found {head_epochs}"
+        )
+    plan = [(0, epochs, config.model.freeze, settings)]
+    if head_epochs:
+        finer = dataclasses.replace(settings, learning_rate=settings.finetune_rate)
+        plan = [
+            (0, head_epochs, BACKBONE, settings),
+            (head_epochs, epochs, config.model.freeze, finer),
+        ]
+    stages = []
+    for start, end, frozen_name, chosen in plan:
+        schedule = make_schedule(chosen, (end - start) * epoch_steps)
+        frozen = freeze(frozen_name, blocks)
+        optimizer = frozen.optimizer(make_optimizer(chosen, schedule))
+        stages.append(Stage(start * epoch_steps, end * epoch_steps, frozen, optimizer, schedule))
+    return tuple(stages)
 
 
 def check_training(config: ConfigDict) -> None:
