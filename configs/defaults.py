@@ -32,8 +32,18 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
     config.model.name = "light_vgg"
-    # Share of the dense activations dropped in training; unset is the network's own.
+    # The next five belong to the network: unset is its own, and one that it has not is refused.
+    # Share of the dense activations dropped in training.
     config.model.dropout = placeholder(float)
+    # Widths of the dense layers before the classes, such as 512,512.
+    config.model.head_widths = placeholder(tuple)
+    # How vgg16 and inception_resnet_v2 pool their last features: "average" or "max".
+    config.model.pooling = placeholder(str)
+    # Whether custom_cnn normalises behind its convolutions; the paper's does not.
+    config.model.batch_norm = placeholder(bool)
+    # Whether vgg16 and inception_resnet_v2 compute blocks again in the backward pass: slower, but
+    # larger batches fit into memory.
+    config.model.remat = placeholder(bool)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
 

@@ -6,8 +6,6 @@ No data is opened and no device is used here.
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
@@ -16,29 +14,64 @@ from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
 from fer_jax.errors import UserError
-from fer_jax.models.registry import UnknownModelError, create_model
+from fer_jax.models.pooling import GLOBAL_POOLINGS
+from fer_jax.models.registry import (
+    UnknownModelError,
+    UnknownSettingError,
+    create_model,
+    find_network,
+)
 
 DTYPES = ("float32", "bfloat16")
+MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "remat")
+"""Fields of `config.model` that not every network has."""
 
 
 def make_model(config: ConfigDict, classes: int) -> nn.Module:
     """The network of `config.model` with a head of `classes` outputs.
 
     Raises:
-      UserError: unknown network or type.
+      UserError: unknown network or type, a setting that the network has not or cannot use, or
+        pictures too small for it.
     """
+    name, size = config.model.name, config.data.size
     if config.model.dtype not in DTYPES:
         raise UserError(
             f"expected one of {', '.join(DTYPES)} for model.dtype, found {config.model.dtype!r}"
         )
-    settings: dict[str, Any] = {"dtype": config.model.dtype}
-    if config.model.dropout is not None:
-        _check_share("model.dropout", config.model.dropout)
-        settings["dropout"] = config.model.dropout
+    _check_model_settings(config)
+    chosen = {field: config.model[field] for field in MODEL_SETTINGS}
+    settings = {field: value for field, value in chosen.items() if value is not None}
     try:
-        return create_model(config.model.name, classes, **settings)
+        least = find_network(name).least_size
+        model = create_model(name, classes, dtype=config.model.dtype, **settings)
     except UnknownModelError as error:
         raise UserError(str(error)) from None
+    except UnknownSettingError as error:
+        raise UserError(f"{error}; leave config.model.{error.setting} unset") from None
+    if size < least:
+        raise UserError(
+            f"expected pictures of at least {least} pixels for {name}, found {size}; "
+            f"try --config.data.size={least}"
+        )
+    return model
+
+
+def _check_model_settings(config: ConfigDict) -> None:
+    model = config.model
+    if model.dropout is not None:
+        _check_share("model.dropout", model.dropout)
+    if model.pooling not in (None, *GLOBAL_POOLINGS):
+        raise UserError(
+            f"expected one of {', '.join(GLOBAL_POOLINGS)} for model.pooling, "
+            f"found {model.pooling!r}"
+        )
+    widths = model.head_widths or ()
+    if not all(isinstance(width, int) and width > 0 for width in widths):
+        raise UserError(
+            f"expected positive integers for model.head_widths, found {widths}; "
+            "try --config.model.head_widths=512,512"
+        )
 
 
 def make_preprocessing(config: ConfigDict) -> Preprocessing:

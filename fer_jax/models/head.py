@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-GLOROT = nn.initializers.glorot_uniform()
+from fer_jax.models.initializers import glorot_uniform
 
 
 def dense_head(
@@ -30,7 +30,7 @@ def dense_head(
     """
     x = features
     for layer, width in enumerate(widths, 1):
-        dense = nn.Dense(width, dtype=dtype, kernel_init=GLOROT, name=f"head{layer}")
+        dense = nn.Dense(width, dtype=dtype, kernel_init=glorot_uniform, name=f"head{layer}")
         x = nn.Dropout(dropout, deterministic=not train)(nn.relu(dense(x)))
     # The last layer computes in float32 also in a bfloat16 run: softmax needs the range.
-    return nn.Dense(classes, dtype=jnp.float32, kernel_init=GLOROT, name="head")(x)
+    return nn.Dense(classes, dtype=jnp.float32, kernel_init=glorot_uniform, name="head")(x)

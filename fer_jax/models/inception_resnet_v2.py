@@ -57,7 +57,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.head import GLOROT, dense_head
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import average_pool_3x3, global_pool, max_pool_3x3
 
 
@@ -128,7 +129,7 @@ class ConvUnit(nn.Module):
         """Maps [B, H, W, C] to [B, H', W', filters]."""
         conv = nn.Conv(
             self.unit.filters, self.unit.kernel, self.unit.stride, self.unit.padding,
-            use_bias=False, dtype=self.dtype, kernel_init=GLOROT, name="conv",
+            use_bias=False, dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
         )  # fmt: skip
         norm = nn.BatchNorm(
             use_running_average=not train, momentum=0.99, epsilon=1e-3, use_scale=False,
@@ -168,7 +169,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, C]."""
         ends = _concatenated(x, self.branches, train, self.dtype)
-        up = nn.Conv(x.shape[-1], (1, 1), dtype=self.dtype, kernel_init=GLOROT, name="up")
+        up = nn.Conv(x.shape[-1], (1, 1), dtype=self.dtype, kernel_init=glorot_uniform, name="up")
         total = x + self.scale * up(ends)
         return total if self.last else nn.relu(total)
 

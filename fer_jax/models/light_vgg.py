@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.head import GLOROT, dense_head
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import max_pool_2x2
 
 
@@ -53,7 +54,11 @@ class LightVGG(nn.Module):
         for block, width in enumerate(self.widths, 1):
             for layer in (1, 2):
                 conv = nn.Conv(
-                    width, (3, 3), dtype=self.dtype, kernel_init=GLOROT, name=f"conv{block}_{layer}"
+                    width,
+                    (3, 3),
+                    dtype=self.dtype,
+                    kernel_init=glorot_uniform,
+                    name=f"conv{block}_{layer}",
                 )
                 x = nn.relu(conv(x))
             x = max_pool_2x2(x)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -40,6 +41,10 @@ class UnknownModelError(ValueError):
 class UnknownSettingError(ValueError):
     """The network has no setting of this name; the message names those it has."""
 
+    def __init__(self, network: str, setting: str, known: Iterable[str]) -> None:
+        super().__init__(f"{network} has no {setting} (it has {', '.join(sorted(known))})")
+        self.setting = setting
+
 
 def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
     """Builds the network `name` with a head of `classes` outputs.
@@ -57,9 +62,7 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
     known = {field.name for field in dataclasses.fields(module)} - {"parent", "name", "classes"}
     for setting in settings:
         if setting not in known:
-            raise UnknownSettingError(
-                f"the network {name} has no {setting} (it has: {', '.join(sorted(known))})"
-            )
+            raise UnknownSettingError(name, setting, known)
     return module(classes=classes, **settings)
 
 

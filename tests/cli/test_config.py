@@ -51,6 +51,9 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
         ("optim.learning_rate=1", "optim.learning_rate", 1.0),
         ("data.dir=/some/where=x", "data.dir", "/some/where=x"),
         ("model.dropout=0.25", "model.dropout", 0.25),
+        ("model.head_widths=256,64", "model.head_widths", (256, 64)),
+        ("model.head_widths=", "model.head_widths", ()),
+        ("model.remat=yes", "model.remat", True),
     ],
 )
 def test_overrides_take_the_fields_type(override, field, value):
@@ -68,6 +71,7 @@ def test_overrides_take_the_fields_type(override, field, value):
         ("train.epochs=many", "expected int for --config.train.epochs, found 'many'"),
         ("train.epochs=7.5", "expected int"),
         ("model.dropout=none", "expected float for --config.model.dropout"),
+        ("model.head_widths=512,many", "expected integers with commas .*model.head_widths"),
         ("train.epochs", "behind an equals sign"),
     ],
 )
