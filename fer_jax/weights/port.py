@@ -79,7 +79,8 @@ class Port:
             "value_range": [0.0, 255 * self.input_format.scale],
         }
         metadata = {METADATA: json.dumps(description)}
-        return files.write_bytes(path, safetensors.numpy.save(self.tensors, metadata))
+        tensors = {name: np.ascontiguousarray(array) for name, array in self.tensors.items()}
+        return files.write_bytes(path, safetensors.numpy.save(tensors, metadata))
 
 
 def port(path: Path, model: str) -> Port:
@@ -92,12 +93,18 @@ def port(path: Path, model: str) -> Port:
     Raises:
       UserError: an unknown network, a file that cannot be read, or one of something else.
     """
-    if model not in TABLES:
-        raise UserError(
-            f"expected a network that weights can be ported to ({', '.join(sorted(TABLES))}), "
-            f"found {model!r}"
-        )
-    source, table = read_source(path), TABLES[model]
+    _check_model(model)
+    return port_source(read_source(path), model)
+
+
+def port_source(source: Source, model: str) -> Port:
+    """`port` of a file that is read already.
+
+    Raises:
+      UserError: an unknown network, or arrays of something else.
+    """
+    _check_model(model)
+    table = TABLES[model]
     matched = _MATCHERS[source.layout](source, table)
     _refuse(source, table, matched)
     folded = _fold_scales(table, matched.layers)
@@ -107,6 +114,14 @@ def port(path: Path, model: str) -> Port:
         raise _other_file(source, table, problems)
     kind = "pytorch" if source.layout == "pytorch" else "keras"
     return Port(source, model, tensors, table.formats[kind], tuple(matched.dropped), folded)
+
+
+def _check_model(model: str) -> None:
+    if model not in TABLES:
+        raise UserError(
+            f"expected a network that weights can be ported to ({', '.join(sorted(TABLES))}), "
+            f"found {model!r}"
+        )
 
 
 @dataclasses.dataclass
@@ -263,7 +278,7 @@ def _named(layers: Mapping[str, _Roles]) -> Iterator[tuple[str, np.ndarray]]:
     for path, roles in layers.items():
         for role, array in roles.items():
             collection = "batch_stats" if role in ("mean", "var") else "params"
-            yield f"{collection}/{path}/{role}", np.ascontiguousarray(array, np.float32)
+            yield f"{collection}/{path}/{role}", np.asarray(array, np.float32)
 
 
 @functools.cache

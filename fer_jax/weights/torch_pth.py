@@ -25,7 +25,7 @@ from fer_jax.errors import UserError
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _STREAM_VERSION = 1001
 
-_STORAGES = {
+_STORAGES: dict[str, Any] = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
     "HalfStorage": "<f2",
@@ -35,6 +35,7 @@ _STORAGES = {
     "CharStorage": "<i1",
     "ByteStorage": "<u1",
     "BoolStorage": "?",
+    "BFloat16Storage": jnp.bfloat16,
 }
 
 
@@ -97,18 +98,17 @@ class _Unpickler(pickle.Unpickler):
             ("torch._utils", "_rebuild_parameter"): parameter,
         }
         if module == "torch" and name in _STORAGES:
-            return np.dtype(_STORAGES[name])
-        if (module, name) == ("torch", "BFloat16Storage"):
-            return np.dtype(jnp.bfloat16)
+            return name
         if (module, name) not in allowed:
             raise _CodeError(f"{module}.{name}")
         return allowed[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
-        kind, dtype, key, _, numel, *_ = pid
-        if kind != "storage" or not isinstance(dtype, np.dtype):
+        kind, name, key, _, numel, *_ = pid
+        if kind != "storage":
             raise pickle.UnpicklingError(f"an unknown reference {str(pid)[:60]}")
-        return self.storages.setdefault(str(key), _Storage(str(key), dtype, int(numel)))
+        storage = _Storage(str(key), np.dtype(_STORAGES[name]), int(numel))
+        return self.storages.setdefault(storage.key, storage)
 
 
 def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
@@ -148,9 +148,10 @@ def read_stream(path: Path) -> dict[str, np.ndarray]:
 
     def read() -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
-            magic, version = _Unpickler(file).load(), _Unpickler(file).load()
-            if (magic, version) != (_STREAM_MAGIC, _STREAM_VERSION):
+            if _Unpickler(file).load() != _STREAM_MAGIC:
                 raise ValueError("a pickle that torch.save did not write")
+            if _Unpickler(file).load() != _STREAM_VERSION:
+                raise ValueError("a stream of another version")
             if not _Unpickler(file).load()["little_endian"]:
                 raise ValueError("numbers stored big end first")
             unpickler = _Unpickler(file)
