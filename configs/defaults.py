@@ -26,8 +26,9 @@ def get_config() -> ConfigDict:
     # Side of the square input in pixels.
     config.data.size = 100
     # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
-    # mean and unit variance per image).
-    config.data.normalize = "standardize"
+    # mean and unit variance per image), "weights" (as the pretrained weights expect them); "auto"
+    # is "weights" where model.pretrained names some, else "standardize".
+    config.data.normalize = "auto"
 
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
@@ -46,6 +47,9 @@ def get_config() -> ConfigDict:
     config.model.remat = placeholder(bool)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
+    # Weights to begin with: "none" (random), "imagenet" (Keras' published ones: from the cache,
+    # else downloaded) or a file that `python -m fer_jax.port_weights` wrote.
+    config.model.pretrained = "none"
 
     # Random changes of training images; 0 switches a change off.
     config.augment = ConfigDict()

@@ -11,5 +11,6 @@ def get_config() -> ConfigDict:
     config.data.name = "rafd"
     config.data.size = 224
     config.model.name = "vgg16"
+    config.model.pretrained = "imagenet"
     config.train.batch_size = 32
     return config

@@ -11,5 +11,6 @@ def get_config() -> ConfigDict:
     config.data.name = "sfew"
     config.data.size = 224
     config.model.name = "inception_resnet_v2"
+    config.model.pretrained = "imagenet"
     config.train.batch_size = 32
     return config

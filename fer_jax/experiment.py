@@ -6,6 +6,8 @@ No data is opened and no device is used here.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
@@ -21,6 +23,8 @@ from fer_jax.models.registry import (
     create_model,
     find_network,
 )
+from fer_jax.weights import published
+from fer_jax.weights.load import Weights, open_weights
 
 DTYPES = ("float32", "bfloat16")
 MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "remat")
@@ -74,14 +78,34 @@ def _check_model_settings(config: ConfigDict) -> None:
         )
 
 
-def make_preprocessing(config: ConfigDict) -> Preprocessing:
-    """From a face to network input, as `config.data` says.
+def find_weights(config: ConfigDict) -> Weights | None:
+    """The ported weights that `config.model.pretrained` names, checked; None if it says "none".
+
+    "imagenet" may download them into the cache.
 
     Raises:
-      UserError: an unknown normalisation or a size that is none.
+      UserError: they cannot be had, or are of another network.
     """
+    chosen, model = config.model.pretrained, config.model.name
+    if chosen == "none":
+        return None
+    path = published.imagenet_port(model) if chosen == "imagenet" else Path(chosen)
+    return open_weights(path, model)
+
+
+def make_preprocessing(config: ConfigDict, weights: Weights | None) -> Preprocessing:
+    """From a face to network input, as `config.data` and the weights say.
+
+    Raises:
+      UserError: an unknown normalisation, one of weights where there are none, or a size
+        that is none.
+    """
+    normalize = config.data.normalize
+    if normalize == "auto":
+        normalize = "weights" if weights else "standardize"
+    input_format = weights.input_format if weights and normalize == "weights" else None
     try:
-        return Preprocessing(size=config.data.size, normalize=config.data.normalize)
+        return Preprocessing(config.data.size, normalize, input_format)
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -104,7 +104,7 @@ def _download(published: Published, model: str, to: Path) -> None:
         ):
             shutil.copyfileobj(answer, file, 1 << 20)
     except (OSError, ValueError) as error:  # URLError is an OSError; ValueError: no URL
-        reason = getattr(error, "reason", None) or error
+        reason = str(error).strip("<>")
         raise _unavailable(published, model, f"it cannot be downloaded ({reason})") from error
     with open(to, "rb") as downloaded:
         digest = hashlib.file_digest(downloaded, lambda: hashlib.md5(usedforsecurity=False))
