@@ -35,7 +35,8 @@ def glorot_uniform(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float3
     longer = max(_LEAST, 1 << (size - 1).bit_length()) if size <= _MOST else size
     drawn = np.asarray(_uniform(key, longer))[:size].reshape(shape)
     fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
-    return jnp.asarray(drawn * np.sqrt(3 * np.float32(2 / fans)))
+    # jnp.asarray would compile a program for the shape.
+    return jax.device_put(drawn * np.sqrt(3 * np.float32(2 / fans)))
 
 
 @functools.partial(jax.jit, static_argnums=1)
