@@ -30,16 +30,30 @@ def get_config() -> ConfigDict:
     # keeps them as they are stored. For sets whose stored pictures are not cut to the face yet.
     config.data.face_margin = placeholder(float)
     # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
-    # mean and unit variance per image).
-    config.data.normalize = "standardize"
+    # mean and unit variance per image), "weights" (as the pretrained weights expect them); "auto"
+    # is "weights" where model.pretrained names some, else "standardize".
+    config.data.normalize = "auto"
 
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
     config.model.name = "light_vgg"
-    # Share of the dense activations dropped in training; unset is the network's own.
+    # The next five belong to the network: unset is its own, and one that it has not is refused.
+    # Share of the dense activations dropped in training.
     config.model.dropout = placeholder(float)
+    # Widths of the dense layers before the classes, such as 512,512.
+    config.model.head_widths = placeholder(tuple)
+    # How vgg16 and inception_resnet_v2 pool their last features: "average" or "max".
+    config.model.pooling = placeholder(str)
+    # Whether custom_cnn normalises behind its convolutions; the paper's does not.
+    config.model.batch_norm = placeholder(bool)
+    # Whether vgg16 and inception_resnet_v2 compute blocks again in the backward pass: slower, but
+    # larger batches fit into memory.
+    config.model.remat = placeholder(bool)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
+    # Weights to begin with: "none" (random), "imagenet" (Keras' published ones: from the cache,
+    # else downloaded) or a file that `python -m fer_jax.port_weights` wrote.
+    config.model.pretrained = "none"
     # What does not learn: "none", "backbone", or a block of the network: it and all before it.
     config.model.freeze = "none"
 

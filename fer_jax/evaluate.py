@@ -115,11 +115,23 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
         seed=run.config.seed,
         step=best.step,
         train_seconds=best.memory["seconds"],
+        weights=describe_weights(run),
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
         leaks=metadata["leaks"],
         notes=(metadata["notes"],) if metadata["notes"] else (),
+    )
+
+
+def describe_weights(run: Run) -> str:
+    """Where the network's first weights came from, with the hash that tells files apart."""
+    if run.weights is None:
+        return "random initialisation"
+    stored = run.weights
+    return (
+        f"{stored['file']} (sha256 {stored['sha256']}), ported from {stored['source']} "
+        f"({stored['layout']}, sha256 {stored['source_sha256']})"
     )
 
 

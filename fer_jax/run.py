@@ -31,7 +31,7 @@ from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older fer_jax could not read the directory."""
 
 CHANGEABLE = frozenset(
@@ -60,6 +60,8 @@ class Run:
       labels: the classes in index order.
       preprocessing: from a face to network input.
       data: name, config and the digest of each split that training uses.
+      weights: the file that the network began with, as `Weights.to_json`; None if it began
+        with random weights.
     """
 
     folder: Path
@@ -67,6 +69,7 @@ class Run:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
+    weights: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -125,14 +128,15 @@ def start(
     labels: tuple[str, ...],
     preprocessing: Preprocessing,
     data: dict[str, Any],
+    weights: dict[str, Any] | None = None,
 ) -> Run:
     """Begins a run in `folder`, or joins the one that is there if it is the same.
 
     Raises:
-      UserError: the run that is there has another configuration, classes or data; the
-        message lists what differs.
+      UserError: the run that is there has another configuration, classes, data or weights;
+        the message lists what differs.
     """
-    run = Run(folder, config, labels, preprocessing, data)
+    run = Run(folder, config, labels, preprocessing, data, weights)
     if (folder / "run.json").exists():
         _check_same(open_run(folder), run)
     description = {
@@ -140,6 +144,7 @@ def start(
         "labels": list(labels),
         "preprocessing": preprocessing.to_json(),
         "data": data,
+        "weights": weights,
         "versions": versions(),
     }
     files.write_text(folder / "config.json", _dump(config.to_dict()))
@@ -173,8 +178,9 @@ def open_run(folder: Path) -> Run:
             folder=folder,
             config=config,
             labels=tuple(description["labels"]),
-            preprocessing=Preprocessing(**description["preprocessing"]),
+            preprocessing=Preprocessing.from_json(description["preprocessing"]),
             data=description["data"],
+            weights=description.get("weights"),  # format 1 has none
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -209,6 +215,10 @@ def _check_same(old: Run, new: Run) -> None:
         *_differences(
             configuration.flatten(old.data, "data of the run: "),
             configuration.flatten(new.data, "data of the run: "),
+        ),
+        *_differences(
+            configuration.flatten(old.weights or {}, "weights of the run: "),
+            configuration.flatten(new.weights or {}, "weights of the run: "),
         ),
     ]
     if differences:

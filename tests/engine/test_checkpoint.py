@@ -20,7 +20,7 @@ SIZE = 8
 
 
 def new_state(classes=3, optimizer=None, seed=0):
-    return create_state(create_model("light_vgg", classes, hidden=8),
+    return create_state(create_model("light_vgg", classes, head_widths=(8, 8)),
                         optimizer or optax.adam(1e-3), SIZE, seed)  # fmt: skip
 
 

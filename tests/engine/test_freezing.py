@@ -50,7 +50,7 @@ BLOCKS = (
 def test_blocks_come_in_the_order_of_the_network():
     assert find_blocks(Network(), SIZE) == BLOCKS
     assert find_blocks(create_model("light_vgg", 3), SIZE) == (
-        ("conv1_1",), ("conv1_2",), ("conv2_1",), ("conv2_2",), ("dense1",), ("dense2",), ("head",),
+        ("conv1_1",), ("conv1_2",), ("conv2_1",), ("conv2_2",), ("head1",), ("head2",), ("head",),
     )  # fmt: skip
 
 
