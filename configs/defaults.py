@@ -52,7 +52,8 @@ def get_config() -> ConfigDict:
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
     # Weights to begin with: "none" (random), "imagenet" (Keras' published ones: from the cache,
-    # else downloaded) or a file that `python -m fer_jax.port_weights` wrote.
+    # else downloaded), a file that `python -m fer_jax.port_weights` wrote, or the directory of
+    # another run.
     config.model.pretrained = "none"
     # What does not learn: "none", "backbone", or a block of the network: it and all before it.
     config.model.freeze = "none"

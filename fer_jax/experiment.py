@@ -13,7 +13,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from fer_jax.data.augment import Augmentation
-from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.engine.freezing import BACKBONE, NONE, find_blocks, freeze
 from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
 from fer_jax.engine.stages import Stage
@@ -95,17 +95,25 @@ def find_weights(config: ConfigDict) -> Weights | None:
     return open_weights(path, model)
 
 
-def make_preprocessing(config: ConfigDict, weights: Weights | None) -> Preprocessing:
-    """From a face to network input, as `config.data` and the weights say.
+def make_preprocessing(
+    config: ConfigDict, learned: tuple[str, InputFormat | None] | None
+) -> Preprocessing:
+    """From a face to network input, as `config.data` and the first weights say.
+
+    Args:
+      config: of the run.
+      learned: the normalisation that the network's first weights were trained with; None
+        where they are random.
 
     Raises:
       UserError: an unknown normalisation, one of weights where there are none, a size that
         is none or a negative margin.
     """
-    normalize = config.data.normalize
+    normalize, input_format = config.data.normalize, None
     if normalize == "auto":
-        normalize = "weights" if weights else "standardize"
-    input_format = weights.input_format if weights and normalize == "weights" else None
+        normalize, input_format = learned or ("standardize", None)
+    elif normalize == "weights" and learned:
+        normalize, input_format = learned
     try:
         return Preprocessing(config.data.size, normalize, input_format, config.data.face_margin)
     except ValueError as error:

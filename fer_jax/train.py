@@ -34,8 +34,8 @@ from fer_jax.engine.state import TrainState, count_parameters, create_state
 from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
 from fer_jax.errors import UserError
+from fer_jax.initial import find_initial, load_initial
 from fer_jax.run import Run
-from fer_jax.weights.load import load_into
 from tfds_builders import build
 
 
@@ -128,8 +128,10 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     augmentation = experiment.make_augmentation(config)
     # What is wrong is said before data is prepared.
     experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
-    weights = experiment.find_weights(config)
-    preprocessing = experiment.make_preprocessing(config, weights)
+    initial = find_initial(config, mesh)
+    preprocessing = experiment.make_preprocessing(
+        config, initial.normalization if initial else None
+    )
 
     builder = build.prepare(
         config.data.name, config.data.config, config.data.dir, config.data.manual_dir
@@ -142,14 +144,17 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         training.label_names,
         preprocessing,
         describe_data(builder, training, validation),
-        weights.to_json() if weights else None,
+        initial.to_json() if initial else None,
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
     state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed)
-    if weights is not None:
-        params, batch_stats, _ = load_into(weights, state.params, state.batch_stats)
+    if initial is not None:
+        params, batch_stats, said = load_initial(
+            initial, state.params, state.batch_stats, run.labels
+        )
         state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
     return Job(
         run=run,
         training=training,
@@ -199,11 +204,6 @@ def announce(job: Job, step: int, memory: Memory) -> None:
         f"{job.run.data['name']}: {len(job.training):,} training and "
         f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
-    if job.run.weights:
-        print(
-            f"its backbone began as {job.run.weights['file']}, ported from "
-            f"{job.run.weights['source']}; pixels: {job.run.preprocessing.normalize}"
-        )
     if memory.finished:
         print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
     elif step:

@@ -51,6 +51,11 @@ class Weights:
     layout: str
     input_format: InputFormat
 
+    @property
+    def normalization(self) -> tuple[str, InputFormat]:
+        """How the network saw pixels, as `Preprocessing` names it."""
+        return "weights", self.input_format
+
     def to_json(self) -> dict[str, Any]:
         """As a run directory keeps it, to know the weights again and to name them."""
         return {

@@ -34,6 +34,11 @@ def port(tmp_path_factory):
     return write_port(tmp_path_factory.mktemp("weights") / "vgg16.safetensors")
 
 
+def preprocessing_of(config):
+    weights = experiment.find_weights(config)
+    return experiment.make_preprocessing(config, weights.normalization if weights else None)
+
+
 def load_config(data_dir, port, *overrides):
     return configuration.load(
         "demo",
@@ -73,7 +78,7 @@ def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
     own.write_bytes(port.read_bytes())
     config = load_config(data_dir, own)
     weights = experiment.find_weights(config)
-    preprocessing = experiment.make_preprocessing(config, weights)
+    preprocessing = experiment.make_preprocessing(config, weights.normalization)
     begin = ("a", "b"), preprocessing, {"name": "faces"}
     run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
     write_port(own, 0.25)
@@ -93,7 +98,7 @@ def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
 )
 def test_the_weights_decide_the_input_unless_overridden(port, overrides, normalize):
     config = load_config("/nowhere", port, *overrides)
-    preprocessing = experiment.make_preprocessing(config, experiment.find_weights(config))
+    preprocessing = preprocessing_of(config)
     assert preprocessing.normalize == normalize
     assert preprocessing.input_format == (CAFFE if normalize == "weights" else None)
 
@@ -122,7 +127,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
 def test_weights_that_cannot_be_used_are_refused(port, overrides, says):
     config = load_config("/nowhere", port, *overrides)
     with pytest.raises(UserError, match=f"(?s){says}"):
-        experiment.make_preprocessing(config, experiment.find_weights(config))
+        preprocessing_of(config)
 
 
 @pytest.mark.parametrize("name", ["rafd", "sfew", "amfed_plus"])
