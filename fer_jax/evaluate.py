@@ -18,7 +18,7 @@ import numpy as np
 from fer_jax import errors
 from fer_jax import run as run_directory
 from fer_jax.data.records import Records, load_records
-from fer_jax.engine import sharding
+from fer_jax.engine import compile_cache, sharding
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
@@ -148,6 +148,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     options = parser.parse_args(arguments)
+    compile_cache.enable()
     evaluate(run_directory.open_run(options.run), options.split)
 
 

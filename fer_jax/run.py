@@ -2,6 +2,7 @@
 
     config.json      every field of the configuration
     run.json         classes, preprocessing, data, versions: what prediction repeats
+    model.txt        the network's arrays, for people
     checkpoints/     engine.checkpoint's
     metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
     report/          of the evaluation

@@ -17,7 +17,7 @@ from typing import Any
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from fer_jax import experiment
+from fer_jax import experiment, files
 from fer_jax import run as run_directory
 from fer_jax.config import flatten
 from fer_jax.data.records import Records, load_records
@@ -27,10 +27,11 @@ from fer_jax.engine.checkpoint import Checkpoints
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
 from fer_jax.engine.metrics import scalars
+from fer_jax.engine.overview import describe_network
 from fer_jax.engine.progress import Progress
 from fer_jax.engine.signals import StopRequest
 from fer_jax.engine.stages import Stage
-from fer_jax.engine.state import TrainState, count_parameters, create_state
+from fer_jax.engine.state import TrainState, create_state
 from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
 from fer_jax.errors import UserError
@@ -198,10 +199,13 @@ def new_memory(job: Job) -> Memory:
 
 def announce(job: Job, step: int, memory: Memory) -> None:
     """Says what is about to happen, in a few lines."""
-    parameters = count_parameters(job.initial.params)
+    model = experiment.make_model(job.config, len(job.run.labels))
+    network = describe_network(model, job.initial.variables, job.run.preprocessing.size)
+    title = f"{job.config.model.name} at {job.run.preprocessing.size} pixels: {network}"
+    files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
     print(
-        f"{job.run.folder}: {job.config.model.name}, {parameters:,} parameters, on "
-        f"{job.run.data['name']}: {len(job.training):,} training and "
+        f"{job.run.folder}: {title}\n"
+        f"on {job.run.data['name']}: {len(job.training):,} training and "
         f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
     if memory.finished:

@@ -15,12 +15,11 @@ import urllib.request
 from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.files import CACHE_VARIABLE, cache_folder
 
 BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
 BASE_URL_VARIABLE = "FER_JAX_WEIGHTS_URL"
 """Environment variable: another server with the same folders, such as a mirror."""
-CACHE_VARIABLE = "FER_JAX_CACHE"
-"""Environment variable: the cache folder instead of ~/.cache/fer_jax."""
 
 _TIMEOUT = 60  # seconds without a byte
 
@@ -57,8 +56,7 @@ IMAGENET = {
 
 def cached_port(model: str) -> Path:
     """Where the port of a network's ImageNet weights lies, or would lie."""
-    cache = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "fer_jax"
-    return Path(cache) / "weights" / f"{model}_imagenet.safetensors"
+    return cache_folder() / "weights" / f"{model}_imagenet.safetensors"
 
 
 def imagenet_port(model: str) -> Path:
