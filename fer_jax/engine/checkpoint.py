@@ -55,8 +55,10 @@ class Checkpoints:
         self._folder = folder.absolute()
         self._say = say
         self._policy = _LatestAndBest()
+        # Made here, because Orbax makes it in a thread that outlives a short program.
+        self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=self._policy, cleanup_tmp_directories=True
+            create=False, preservation_policy=self._policy, cleanup_tmp_directories=True
         )
         # Named handlers, because a manager that has only read cannot tell an item's shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
