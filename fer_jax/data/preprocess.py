@@ -54,7 +54,9 @@ class InputFormat:
         """Maps RGB float32 [B, H, W, 3] in 0..255 to network input of the same shape."""
         if self.channels == "bgr":
             images = images[..., ::-1]
-        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        mean, std = (
+            np.array(numbers, np.float32).reshape(1, 1, 1, 3) for numbers in (self.mean, self.std)
+        )
         return (images * np.float32(self.scale) - mean) / std
 
 

@@ -213,27 +213,22 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
+        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
+
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)
         x = Mixed(MIXED_5B, self.dtype, name="mixed_5b")(x, train)
-        x = self._residual(x, "block35", BLOCK35, 0.17, train)
+        for i in blocks35:
+            x = block(BLOCK35, 0.17, False, self.dtype, name=f"block35_{i}")(x, train)
         x = Mixed(MIXED_6A, self.dtype, name="mixed_6a")(x, train)
-        x = self._residual(x, "block17", BLOCK17, 0.10, train)
+        for i in blocks17:
+            x = block(BLOCK17, 0.10, False, self.dtype, name=f"block17_{i}")(x, train)
         x = Mixed(MIXED_7A, self.dtype, name="mixed_7a")(x, train)
-        x = self._residual(x, "block8", BLOCK8, 0.20, train)
+        for i in blocks8:
+            last = i == len(blocks8)
+            scale = 1.0 if last else 0.20
+            x = block(BLOCK8, scale, last, self.dtype, name=f"block8_{i}")(x, train)
         return ConvUnit(CONV_7B, self.dtype, name="conv_7b")(x, train)
-
-    @nn.nowrap
-    def _residual(
-        self, x: jax.Array, name: str, branches: Branches, scale: float, train: bool
-    ) -> jax.Array:
-        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
-        count = self.repeats[("block35", "block17", "block8").index(name)]
-        for number in range(1, count + 1):
-            last = name == "block8" and number == count
-            x = block(branches, 1.0 if last else scale, last, self.dtype, name=f"{name}_{number}")(
-                x, train
-            )
-        return x
 
 
 class InceptionResNetV2(nn.Module):

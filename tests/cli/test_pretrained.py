@@ -81,9 +81,14 @@ def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
     preprocessing = experiment.make_preprocessing(config, weights.normalization)
     begin = ("a", "b"), preprocessing, {"name": "faces"}
     run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
+
+    elsewhere = load_config(data_dir, port)
+    same = experiment.find_weights(elsewhere).to_json()
+    run_directory.start(tmp_path / "run", elsewhere, *begin, same)
+
     write_port(own, 0.25)
     weights = experiment.find_weights(config)
-    with pytest.raises(UserError, match=r"weights of the run: sha256: '\w+' then, '\w+' now"):
+    with pytest.raises(UserError, match=r"sha256 of the weights: '\w+' then, '\w+' now"):
         run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
 
 

@@ -50,7 +50,8 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     start(tmp_path)
     overrides = [f"{name}={value}" for name, value in
                  {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
-                  "eval.samples": 1, "train.log_steps": 3}.items()]  # fmt: skip
+                  "eval.samples": 1, "model.pretrained": "/w",
+                  "train.log_steps": 3}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
     assert start(tmp_path, overrides).config.eval.samples == 1
 
