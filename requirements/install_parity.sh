@@ -25,8 +25,7 @@ rm -rf "$venv"
 install --require-hashes -r requirements/parity.lock
 install "torch==$torch" || {
   echo "error: expected a CPU build of PyTorch $torch for this Python, found none;" \
-    "name an index that has one:" \
-    "PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make parity" >&2
+    "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL and run make parity again" >&2
   exit 2
 }
 touch "$venv/stamp"
