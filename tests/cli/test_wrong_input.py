@@ -28,7 +28,7 @@ REFUSED = [
     ),
     ([DEMO, "--config.model.pooling=mean"], ["average, max for model.pooling", "'mean'"]),
     ([DEMO, "--config.model.head_widths=8,0"], ["model.head_widths", "found (8, 0)"]),
-    ([DEMO, "--config.model.name=inception_resnet_v2"], ["at least 75 pixels", "found 64"]),
+    ([DEMO, "--config.model.name=inception_resnet_v2"], ["at least 75 pixels", "found 48"]),
     ([DEMO, "--config.train.epochs=0"], ["train.epochs", "at least 1, found 0"]),
     (
         [DEMO, "--config.train.batch_size=0"],
