@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 
 # PYTHON given by hand: another Python than the one .venv was made with means a new .venv.
 ifneq ($(origin PYTHON),file)
@@ -13,6 +14,7 @@ endif
 endif
 
 MARKED := slow or parity or browser
+IN_VENV := slow or browser
 PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests launch benchmarks
 SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh)
@@ -21,8 +23,8 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check check-marked lint types format lock upgrade wheel \
-  clean other-python
+.PHONY: help setup setup-dev demo test check check-marked parity lint types format lock upgrade \
+  wheel clean other-python
 
 help:  ## Print this list.
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -35,11 +37,15 @@ demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into
 test: setup-dev  ## Run the fast tests; say what they skip and leave to `make check`.
 	$(PYTEST) -m "not ($(MARKED))"
 
-check: setup-dev  ## Run every test, slow, parity and browser ones too; a skipped test is a failure.
-	$(PYTEST) --no-skips
+check: setup-dev  ## Run every test, slow, browser and parity ones too; a skipped test is a failure.
+	$(PYTEST) --no-skips -m "not parity"
+	$(MAKE) parity
 
-check-marked: setup-dev  ## Run only what `make check` adds to `make test`.
-	$(PYTEST) --no-skips -m "$(MARKED)" || [ $$? -eq 5 ]  # 5: no test is marked
+check-marked: setup-dev  ## Run the slow and browser tests, which `make test` leaves out.
+	$(PYTEST) --no-skips -m "($(IN_VENV)) and not parity" || [ $$? -eq 5 ]  # 5: no test is marked
+
+parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in an environment of their own.
+	$(PARITY)/bin/python -m pytest $(PYTEST_FLAGS) --no-skips -m parity tests/parity
 
 lint: setup-dev  ## Check style (ruff) and shell scripts (shellcheck).
 	$(BIN)/ruff check .
@@ -57,6 +63,8 @@ lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, chang
 	$(COMPILE) --group build -o requirements/build.lock
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) -c requirements/dev.lock --overrides requirements/parity-overrides.txt \
+	  requirements/parity.in -o requirements/parity.lock
 
 upgrade:  ## Lock the newest versions that pyproject.toml admits.
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
@@ -64,8 +72,8 @@ upgrade:  ## Lock the newest versions that pyproject.toml admits.
 wheel: setup-dev  ## Build the wheel and the source archive into dist/.
 	$(BIN)/python -m hatchling build
 
-clean:  ## Remove .venv, caches and build products; keep runs/ and data/.
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache
+clean:  ## Remove .venv, .venv-parity, caches and build products; keep runs/ and data/.
+	rm -rf $(VENV) $(PARITY) dist build .pytest_cache .mypy_cache .ruff_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
@@ -76,3 +84,6 @@ $(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml 
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.lock
 	@sh requirements/install.sh dev
+
+$(PARITY)/stamp: $(VENV)/dev.stamp requirements/parity.lock requirements/install_parity.sh
+	@sh requirements/install_parity.sh

@@ -104,7 +104,7 @@ def _from_builder(face_margin: float | None) -> list[Split]:
         decoded = [np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)) for jpeg in coded]
         if face_margin is not None:
             boxes = [record.truth["face_box"] for record in records]
-            framing = Preprocessing(SIDE, "unit", face_margin)
+            framing = Preprocessing(SIDE, "unit", face_margin=face_margin)
             decoded = [framing.framed(*pair) for pair in zip(decoded, boxes, strict=True)]
         emotions = [labels.SEVEN.index(record.truth["expression"]) for record in records]
         splits.append((np.stack(decoded), np.array(emotions)))

@@ -30,16 +30,33 @@ def get_config() -> ConfigDict:
     # keeps them as they are stored. For sets whose stored pictures are not cut to the face yet.
     config.data.face_margin = placeholder(float)
     # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
-    # mean and unit variance per image).
-    config.data.normalize = "standardize"
+    # mean and unit variance per image), "weights" (as the pretrained weights expect them); "auto"
+    # is "weights" where model.pretrained names some, else "standardize".
+    config.data.normalize = "auto"
 
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
     config.model.name = "light_vgg"
-    # Share of the dense activations dropped in training; unset is the network's own.
+    # The next five belong to the network: unset is its own, and one that it has not is refused.
+    # Share of the dense activations dropped in training.
     config.model.dropout = placeholder(float)
+    # Widths of the dense layers before the classes, such as 512,512.
+    config.model.head_widths = placeholder(tuple)
+    # How vgg16 and inception_resnet_v2 pool their last features: "average" or "max".
+    config.model.pooling = placeholder(str)
+    # Whether custom_cnn normalises behind its convolutions; the paper's does not.
+    config.model.batch_norm = placeholder(bool)
+    # Whether vgg16 and inception_resnet_v2 compute blocks again in the backward pass: slower, but
+    # larger batches fit into memory.
+    config.model.remat = placeholder(bool)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
+    # Weights to begin with: "none" (random), "imagenet" (Keras' published ones: from the cache,
+    # else downloaded), a file that `python -m fer_jax.port_weights` wrote, or the directory of
+    # another run.
+    config.model.pretrained = "none"
+    # What does not learn: "none", "backbone", or a block of the network: it and all before it.
+    config.model.freeze = "none"
 
     # Random changes of training images; 0 switches a change off.
     config.augment = ConfigDict()
@@ -61,6 +78,8 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 64
     # Passes over the training images.
     config.train.epochs = 30
+    # So many of the epochs come first and train the head alone; 0 trains all from the start.
+    config.train.head_epochs = 0
     # Validation, early stopping and checkpoint come every so many epochs.
     config.train.eval_epochs = 1
     # Stop after so many validations without a better accuracy; 0 never stops early.
@@ -79,7 +98,9 @@ def get_config() -> ConfigDict:
     config.optim.weight_decay = 0.0
     # "cosine" (down to 1 % of the highest at the last step) or "constant", after the warm-up.
     config.optim.schedule = "cosine"
-    # Linear warm-up over this share of all steps.
+    # Highest learning rate after train.head_epochs.
+    config.optim.finetune_rate = 1e-4
+    # Linear warm-up over this share of all steps, after train.head_epochs again.
     config.optim.warmup = 0.05
 
     config.eval = ConfigDict()

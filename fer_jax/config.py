@@ -130,8 +130,9 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
     try:
         value = _parse(text, kind)
     except ValueError:
+        wanted = "integers with commas between them" if kind is tuple else kind.__name__
         raise UserError(
-            f"expected {kind.__name__} for --config.{name}, found {text!r} "
+            f"expected {wanted} for --config.{name}, found {text!r} "
             f"(the value without this flag: {known[name]!r})"
         ) from None
     config[field] = value
@@ -142,6 +143,8 @@ def _parse(text: str, kind: type) -> Any:
         if text.lower() not in _TRUE + _FALSE:
             raise ValueError(text)
         return text.lower() in _TRUE
+    if kind is tuple:
+        return tuple(int(part) for part in text.split(",") if text)
     return kind(text)
 
 

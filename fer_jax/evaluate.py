@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax import errors, experiment
+from fer_jax import errors
 from fer_jax import run as run_directory
 from fer_jax.data.records import Records, load_records
-from fer_jax.engine import sharding
-from fer_jax.engine.checkpoint import Checkpoints, Restored
+from fer_jax.engine import compile_cache, sharding
+from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
-from fer_jax.engine.state import count_parameters, create_state
+from fer_jax.engine.state import count_parameters
 from fer_jax.engine.steps import make_eval_step
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
@@ -29,6 +29,7 @@ from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
+from fer_jax.trained import load_trained
 from tfds_builders import build
 
 
@@ -81,19 +82,15 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     """The best checkpoint, and its probabilities float32[N, C] for the records."""
     mesh = sharding.data_mesh()
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
-    model = experiment.make_model(run.config, len(run.labels))
-    optimizer, _ = experiment.make_optimization(run.config, steps=1)
-    template = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
-    with Checkpoints(run.checkpoints) as checkpoints:
-        best = checkpoints.restore_best(sharding.replicate(template, mesh))
+    network = load_trained(run, mesh)
     evaluation = evaluate_records(
-        make_eval_step(model, run.preprocessing, mesh),
-        best.state.variables,
+        make_eval_step(network.model, run.preprocessing, mesh),
+        network.best.state.variables,
         records,
         run.config.eval.batch_size,
         mesh,
     )
-    return best, evaluation.probabilities
+    return network.best, evaluation.probabilities
 
 
 def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
@@ -110,11 +107,25 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
         seed=run.config.seed,
         step=best.step,
         train_seconds=best.memory["seconds"],
+        weights=describe_weights(run),
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
         leaks=metadata["leaks"],
         notes=(metadata["notes"],) if metadata["notes"] else (),
+    )
+
+
+def describe_weights(run: Run) -> str:
+    """Where the network's first weights came from, with the hash that tells files apart."""
+    if run.weights is None:
+        return "random initialisation"
+    stored = run.weights
+    if stored["layout"] == "run":
+        return f"the run {stored['file']} on {stored['source']} (sha256 {stored['sha256']})"
+    return (
+        f"{stored['file']} (sha256 {stored['sha256']}), ported from {stored['source']} "
+        f"({stored['layout']}, sha256 {stored['source_sha256']})"
     )
 
 
@@ -137,6 +148,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     options = parser.parse_args(arguments)
+    compile_cache.enable()
     evaluate(run_directory.open_run(options.run), options.split)
 
 

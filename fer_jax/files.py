@@ -1,4 +1,4 @@
-"""Files that a kill or a full disk cannot leave half done, and JSON lines that it did.
+"""Files that a kill or a full disk cannot leave half done, JSON lines that it did, the cache.
 
 Nothing is appended here; checkpoints have their own saver.
 """
@@ -11,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import UserError
+
+CACHE_VARIABLE = "FER_JAX_CACHE"
+"""Environment variable: the cache folder instead of ~/.cache/fer_jax."""
+
+
+def cache_folder() -> Path:
+    """Where lies what can be made or downloaded again; it need not exist."""
+    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

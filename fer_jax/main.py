@@ -34,7 +34,9 @@ def main(arguments: Sequence[str]) -> None:
 
     # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
     from fer_jax import evaluate, train
+    from fer_jax.engine import compile_cache
 
+    compile_cache.enable()
     try:
         run = train.train(config, folder)
     except train.InterruptedRunError as stopped:

@@ -2,6 +2,7 @@
 
     config.json      every field of the configuration
     run.json         classes, preprocessing, data, versions: what prediction repeats
+    model.txt        the network's arrays, for people
     checkpoints/     engine.checkpoint's
     metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
     report/          of the evaluation
@@ -31,11 +32,18 @@ from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older fer_jax could not read the directory."""
 
 CHANGEABLE = frozenset(
-    {"data.dir", "data.manual_dir", "eval.batch_size", "eval.samples", "train.log_steps"}
+    {
+        "data.dir",
+        "data.manual_dir",
+        "eval.batch_size",
+        "eval.samples",
+        "model.pretrained",  # which file it is, not what is in it
+        "train.log_steps",
+    }
 )
 """Fields that a resumed run may have otherwise than it began: none touches the parameters."""
 
@@ -60,6 +68,8 @@ class Run:
       labels: the classes in index order.
       preprocessing: from a face to network input.
       data: name, config and the digest of each split that training uses.
+      weights: the file that the network began with, as `Weights.to_json`; None if it began
+        with random weights.
     """
 
     folder: Path
@@ -67,6 +77,7 @@ class Run:
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
+    weights: dict[str, Any] | None = None
 
     @property
     def name(self) -> str:
@@ -125,14 +136,15 @@ def start(
     labels: tuple[str, ...],
     preprocessing: Preprocessing,
     data: dict[str, Any],
+    weights: dict[str, Any] | None = None,
 ) -> Run:
     """Begins a run in `folder`, or joins the one that is there if it is the same.
 
     Raises:
-      UserError: the run that is there has another configuration, classes or data; the
-        message lists what differs.
+      UserError: the run that is there has another configuration, classes, data or weights;
+        the message lists what differs.
     """
-    run = Run(folder, config, labels, preprocessing, data)
+    run = Run(folder, config, labels, preprocessing, data, weights)
     if (folder / "run.json").exists():
         _check_same(open_run(folder), run)
     description = {
@@ -140,6 +152,7 @@ def start(
         "labels": list(labels),
         "preprocessing": preprocessing.to_json(),
         "data": data,
+        "weights": weights,
         "versions": versions(),
     }
     files.write_text(folder / "config.json", _dump(config.to_dict()))
@@ -173,8 +186,9 @@ def open_run(folder: Path) -> Run:
             folder=folder,
             config=config,
             labels=tuple(description["labels"]),
-            preprocessing=Preprocessing(**description["preprocessing"]),
+            preprocessing=Preprocessing.from_json(description["preprocessing"]),
             data=description["data"],
+            weights=description.get("weights"),  # format 1 has none
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -209,6 +223,11 @@ def _check_same(old: Run, new: Run) -> None:
         *_differences(
             configuration.flatten(old.data, "data of the run: "),
             configuration.flatten(new.data, "data of the run: "),
+        ),
+        # By content: where the file lies, and what it is called, may change.
+        *_differences(
+            {"sha256 of the weights": (old.weights or {}).get("sha256")},
+            {"sha256 of the weights": (new.weights or {}).get("sha256")},
         ),
     ]
     if differences:

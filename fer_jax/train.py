@@ -14,11 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from fer_jax import experiment
+from fer_jax import experiment, files
 from fer_jax import run as run_directory
 from fer_jax.config import flatten
 from fer_jax.data.records import Records, load_records
@@ -28,12 +27,15 @@ from fer_jax.engine.checkpoint import Checkpoints
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
 from fer_jax.engine.metrics import scalars
+from fer_jax.engine.overview import describe_network
 from fer_jax.engine.progress import Progress
 from fer_jax.engine.signals import StopRequest
-from fer_jax.engine.state import TrainState, count_parameters, create_state
+from fer_jax.engine.stages import Stage
+from fer_jax.engine.state import TrainState, create_state
 from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
 from fer_jax.errors import UserError
+from fer_jax.initial import find_initial, load_initial
 from fer_jax.run import Run
 from tfds_builders import build
 
@@ -58,8 +60,8 @@ class Job:
     training: Records
     validation: Records
     mesh: Mesh
-    schedule: optax.Schedule
-    train_step: TrainStep
+    stages: tuple[Stage, ...]
+    train_steps: tuple[TrainStep, ...]
     eval_step: EvalStep
     initial: TrainState
 
@@ -76,7 +78,11 @@ class Job:
     @property
     def total_steps(self) -> int:
         """Steps of the whole run if it does not stop early."""
-        return self.steps_per_epoch * self.config.train.epochs
+        return self.stages[-1].end
+
+    def template_of(self, memory: dict[str, Any]) -> TrainState:
+        """A state of the form that the stage of a checkpoint's memory has."""
+        return with_optimizer_of(self.stages[memory["stage"]], self.initial)
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows when `step` steps are done."""
@@ -101,7 +107,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
     with run_directory.locked(folder):
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints) as checkpoints:
-            restored = checkpoints.restore_latest(job.initial)
+            restored = checkpoints.restore_latest(job.template_of)
             if restored is None:
                 state, memory = job.initial, new_memory(job)
             else:
@@ -120,10 +126,13 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     for section in ("train", "eval"):
         size = config[section].batch_size
         sharding.check_batch_size(f"config.{section}.batch_size", size, mesh)
-    preprocessing = experiment.make_preprocessing(config)
     augmentation = experiment.make_augmentation(config)
-    experiment.make_model(config, classes=2)  # a wrong name is said before data is prepared
-    experiment.make_optimization(config, steps=1)
+    # What is wrong is said before data is prepared.
+    experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
+    initial = find_initial(config, mesh)
+    preprocessing = experiment.make_preprocessing(
+        config, initial.normalization if initial else None
+    )
 
     builder = build.prepare(
         config.data.name, config.data.config, config.data.dir, config.data.manual_dir
@@ -136,20 +145,29 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         training.label_names,
         preprocessing,
         describe_data(builder, training, validation),
+        initial.to_json() if initial else None,
     )
     model = experiment.make_model(config, classes=len(training.label_names))
-    steps = steps_per_epoch(training, config) * config.train.epochs
-    optimizer, schedule = experiment.make_optimization(config, steps)
-    state = create_state(model, optimizer, preprocessing.size, config.seed)
+    stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
+    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed)
+    if initial is not None:
+        params, batch_stats, said = load_initial(
+            initial, state.params, state.batch_stats, run.labels
+        )
+        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
     return Job(
         run=run,
         training=training,
         validation=validation,
         mesh=mesh,
-        schedule=schedule,
-        train_step=make_train_step(
-            model, optimizer, preprocessing, augmentation,
-            config.train.label_smoothing, config.seed, mesh,
+        stages=stages,
+        train_steps=tuple(
+            make_train_step(
+                model, stage.optimizer, preprocessing, augmentation,
+                config.train.label_smoothing, config.seed, mesh, stage.frozen,
+            )
+            for stage in stages
         ),
         eval_step=make_eval_step(model, preprocessing, mesh),
         initial=sharding.replicate(state, mesh),
@@ -181,10 +199,13 @@ def new_memory(job: Job) -> Memory:
 
 def announce(job: Job, step: int, memory: Memory) -> None:
     """Says what is about to happen, in a few lines."""
-    parameters = count_parameters(job.initial.params)
+    model = experiment.make_model(job.config, len(job.run.labels))
+    network = describe_network(model, job.initial.variables, job.run.preprocessing.size)
+    title = f"{job.config.model.name} at {job.run.preprocessing.size} pixels: {network}"
+    files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
     print(
-        f"{job.run.folder}: {job.config.model.name}, {parameters:,} parameters, on "
-        f"{job.run.data['name']}: {len(job.training):,} training and "
+        f"{job.run.folder}: {title}\n"
+        f"on {job.run.data['name']}: {len(job.training):,} training and "
         f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
     if memory.finished:
@@ -206,9 +227,12 @@ def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -
     ):
         step = first
         while not memory.finished:
+            state = enter_stage(job, state, step, memory, progress)
             rows = sampler.rows(step)
             batch = {"image": job.training.images[rows], "label": job.training.labels[rows]}
-            state, metrics = job.train_step(state, sharding.put_batch(batch, job.mesh))
+            state, metrics = job.train_steps[memory.stage](
+                state, sharding.put_batch(batch, job.mesh)
+            )
             memory.window.add(metrics)
             step += 1
             validates = job.validates_after(step)
@@ -223,6 +247,26 @@ def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -
                 checkpoints.wait()
                 raise InterruptedRunError(stop.signal)
         checkpoints.wait()
+
+
+def enter_stage(
+    job: Job, state: TrainState, step: int, memory: Memory, progress: Progress
+) -> TrainState:
+    """Begins the next stage when the present one is over: its optimizer has no memory yet.
+
+    Validations of the stage before do not count against the patience of the next.
+    """
+    if step < job.stages[memory.stage].end:
+        return state
+    memory.stage += 1
+    memory.stopping = dataclasses.replace(memory.stopping, waited=0)
+    progress.message(f"stage {memory.stage + 1} of {len(job.stages)} begins at step {step:,}")
+    return sharding.replicate(with_optimizer_of(job.stages[memory.stage], state), job.mesh)
+
+
+def with_optimizer_of(stage: Stage, state: TrainState) -> TrainState:
+    """`state` with a new memory of the stage's optimizer."""
+    return dataclasses.replace(state, opt_state=stage.optimizer.init(state.params))
 
 
 def open_writers(job: Job, step: int) -> MultiWriter:
@@ -257,7 +301,7 @@ def log_training(
             f"the loss is {means['loss']} at step {step}; the last good checkpoint is kept in "
             f"{job.run.checkpoints}; try a lower --config.optim.learning_rate in another --workdir"
         )
-    rate = float(job.schedule(step - 1))
+    rate = job.stages[memory.stage].rate(step)
     named = {f"train/{name}": value for name, value in means.items()}
     writer.write_scalars(step, {**named, "learning_rate": rate})
     progress.update(step, means)
@@ -277,11 +321,12 @@ def validate(
     )
     means = scalars(evaluation.confusion, evaluation.loss_sum)
     memory.stopping = memory.stopping.after(means["accuracy"], step)
-    memory.finished = step == job.total_steps or memory.stopping.should_stop
+    is_last = memory.stage == len(job.stages) - 1
+    memory.finished = step == job.total_steps or (is_last and memory.stopping.should_stop)
     writer.write_scalars(step, {f"validation/{name}": value for name, value in means.items()})
     writer.flush()
     progress.evaluated(step, means, is_best=memory.stopping.best_step == step)
-    if memory.stopping.should_stop:
+    if memory.finished and step < job.total_steps:
         progress.message(
             f"stopped early: no better validation accuracy in {memory.stopping.waited} validations"
         )

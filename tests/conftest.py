@@ -20,6 +20,7 @@ import pytest
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # the user's own stays as it is
 
 MARKERS = ("slow", "parity", "browser")
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)

@@ -28,6 +28,10 @@ from fer_jax.errors import UserError
 LATEST = 2  # the newest, and one to fall back on when it is damaged
 
 
+TemplateOf = Callable[[dict[str, Any]], TrainState]
+"""From a checkpoint's memory to a state of the form that was saved with it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """A checkpoint read back: the state on the host's default device, and its memory."""
@@ -94,14 +98,15 @@ class Checkpoints:
         """Returns when the last save is whole on disk."""
         self._manager.wait_until_finished()
 
-    def restore_latest(self, template: TrainState) -> Restored | None:
+    def restore_latest(self, template_of: TemplateOf) -> Restored | None:
         """The newest checkpoint that is whole, or None if there is none.
 
         Damaged ones are named through `say` and removed: the run will save those
         steps again.
 
         Args:
-          template: a state of the run's network, for shapes and placement.
+          template_of: gives, by a checkpoint's memory, a state of the run's network, for
+            shapes and placement.
 
         Raises:
           UserError: the checkpoint belongs to another network.
@@ -109,7 +114,7 @@ class Checkpoints:
         damaged = []
         for step in reversed(self.steps):
             try:
-                restored = self.restore(step, template)
+                restored = self.restore(step, template_of)
             except DamagedCheckpointError as error:
                 self._say(f"{error}; the one before is used")
                 damaged.append(step)
@@ -122,13 +127,13 @@ class Checkpoints:
             self._manager.delete(old)
         return None
 
-    def restore_best(self, template: TrainState) -> Restored:
+    def restore_best(self, template_of: TemplateOf) -> Restored:
         """The checkpoint with the best validation accuracy, as the newest whole one names it.
 
         Raises:
           UserError: there is none, it is damaged, or it belongs to another network.
         """
-        latest = self.restore_latest(template)
+        latest = self.restore_latest(template_of)
         if latest is None:
             raise UserError(
                 f"expected a checkpoint in {self._folder}, found none that is whole; "
@@ -136,9 +141,9 @@ class Checkpoints:
             )
         best_step = latest.memory["stopping"]["best_step"]
         # Before the first validation, the newest state is all there is.
-        return latest if best_step in (0, latest.step) else self.restore(best_step, template)
+        return latest if best_step in (0, latest.step) else self.restore(best_step, template_of)
 
-    def restore(self, step: int, template: TrainState) -> Restored:
+    def restore(self, step: int, template_of: TemplateOf) -> Restored:
         """The checkpoint of one step, its digest checked.
 
         Raises:
@@ -148,6 +153,7 @@ class Checkpoints:
         try:
             args = ocp.args.Composite(memory=ocp.args.JsonRestore())
             memory = dict(self._manager.restore(step, args=args).memory)
+            template = template_of(memory)
             difference = _difference(self._manager.item_metadata(step)["state"].tree, template)
             if difference is None:
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(template))

@@ -91,12 +91,14 @@ class Memory:
     Attributes:
       stopping: of the validations.
       window: of the training metrics not yet logged.
+      stage: the stage of training, from 0.
       seconds: of training so far, over all its sittings.
       finished: whether training is over.
     """
 
     stopping: EarlyStopping
     window: MetricWindow
+    stage: int = 0
     seconds: float = 0.0
     finished: bool = False
 
@@ -105,6 +107,7 @@ class Memory:
         return {
             "stopping": dataclasses.asdict(self.stopping),
             "window": self.window.to_json(),
+            "stage": self.stage,
             "seconds": self.seconds,
             "finished": self.finished,
         }
@@ -115,6 +118,7 @@ class Memory:
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),
             window=MetricWindow(classes, stored["window"]),
+            stage=stored["stage"],
             seconds=stored["seconds"],
             finished=stored["finished"],
         )

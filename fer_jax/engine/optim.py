@@ -24,6 +24,7 @@ class OptimSettings:
     weight_decay: float
     schedule: str
     warmup: float
+    finetune_rate: float
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:

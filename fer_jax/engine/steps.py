@@ -18,8 +18,11 @@ from jax.sharding import Mesh
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.engine import losses, sharding
+from fer_jax.engine.freezing import Frozen
 from fer_jax.engine.metrics import StepMetrics
 from fer_jax.engine.state import TrainState
+
+NOTHING_FROZEN = Frozen()
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
@@ -34,22 +37,25 @@ def make_train_step(
     label_smoothing: float,
     seed: int,
     mesh: Mesh,
+    frozen: Frozen = NOTHING_FROZEN,
 ) -> TrainStep:
     """Compiles one optimizer step over the mesh; the old state's memory is reused.
 
-    The batch has image: uint8[B, H, W, 3] and label: int32[B].
+    The batch has image: uint8[B, H, W, 3] and label: int32[B]. `optimizer` is that of what
+    is not frozen.
     """
 
     def loss_of(
         params: Any, state: TrainState, inputs: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
-        logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats},
-            inputs,
-            train=True,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
+        with frozen.inference_norms():
+            logits, updated = model.apply(
+                {"params": frozen.stop_gradients(params), "batch_stats": state.batch_stats},
+                inputs,
+                train=True,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
         per_image = losses.smoothed_cross_entropy(logits, labels, label_smoothing)
         return per_image.mean(), (logits, per_image, updated.get("batch_stats", {}))
 
@@ -67,7 +73,7 @@ def make_train_step(
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         new_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=frozen.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
         )

@@ -12,15 +12,22 @@ arithmetic match. 99.98 % of them are one dense kernel.
 | max pool 2, dropout 0.25       | 110 x 110 x 64   | 0          |
 | dense 128, dropout 0.5         | 128              | 99,123,328 |
 | dense (classes)                | classes          | 774        |
+
+Parameters: conv1, conv2, head1, head. With `batch_norm`, which the paper does not have,
+bn1 and bn2 come between a convolution, then without bias, and its ReLU.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import max_pool_2x2
 
 POOL_DROPOUT = 0.25  # of the pooled features, as in the published example
@@ -31,31 +38,33 @@ class CustomCNN(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      hidden: width of the dense layer.
+      head_widths: width of each dense layer before the classes.
       dropout: fraction of the dense activations dropped in training.
+      batch_norm: normalise behind each convolution; the paper's count is without.
       dtype: of the computation; parameters stay float32, logits are float32.
     """
 
     classes: int
-    hidden: int = 128
+    head_widths: Sequence[int] = (128,)
     dropout: float = 0.5
+    batch_norm: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
-        glorot = nn.initializers.glorot_uniform()
         x = images.astype(self.dtype)
         for layer, width in enumerate((32, 64), 1):
             conv = nn.Conv(
-                width, (3, 3), padding="VALID", dtype=self.dtype, kernel_init=glorot,
-                name=f"conv{layer}",
+                width, (3, 3), padding="VALID", use_bias=not self.batch_norm, dtype=self.dtype,
+                kernel_init=glorot_uniform, name=f"conv{layer}",
             )  # fmt: skip
-            x = nn.relu(conv(x))
+            x = conv(x)
+            if self.batch_norm:
+                norm = nn.BatchNorm(epsilon=1e-3, dtype=self.dtype, name=f"bn{layer}")
+                x = norm(x, use_running_average=not train)
+            x = nn.relu(x)
         x = max_pool_2x2(x)
         x = nn.Dropout(POOL_DROPOUT, deterministic=not train)(x)
         x = x.reshape(x.shape[0], -1)
-        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, kernel_init=glorot, name="dense")(x))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        # The head computes in float32 also in a bfloat16 run: softmax needs the range.
-        return nn.Dense(self.classes, dtype=jnp.float32, kernel_init=glorot, name="head")(x)
+        return dense_head(x, self.head_widths, self.classes, self.dropout, train, self.dtype)

@@ -12,6 +12,8 @@ at 100 x 100 x 3 and 7 classes, to the unit. Evidence: published twin.
 | dense 512, dropout                        | 512              | 5,120,512  |
 | dense 512, dropout                        | 512              | 262,656    |
 | dense (classes)                           | classes          | 3,591      |
+
+Parameters: conv1_1, conv1_2, conv2_1, conv2_2, head1, head2, head.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import max_pool_2x2
 
 
@@ -32,34 +36,31 @@ class LightVGG(nn.Module):
     Attributes:
       classes: number of output classes.
       widths: filters of each block of two convolutions.
-      hidden: width of the two dense layers.
+      head_widths: width of each dense layer before the classes.
       dropout: fraction of the dense activations dropped in training.
       dtype: of the computation; parameters stay float32, logits are float32.
     """
 
     classes: int
     widths: Sequence[int] = (8, 16)
-    hidden: int = 512
+    head_widths: Sequence[int] = (512, 512)
     dropout: float = 0.7
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
-        glorot = nn.initializers.glorot_uniform()
         x = images.astype(self.dtype)
         for block, width in enumerate(self.widths, 1):
             for layer in (1, 2):
                 conv = nn.Conv(
-                    width, (3, 3), dtype=self.dtype, kernel_init=glorot, name=f"conv{block}_{layer}"
+                    width,
+                    (3, 3),
+                    dtype=self.dtype,
+                    kernel_init=glorot_uniform,
+                    name=f"conv{block}_{layer}",
                 )
                 x = nn.relu(conv(x))
             x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)
-        for layer in (1, 2):
-            dense = nn.Dense(
-                self.hidden, dtype=self.dtype, kernel_init=glorot, name=f"dense{layer}"
-            )
-            x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(dense(x)))
-        # The head computes in float32 also in a bfloat16 run: softmax needs the range.
-        return nn.Dense(self.classes, dtype=jnp.float32, kernel_init=glorot, name="head")(x)
+        return dense_head(x, self.head_widths, self.classes, self.dropout, train, self.dtype)

@@ -6,23 +6,44 @@ logits [B, classes].
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 
 from fer_jax.models.custom_cnn import CustomCNN
+from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
+from fer_jax.models.vgg import VGG16
 
-MODELS: dict[str, Callable[..., nn.Module]] = {
-    "custom_cnn": CustomCNN,
-    "light_vgg": LightVGG,
+
+class Network(NamedTuple):
+    """A network, and the smallest side in pixels of the pictures that it can take."""
+
+    module: type[nn.Module]
+    least_size: int
+
+
+MODELS: dict[str, Network] = {
+    "custom_cnn": Network(CustomCNN, 6),
+    "inception_resnet_v2": Network(InceptionResNetV2, 75),
+    "light_vgg": Network(LightVGG, 4),
+    "vgg16": Network(VGG16, 32),
 }
 
 
 class UnknownModelError(ValueError):
     """No network of this name; the message names the nearest one and all there are."""
+
+
+class UnknownSettingError(ValueError):
+    """The network has no setting of this name; the message names those it has."""
+
+    def __init__(self, network: str, setting: str, known: Iterable[str]) -> None:
+        super().__init__(f"{network} has no {setting} (it has {', '.join(sorted(known))})")
+        self.setting = setting
 
 
 def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
@@ -35,10 +56,25 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
 
     Raises:
       UnknownModelError: if there is no such network.
+      UnknownSettingError: if the network has no such field.
+    """
+    module = find_network(name).module
+    known = {field.name for field in dataclasses.fields(module)} - {"parent", "name", "classes"}
+    for setting in settings:
+        if setting not in known:
+            raise UnknownSettingError(name, setting, known)
+    return module(classes=classes, **settings)
+
+
+def find_network(name: str) -> Network:
+    """The entry of `MODELS`.
+
+    Raises:
+      UnknownModelError: if there is no such network.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(sorted(MODELS))
         raise UnknownModelError(f"no network is called {name!r}{hint} (there are: {known})")
-    return MODELS[name](classes=classes, **settings)
+    return MODELS[name]

@@ -22,6 +22,12 @@ TINY = (
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory) -> None:
+    """One cache for all processes started here, and not the user's."""
+    os.environ["FER_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     return TINY
@@ -47,7 +53,11 @@ class Cli:
         command = [sys.executable, "-m", f"fer_jax.{verb}", *map(str, arguments)]
         if verb == "main" and self.data_dir:
             command.append(f"--config.data.dir={self.data_dir}")
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "JAX_NUM_CPU_DEVICES": "1",
+            "JAX_ENABLE_COMPILATION_CACHE": "1",
+        }
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,

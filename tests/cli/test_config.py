@@ -53,6 +53,9 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
         ("model.dropout=0.25", "model.dropout", 0.25),
         ("model.dropout=none", "model.dropout", None),
         ("data.face_margin=none", "data.face_margin", None),
+        ("model.head_widths=256,64", "model.head_widths", (256, 64)),
+        ("model.head_widths=", "model.head_widths", ()),
+        ("model.remat=yes", "model.remat", True),
     ],
 )
 def test_overrides_take_the_fields_type(override, field, value):
@@ -71,6 +74,7 @@ def test_overrides_take_the_fields_type(override, field, value):
         ("train.epochs=7.5", "expected int"),
         ("model.dropout=half", "expected float for --config.model.dropout"),
         ("optim.warmup=none", "expected float for --config.optim.warmup"),
+        ("model.head_widths=512,many", "expected integers with commas .*model.head_widths"),
         ("train.epochs", "behind an equals sign"),
     ],
 )

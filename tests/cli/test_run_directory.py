@@ -16,7 +16,7 @@ DATA = {"name": "faces/demo/1.0.0", "protocol": "subject", "train": "d1", "valid
 
 def start(folder, overrides=(), labels=("a", "b"), data=DATA):
     config = configuration.load("demo", overrides)
-    preprocessing = Preprocessing(config.data.size, config.data.normalize)
+    preprocessing = Preprocessing(config.data.size, "standardize")
     return module.start(folder, config, labels, preprocessing, data)
 
 
@@ -50,7 +50,8 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     start(tmp_path)
     overrides = [f"{name}={value}" for name, value in
                  {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
-                  "eval.samples": 1, "train.log_steps": 3}.items()]  # fmt: skip
+                  "eval.samples": 1, "model.pretrained": "/w",
+                  "train.log_steps": 3}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
     assert start(tmp_path, overrides).config.eval.samples == 1
 
@@ -72,7 +73,7 @@ def newer(folder):
         (lambda folder: (folder / "run.json").unlink(), "expected a run directory.*train one with"),
         (lambda folder: (folder / "run.json").write_text("{"), "cannot be read.*JSONDecodeError"),
         (lambda folder: (folder / "config.json").unlink(), "cannot be read.*FileNotFoundError"),
-        (newer, r"newer fer_jax \(format 2, known 1\)"),
+        (newer, r"newer fer_jax \(format 3, known 2\)"),
     ],
 )
 def test_what_is_no_run_is_said(tmp_path, spoil, message):

@@ -22,10 +22,12 @@ def final_state(folder: Path):
     """Step, digest and memory of a run's newest checkpoint."""
     run = run_directory.open_run(folder)
     model = experiment.make_model(run.config, len(run.labels))
-    optimizer, _ = experiment.make_optimization(run.config, 1)
+    stages = experiment.make_stages(run.config, model, 1)
     with Checkpoints(run.checkpoints) as checkpoints:
         latest = checkpoints.restore_latest(
-            create_state(model, optimizer, run.preprocessing.size, 0)
+            lambda memory: create_state(
+                model, stages[memory["stage"]].optimizer, run.preprocessing.size, 0
+            )
         )
     latest.memory.pop("seconds")
     return latest.step, state_digest(latest.state), latest.memory

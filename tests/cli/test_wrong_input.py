@@ -22,6 +22,13 @@ REFUSED = [
     ([DEMO, "--config.data.size=0"], ["data.size", "found 0"]),
     ([DEMO, "--config.optim.name=adamx"], ["optim.name", "adamw", "'adamx'"]),
     ([DEMO, "--config.model.dtype=float8"], ["model.dtype", "bfloat16", "'float8'"]),
+    (
+        [DEMO, "--config.model.pooling=max"],
+        ["light_vgg has no pooling", "leave config.model.pooling"],
+    ),
+    ([DEMO, "--config.model.pooling=mean"], ["average, max for model.pooling", "'mean'"]),
+    ([DEMO, "--config.model.head_widths=8,0"], ["model.head_widths", "found (8, 0)"]),
+    ([DEMO, "--config.model.name=inception_resnet_v2"], ["at least 75 pixels", "found 48"]),
     ([DEMO, "--config.train.epochs=0"], ["train.epochs", "at least 1, found 0"]),
     (
         [DEMO, "--config.train.batch_size=0"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.preprocess import InputFormat, Preprocessing
 
 
 @pytest.mark.parametrize(
@@ -42,9 +44,60 @@ def test_resize_gives_the_size(shape):
     [
         ((8, "imagenet"), "expected one of unit.*'imagenet'"),
         ((0, "unit"), "at least 4 pixels, found 0"),
-        ((8, "unit", -0.1), r"data.face_margin in \[0, 2\], found -0.1"),
+        ((8, "unit", None, -0.1), r"data.face_margin in \[0, 2\], found -0.1"),
     ],
 )
 def test_wrong_values_are_named(fields, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(*fields)
+
+
+def published(channels, scale, mean, std=(1, 1, 1)) -> Preprocessing:
+    return Preprocessing(8, "weights", InputFormat(channels, scale, mean, std))
+
+
+# The pixel R 255, G 51, B 0 as each library's own preprocessing gives it.
+CAFFE = published("bgr", 1.0, (103.939, 116.779, 123.68))
+TORCH = published("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+INCEPTION = published("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+FORMATS = [
+    (CAFFE, [-103.939, -65.779, 131.32]),
+    (TORCH, [2.2489083, -1.1428571, -1.8044444]),
+    (INCEPTION, [1, -0.6, -1]),
+]
+
+
+@pytest.mark.parametrize(("preprocessing", "expected"), FORMATS)
+def test_pixels_become_what_the_weights_expect(preprocessing, expected):
+    pixel = jnp.array([255, 51, 0], jnp.uint8).reshape(1, 1, 1, 3)
+    out = preprocessing.normalized(pixel)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out.ravel(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "preprocessing", [Preprocessing(8, "unit"), *(preprocessing for preprocessing, _ in FORMATS)]
+)
+def test_it_survives_json(preprocessing):
+    stored = json.loads(json.dumps(preprocessing.to_json()))
+    assert Preprocessing.from_json(stored) == preprocessing
+
+
+def test_what_runs_stored_before_there_were_weights_is_read():
+    stored = {"size": 100, "normalize": "standardize"}
+    assert Preprocessing.from_json(stored) == Preprocessing(100, "standardize")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: Preprocessing(8, "weights"), "found none with 'weights'"),
+        (lambda: Preprocessing(8, "unit", CAFFE.input_format), "found some with 'unit'"),
+        (lambda: InputFormat("hsv", 1.0, (0, 0, 0)), "channels rgb or bgr, found 'hsv'"),
+        (lambda: InputFormat("rgb", 1.0, (0, 0)), "three means"),
+        (lambda: InputFormat("rgb", 1.0, (0, 0, 0), (1, 0, 1)), "positive deviations"),
+    ],
+)
+def test_formats_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()

@@ -78,13 +78,12 @@ def test_an_empty_picture_is_no_picture():
 
 
 def test_whole_pictures_are_cut_to_the_face():
-    records = load_records(
-        builder([record("r0")], pictures="whole"), "train", Preprocessing(8, "unit", 1 / 6)
-    )
+    whole = builder([record("r0")], pictures="whole")
+    records = load_records(whole, "train", Preprocessing(8, "unit", face_margin=1 / 6))
     # Box (3, 2, 6, 4): centre (6, 4), longer side 6, one pixel more on each side.
     np.testing.assert_array_equal(records.images[0], PICTURE[0:8, 2:10])
 
 
 def test_pictures_that_are_cut_already_are_not_cut_again():
     with pytest.raises(UserError, match="cut to the face already; leave --config"):
-        load_records(builder([record("r0")]), "train", Preprocessing(8, "unit", 0.1))
+        load_records(builder([record("r0")]), "train", Preprocessing(8, "unit", face_margin=0.1))

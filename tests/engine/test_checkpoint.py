@@ -20,7 +20,7 @@ SIZE = 8
 
 
 def new_state(classes=3, optimizer=None, seed=0):
-    return create_state(create_model("light_vgg", classes, hidden=8),
+    return create_state(create_model("light_vgg", classes, head_widths=(8, 8)),
                         optimizer or optax.adam(1e-3), SIZE, seed)  # fmt: skip
 
 
@@ -42,7 +42,11 @@ def save_steps(folder, steps, best_step=2):
 def restore(folder, template=None):
     said = []
     with Checkpoints(folder, said.append) as checkpoints:
-        return checkpoints.restore_latest(template or new_state(seed=1)), said, checkpoints.steps
+        return (
+            checkpoints.restore_latest(lambda _: template or new_state(seed=1)),
+            said,
+            checkpoints.steps,
+        )
 
 
 def array_files(folder):
@@ -70,13 +74,13 @@ def test_nothing_there_is_none(tmp_path):
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(UserError, match="train the run first"),
     ):
-        checkpoints.restore_best(new_state())
+        checkpoints.restore_best(lambda _: new_state())
 
 
 def test_the_best_is_found_by_what_the_latest_remembers(tmp_path):
     save_steps(tmp_path, range(1, 7))
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_best(new_state()).step == 2
+        assert checkpoints.restore_best(lambda _: new_state()).step == 2
 
 
 def flip_a_byte(folder):

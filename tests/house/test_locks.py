@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
-LOCKS = ("build", "run", "dev")
+LOCKS = ("build", "run", "dev", "parity")
 PYTHONS = ("3.11", "3.12", "3.13")
 FORBIDDEN = re.compile(
     r"tensorflow(-cpu|-gpu|-intel)?|tf-nightly.*|torch.*|nvidia-.*|jax-cuda.*|libtpu"
@@ -57,14 +57,19 @@ def _pins(lock: str) -> list[Pin]:
     return pins
 
 
+def _lines(path: pathlib.Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if not line.startswith("#")]
+
+
 def _declared(lock: str) -> list[Requirement]:
-    """What pyproject.toml asks to be in a lock."""
+    """What pyproject.toml, or parity.in, asks to be in a lock."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     asked = {
         "build": project["dependency-groups"]["build"],
         "run": project["project"]["dependencies"],
         "dev": project["project"]["dependencies"] + extras["test"] + extras["dev"],
+        "parity": _lines(ROOT / "requirements" / "parity.in"),
     }[lock]
     requirements = [Requirement(line) for line in asked]
     return [requirement for requirement in requirements if requirement.name != "fer-jax"]
@@ -100,7 +105,9 @@ def test_all_that_the_project_declares_is_locked_once(lock: str, python: str) ->
         assert pin.version in requirement.specifier, f"{pin.requirement} against {requirement}"
 
 
-@pytest.mark.parametrize(("smaller", "larger"), [("run", "dev"), ("build", "dev")])
+@pytest.mark.parametrize(
+    ("smaller", "larger"), [("run", "dev"), ("build", "dev"), ("parity", "dev")]
+)
 def test_the_locks_agree(smaller: str, larger: str) -> None:
     pinned = {str(pin.requirement) for pin in _pins(larger)}
     names = {pin.name for pin in _pins(larger)}

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import flax.errors
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fer_jax.engine.state import count_parameters
-from fer_jax.models.pooling import max_pool_2x2
-from fer_jax.models.registry import MODELS, UnknownModelError, create_model
+from fer_jax.models.registry import MODELS, UnknownModelError, UnknownSettingError, create_model
 
 # Network, side of the input, classes, and the paper's count to the unit.
 COUNTS = [
     ("light_vgg", 100, 7, 5_391_055),
     ("custom_cnn", 224, 6, 99_143_494),
+    ("vgg16", 224, 8, 15_244_104),
+    ("inception_resnet_v2", 224, 7, 56_568_551),
 ]
 
 
-def variables_of(name: str, size: int, classes: int):
-    model = create_model(name, classes)
+# Settings with which the network has every kind of layer, and few of each.
+SMALL = {"custom_cnn": {"batch_norm": True}, "inception_resnet_v2": {"repeats": (1, 1, 1)}}
+
+
+def shapes_of(model: nn.Module, size: int):
+    """Shapes of a picture and of the network's variables."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    return model, jax.eval_shape(lambda key, x: model.init(key, x, train=False),
-                                 jax.random.key(0), images)  # fmt: skip
+    return images, jax.eval_shape(
+        lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
+    )
 
 
 @pytest.mark.parametrize(("name", "size", "classes", "count"), COUNTS)
 def test_parameter_count_is_the_papers(name, size, classes, count):
-    _, variables = variables_of(name, size, classes)
+    _, variables = shapes_of(create_model(name, classes), size)
     assert count_parameters(variables) == count
 
 
@@ -35,34 +43,68 @@ def test_every_network_has_its_count_tested():
     assert {row[0] for row in COUNTS} == set(MODELS)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_logits_and_parameters_stay_float32(name, dtype):
-    model = create_model(name, 5, dtype=dtype)
-    images = jnp.ones((2, 20, 20, 3))
-    variables = model.init(jax.random.key(0), images, train=False)
-    logits = model.apply(variables, images, train=False)
-    assert logits.shape == (2, 5)
-    assert logits.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+def test_logits_parameters_and_statistics_stay_float32(name, train):
+    model = create_model(name, 5, dtype="bfloat16", **SMALL.get(name, {}))
+    images, variables = shapes_of(model, MODELS[name].least_size)
+    run = lambda variables, x: model.apply(  # noqa: E731
+        variables, x, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"]
+    )
+    logits, updated = jax.eval_shape(run, variables, images)
+    assert logits.shape == (1, 5)
+    assert {leaf.dtype for leaf in jax.tree.leaves((logits, updated, variables))} == {
+        jnp.dtype("float32")
+    }
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_the_least_size_is_the_least(name):
+    def works(size: int) -> bool:
+        model = create_model(name, 3, **SMALL.get(name, {}))
+        run = lambda images: model.init_with_output(  # noqa: E731
+            jax.random.key(0), images, train=False, capture_intermediates=True, mutable=True
+        )
+        try:
+            shapes = jax.eval_shape(run, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+        except (ValueError, TypeError, ZeroDivisionError):
+            return False
+        return all(leaf.size for leaf in jax.tree.leaves(shapes))
+
+    assert works(MODELS[name].least_size)
+    assert not works(MODELS[name].least_size - 1)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_dropout_draws_in_training_only(name):
-    model = create_model(name, 3)
-    images = jax.random.normal(jax.random.key(1), (2, 20, 20, 3))
-    variables = model.init(jax.random.key(0), images, train=False)
-    run = lambda train, seed: np.asarray(  # noqa: E731
-        model.apply(variables, images, train=train, rngs={"dropout": jax.random.key(seed)})
+    model = create_model(name, 3, **SMALL.get(name, {}))
+    images, variables = shapes_of(model, MODELS[name].least_size)
+    run = lambda train: jax.eval_shape(  # noqa: E731
+        lambda variables, x: model.apply(variables, x, train=train, mutable=["batch_stats"]),
+        variables,
+        images,
     )
-    assert np.array_equal(run(False, 0), run(False, 1))
-    assert not np.array_equal(run(True, 0), run(True, 1))
+    run(train=False)
+    with pytest.raises(flax.errors.InvalidRngError, match="dropout"):
+        run(train=True)
+
+
+def test_dropout_drops_that_share():
+    model = create_model("light_vgg", 3, dropout=0.25, head_widths=(4000,))
+    images = jnp.ones((1, 8, 8, 3))
+    variables = model.init(jax.random.key(0), images, train=False)
+    run = lambda seed: model.apply(  # noqa: E731
+        variables, images, train=True, rngs={"dropout": jax.random.key(seed)},
+        capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
+    )[1]["intermediates"]["Dropout_0"]["__call__"][0]  # fmt: skip
+    alive = np.asarray(run(0))[np.asarray(run(0)) + np.asarray(run(1)) + np.asarray(run(2)) > 0]
+    assert 0.2 < (alive == 0).mean() < 0.3
 
 
 def test_kernels_are_glorot_uniform_and_biases_zero():
-    model, _ = variables_of("light_vgg", 32, 7)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    dense = variables["params"]["dense2"]
+    model = create_model("light_vgg", 7)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)), train=False)
+    dense = variables["params"]["head2"]
     limit = (6 / (512 + 512)) ** 0.5
     assert 0.99 * limit < np.abs(dense["kernel"]).max() <= limit
     assert not np.asarray(dense["bias"]).any()
@@ -75,14 +117,19 @@ def test_unknown_network_names_the_nearest():
         create_model("light_vg", 7)
 
 
-@pytest.mark.parametrize("side", [6, 7])
-def test_pooling_equals_the_windowed_maximum(side):
-    import flax.linen as nn
+def test_a_setting_that_the_network_has_not_is_refused():
+    with pytest.raises(
+        UnknownSettingError, match=r"light_vgg has no pooling.*head_widths"
+    ) as found:
+        create_model("light_vgg", 7, pooling="max")
+    assert found.value.setting == "pooling"
 
-    # Distinct values: on ties the two forms share the gradient differently.
-    images = jax.random.permutation(jax.random.key(0), jnp.arange(2.0 * side * side * 3))
-    images = images.reshape(2, side, side, 3)
-    windowed = lambda x: nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))  # noqa: E731
-    np.testing.assert_array_equal(max_pool_2x2(images), windowed(images))
-    gradient = lambda pool: jax.grad(lambda x: (pool(x) ** 2).sum())(images)  # noqa: E731
-    np.testing.assert_array_equal(gradient(max_pool_2x2), gradient(windowed))
+
+@pytest.mark.parametrize("widths", [(), (5, 4)])
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_head_widths(name, widths):
+    model = create_model(name, 3, **{**SMALL.get(name, {}), "head_widths": widths})
+    _, variables = shapes_of(model, MODELS[name].least_size)
+    layers = variables["params"].items()
+    heads = {name: layer["bias"].size for name, layer in layers if name.startswith("head")}
+    assert heads == {f"head{i}": width for i, width in enumerate(widths, 1)} | {"head": 3}

@@ -1,0 +1,16 @@
+"""The paper's AM-FED+ experiment: InceptionResNetV2, 224 pixels, seven classes (derived labels)."""
+
+from ml_collections import ConfigDict
+
+from fer_jax.config import defaults
+
+
+def get_config() -> ConfigDict:
+    """What differs from the defaults."""
+    config = defaults()
+    config.data.name = "amfed_plus"
+    config.data.size = 224
+    config.model.name = "inception_resnet_v2"
+    config.model.pretrained = "imagenet"
+    config.train.batch_size = 32
+    return config

@@ -1,0 +1,101 @@
+"""VGG16 with the paper's head, trained on RaFD.
+
+Model card. Source: Borgalli & Surve, section on architectures and its parameter table
+(15.244 M); the base is configuration D of Simonyan & Zisserman 2015 without its dense
+layers, as Keras and torchvision publish it with ImageNet weights. It gives 15,244,104
+parameters at 8 classes, to the unit, with the only natural head that does. Evidence:
+published base and arithmetic match of the head. The paper does not say how the features
+are pooled (average by default here), nor whether the head has dropout or the base is
+fine-tuned.
+
+| layer                        | output at 224 px | parameters        |
+|------------------------------|------------------|-------------------|
+| 2 x conv 3x3, 64; max pool 2 | 112 x 112 x 64   | 38,720            |
+| 2 x conv 3x3, 128; max pool 2 | 56 x 56 x 128   | 221,440           |
+| 3 x conv 3x3, 256; max pool 2 | 28 x 28 x 256   | 1,475,328         |
+| 3 x conv 3x3, 512; max pool 2 | 14 x 14 x 512   | 5,899,776         |
+| 3 x conv 3x3, 512; max pool 2 | 7 x 7 x 512     | 7,079,424         |
+| global average pool          | 512              | 0                 |
+| 2 x dense 512, dropout       | 512              | 262,656 + 262,656 |
+| dense (classes)              | classes          | 4,104             |
+
+Parameters, in the order of the layers (what weight files are ported to):
+
+    backbone/block1_conv1/{kernel, bias}, block1_conv2, block2_conv1, ..., block5_conv3
+    head1/{kernel, bias}, head2, head
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
+from fer_jax.models.pooling import global_pool, max_pool_2x2
+
+
+class VGGBackbone(nn.Module):
+    """The convolutions of a VGG network.
+
+    Attributes:
+      widths: filters of each block.
+      depths: convolutions of each block.
+      dtype: of the computation; parameters stay float32.
+      remat: compute each block again in the backward pass instead of keeping what is in it.
+    """
+
+    widths: Sequence[int] = (64, 128, 256, 512, 512)
+    depths: Sequence[int] = (2, 2, 3, 3, 3)
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """Maps float images [B, H, W, 3] to features [B, H // 32, W // 32, 512]."""
+        x = images.astype(self.dtype)
+        block = nn.remat(_block, static_argnums=(2, 3, 4)) if self.remat else _block
+        for number, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True), 1):
+            x = block(self, x, number, width, depth)
+        return x
+
+
+def _block(backbone: VGGBackbone, x: jax.Array, number: int, width: int, depth: int) -> jax.Array:
+    for layer in range(1, depth + 1):
+        conv = nn.Conv(
+            width, (3, 3), dtype=backbone.dtype, kernel_init=glorot_uniform,
+            name=f"block{number}_conv{layer}",
+        )  # fmt: skip
+        x = nn.relu(conv(x))
+    return max_pool_2x2(x)
+
+
+class VGG16(nn.Module):
+    """VGG16 with a head of dense layers.
+
+    Attributes:
+      classes: number of output classes.
+      head_widths: width of each dense layer between the pooled features and the classes.
+      dropout: fraction of the dense activations dropped in training.
+      pooling: of the features over the picture: "average" or "max".
+      dtype: of the computation; parameters stay float32, logits are float32.
+      remat: trade time for memory, as in `VGGBackbone`.
+    """
+
+    classes: int
+    head_widths: Sequence[int] = (512, 512)
+    dropout: float = 0.5
+    pooling: str = "average"
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
+        features = VGGBackbone(dtype=self.dtype, remat=self.remat, name="backbone")(images)
+        pooled = global_pool(features, self.pooling)
+        return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)

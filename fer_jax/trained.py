@@ -1,0 +1,49 @@
+"""A trained run's network: its best checkpoint, read back as it was trained.
+
+For whoever uses a run: evaluation, and another run that begins where it ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+from jax.sharding import Mesh
+
+from fer_jax import experiment
+from fer_jax.engine import sharding
+from fer_jax.engine.checkpoint import Checkpoints, Restored
+from fer_jax.engine.state import TrainState, create_state
+from fer_jax.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A run's network with its best weights.
+
+    Attributes:
+      model: the network.
+      best: the checkpoint with the best validation accuracy.
+    """
+
+    model: nn.Module
+    best: Restored
+
+
+def load_trained(run: Run, mesh: Mesh) -> Trained:
+    """Reads the best checkpoint of a run onto the devices of `mesh`.
+
+    Raises:
+      UserError: there is none, it is damaged, or it does not fit the run's configuration.
+    """
+    model = experiment.make_model(run.config, len(run.labels))
+    stages = experiment.make_stages(run.config, model, epoch_steps=1)
+
+    def template_of(memory: dict[str, Any]) -> TrainState:
+        optimizer = stages[memory["stage"]].optimizer
+        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+        return sharding.replicate(state, mesh)
+
+    with Checkpoints(run.checkpoints) as checkpoints:
+        return Trained(model, checkpoints.restore_best(template_of))

@@ -1,0 +1,355 @@
+"""Makes a file's arrays ours: matched layer by layer, transposed, folded, checked, written.
+
+Every array of the file is used, or dropped as something known (a classifier, a counter), or
+the file is refused; and every array of the network's backbone comes from the file. Heads are
+never ported: their classes are those of another task.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+from fer_jax import files
+from fer_jax.data.preprocess import InputFormat
+from fer_jax.errors import UserError
+from fer_jax.models.registry import create_model
+from fer_jax.weights import inception_resnet_v2, vgg16
+from fer_jax.weights.layout import Conv, Norm, Table
+from fer_jax.weights.load import FORMAT, METADATA
+from fer_jax.weights.source import Source, read_source
+
+TABLES: dict[str, Table] = {
+    table.model: table for table in (vgg16.TABLE, inception_resnet_v2.TABLE)
+}
+_KERAS_TOPS = re.compile(r"(predictions|fc\d+|dense(_\d+)?)")
+_KERAS_3_EXTRAS = re.compile(
+    r"(.*/)?(layers/dense(_\d+)?/.*|optimizer/.*|metrics/.*|compile_metrics/.*|"
+    r".*seed_generator(_\d+)?/.*|_?loss_tracker/.*)"
+)
+_TORCH_WRAPPERS = ("", "module.", "model.", "timm_model.")
+
+_Roles = dict[str, np.ndarray]
+"""Arrays of a layer by what they are: kernel, bias; scale, bias, mean, var."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """A network's backbone, as we name it.
+
+    Attributes:
+      source: the file it came from.
+      model: the network.
+      tensors: float32 arrays by name: params/backbone/..., batch_stats/backbone/...
+      input_format: what the weights expect of pixels.
+      dropped: names in the file that are no part of a backbone.
+      folded: how many BatchNorms had a scale other than one.
+    """
+
+    source: Source
+    model: str
+    tensors: dict[str, np.ndarray]
+    input_format: InputFormat
+    dropped: tuple[str, ...]
+    folded: int
+
+    def write(self, path: Path) -> Path:
+        """Writes safetensors whose metadata says what is in them.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        description = {
+            "format": FORMAT,
+            "model": self.model,
+            "source": self.source.path.name,
+            "source_sha256": self.source.sha256,
+            "layout": self.source.layout,
+            "input_format": dataclasses.asdict(self.input_format),
+            "value_range": [0.0, 255 * self.input_format.scale],
+        }
+        metadata = {METADATA: json.dumps(description)}
+        tensors = {name: np.ascontiguousarray(array) for name, array in self.tensors.items()}
+        return files.write_bytes(path, safetensors.numpy.save(tensors, metadata))
+
+
+def port(path: Path, model: str) -> Port:
+    """Ports the backbone in a weight file to a network.
+
+    Args:
+      path: of a file that `source.read_source` knows.
+      model: a key of `TABLES`.
+
+    Raises:
+      UserError: an unknown network, a file that cannot be read, or one of something else.
+    """
+    _check_model(model)
+    return port_source(read_source(path), model)
+
+
+def port_source(source: Source, model: str) -> Port:
+    """`port` of a file that is read already.
+
+    Raises:
+      UserError: an unknown network, or arrays of something else.
+    """
+    _check_model(model)
+    table = TABLES[model]
+    matched = _MATCHERS[source.layout](source, table)
+    _refuse(source, table, matched)
+    folded = _fold_scales(table, matched.layers)
+    tensors = dict(_named(matched.layers))
+    problems = list(_shape_problems(tensors, backbone_shapes(model)))
+    if problems:
+        raise _other_file(source, table, problems)
+    kind = "pytorch" if source.layout == "pytorch" else "keras"
+    return Port(source, model, tensors, table.formats[kind], tuple(matched.dropped), folded)
+
+
+def _check_model(model: str) -> None:
+    if model not in TABLES:
+        raise UserError(
+            f"expected a network that weights can be ported to ({', '.join(sorted(TABLES))}), "
+            f"found {model!r}"
+        )
+
+
+@dataclasses.dataclass
+class _Matched:
+    """What matching a file to a table found.
+
+    Attributes:
+      layers: the arrays of each layer by its path here.
+      dropped: names of known extras.
+      missing: what the network has and the file has not.
+      unknown: what the file has besides.
+    """
+
+    layers: dict[str, _Roles] = dataclasses.field(default_factory=dict)
+    dropped: list[str] = dataclasses.field(default_factory=list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    unknown: list[str] = dataclasses.field(default_factory=list)
+
+
+def _match_legacy(source: Source, table: Table) -> _Matched:
+    """By position alone: names of layers are numbered anew in every session of Keras."""
+    matched = _Matched()
+    count = len(table.keras_order)
+    for layer, found in zip(table.keras_order, source.layers, strict=False):
+        roles = _keras_roles(layer, len(found.arrays))
+        if roles is None:
+            matched.unknown.append(f"{found.name} where {_keras_name(layer)} is expected")
+        else:
+            matched.layers[layer.path] = dict(zip(roles, found.arrays, strict=True))
+    matched.missing += [layer.path for layer in table.keras_order[len(source.layers) :]]
+    for found in source.layers[count:]:
+        known = _KERAS_TOPS.fullmatch(found.name) is not None
+        (matched.dropped if known else matched.unknown).append(found.name)
+    return matched
+
+
+def _keras_roles(layer: Conv | Norm, count: int) -> tuple[str, ...] | None:
+    """What a Keras layer's arrays are, in its order; None if it cannot be this layer."""
+    roles: tuple[str, ...]
+    if isinstance(layer, Conv):
+        roles = ("kernel", "bias") if layer.bias else ("kernel",)
+    else:
+        roles = ("scale", "bias", "mean", "var")[-max(3, min(count, 4)) :]
+    return roles if len(roles) == count else None
+
+
+def _keras_name(layer: Conv | Norm) -> str:
+    return "a convolution" if isinstance(layer, Conv) else "a BatchNorm"
+
+
+def _match_keras_3(source: Source, table: Table) -> _Matched:
+    """By Keras 3's paths, which number the layers of each class in the order of the network."""
+    matched, used = _Matched(), set()
+    prefix = _keras_3_prefix(source)
+    numbers = {Conv: 0, Norm: 0}
+    for layer in table.keras_order:
+        kind = "conv2d" if isinstance(layer, Conv) else "batch_normalization"
+        number = numbers[type(layer)]
+        numbers[type(layer)] += 1
+        group = f"{prefix}layers/{kind}" + (f"_{number}" if number else "") + "/vars/"
+        names = sorted(name for name in source.tensors if name.startswith(group))
+        used.update(names)
+        roles = _keras_roles(layer, len(names))
+        if roles is None:
+            (matched.unknown if names else matched.missing).append(group.removesuffix("/vars/"))
+        else:
+            arrays = (source.tensors[name] for name in names)
+            matched.layers[layer.path] = dict(zip(roles, arrays, strict=True))
+    for name in sorted(source.tensors.keys() - used):
+        known = _KERAS_3_EXTRAS.fullmatch(name) is not None
+        (matched.dropped if known else matched.unknown).append(name)
+    return matched
+
+
+def _keras_3_prefix(source: Source) -> str:
+    """Where the backbone is a layer of another model: that layer's path, else ""."""
+    first = "layers/conv2d/vars/0"
+    inside = [name for name in source.tensors if name.endswith(f"/{first}")]
+    return "" if first in source.tensors or not inside else inside[0].removesuffix(first)
+
+
+def _match_pytorch(source: Source, table: Table) -> _Matched:
+    """By name, as torchvision and timm give them."""
+    matched, used = _Matched(), set()
+    first = f"{table.keras_order[0].torch}.weight"
+    prefix = next((p for p in _TORCH_WRAPPERS if p + first in source.tensors), "")
+    for layer in table.keras_order:
+        roles = matched.layers.setdefault(layer.path, {})
+        for role, name in _torch_names(layer):
+            used.add(prefix + name)
+            if prefix + name in source.tensors:
+                array = source.tensors[prefix + name]
+                # Output, input, rows, columns become rows, columns, input, output.
+                roles[role] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+            else:
+                matched.missing.append(prefix + name)
+    for name in sorted(source.tensors.keys() - used):
+        known = name.removeprefix(prefix).startswith(table.torch_tops)
+        counter = name.endswith(".num_batches_tracked")
+        (matched.dropped if known or counter else matched.unknown).append(name)
+    return matched
+
+
+def _torch_names(layer: Conv | Norm) -> Iterator[tuple[str, str]]:
+    """(role, name in the file)."""
+    if isinstance(layer, Conv):
+        yield "kernel", f"{layer.torch}.weight"
+        if layer.bias:
+            yield "bias", f"{layer.torch}.bias"
+    else:
+        yield "scale", f"{layer.torch}.weight"
+        yield "bias", f"{layer.torch}.bias"
+        yield "mean", f"{layer.torch}.running_mean"
+        yield "var", f"{layer.torch}.running_var"
+
+
+_MATCHERS: dict[str, Callable[[Source, Table], _Matched]] = {
+    "keras legacy h5": _match_legacy,
+    "keras 3": _match_keras_3,
+    "pytorch": _match_pytorch,
+}
+
+
+def _fold_scales(table: Table, layers: dict[str, _Roles]) -> int:
+    """Takes the scales out of BatchNorms, into the convolutions before them.
+
+    scale * (conv - mean) / deviation = (scale * conv - scale * mean) / deviation: exact for
+    any scale wherever the stored statistics are used, that is in inference and where they
+    are frozen. A BatchNorm that goes on learning from batches normalises its input, and with
+    it a scale in the convolution, away. Folding forward, into what follows the ReLU, would
+    be exact there too, but the ends of residual blocks have many followers.
+
+    Returns:
+      How many BatchNorms had a scale other than one.
+    """
+    folded = 0
+    for layer in table.keras_order:
+        if not isinstance(layer, Norm):
+            continue
+        norm, conv = layers[layer.path], layers[layer.conv]
+        scale = norm.pop("scale", None)
+        # Arrays of other shapes are left for the check of shapes to name.
+        if scale is None or scale.shape != norm["mean"].shape or np.all(scale == 1):
+            continue
+        if conv["kernel"].shape[-1:] == scale.shape:
+            wide = scale.astype(np.float64)
+            conv["kernel"] = (conv["kernel"] * wide).astype(np.float32)
+            norm["mean"] = (norm["mean"] * wide).astype(np.float32)
+            folded += 1
+    return folded
+
+
+def _named(layers: Mapping[str, _Roles]) -> Iterator[tuple[str, np.ndarray]]:
+    for path, roles in layers.items():
+        for role, array in roles.items():
+            collection = "batch_stats" if role in ("mean", "var") else "params"
+            yield f"{collection}/{path}/{role}", np.asarray(array, np.float32)
+
+
+@functools.cache
+def backbone_shapes(model: str) -> dict[str, tuple[int, ...]]:
+    """The shape of every array of a network's backbone by name; nothing is computed."""
+    network = create_model(model, classes=2)
+    images = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
+    variables = jax.eval_shape(
+        lambda key, pixels: network.init(key, pixels, train=False), jax.random.key(0), images
+    )
+    flat = flax.traverse_util.flatten_dict(variables, sep="/")
+    return {name: leaf.shape for name, leaf in flat.items() if "/backbone/" in name}
+
+
+def _shape_problems(
+    tensors: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> Iterator[str]:
+    for name in sorted(tensors.keys() ^ shapes.keys()):
+        yield f"{name} is {'missing' if name in shapes else 'unknown'}"
+    for name in sorted(tensors.keys() & shapes.keys()):
+        if tensors[name].shape != shapes[name]:
+            yield f"{name} has the shape {tensors[name].shape} instead of {shapes[name]}"
+        elif not np.isfinite(tensors[name]).all():
+            yield f"{name} has numbers that are not finite"
+        elif name.endswith("/var") and tensors[name].min() < 0:
+            yield f"{name} has negative variances"
+
+
+def _refuse(source: Source, table: Table, matched: _Matched) -> None:
+    problems = [f"{name} is missing" for name in matched.missing]
+    problems += [f"{name} is not known" for name in matched.unknown]
+    if problems:
+        raise _other_file(source, table, problems)
+
+
+def _other_file(source: Source, table: Table, problems: list[str]) -> UserError:
+    first = "; ".join(problems[:3])
+    more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return UserError(
+        f"expected the weights of {table.model} in {source.path} ({source.layout}), found "
+        f"another network's, or a changed one's: {first}{more}. "
+        "Give a file of this network, or the --model that it is of"
+    )
+
+
+def describe(ported: Port) -> Iterator[str]:
+    """What was ported and dropped, a line each."""
+    total = sum(array.size for array in ported.tensors.values())
+    yield (
+        f"{ported.source.path} ({ported.source.layout}, sha256 {ported.source.sha256[:16]}): "
+        f"{len(ported.tensors)} arrays, {total:,} numbers of {ported.model}'s backbone"
+    )
+    if ported.folded:
+        yield (
+            f"BatchNorm scales folded into {ported.folded} convolutions: exact in inference, "
+            "and in training while BatchNorm statistics are frozen"
+        )
+    if ported.dropped:
+        shown = ", ".join(ported.dropped[:6])
+        more = f" and {len(ported.dropped) - 6} more" if len(ported.dropped) > 6 else ""
+        yield f"dropped: {shown}{more}"
+    yield f"input: {_input_in_words(ported.input_format)}"
+
+
+def _input_in_words(form: InputFormat) -> str:
+    low, high = 0, 255 * form.scale
+    return (
+        f"{form.channels.upper()} in {low}..{high:g}, mean {_numbers(form.mean)}, "
+        f"deviation {_numbers(form.std)}"
+    )
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)

@@ -1,0 +1,121 @@
+"""Opens a weight file of any known kind, told apart by its content, never by its name.
+
+What the arrays mean for a network is not decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from fer_jax.errors import UserError
+from fer_jax.weights import keras_h5, torch_pth
+from fer_jax.weights.load import METADATA
+
+KINDS = (
+    "Keras .h5, .weights.h5 and .keras, PyTorch .pth with tensors only, and safetensors with "
+    "the names of torchvision or timm"
+)
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+_PICKLE = b"\x80"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The arrays of a weight file.
+
+    Attributes:
+      path: of the file.
+      layout: "keras legacy h5" (`layers`), "keras 3" or "pytorch" (`tensors`).
+      layers: (name, arrays) of each layer that has weights, in the file's order.
+      tensors: arrays by name.
+      sha256: of the file, hexadecimal.
+    """
+
+    path: Path
+    layout: str
+    sha256: str
+    layers: tuple[keras_h5.Layer, ...] = ()
+    tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+
+def read_source(path: Path) -> Source:
+    """Reads a weight file whole.
+
+    Raises:
+      UserError: no such file, one of an unknown kind, a damaged one, or a pickle that
+        asks for anything but tensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"expected a weight file at {path}, found: {error.strerror or error}; "
+            f"give the path of one (known: {KINDS})"
+        ) from error
+    if head.startswith(_HDF5):
+        return _keras(path, digest)
+    if head.startswith(_ZIP):
+        return _zipped(path, digest)
+    if head.startswith(_PICKLE):
+        return Source(path, "pytorch", digest, tensors=torch_pth.read_stream(path))
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return Source(path, "pytorch", digest, tensors=_read_safetensors(path))
+    raise UserError(f"expected a weight file, found one of an unknown kind at {path}: {KINDS}")
+
+
+def _keras(path: Path, digest: str) -> Source:
+    content = keras_h5.read_h5(path, str(path))
+    if isinstance(content, dict):
+        return Source(path, "keras 3", digest, tensors=content)
+    return Source(path, "keras legacy h5", digest, layers=content)
+
+
+def _zipped(path: Path, digest: str) -> Source:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if keras_h5.ARCHIVED in names:
+                with archive.open(keras_h5.ARCHIVED) as file:
+                    content = keras_h5.read_h5(file, str(path))
+                if isinstance(content, dict):
+                    return Source(path, "keras 3", digest, tensors=content)
+            if any(name.endswith("data.pkl") for name in names):
+                tensors = torch_pth.read_zip(archive, path)
+                return Source(path, "pytorch", digest, tensors=tensors)
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise UserError(
+            f"expected a whole archive, found {path} cut off or damaged ({error}); get it again"
+        ) from error
+    raise UserError(
+        f"expected {keras_h5.ARCHIVED} (Keras) or data.pkl (PyTorch) in the archive {path}, "
+        f"found {', '.join(names[:5])}"
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+        if METADATA in metadata:
+            raise UserError(
+                f"{path} is ported already, from {json.loads(metadata[METADATA])['source']}; "
+                f"use it with --config.model.pretrained={path}"
+            )
+        return safetensors.numpy.load_file(path)
+    except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"expected whole safetensors, found {path} cut off or damaged ({error}); get it again"
+        ) from error

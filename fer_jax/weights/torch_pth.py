@@ -1,0 +1,209 @@
+"""Reads the tensors of a PyTorch file without PyTorch, and without running what is in it.
+
+A .pth file is a pickle, and a pickle can ask for any function to be called. Here it gets
+those few that build tensors, all written below; anything else is refused before it is
+looked up. Both forms are read: the zip archive, and the stream of files up to 2020, such as
+torchvision's vgg16-397923af.pth.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import pickle
+import sys
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from fer_jax.errors import UserError
+
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+_STREAM_VERSION = 1001
+
+_STORAGES: dict[str, Any] = {
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "<i1",
+    "ByteStorage": "<u1",
+    "BoolStorage": "?",
+    "BFloat16Storage": jnp.bfloat16,
+}
+
+
+class _CodeError(Exception):
+    """The pickle asks for something that builds no tensor."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    """A run of numbers that tensors share; `key` names it in the file."""
+
+    key: str
+    dtype: np.dtype
+    numel: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """A view of a storage; offset and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def array(self, numbers: np.ndarray) -> np.ndarray:
+        """A copy of this view of the storage's numbers."""
+        spans = zip(self.shape, self.strides, strict=True)
+        last = self.offset + sum((size - 1) * stride for size, stride in spans)
+        if min(self.shape, default=1) == 0:
+            return np.zeros(self.shape, numbers.dtype)
+        if min((self.offset, *self.strides)) < 0 or last >= len(numbers):
+            raise ValueError(f"a tensor {self.shape} reaches beyond its storage")
+        strides = tuple(stride * numbers.itemsize for stride in self.strides)
+        view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides)
+        return np.array(view)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds dictionaries, lists, numbers, strings and tensors, and nothing else.
+
+    `storages` are those it met, by key.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        # Made anew for each file: a pickle may write on what it is given.
+        def rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
+            return _Tensor(storage, int(offset), tuple(size), tuple(stride))
+
+        def parameter(tensor: Any, *_: Any) -> Any:
+            return tensor
+
+        allowed: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): rebuild,
+            ("torch._utils", "_rebuild_parameter"): parameter,
+        }
+        if module == "torch" and name in _STORAGES:
+            return name
+        if (module, name) not in allowed:
+            raise _CodeError(f"{module}.{name}")
+        return allowed[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, name, key, _, numel, *_ = pid
+        if kind != "storage":
+            raise pickle.UnpicklingError(f"an unknown reference {str(pid)[:60]}")
+        storage = _Storage(str(key), np.dtype(_STORAGES[name]), int(numel))
+        return self.storages.setdefault(storage.key, storage)
+
+
+def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
+    """The tensors by name of a file that torch.save wrote as a zip archive.
+
+    Raises:
+      UserError: code in the pickle, a damaged file, or no tensors.
+    """
+
+    def read() -> dict[str, np.ndarray]:
+        (pickled,) = (name for name in archive.namelist() if name.endswith("data.pkl"))
+        folder = pickled.removesuffix("data.pkl")
+        order = "little"
+        if f"{folder}byteorder" in archive.namelist():
+            order = archive.read(f"{folder}byteorder").decode()
+        if order != "little":
+            raise ValueError("numbers stored big end first")
+        with archive.open(pickled) as file:
+            tensors = _tensors(_Unpickler(file).load())
+        numbers = {
+            tensor.storage.key: _numbers(
+                archive.read(f"{folder}data/{tensor.storage.key}"), tensor.storage
+            )
+            for tensor in tensors.values()
+        }
+        return {name: tensor.array(numbers[tensor.storage.key]) for name, tensor in tensors.items()}
+
+    return _guarded(read, path)
+
+
+def read_stream(path: Path) -> dict[str, np.ndarray]:
+    """The tensors by name of a file that torch.save wrote as a stream of pickles.
+
+    Raises:
+      UserError: code in a pickle, a damaged file, or no tensors.
+    """
+
+    def read() -> dict[str, np.ndarray]:
+        with open(path, "rb") as file:
+            if _Unpickler(file).load() != _STREAM_MAGIC:
+                raise ValueError("a pickle that torch.save did not write")
+            if _Unpickler(file).load() != _STREAM_VERSION:
+                raise ValueError("a stream of another version")
+            if not _Unpickler(file).load()["little_endian"]:
+                raise ValueError("numbers stored big end first")
+            unpickler = _Unpickler(file)
+            tensors = _tensors(unpickler.load())
+            numbers = _stream_numbers(file, unpickler.storages)
+        return {name: tensor.array(numbers[tensor.storage.key]) for name, tensor in tensors.items()}
+
+    return _guarded(read, path)
+
+
+def _stream_numbers(file: IO[bytes], storages: Mapping[str, _Storage]) -> dict[str, np.ndarray]:
+    """What follows the pickles: for each storage its length, 8 bytes, and its numbers."""
+    numbers = {}
+    for key in _Unpickler(file).load():
+        storage = storages[str(key)]
+        length = int.from_bytes(file.read(8), "little")
+        if length != storage.numel:
+            raise ValueError(f"a storage of {length} numbers instead of {storage.numel}")
+        numbers[str(key)] = _numbers(file.read(length * storage.dtype.itemsize), storage)
+    return numbers
+
+
+def _numbers(content: bytes, storage: _Storage) -> np.ndarray:
+    if len(content) < storage.numel * storage.dtype.itemsize:
+        raise EOFError(f"storage {storage.key} ends early")
+    numbers = np.frombuffer(content, storage.dtype, storage.numel)
+    return numbers if sys.byteorder == "little" else numbers.astype(storage.dtype.newbyteorder("="))
+
+
+def _tensors(content: Any) -> dict[str, _Tensor]:
+    """The tensors of a state dictionary, or of the one that a training checkpoint wraps."""
+    if isinstance(content, Mapping):
+        for wrapper in ("state_dict", "model"):
+            if isinstance(content.get(wrapper), Mapping):
+                content = content[wrapper]
+        tensors = {str(name): item for name, item in content.items() if isinstance(item, _Tensor)}
+        if tensors:
+            return tensors
+    raise ValueError(f"no tensors by name but a {type(content).__name__}")
+
+
+def _guarded(read: Callable[[], dict[str, np.ndarray]], path: Path) -> dict[str, np.ndarray]:
+    try:
+        return read()
+    except _CodeError as error:
+        raise UserError(
+            f"expected tensors only, found {path} asking for {error}, which can run code; "
+            "it was not run. Save the network's state_dict() alone, or use safetensors"
+        ) from None
+    except Exception as error:  # a crafted or damaged pickle can fail in any way
+        raise UserError(
+            f"expected a PyTorch file of tensors, found {path} cut off, damaged or of another "
+            f"kind ({str(error) or type(error).__name__}); get it again, or save the network's "
+            "state_dict() alone"
+        ) from error

@@ -1,0 +1,221 @@
+"""Runs that begin with ported weights, and the verb that ports: what is used, kept and said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+
+import h5py
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import evaluate, experiment, train
+from fer_jax import run as run_directory
+from fer_jax.errors import UserError
+from fer_jax.weights import published
+from fer_jax.weights.layout import CAFFE
+from fer_jax.weights.port import TABLES, Port, backbone_shapes
+from fer_jax.weights.source import Source
+
+
+def write_port(path, number=0.5):
+    """A ported vgg16 whose arrays hold one number."""
+    shapes = backbone_shapes("vgg16")
+    arrays = {name: np.full(shape, number, np.float32) for name, shape in shapes.items()}
+    source = Source(path.with_name("vgg16_notop.h5"), "keras legacy h5", "a" * 64)
+    return Port(source, "vgg16", arrays, CAFFE, (), 0).write(path)
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    return write_port(tmp_path_factory.mktemp("weights") / "vgg16.safetensors")
+
+
+def preprocessing_of(config):
+    weights = experiment.find_weights(config)
+    return experiment.make_preprocessing(config, weights.normalization if weights else None)
+
+
+def load_config(data_dir, port, *overrides):
+    return configuration.load(
+        "demo",
+        [
+            "model.name=vgg16",
+            "data.size=32",
+            f"data.dir={data_dir}",
+            f"model.pretrained={port}",
+            *overrides,
+        ],
+    )
+
+
+def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys):
+    config = load_config(data_dir, port)
+    job = train.make_job(config, tmp_path)
+    backbone = jax.tree.leaves(job.initial.params["backbone"])
+    assert {float(value) for leaf in backbone for value in (leaf.min(), leaf.max())} == {0.5}
+    assert float(np.std(job.initial.params["head"]["kernel"])) > 0
+
+    # What evaluation reads back: the input of the weights, and which they were.
+    run = run_directory.open_run(tmp_path)
+    assert run == job.run
+    assert run.preprocessing.input_format == CAFFE
+    digest = hashlib.sha256(port.read_bytes()).hexdigest()
+    line = evaluate.describe_weights(run)
+    assert line == (
+        f"vgg16.safetensors (sha256 {digest}), ported from vgg16_notop.h5 "
+        f"(keras legacy h5, sha256 {'a' * 64})"
+    )
+    train.announce(job, 0, train.new_memory(job))
+    assert "began as vgg16.safetensors" in capsys.readouterr().out
+
+
+def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
+    own = tmp_path / "vgg16.safetensors"
+    own.write_bytes(port.read_bytes())
+    config = load_config(data_dir, own)
+    weights = experiment.find_weights(config)
+    preprocessing = experiment.make_preprocessing(config, weights.normalization)
+    begin = ("a", "b"), preprocessing, {"name": "faces"}
+    run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
+
+    elsewhere = load_config(data_dir, port)
+    same = experiment.find_weights(elsewhere).to_json()
+    run_directory.start(tmp_path / "run", elsewhere, *begin, same)
+
+    write_port(own, 0.25)
+    weights = experiment.find_weights(config)
+    with pytest.raises(UserError, match=r"sha256 of the weights: '\w+' then, '\w+' now"):
+        run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "normalize"),
+    [
+        ([], "weights"),
+        (["data.normalize=weights"], "weights"),
+        (["data.normalize=unit"], "unit"),
+        (["model.pretrained=none"], "standardize"),
+    ],
+)
+def test_the_weights_decide_the_input_unless_overridden(port, overrides, normalize):
+    config = load_config("/nowhere", port, *overrides)
+    preprocessing = preprocessing_of(config)
+    assert preprocessing.normalize == normalize
+    assert preprocessing.input_format == (CAFFE if normalize == "weights" else None)
+
+
+def test_a_run_of_format_1_is_read(tmp_path):
+    config = configuration.load("demo")
+    preprocessing = experiment.make_preprocessing(config, None)
+    run_directory.start(tmp_path, config, ("a", "b"), preprocessing, {"name": "faces"})
+    stored = json.loads((tmp_path / "run.json").read_text())
+    del stored["weights"], stored["preprocessing"]["input_format"]
+    (tmp_path / "run.json").write_text(json.dumps(stored | {"format": 1}))
+    run = run_directory.open_run(tmp_path)
+    assert run.preprocessing == preprocessing
+    assert evaluate.describe_weights(run) == "random initialisation"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["model.pretrained=none", "data.normalize=weights"], "found none with 'weights'"),
+        (["model.pretrained=/no/file"], "found no file.*port_weights"),
+        (["model.name=custom_cnn", "model.pretrained=imagenet"], "published for custom_cnn"),
+        (["model.name=light_vgg"], "are of vgg16, the network is light_vgg"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(port, overrides, says):
+    config = load_config("/nowhere", port, *overrides)
+    with pytest.raises(UserError, match=f"(?s){says}"):
+        preprocessing_of(config)
+
+
+@pytest.mark.parametrize("name", ["rafd", "sfew", "amfed_plus"])
+def test_the_papers_pretrained_networks_are_never_silently_random(bare_cli, name, monkeypatch):
+    monkeypatch.setenv(published.CACHE_VARIABLE, str(bare_cli.folder / "cache"))
+    monkeypatch.setenv(published.BASE_URL_VARIABLE, "http://127.0.0.1:9")  # discard: not served
+    done = bare_cli.run(f"--config=configs/{name}.py", "--config.eval.batch_size=256")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    for part in [
+        "from http://127.0.0.1:9/",
+        "python -m fer_jax.port_weights FILE --model",
+        "--config.model.pretrained=none",
+    ]:
+        assert part in done.stderr
+    assert not (bare_cli.folder / "runs" / name / "run.json").exists()
+
+
+def write_keras(path):
+    shapes = backbone_shapes("vgg16")
+    with h5py.File(path, "w") as file:
+        names = [layer.path for layer in TABLES["vgg16"].keras_order]
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name in names:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [b"k", b"b"]
+            group["k"] = np.zeros(shapes[f"params/{name}/kernel"], np.float32)
+            group["b"] = np.zeros(shapes[f"params/{name}/bias"], np.float32)
+
+
+def test_port_weights_ports(bare_cli):
+    write_keras(bare_cli.folder / "x.h5")
+    done = bare_cli.run("x.h5", "--model=vgg16", "--out=a/vgg16.safetensors", verb="port_weights")
+    assert done.returncode == 0, done.stderr
+    summary, form, written = done.stdout.splitlines()
+    assert "26 arrays, 14,714,688 numbers of vgg16's backbone" in summary
+    assert form == "input: BGR in 0..255, mean 103.939 116.779 123.68, deviation 1 1 1"
+    assert written == "a/vgg16.safetensors"
+    config = load_config("/nowhere", bare_cli.folder / written)
+    assert experiment.find_weights(config).source == "x.h5"
+
+
+class Payload:
+    """Unpickled, this would create a file."""
+
+    def __reduce__(self):
+        return open, ("payload", "w")
+
+
+def truncated(path):
+    write_keras(path)
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("write", "arguments", "says"),
+    [
+        (truncated, ["--model=vgg16", "--out=o.safetensors"], "cut off or damaged"),
+        (
+            write_keras,
+            ["--model=inception_resnet_v2", "--out=o.safetensors"],
+            "another network's, or a changed one's",
+        ),
+        (
+            lambda path: path.write_bytes(pickle.dumps(Payload())),
+            ["--model=vgg16", "--out=o.safetensors"],
+            "asking for io.open, which can run code; it was not run",
+        ),
+        (
+            lambda path: path.write_text("?"),
+            ["--model=vgg16", "--out=o.safetensors"],
+            "an unknown kind",
+        ),
+        (write_keras, ["--model=vgg16", "--out=o.h5"], "expected --out FILE.safetensors"),
+        (write_keras, ["--model=vgg19", "--out=o.safetensors"], "found 'vgg19'"),
+    ],
+)
+def test_port_weights_refuses_in_one_message(bare_cli, write, arguments, says):
+    write(bare_cli.folder / "x")
+    done = bare_cli.run("x", *arguments, verb="port_weights")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+    assert not done.stdout
+    assert [path.name for path in bare_cli.folder.iterdir()] == ["x"]

@@ -1,0 +1,129 @@
+"""Training in stages: the head first, then what is not frozen, through kills and to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import experiment, main, train
+from fer_jax import run as run_directory
+from fer_jax.engine.checkpoint import Checkpoints
+from fer_jax.engine.state import create_state
+from fer_jax.errors import UserError
+from fer_jax.models import registry
+
+
+class Backbone(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.Conv(4, (3, 3), strides=2, name="block1_conv1")(x)
+        return nn.relu(nn.BatchNorm(name="block1_norm1")(x, use_running_average=not train))
+
+
+class Tiny(nn.Module):
+    """A network with a backbone that trains in a moment."""
+
+    classes: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = Backbone(name="backbone")(images, train)
+        return nn.Dense(self.classes, name="head")(x.reshape(x.shape[0], -1))
+
+
+@pytest.fixture
+def settings(monkeypatch, data_dir) -> list[str]:
+    monkeypatch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
+    return [
+        "model.name=tiny", "model.dropout=none", f"data.dir={data_dir}", "data.size=8",
+        "train.epochs=3", "train.eval_epochs=1", "eval.samples=0",
+    ]  # fmt: skip
+
+
+def checkpoint(folder: Path, step: int):
+    """State and memory of one step of a run."""
+    run = run_directory.open_run(folder)
+    model = experiment.make_model(run.config, len(run.labels))
+    stages = experiment.make_stages(run.config, model, 1)
+    with Checkpoints(run.checkpoints) as checkpoints:
+        return checkpoints.restore(
+            step, lambda memory: create_state(model, stages[memory["stage"]].optimizer, 8, 0)
+        )
+
+
+def backbone(state) -> list[np.ndarray]:
+    trees = (state.params["backbone"], state.batch_stats["backbone"])
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trees)]
+
+
+def rates(folder: Path) -> dict[int, float]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return {row["step"]: row["learning_rate"] for row in rows if "learning_rate" in row}
+
+
+def test_the_head_first_then_all(settings, tmp_path):
+    config = configuration.load("demo", [*settings, "train.epochs=2", "train.head_epochs=1"])
+    train.train(config, tmp_path / "run")
+    model = experiment.make_model(config, 7)
+    initial = create_state(model, experiment.make_stages(config, model, 1)[0].optimizer, 8, 0)
+    first, last = checkpoint(tmp_path / "run", 35), checkpoint(tmp_path / "run", 70)
+    assert (first.memory["stage"], last.memory["stage"]) == (0, 1)
+    for begun, after in zip(backbone(initial), backbone(first.state), strict=True):
+        np.testing.assert_array_equal(begun, after)
+    assert any(not np.array_equal(*pair) for pair in zip(
+        backbone(first.state), backbone(last.state), strict=True))  # fmt: skip
+    assert len(jax.tree.leaves(first.state.opt_state)) < len(jax.tree.leaves(last.state.opt_state))
+    found = rates(tmp_path / "run")
+    assert max(found[step] for step in found if step <= 35) > 5e-4
+    assert max(found[step] for step in found if step > 35) <= 1e-4
+
+
+def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, monkeypatch):
+    overrides = [*settings, "train.head_epochs=1"]
+    train.train(configuration.load("demo", overrides), tmp_path / "whole")
+    real, limits = train.log_training, [0]
+
+    class StoppedError(Exception):
+        pass
+
+    def stop_there(job, step, memory, writer, progress):
+        real(job, step, memory, writer, progress)
+        if step >= limits[0]:
+            raise StoppedError
+
+    monkeypatch.setattr(train, "log_training", stop_there)
+    for limits[0] in (20, 35, 70):  # in the head's stage, at its end, after it
+        with pytest.raises(StoppedError):
+            train.train(configuration.load("demo", overrides), tmp_path / "parts")
+    monkeypatch.setattr(train, "log_training", real)
+    train.train(configuration.load("demo", overrides), tmp_path / "parts")
+    whole, parts = (checkpoint(tmp_path / name, 105) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
+
+
+def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    arguments = [f"--config.{setting}" for setting in [*settings, "model.freeze=backbone"]]
+    main.main(["--config=configs/demo.py", "--workdir=run", *arguments])
+    assert "macro avg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.head_epochs=3"], "train.head_epochs from 0 to below train.epochs=3, found 3"),
+        (["model.freeze=block9"], "found 'block9'.*blocks in order: block1_conv1"),
+        (["model.name=light_vgg", "train.head_epochs=1"], "found 'backbone'.*conv1_1"),
+    ],
+)
+def test_stages_that_cannot_be_are_refused(settings, tmp_path, overrides, message):
+    config = configuration.load("demo", [*settings, *overrides])
+    with pytest.raises(UserError, match=message):
+        train.train(config, tmp_path / "run")

@@ -1,0 +1,91 @@
+"""A run that begins with another run's weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import evaluate, experiment, initial, train
+from fer_jax.engine import sharding
+from fer_jax.engine.state import create_state
+from fer_jax.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory, data_dir):
+    """A run of one epoch, and the settings it had."""
+    settings = [
+        f"data.dir={data_dir}", "data.size=8", "data.normalize=unit", "train.epochs=1",
+        "train.eval_epochs=1", "optim.learning_rate=1e-4",
+    ]  # fmt: skip
+    folder = tmp_path_factory.mktemp("teacher") / "teacher"
+    train.train(configuration.load("demo", settings), folder)
+    return folder, [setting for setting in settings if "normalize" not in setting]
+
+
+def begin(teacher, labels, *overrides):
+    """The weights found, and a fresh state's parameters before and after loading."""
+    folder, settings = teacher
+    config = configuration.load("demo", [*settings, f"model.pretrained={folder}", *overrides])
+    found = initial.find_initial(config, sharding.data_mesh())
+    model = experiment.make_model(config, len(labels))
+    stage = experiment.make_stages(config, model, 1)[0]
+    state = create_state(model, stage.optimizer, config.data.size, seed=5)
+    params, _, said = initial.load_initial(found, state.params, state.batch_stats, labels)
+    return found, state.params, params, said
+
+
+def test_with_the_same_classes_everything_is_taken(teacher):
+    labels = initial.run_directory.open_run(teacher[0]).labels
+    found, _, after, said = begin(teacher, labels)
+    jax.tree.map(np.testing.assert_array_equal, after, dict(found.params))
+    assert said.endswith("with its classifier too")
+
+
+@pytest.mark.parametrize("labels", [("a", "b"), tuple("abcdefg")])
+def test_with_other_classes_the_classifier_is_new(teacher, labels):
+    found, before, after, said = begin(teacher, labels)
+    jax.tree.map(np.testing.assert_array_equal, after["head"], before["head"])
+    assert after["head"]["bias"].shape == (len(labels),)
+    for name in set(after) - {"head"}:
+        jax.tree.map(np.testing.assert_array_equal, after[name], found.params[name])
+    assert said.endswith("with a new classifier for its classes")
+
+
+def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
+    folder, settings = teacher
+    overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0"]
+    run = train.train(configuration.load("demo", overrides), tmp_path / "pupil")
+    assert "it began with the weights of the run" in capsys.readouterr().out
+    assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels
+    evaluate.evaluate(run, "validation")
+    assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.size=12", r"do not fit the network: expected .*head1/kernel .*data.size=8"),
+        ("model.name=custom_cnn", "trained light_vgg, the network is custom_cnn"),
+    ],
+)
+def test_another_network_is_refused(teacher, override, message):
+    with pytest.raises(UserError, match=message):
+        begin(teacher, tuple("abcdefg"), override)
+
+
+def test_a_folder_that_is_no_run_is_refused(teacher, tmp_path):
+    with pytest.raises(UserError, match="expected a run directory"):
+        begin((tmp_path, teacher[1]), tuple("abcdefg"))
+
+
+def test_the_hash_tells_weights_apart(teacher):
+    found, *_ = begin(teacher, tuple("abcdefg"))
+    stored = found.to_json()
+    assert stored["file"] == "teacher"
+    assert len(stored["sha256"]) == 64
+    assert dataclasses.replace(found, sha256="x").to_json() != stored

@@ -1,0 +1,184 @@
+"""Ported backbones give the features that Keras and timm give: random weights and statistics.
+
+In inference, float32. The light twin of each network runs at the smallest size that it takes,
+the full one at the paper's. To print the differences: pytest -s.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+
+import flax.traverse_util
+import h5py
+import jax
+import numpy as np
+import pytest
+
+from fer_jax.models.registry import create_model
+from fer_jax.weights.port import port
+
+pytestmark = [
+    pytest.mark.parity,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # its own affair
+]
+
+TOLERANCE = 1e-5
+SIZES = [
+    pytest.param("vgg16", 32, id="vgg16-light"),
+    pytest.param("inception_resnet_v2", 75, id="inception_resnet_v2-light"),
+    pytest.param("vgg16", 224, id="vgg16-full", marks=pytest.mark.slow),
+    pytest.param("inception_resnet_v2", 224, id="inception_resnet_v2-full", marks=pytest.mark.slow),
+]
+LAST = {"vgg16": "block5_pool", "inception_resnet_v2": "conv_7b_ac"}
+
+
+def pictures(size: int) -> np.ndarray:
+    """float32[2, size, size, 3], of the size of network input."""
+    return np.random.default_rng(7).normal(0, 1, (2, size, size, 3)).astype(np.float32)
+
+
+def our_features(path: Path, model: str, images: np.ndarray) -> np.ndarray:
+    """The backbone's output with the ported arrays and random head."""
+    variables = flax.traverse_util.unflatten_dict(port(path, model).tensors, sep="/")
+    for collection in variables:
+        variables[collection] = variables[collection]["backbone"]
+    backbone = backbone_of(model)
+    arguments = (images,) if model == "vgg16" else (images, False)
+    return np.asarray(jax.jit(backbone.apply, static_argnums=2)(variables, *arguments))
+
+
+def backbone_of(model: str):
+    """The module whose variables are those below `backbone`."""
+    from fer_jax.models.inception_resnet_v2 import InceptionResNetV2Backbone
+    from fer_jax.models.vgg import VGGBackbone
+
+    create_model(model, 2)  # it exists under this name
+    return {"vgg16": VGGBackbone, "inception_resnet_v2": InceptionResNetV2Backbone}[model]()
+
+
+def keras_model(keras, model: str, size: int, randomly):
+    """Keras' network with random weights; InceptionResNetV2 with its top, VGG16's is too large."""
+    if model == "vgg16":
+        network = keras.applications.VGG16(
+            weights=None, include_top=False, input_shape=(size, size, 3)
+        )
+    else:
+        network = keras.applications.InceptionResNetV2(
+            weights=None, classes=5, input_shape=(size, size, 3)
+        )
+    values = [
+        randomly(variable.name, tuple(variable.shape), seed)
+        for seed, variable in enumerate(network.weights)
+    ]
+    network.set_weights(values)
+    return network
+
+
+def save_keras(network, path: Path) -> Path:
+    """In the layout that the file's name asks for."""
+    from keras.src.legacy.saving import legacy_h5_format
+
+    if path.name.endswith(".weights.h5"):
+        network.save_weights(path)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            legacy_h5_format.save_weights_to_hdf5_group(file, network)
+    else:
+        network.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def keras_files(keras, tmp_path_factory, randomly):
+    """(files in each layout, features of `pictures`) of a network at a size."""
+
+    @functools.cache
+    def make(model: str, size: int):
+        network = keras_model(keras, model, size, randomly)
+        folder = tmp_path_factory.mktemp(model)
+        files = {
+            name: save_keras(network, folder / name) for name in ("a.h5", "a.weights.h5", "a.keras")
+        }
+        features = keras.Model(network.input, network.get_layer(LAST[model]).output)
+        return files, np.asarray(features.predict(pictures(size), verbose=0))
+
+    return make
+
+
+@pytest.mark.parametrize(("model", "size"), SIZES)
+def test_keras_legacy_h5(model, size, keras_files, difference):
+    files, theirs = keras_files(model, size)
+    began = time.monotonic()
+    found = difference(our_features(files["a.h5"], model, pictures(size)), theirs)
+    print(f"\n{model} {size} px, Keras h5: {found:.1e} ({time.monotonic() - began:.0f} s)")
+    assert found <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
+@pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2"])
+def test_keras_3_layouts_give_the_same_arrays(model, name, keras_files):
+    files, _ = keras_files(model, 32 if model == "vgg16" else 75)
+    legacy, other = port(files["a.h5"], model), port(files[name], model)
+    assert legacy.tensors.keys() == other.tensors.keys()
+    for key, array in legacy.tensors.items():
+        np.testing.assert_array_equal(array, other.tensors[key])
+    assert other.input_format == legacy.input_format
+
+
+@pytest.fixture(scope="module")
+def timm_network(timm, torch, randomly):
+    """timm's network with random weights."""
+
+    @functools.cache
+    def make(model: str):
+        # The dense layers before VGG16's classes are 480 MB, and are dropped: a narrow twin.
+        settings = {"mlp_ratio": 1 / 64} if model == "vgg16" else {}
+        network = timm.create_model(model, num_classes=5, **settings).eval()
+        state = {
+            name: torch.tensor(randomly(name, tuple(array.shape), 0))
+            if array.is_floating_point()
+            else array
+            for name, array in network.state_dict().items()
+        }
+        network.load_state_dict(state)
+        return network
+
+    return make
+
+
+def save_tensors(state, path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(state, path)
+
+
+def timm_features(torch, network, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        out = network.forward_features(torch.tensor(images.transpose(0, 3, 1, 2).copy()))
+    return out.numpy().transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize(("model", "size"), SIZES)
+def test_timm_safetensors(model, size, torch, timm_network, difference, tmp_path):
+    network = timm_network(model)
+    save_tensors(network.state_dict(), tmp_path / "model.safetensors")
+    ours = our_features(tmp_path / "model.safetensors", model, pictures(size))
+    found = difference(ours, timm_features(torch, network, pictures(size)))
+    print(f"\n{model} {size} px, timm safetensors: {found:.1e}")
+    assert found <= TOLERANCE
+
+
+@pytest.mark.parametrize("as_zip", [True, False])
+@pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2"])
+def test_pth_gives_the_arrays_of_safetensors(model, as_zip, torch, timm_network, tmp_path):
+    state = timm_network(model).state_dict()
+    save_tensors(state, tmp_path / "a.safetensors")
+    torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=as_zip)
+    expected = port(tmp_path / "a.safetensors", model)
+    found = port(tmp_path / "a.pth", model)
+    assert found.dropped == expected.dropped
+    assert found.tensors.keys() == expected.tensors.keys()
+    for name, array in expected.tensors.items():
+        np.testing.assert_array_equal(found.tensors[name], array)

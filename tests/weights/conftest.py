@@ -1,0 +1,94 @@
+"""Weight files made by hand, as small as a layout allows: no Keras and no PyTorch here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from fer_jax.weights.layout import Conv, Norm
+from fer_jax.weights.port import TABLES, backbone_shapes
+
+FIXTURE = Path(__file__).parent / "fixture"
+
+
+@pytest.fixture
+def fixture() -> Path:
+    """The folder of recorded files."""
+    return FIXTURE
+
+
+def write_legacy(path: Path, layers: Iterable[tuple[str, list[np.ndarray]]], **how) -> Path:
+    """An h5 as Keras 1 to 3 write it: groups, and names in attributes."""
+    layers = list(layers)
+    with h5py.File(path, "w") as file:
+        root = file.create_group("model_weights") if how.get("whole_model") else file
+        names = [name.encode() for name, _ in layers]
+        if how.get("chunked"):
+            half = len(names) // 2
+            root.attrs["layer_names0"], root.attrs["layer_names1"] = names[:half], names[half:]
+        else:
+            root.attrs["layer_names"] = names
+        for name, arrays in layers:
+            group = root.create_group(name)
+            group.attrs["weight_names"] = [f"{name}_{i}:0".encode() for i in range(len(arrays))]
+            for i, array in enumerate(arrays):
+                group.create_dataset(f"{name}_{i}:0", data=array)
+    return path
+
+
+@pytest.fixture
+def legacy_h5() -> Callable[..., Path]:
+    return write_legacy
+
+
+def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
+    """(role, name of the array here)."""
+    if isinstance(layer, Conv):
+        roles = ["kernel", "bias"] if layer.bias else ["kernel"]
+    else:
+        roles = ["bias", "mean", "var"]
+    return [
+        (role, f"{'batch_stats' if role in ('mean', 'var') else 'params'}/{layer.path}/{role}")
+        for role in roles
+    ]
+
+
+def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
+    """Every layer of a network, in Keras' order, with arrays of one number that tells it.
+
+    The number is the layer's place, and a quarter per role; no memory is taken.
+    """
+    shapes = backbone_shapes(model)
+    return [
+        (
+            layer,
+            {
+                role: np.broadcast_to(np.float32(place + 0.25 * i), shapes[name])
+                for i, (role, name) in enumerate(roles_of(layer))
+            },
+        )
+        for place, layer in enumerate(TABLES[model].keras_order)
+    ]
+
+
+@pytest.fixture
+def marked() -> Callable[[str], list[tuple[Conv | Norm, dict]]]:
+    return marked_layers
+
+
+@pytest.fixture
+def expected_marks() -> Callable[[str], dict[str, float]]:
+    """The number that each array of ours must hold after porting `marked` layers."""
+
+    def expected(model: str) -> dict[str, float]:
+        return {
+            name: place + 0.25 * i
+            for place, layer in enumerate(TABLES[model].keras_order)
+            for i, (_, name) in enumerate(roles_of(layer))
+        }
+
+    return expected

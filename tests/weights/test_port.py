@@ -1,0 +1,242 @@
+"""Arrays of a file to arrays of ours: order, transposition, folding, what is dropped, what is not.
+
+The networks' real tables and shapes, with arrays that hold one number each: a layer that went
+to another of the same shape shows.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax.data.preprocess import InputFormat
+from fer_jax.errors import UserError
+from fer_jax.weights import port
+from fer_jax.weights.keras_h5 import Layer
+from fer_jax.weights.layout import Conv, Norm
+from fer_jax.weights.source import Source
+
+MODELS = sorted(port.TABLES)
+CAFFE = InputFormat("bgr", 1.0, (103.939, 116.779, 123.68))
+TF = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+INPUT = {
+    ("vgg16", "keras"): CAFFE,
+    ("vgg16", "pytorch"): TORCH,
+    ("inception_resnet_v2", "keras"): TF,
+    ("inception_resnet_v2", "pytorch"): TF,
+}
+ANY = {"path": Path("weights"), "sha256": "0" * 64}
+
+
+def legacy(layers, tops=()) -> Source:
+    # Names that sort otherwise than they stand: position alone may count.
+    named = [Layer(f"{-i % 97}", tuple(arrays.values())) for i, (_, arrays) in enumerate(layers)]
+    named += [Layer(name, (np.zeros((2, 2)), np.zeros(2))) for name in tops]
+    return Source(layout="keras legacy h5", layers=tuple(named), **ANY)
+
+
+def keras_3(layers, extras=(), prefix="") -> Source:
+    tensors, numbers = {}, {"conv2d": 0, "batch_normalization": 0}
+    for layer, arrays in layers:
+        kind = "conv2d" if isinstance(layer, Conv) else "batch_normalization"
+        number = numbers[kind]
+        numbers[kind] += 1
+        name = f"{prefix}layers/{kind}" + (f"_{number}" if number else "")
+        tensors |= {f"{name}/vars/{i}": array for i, array in enumerate(arrays.values())}
+    tensors |= dict.fromkeys(extras, np.zeros(2))
+    return Source(layout="keras 3", tensors=tensors, **ANY)
+
+
+def pytorch(layers, extras=(), prefix="", scale=1.0) -> Source:
+    names = {"kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+    tensors = {}
+    for layer, arrays in layers:
+        for role, array in arrays.items():
+            turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+            tensors[f"{prefix}{layer.torch}.{names[role]}"] = turned
+        if isinstance(layer, Norm):
+            ones = np.full(arrays["bias"].shape, scale, np.float32)
+            tensors[f"{prefix}{layer.torch}.weight"] = ones
+            tensors[f"{prefix}{layer.torch}.num_batches_tracked"] = np.array(3)
+    tensors |= {prefix + name: np.zeros(2) for name in extras}
+    return Source(layout="pytorch", tensors=tensors, **ANY)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("make", [legacy, keras_3, pytorch])
+def test_every_layer_finds_its_place(model, make, marked, expected_marks):
+    ported = port.port_source(make(marked(model)), model)
+    expected = expected_marks(model)
+    assert ported.tensors.keys() == expected.keys() == port.backbone_shapes(model).keys()
+    found = {name: float(array.flat[-1]) for name, array in ported.tensors.items()}
+    assert found == expected
+    assert ported.input_format == INPUT[model, "pytorch" if make is pytorch else "keras"]
+    assert ported.folded == 0
+
+
+def test_keras_order_is_as_recorded(fixture):
+    """`Model.layers` of Keras 3.15.1: the names count layers in the order they were made."""
+    recorded = (fixture / "inception_resnet_v2_layers.txt").read_text().split()
+    order = port.TABLES["inception_resnet_v2"].keras_order
+    made = sorted(
+        (layer.path for layer in order if layer.path.endswith("/conv")), key=order_of_making
+    )
+    number = {path.rsplit("/", 1)[0]: i for i, path in enumerate(made)}
+    names = []
+    for layer in order:
+        unit, kind = layer.path.rsplit("/", 1)
+        numbered = f"{kind}{number.get(unit)}"
+        names.append(unit.split("/")[1] + "_up" if kind == "up" else numbered)
+    assert names == recorded
+
+
+def order_of_making(path: str) -> tuple:
+    """Block after block, branch after branch."""
+    stages = ["stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b"]
+    _, block, *rest = path.split("/")
+    stage = next(stage for stage in stages if block.startswith(stage))
+    return stages.index(stage), *map(int, re.findall(r"\d+", block[len(stage) :] + rest[0]))
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "extras", "dropped"),
+    [
+        (legacy, "vgg16", {"tops": ("fc1", "fc2", "predictions")}, 3),
+        (legacy, "vgg16", {"tops": ("dense_7",)}, 1),
+        (keras_3, "vgg16", {"extras": ("layers/dense_2/vars/0", "optimizer/vars/0")}, 2),
+        (keras_3, "vgg16", {"prefix": "layers/functional/", "extras": ("layers/dense/vars/0",)}, 1),
+        (pytorch, "vgg16", {"extras": ("classifier.6.bias", "pre_logits.fc1.weight")}, 2),
+        (pytorch, "vgg16", {"extras": ("head.fc.weight",), "prefix": "module."}, 1),
+        (pytorch, "vgg16", {"prefix": "timm_model."}, 0),
+        (pytorch, "inception_resnet_v2", {"extras": ("classif.weight",)}, 1 + 204),
+    ],
+)
+def test_known_extras_are_dropped_and_listed(marked, make, model, extras, dropped):
+    ported = port.port_source(make(marked(model), **extras), model)
+    assert len(ported.dropped) == dropped
+    assert ported.tensors.keys() == port.backbone_shapes(model).keys()
+    lines = list(port.describe(ported))
+    assert any(line.startswith("dropped: ") for line in lines) == bool(dropped)
+
+
+def without_last(layers):
+    return layers[:-1]
+
+
+def swapped_kinds(layers):
+    return [layers[1], layers[0], *layers[2:]]
+
+
+def other_shape(layers):
+    layer, arrays = layers[3]
+    changed = arrays | {"kernel": np.zeros((5, 5, 128, 128), np.float32)}
+    return [*layers[:3], (layer, changed), *layers[4:]]
+
+
+def not_a_number(layers):
+    layer, arrays = layers[0]
+    return [(layer, arrays | {"bias": np.full(64, np.nan, np.float32)}), *layers[1:]]
+
+
+def same(layers):
+    return layers
+
+
+WRONG = [
+    (legacy, "vgg16", without_last, {}, "backbone/block5_conv3 is missing"),
+    (legacy, "vgg16", same, {"tops": ("rescaling",)}, "rescaling is not known"),
+    (legacy, "inception_resnet_v2", swapped_kinds, {}, "where a convolution is expected"),
+    (keras_3, "vgg16", without_last, {}, "layers/conv2d_12 is missing"),
+    (keras_3, "vgg16", same, {"extras": ("layers/normalization/vars/0",)}, "is not known"),
+    (pytorch, "vgg16", without_last, {}, r"features.28.weight is missing; features.28.bias"),
+    (pytorch, "vgg16", same, {"extras": ("features.1.running_mean",)}, "running_mean is not known"),
+    (
+        legacy,
+        "vgg16",
+        other_shape,
+        {},
+        r"block2_conv2/kernel has the shape \(5, 5, 128, 128\) instead of \(3, 3, 128, 128\)",
+    ),
+    (pytorch, "vgg16", other_shape, {}, r"instead of \(3, 3, 128, 128\)"),
+    (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has numbers that are not finite"),
+]
+
+
+@pytest.mark.parametrize(("make", "model", "change", "extras", "message"), WRONG)
+def test_anything_else_is_one_message(marked, make, model, change, extras, message):
+    with pytest.raises(UserError, match=f"expected the weights of {model}.*{message}"):
+        port.port_source(make(change(marked(model)), **extras), model)
+
+
+@pytest.mark.parametrize("make", [legacy, keras_3, pytorch])
+@pytest.mark.parametrize(("of", "to"), [MODELS, MODELS[::-1]])
+def test_another_networks_weights_are_refused(marked, make, of, to):
+    with pytest.raises(UserError, match=f"expected the weights of {to} .*and \\d+ more"):
+        port.port_source(make(marked(of)), to)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(UserError, match=r"inception_resnet_v2, vgg16\), found 'light_vgg'"):
+        port.port(Path("x"), "light_vgg")
+
+
+def stem(scale: np.ndarray | None):
+    """The first unit: its convolution's and its BatchNorm's arrays."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    norm = {"bias": draw(32), "mean": draw(32), "var": draw(32) ** 2}
+    return {"kernel": draw(3, 3, 3, 32)}, norm | ({} if scale is None else {"scale": scale})
+
+
+@pytest.mark.parametrize("of_scale", [np.full(32, 2.5), np.linspace(-1, 1, 32), np.zeros(32)])
+def test_a_batchnorm_scale_is_folded_exactly(of_scale):
+    scale = of_scale.astype(np.float32)
+    conv, norm = stem(scale)
+    layers = {"backbone/stem1/conv": dict(conv), "backbone/stem1/bn": dict(norm)}
+    assert port._fold_scales(small_table(), layers) == 1
+    patches = np.random.default_rng(1).normal(size=(50, 27)).astype(np.float32)
+
+    def output(kernel, bias, mean, var, scale=1.0):
+        return scale * (patches @ kernel.reshape(27, 32) - mean) / np.sqrt(var + 1e-3) + bias
+
+    folded = layers["backbone/stem1/conv"] | layers["backbone/stem1/bn"]
+    assert "scale" not in folded
+    np.testing.assert_allclose(output(**folded), output(**conv, **norm), rtol=2e-5, atol=2e-5)
+
+
+def small_table():
+    whole = port.TABLES["inception_resnet_v2"]
+    from dataclasses import replace
+
+    return replace(whole, keras_order=whole.keras_order[:2])
+
+
+@pytest.mark.parametrize("scale", [np.ones(32, np.float32), None])
+def test_a_scale_of_one_changes_no_bit(scale):
+    conv, norm = stem(scale)
+    layers = {"backbone/stem1/conv": dict(conv), "backbone/stem1/bn": dict(norm)}
+    assert port._fold_scales(small_table(), layers) == 0
+    assert layers["backbone/stem1/conv"]["kernel"] is conv["kernel"]
+    assert layers["backbone/stem1/bn"].keys() == {"bias", "mean", "var"}
+
+
+def test_scales_are_counted_in_the_summary(marked):
+    ported = port.port_source(
+        pytorch(marked("inception_resnet_v2"), scale=2.0), "inception_resnet_v2"
+    )
+    assert ported.folded == 204
+    assert any("folded into 204 convolutions" in line for line in port.describe(ported))
+
+
+def test_half_precision_becomes_float32(marked):
+    layers = [
+        (layer, {role: array.astype(jnp.bfloat16) for role, array in arrays.items()})
+        for layer, arrays in marked("vgg16")
+    ]
+    ported = port.port_source(pytorch(layers), "vgg16")
+    assert {array.dtype for array in ported.tensors.values()} == {np.dtype(np.float32)}

@@ -1,0 +1,201 @@
+"""Weight files into arrays: every known kind, and every kind of wrong file with its message.
+
+The .pth files were written by torch.save of PyTorch 2.13.0.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import h5py
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from fer_jax.errors import UserError
+from fer_jax.weights.source import read_source
+
+A = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+TENSORS = {
+    "a": A,
+    "transposed": A.transpose(2, 0, 1),
+    "tail": A[1:],
+    "half": np.array([1.5, -2], np.float16),
+    "bfloat": np.array([1.5, -2], jnp.bfloat16),
+    "double": np.array([[0.1]]),
+    "counter": np.array(7),
+    "parameter": np.array([3], np.float32),
+    "empty": np.zeros((0, 3), np.float32),
+}
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "stream.pth", "checkpoint.pth"])
+def test_pytorch_files_give_their_tensors(fixture, name):
+    source = read_source(fixture / name)
+    assert source.layout == "pytorch"
+    assert source.tensors.keys() == TENSORS.keys()
+    for tensor, expected in TENSORS.items():
+        assert source.tensors[tensor].dtype == expected.dtype
+        np.testing.assert_array_equal(source.tensors[tensor], expected)
+
+
+@pytest.mark.parametrize("how", [{}, {"chunked": True}, {"whole_model": True}])
+def test_legacy_layers_come_in_the_order_of_the_attribute(tmp_path, legacy_h5, how):
+    # HDF5 itself lists groups by name: a, b, z.
+    layers = [("z", [np.zeros(2)]), ("pool", []), ("a", [np.ones(3), np.ones(1)]), ("b", [A])]
+    source = read_source(legacy_h5(tmp_path / "x.bin", layers, **how))
+    assert source.layout == "keras legacy h5"
+    assert [layer.name for layer in source.layers] == ["z", "a", "b"]
+    assert [array.shape for array in source.layers[1].arrays] == [(3,), (1,)]
+
+
+def write_keras_3(path) -> None:
+    with h5py.File(path, "w") as file:
+        file["layers/conv2d/vars/0"] = A
+        file["layers/conv2d_1/vars/1"] = A[0]
+
+
+@pytest.mark.parametrize("archived", [False, True])
+def test_keras_3_gives_arrays_by_path(tmp_path, archived):
+    path = tmp_path / "x"
+    write_keras_3(path)
+    if archived:
+        with zipfile.ZipFile(tmp_path / "x.keras", "w") as archive:
+            archive.write(path, "model.weights.h5")
+            archive.writestr("config.json", "{}")
+        path = tmp_path / "x.keras"
+    source = read_source(path)
+    assert source.layout == "keras 3"
+    assert source.tensors.keys() == {"layers/conv2d/vars/0", "layers/conv2d_1/vars/1"}
+    np.testing.assert_array_equal(source.tensors["layers/conv2d/vars/0"], A)
+
+
+def test_safetensors_give_arrays_by_name(tmp_path):
+    tensors = {"a": A, "b": np.array([1.5], jnp.bfloat16)}
+    safetensors.numpy.save_file(tensors, tmp_path / "x")
+    source = read_source(tmp_path / "x")
+    assert source.layout == "pytorch"
+    np.testing.assert_array_equal(source.tensors["a"], A)
+    assert source.tensors["b"].astype(np.float32) == 1.5
+
+
+class Payload:
+    """Unpickled, this would create a file."""
+
+    def __init__(self, path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def raw_pickle(folder, marker):
+    (folder / "x").write_bytes(pickle.dumps({"a": Payload(marker)}, protocol=2))
+
+
+def zipped_pickle(folder, marker):
+    with zipfile.ZipFile(folder / "x", "w") as archive:
+        archive.writestr("x/data.pkl", pickle.dumps({"a": Payload(marker)}, protocol=2))
+
+
+def stream_pickle(folder, marker):
+    head = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
+    content = b"".join(pickle.dumps(part, protocol=2) for part in [*head, {"a": Payload(marker)}])
+    (folder / "x").write_bytes(content)
+
+
+def pickle_of_attributes(folder, marker):
+    # Reaches for code through a module that is allowed: torch._utils.os.system
+    program = b"\x80\x02ctorch._utils\nos.system\n(X\x04\x00\x00\x00truetR."
+    with zipfile.ZipFile(folder / "x", "w") as archive:
+        archive.writestr("x/data.pkl", program)
+
+
+@pytest.mark.parametrize("write", [raw_pickle, zipped_pickle, stream_pickle, pickle_of_attributes])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, write):
+    marker = tmp_path / "marker"
+    write(tmp_path, marker)
+    with pytest.raises(UserError, match=r"asking for \S+, which can run code; it was not run"):
+        read_source(tmp_path / "x")
+    assert not marker.exists()
+
+
+def test_the_payload_would_run_elsewhere(tmp_path):
+    raw_pickle(tmp_path, tmp_path / "marker")
+    pickle.loads((tmp_path / "x").read_bytes())["a"].close()
+    assert (tmp_path / "marker").exists()
+
+
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path, fixture):
+    with zipfile.ZipFile(fixture / "zip.pth") as good, zipfile.ZipFile(tmp_path / "x", "w") as bad:
+        for name in good.namelist():
+            content = good.read(name)
+            if name.endswith("data.pkl"):
+                # The shape (2, 3, 4) of the first tensor; K is pickle's one-byte integer.
+                assert content.count(b"K\x02K\x03K\x04") == 1
+                content = content.replace(b"K\x02K\x03K\x04", b"K\x7fK\x03K\x04")
+            bad.writestr(name, content)
+    with pytest.raises(UserError, match="reaches beyond its storage"):
+        read_source(tmp_path / "x")
+
+
+def truncated_h5(path):
+    write_keras_3(path)
+    cut(path)
+
+
+def cut(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 200])
+
+
+def other_hdf5(path):
+    with h5py.File(path, "w") as file:
+        file["measurements"] = A
+
+
+def other_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "")
+
+
+def safetensors_cut(path):
+    safetensors.numpy.save_file({"a": A}, path)
+    cut(path)
+
+
+def copied(name, shorter=0):
+    def write(path):
+        content = (Path(__file__).parent / "fixture" / name).read_bytes()
+        path.write_bytes(content[: len(content) - shorter])
+
+    return write
+
+
+WRONG = [
+    (lambda path: None, "expected a weight file at .*No such file"),
+    (lambda path: path.mkdir(), "expected a weight file at .*directory"),
+    (lambda path: path.write_bytes(b""), "of an unknown kind .*Keras .h5"),
+    (lambda path: path.write_text("weights"), "of an unknown kind"),
+    (truncated_h5, r"expected a whole HDF5 file of Keras.*cut off or damaged.*truncated"),
+    (other_hdf5, "neither a layer_names attribute"),
+    (other_zip, r"expected model.weights.h5 .*found readme.txt"),
+    (copied("zip.pth", shorter=100), "expected a whole archive.*cut off or damaged"),
+    (copied("stream.pth", shorter=40), "a PyTorch file of tensors.*storage .* ends early"),
+    (lambda path: path.write_bytes(pickle.dumps([1.0])), "a pickle that torch.save did not write"),
+    (safetensors_cut, "expected whole safetensors.*cut off or damaged"),
+    (lambda path: path.write_bytes(struct.pack("<Q", 9) + b"{"), "expected whole safetensors"),
+]
+
+
+@pytest.mark.parametrize(("write", "message"), WRONG)
+def test_wrong_files_are_named(tmp_path, write, message):
+    path = tmp_path / "x"
+    write(path)
+    with pytest.raises(UserError, match=f"(?s){message}") as caught:
+        read_source(path)
+    assert str(path) in str(caught.value)
