@@ -1,0 +1,52 @@
+"""Each of the paper's networks goes from KDEF's files to a report, at a reduced size."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fer_jax import main
+from fer_jax.models.registry import MODELS
+from tests.builders import small_kdef
+from tfds_builders import build
+
+NETWORKS = [
+    pytest.param("custom_cnn", "subject", 7),
+    pytest.param("light_vgg", "paper", 6),
+    pytest.param("vgg16", "subject", 7),
+    pytest.param("inception_resnet_v2", "subject", 7, marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def kdef_dir(tmp_path_factory):
+    """A data_dir with a small KDEF in both protocols."""
+    tree, prepared = tmp_path_factory.mktemp("kdef"), tmp_path_factory.mktemp("prepared")
+    small_kdef.write_tree(tree)
+    for protocol in ("subject", "paper"):
+        build.prepare("kdef", protocol, str(prepared), str(tree))
+    return prepared
+
+
+def test_every_network_is_here():
+    assert {param.values[0] for param in NETWORKS} == set(MODELS)
+
+
+@pytest.mark.parametrize(("name", "protocol", "classes"), NETWORKS)
+def test_from_files_to_report(kdef_dir, tmp_path, monkeypatch, name, protocol, classes):
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "model.name": name, "data.config": protocol, "data.dir": kdef_dir, "data.size":
+        max(16, MODELS[name].least_size), "train.epochs": 1, "train.batch_size": 64,
+        "eval.batch_size": 64, "eval.samples": 1,
+    }  # fmt: skip
+    config = "kdef_paper" if protocol == "paper" else "kdef"
+    flags = [f"--config.{field}={value}" for field, value in settings.items()]
+    main.main([f"--config=configs/{config}.py", "--workdir=run", *flags])
+    report = json.loads((tmp_path / "run" / "report" / "report.json").read_text())
+    assert report["card"]["model"] == name
+    assert len(report["confusion"]) == classes
+    assert report["count"] == sum(map(sum, report["confusion"])) > 0
+    assert bool(report["card"]["leaks"]) == (protocol == "paper")
+    assert "head/kernel" in (tmp_path / "run" / "model.txt").read_text()
