@@ -160,12 +160,12 @@ def _match_legacy(source: Source, table: Table) -> _Matched:
 
 def _keras_roles(layer: Conv | Norm, count: int) -> tuple[str, ...] | None:
     """What a Keras layer's arrays are, in its order; None if it cannot be this layer."""
-    roles: tuple[str, ...]
+    possible: list[tuple[str, ...]]
     if isinstance(layer, Conv):
-        roles = ("kernel", "bias") if layer.bias else ("kernel",)
+        possible = [("kernel", "bias")] if layer.bias else [("kernel",)]
     else:
-        roles = ("scale", "bias", "mean", "var")[-max(3, min(count, 4)) :]
-    return roles if len(roles) == count else None
+        possible = [("bias", "mean", "var"), ("scale", "bias", "mean", "var")]
+    return next((roles for roles in possible if len(roles) == count), None)
 
 
 def _keras_name(layer: Conv | Norm) -> str:
