@@ -104,6 +104,7 @@ def train(config: ConfigDict, folder: Path) -> Run:
       UserError: input that cannot be used.
       InterruptedRunError: on SIGINT or SIGTERM, when everything is saved.
     """
+    check_config(config)  # before anything is written
     with run_directory.locked(folder):
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints) as checkpoints:
@@ -119,16 +120,26 @@ def train(config: ConfigDict, folder: Path) -> Run:
     return job.run
 
 
-def make_job(config: ConfigDict, folder: Path) -> Job:
-    """Checks the configuration, opens the data and builds the programs."""
-    mesh = sharding.data_mesh()
+def check_config(config: ConfigDict) -> None:
+    """Refuses what no data could make right.
+
+    Raises:
+      UserError: naming the field.
+    """
     experiment.check_training(config)
     for section in ("train", "eval"):
         size = config[section].batch_size
-        sharding.check_batch_size(f"config.{section}.batch_size", size, mesh)
-    augmentation = experiment.make_augmentation(config)
-    # What is wrong is said before data is prepared.
+        sharding.check_batch_size(f"config.{section}.batch_size", size, sharding.data_mesh())
+    experiment.make_augmentation(config)
     experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
+    if config.model.pretrained == "none":
+        experiment.make_preprocessing(config, None)
+
+
+def make_job(config: ConfigDict, folder: Path) -> Job:
+    """Finds the first weights, opens the data and builds the programs."""
+    mesh = sharding.data_mesh()
+    augmentation = experiment.make_augmentation(config)
     initial = find_initial(config, mesh)
     preprocessing = experiment.make_preprocessing(
         config, initial.normalization if initial else None

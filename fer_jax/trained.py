@@ -45,5 +45,5 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
         state = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
         return sharding.replicate(state, mesh)
 
-    with Checkpoints(run.checkpoints) as checkpoints:
+    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         return Trained(model, checkpoints.restore_best(template_of))

@@ -45,21 +45,32 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-      folder: made if it is missing.
+      folder: made if it is missing, unless `read_only`.
       say: gets a line about each damaged checkpoint.
+      read_only: change nothing: another process may be training there.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self, folder: Path, say: Callable[[str], None] = print, read_only: bool = False
+    ) -> None:
         # Orbax reports each save through absl; what matters is said by `say`.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder = folder.absolute()
         self._say = say
         self._policy = _LatestAndBest()
-        # Made here, because Orbax makes it in a thread that outlives a short program.
-        self._folder.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            create=False, preservation_policy=self._policy, cleanup_tmp_directories=True
-        )
+        self._read_only = read_only
+        if read_only:
+            if not self._folder.is_dir():
+                raise UserError(
+                    f"expected checkpoints in {folder}, found none; train the run first"
+                )
+            options = ocp.CheckpointManagerOptions(create=False, read_only=True)
+        else:
+            # Made here, because Orbax makes it in a thread that outlives a short program.
+            self._folder.mkdir(parents=True, exist_ok=True)
+            options = ocp.CheckpointManagerOptions(
+                create=False, preservation_policy=self._policy, cleanup_tmp_directories=True
+            )
         # Named handlers, because a manager that has only read cannot tell an item's shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
@@ -101,8 +112,8 @@ class Checkpoints:
     def restore_latest(self, template_of: TemplateOf) -> Restored | None:
         """The newest checkpoint that is whole, or None if there is none.
 
-        Damaged ones are named through `say` and removed: the run will save those
-        steps again.
+        Damaged ones are named through `say` and, unless `read_only`, removed: the run will
+        save those steps again.
 
         Args:
           template_of: gives, by a checkpoint's memory, a state of the run's network, for
@@ -119,12 +130,10 @@ class Checkpoints:
                 self._say(f"{error}; the one before is used")
                 damaged.append(step)
                 continue
-            for old in damaged:
-                self._manager.delete(old)
+            self._remove(damaged)
             self._policy.best_step = restored.memory["stopping"]["best_step"]
             return restored
-        for old in damaged:
-            self._manager.delete(old)
+        self._remove(damaged)
         return None
 
     def restore_best(self, template_of: TemplateOf) -> Restored:
@@ -170,6 +179,10 @@ class Checkpoints:
                 self._folder / str(step), "its content differs from what was saved"
             )
         return Restored(step, state, memory)
+
+    def _remove(self, damaged: list[int]) -> None:
+        for step in damaged if not self._read_only else ():
+            self._manager.delete(step)
 
 
 class DamagedCheckpointError(UserError):

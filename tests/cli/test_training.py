@@ -188,7 +188,7 @@ def no_checkpoint(folder: Path) -> None:
     [
         (other_labels, "tells 6 classes apart (neutral, happiness, sadness, surprise, fear, disg"),
         (other_network, "is of another network: expected "),
-        (no_checkpoint, "found none that is whole; train the run first"),
+        (no_checkpoint, "found none; train the run first"),
     ],
 )
 def test_a_run_that_does_not_fit_is_not_evaluated(unbroken, cli, spoil, says):

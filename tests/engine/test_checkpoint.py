@@ -142,6 +142,18 @@ def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path, template,
     assert restore(tmp_path)[0].step == 1
 
 
+def test_a_reader_changes_nothing(tmp_path):
+    save_steps(tmp_path, [1, 2])
+    flip_a_byte(tmp_path / "2")
+    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()  # of a process that is training
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path, lambda _: None, read_only=True) as checkpoints:
+        assert checkpoints.restore_latest(lambda _: new_state()).step == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(UserError, match="found none; train the run first"):
+        Checkpoints(tmp_path / "none", read_only=True)
+
+
 def test_an_unfinished_save_is_not_trusted(tmp_path):
     save_steps(tmp_path, [1, 2])
     # What a kill in the middle of a save leaves: the temporary folder, not yet renamed.
