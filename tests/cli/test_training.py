@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from fer_jax import experiment
 from fer_jax import run as run_directory
@@ -73,6 +74,20 @@ def test_a_run_ends_with_the_report_and_the_paths_of_the_pictures(unbroken):
     assert (report / "report.txt").read_text().strip() in done.stdout
     scores = json.loads((report / "report.json").read_text())
     assert scores["card"]["split"] == "test"
+
+
+def test_tensorboard_shows_curves_settings_and_the_reports_pictures(unbroken):
+    accumulator = EventAccumulator(str(unbroken[0]))
+    accumulator.Reload()
+    tags = set(accumulator.Tags()["tensors"])
+    assert {
+        "train/loss", "train/accuracy", "validation/accuracy", "learning_rate",
+        "test/accuracy", "test/balanced_accuracy", "test/confusion_matrix",
+        "test/emotion_analysis_1", "_hparams_/session_start_info",
+    } <= tags  # fmt: skip
+    assert [event.step for event in accumulator.Tensors("validation/accuracy")] == [
+        STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)
+    ]
 
 
 def test_the_metrics_hold_every_step_once(unbroken):
