@@ -117,15 +117,15 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
 
 
 def describe_weights(run: Run) -> str:
-    """Where the network's first weights came from, with the hash that tells files apart."""
+    """Where the network's first weights came from; hashes as they begin, whole in run.json."""
     if run.weights is None:
         return "random initialisation"
     stored = run.weights
     if stored["layout"] == "run":
         return f"the run {stored['file']} on {stored['source']} (sha256 {stored['sha256']})"
     return (
-        f"{stored['file']} (sha256 {stored['sha256']}), ported from {stored['source']} "
-        f"({stored['layout']}, sha256 {stored['source_sha256']})"
+        f"{stored['file']} (sha256 {stored['sha256'][:16]}), ported from {stored['source']} "
+        f"({stored['layout']}, sha256 {stored['source_sha256'][:16]})"
     )
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -88,14 +90,15 @@ def _zipped(path: Path, digest: str) -> Source:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if keras_h5.ARCHIVED in names:
-                with archive.open(keras_h5.ARCHIVED) as file:
-                    content = keras_h5.read_h5(file, str(path))
+                # Whole: HDF5 seeks, and each step back in an archive begins at its start.
+                file = io.BytesIO(archive.read(keras_h5.ARCHIVED))
+                content = keras_h5.read_h5(file, str(path))
                 if isinstance(content, dict):
                     return Source(path, "keras 3", digest, tensors=content)
             if any(name.endswith("data.pkl") for name in names):
                 tensors = torch_pth.read_zip(archive, path)
                 return Source(path, "pytorch", digest, tensors=tensors)
-    except (zipfile.BadZipFile, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UserError(
             f"expected a whole archive, found {path} cut off or damaged ({error}); get it again"
         ) from error
