@@ -214,7 +214,12 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
-        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        block = ResidualBlock
+        if self.remat:
+            block = nn.remat(block, static_argnums=(2,))
+        elif not self.is_initializing():
+            # The 40 blocks are three functions: JAX traces and lowers each once, and inlines it.
+            block = nn.jit(block, static_argnums=(2,))
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)
