@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -61,14 +62,22 @@ class Frozen:
         return self._choose(params, optax.apply_updates(params, updates), params)
 
     def inference_norms(self) -> contextlib.AbstractContextManager[Any]:
-        """While entered, frozen BatchNorm layers use their stored statistics."""
+        """While entered, frozen parts run as in inference: with their stored statistics.
+
+        A block is told by its argument `train`, because blocks of one form may share one
+        traced function, which sees the layers of the first of them only.
+        """
 
         def intercept(
             call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
         ) -> Any:
-            is_norm = isinstance(context.module, nn.BatchNorm)
-            if is_norm and context.method_name == "__call__" and self.covers(context.module.path):
-                kwargs = {**kwargs, "use_running_average": True}
+            if context.method_name == "__call__" and self.covers(context.module.path):
+                if isinstance(context.module, nn.BatchNorm):
+                    kwargs = {**kwargs, "use_running_average": True}
+                elif "train" in inspect.signature(context.orig_method).parameters:
+                    bound = inspect.signature(context.orig_method).bind(*args, **kwargs)
+                    bound.arguments["train"] = False
+                    args, kwargs = bound.args, bound.kwargs
             return call(*args, **kwargs)
 
         return nn.intercept_methods(intercept)

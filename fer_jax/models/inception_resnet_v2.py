@@ -213,6 +213,8 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
+        # One function per form of block (nn.jit) would be traced faster, but frozen blocks could
+        # not be told apart in it.
         block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 

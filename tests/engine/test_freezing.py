@@ -143,3 +143,22 @@ def test_a_frozen_norm_normalises_with_stored_statistics():
         np.testing.assert_array_equal(run(True), run(False))
     assert not np.allclose(run(True), run(False))
     assert jnp.isfinite(run(True)).all()
+
+
+def test_blocks_that_share_a_traced_function_are_told_apart():
+    model = create_model("inception_resnet_v2", 3, head_widths=(), repeats=(3, 1, 1))
+    images = jax.random.normal(jax.random.key(1), (2, 75, 75, 3))
+    variables = model.init(jax.random.key(0), images, train=False)
+    frozen = freeze("block35_2", find_blocks(model, 75))
+
+    @jax.jit
+    def statistics(variables, images):
+        with frozen.inference_norms():
+            _, updated = model.apply(variables, images, train=True, mutable=["batch_stats"],
+                                     rngs={"dropout": jax.random.key(2)})  # fmt: skip
+        return updated["batch_stats"]
+
+    moved = changed(variables["batch_stats"], statistics(variables, images))
+    blocks = {path[1] for path in moved}
+    assert blocks >= {"block35_3", "mixed_6a", "block17_1", "block8_1", "conv_7b"}
+    assert not blocks & {"stem1", "mixed_5b", "block35_1", "block35_2"}

@@ -41,7 +41,27 @@ class History:
     losses: list[float]
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+def first_values(model: nn.Module, images: jax.Array) -> dict[str, Any]:
+    """Such as `model.init` draws, without the programs that it compiles."""
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        if path[-1].key != "kernel":
+            return jnp.full(leaf.shape, float(path[-1].key in ("var", "scale")), jnp.float32)
+        limit = np.sqrt(6 / (np.prod(leaf.shape[:-2]) * sum(leaf.shape[-2:])))
+        return jax.device_put(rng.uniform(-limit, limit, leaf.shape).astype(np.float32))
+
+    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    return jax.tree_util.tree_map_with_path(draw, shapes)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name == "inception_resnet_v2" else [])
+        for name in sorted(MODELS)
+    ],
+)
 def history(request) -> History:
     model, size = small(request.param)
     images = jax.random.normal(jax.random.key(1), (BATCH, size, size, 3))
@@ -62,8 +82,7 @@ def history(request) -> History:
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), stats, moments, loss, gradient
 
-    shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
-    variables = model.lazy_init(jax.random.key(0), shape, train=False)
+    variables = first_values(model, images)
     params, stats = variables["params"], variables.get("batch_stats", {})
     moments, losses, first = optimizer.init(params), [], None
     for _ in range(STEPS):
