@@ -82,7 +82,8 @@ class Job:
 
     def template_of(self, memory: dict[str, Any]) -> TrainState:
         """A state of the form that the stage of a checkpoint's memory has."""
-        return with_optimizer_of(self.stages[memory["stage"]], self.initial)
+        state = with_optimizer_of(self.stages[memory["stage"]], self.initial)
+        return sharding.replicate(state, self.mesh)
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows when `step` steps are done."""
