@@ -12,7 +12,7 @@ from tests.builders import small_kdef
 from tfds_builders import build
 
 NETWORKS = [
-    pytest.param("custom_cnn", "subject", 7),
+    pytest.param("custom_cnn", "subject", 7, marks=pytest.mark.slow),
     pytest.param("light_vgg", "paper", 6),
     pytest.param("vgg16", "subject", 7, marks=pytest.mark.slow),
     pytest.param("inception_resnet_v2", "subject", 7, marks=pytest.mark.slow),

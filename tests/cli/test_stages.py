@@ -85,6 +85,7 @@ def test_the_head_first_then_all(settings, tmp_path):
     assert max(found[step] for step in found if step > 35) <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, monkeypatch):
     overrides = [*settings, "train.head_epochs=1"]
     train.train(configuration.load("demo", overrides), tmp_path / "whole")

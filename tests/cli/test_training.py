@@ -110,6 +110,7 @@ def test_the_same_command_again_says_it_is_finished(unbroken, cli_in, tiny):
     assert final_state(folder) == before
 
 
+@pytest.mark.slow
 def test_another_seed_differs(unbroken, cli, tiny):
     done = cli.run(*tiny, "--workdir=run", "--config.seed=1")
     assert done.returncode == 0, done.stderr
@@ -155,6 +156,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, nu
     assert logged(folder) == logged(unbroken[0])
 
 
+@pytest.mark.slow
 def test_it_stops_early_when_validation_gets_no_better(cli, tiny):
     # A rate at which nothing is learned: the first validation stays the best.
     done = cli.run(*tiny, "--workdir=run", "--config.train.patience=2",
