@@ -1,14 +1,15 @@
-"""One split of a prepared data set, decoded once into memory.
+"""One split of a prepared data set: what is known of its records, and their pictures.
 
-These sets are small (KDEF at 224 pixels is 737 MB), so training reads pictures
-from RAM and never decodes one twice. Which rows form a batch is sampling's matter.
+`open_split` reads everything but the pictures, which `Split.read` decodes one at a time;
+`load_records` decodes all of them into memory, once. Which rows form a batch is sampling's
+matter.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -31,16 +32,50 @@ class Builder(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Records:
-    """Pictures and what is known of them.
+class Split:
+    """The records of a split, their pictures still encoded.
 
     Attributes:
-      images: uint8[N, H, W, 3], RGB.
       labels: int32[N], indices into `label_names`.
       ids: one unique name per record.
       groups: subject, video or movie of each record; "" where the set has none.
       label_names: the classes in index order.
-      digest: of pictures, labels, ids and class order; tells other data apart.
+      digest: of encoded pictures, labels, ids, groups, class order and framing; tells
+        other data apart.
+      read: row number to its framed picture, uint8[S, S, 3], RGB; safe from many threads.
+    """
+
+    labels: np.ndarray
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    label_names: tuple[str, ...]
+    digest: str
+    read: Callable[[int], np.ndarray]
+
+    def __post_init__(self) -> None:
+        if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(
+            self.label_names
+        ):
+            raise UserError(
+                f"expected labels 0 to {len(self.label_names) - 1} "
+                f"({', '.join(self.label_names)}), found {self.labels.min()} to "
+                f"{self.labels.max()}; prepare the data set again"
+            )
+        if len(set(self.ids)) != len(self.ids):
+            raise UserError(
+                "expected unique record ids, found some twice; prepare the data set again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Pictures in memory and what is known of them; the attributes of `Split`, and `images`.
+
+    Attributes:
+      images: uint8[N, S, S, 3], RGB.
     """
 
     images: np.ndarray
@@ -54,8 +89,8 @@ class Records:
         return len(self.labels)
 
 
-def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> Records:
-    """Decodes and frames one split.
+def open_split(builder: Builder, split: str, preprocessing: Preprocessing) -> Split:
+    """Reads all that is known of a split's records but their pictures.
 
     Args:
       builder: a prepared builder with the features image, label, id, subject and face_box.
@@ -64,7 +99,7 @@ def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> 
 
     Raises:
       UserError: no such split, an empty one, pictures that are cut to the face already
-        where a margin is asked for, or a picture that cannot be decoded.
+        where a margin is asked for, labels outside the classes or an id that occurs twice.
     """
     splits = builder.info.splits
     if split not in splits or not splits[split].num_examples:
@@ -79,47 +114,39 @@ def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> 
 
     source = builder.as_data_source(split, decoders={"image": decode.SkipDecoding()})
 
-    def read(index: int) -> tuple[np.ndarray, Mapping[str, Any]]:
-        record = source[index]
+    def read(row: int) -> np.ndarray:
+        record = source[row]
         picture = decode_picture(record["image"], _text(record["id"]))
         x, y, width, height = map(int, record["face_box"])
-        return preprocessing.framed(picture, (x, y, width, height)), record
+        return preprocessing.framed(picture, (x, y, width, height))
 
-    with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter lock
-        rows = list(pool.map(read, range(len(source))))
-    return make_records(
-        images=np.stack([image for image, _ in rows]),
-        labels=np.array([record["label"] for _, record in rows], np.int32),
-        ids=tuple(_text(record["id"]) for _, record in rows),
-        groups=tuple(_text(record["subject"]) for _, record in rows),
-        label_names=tuple(builder.info.features["label"].names),
-    )
+    digest, rows = hashlib.sha256(), [source[row] for row in range(len(source))]
+    ids = tuple(_text(record["id"]) for record in rows)
+    groups = tuple(_text(record["subject"]) for record in rows)
+    labels = np.array([record["label"] for record in rows], np.int32)
+    label_names = tuple(builder.info.features["label"].names)
+    for record in rows:
+        digest.update(record["image"])
+    digest.update(labels)
+    framing = f"{preprocessing.size} {preprocessing.face_margin}"
+    digest.update("\0".join((*ids, *groups, *label_names, framing)).encode())
+    return Split(labels, ids, groups, label_names, digest.hexdigest(), read)
 
 
-def make_records(
-    images: np.ndarray,
-    labels: np.ndarray,
-    ids: tuple[str, ...],
-    groups: tuple[str, ...],
-    label_names: tuple[str, ...],
-) -> Records:
-    """Checks the parts against each other and adds their digest.
+def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> Records:
+    """Decodes and frames one split; arguments and errors are `open_split`'s.
 
     Raises:
-      UserError: a label outside the classes, or an id that occurs twice.
+      UserError: as `open_split`, or a picture that cannot be decoded.
     """
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(label_names):
-        raise UserError(
-            f"expected labels 0 to {len(label_names) - 1} ({', '.join(label_names)}), "
-            f"found {labels.min()} to {labels.max()}; prepare the data set again"
-        )
-    if len(set(ids)) != len(ids):
-        raise UserError("expected unique record ids, found some twice; prepare the data set again")
-    digest = hashlib.sha256()
-    for part in (images, labels):
-        digest.update(np.ascontiguousarray(part))
-    digest.update("\0".join((*ids, *groups, *label_names)).encode())
-    return Records(images, labels, ids, groups, label_names, digest.hexdigest())
+    return decode_all(open_split(builder, split, preprocessing))
+
+
+def decode_all(split: Split) -> Records:
+    """All pictures of a split, in memory."""
+    with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter lock
+        images = np.stack(list(pool.map(split.read, range(len(split)))))
+    return Records(images, split.labels, split.ids, split.groups, split.label_names, split.digest)
 
 
 def decode_picture(encoded: bytes, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import decode_picture, load_records, make_records
+from fer_jax.data.records import decode_picture, load_records, open_split
 from fer_jax.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
@@ -48,13 +48,22 @@ def test_pictures_come_as_rgb_at_the_size_in_order():
 
 
 def test_the_digest_tells_data_apart():
-    base = {"images": PICTURE[None], "labels": np.array([1], np.int32), "ids": ("x",),
-            "groups": ("g",), "label_names": ("a", "b")}  # fmt: skip
-    changes = [{}, {"images": PICTURE[None, ::-1]}, {"labels": np.array([0], np.int32)},
-               {"ids": ("y",)}, {"groups": ("h",)}, {"label_names": ("b", "a")}]  # fmt: skip
-    digests = [make_records(**base | change).digest for change in changes]
-    assert len(set(digests)) == len(changes)
-    assert digests[0] == make_records(**base).digest
+    def digest(size=8, names=("a", "b"), **changes):
+        some = builder([record("r0"), record("x") | changes])
+        some.info.features["label"].names = list(names)
+        return open_split(some, "train", Preprocessing(size, "unit")).digest
+
+    digests = [digest(), digest(image=png(PICTURE[::-1])), digest(label=1), digest(id=b"y"),
+               digest(subject=b"s2"), digest(names=("b", "a")), digest(size=9)]  # fmt: skip
+    assert len(set(digests)) == len(digests)
+    assert digests[0] == digest()
+
+
+def test_opening_a_split_decodes_no_picture():
+    split = open_split(builder([record("r0", image=b"-")]), "train", Preprocessing(8, "unit"))
+    assert (len(split), split.ids) == (1, ("r0",))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        split.read(0)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from jax.sharding import AxisType, Mesh
 
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import make_records
+from fer_jax.data.records import Records
 from fer_jax.engine import sharding
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.metrics import scalars
@@ -29,12 +29,13 @@ def mesh_of(devices: int) -> Mesh:
 
 def faces(count: int, seed: int = 0):
     rng = np.random.default_rng(seed)
-    return make_records(
+    return Records(
         images=rng.integers(0, 256, (count, SIZE, SIZE, 3), np.uint8),
         labels=rng.integers(0, CLASSES, count).astype(np.int32),
         ids=tuple(f"r{i}" for i in range(count)),
         groups=("",) * count,
         label_names=("a", "b", "c"),
+        digest="",
     )
 
 
