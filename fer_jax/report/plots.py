@@ -66,6 +66,11 @@ def learning_curves(history: Sequence[Mapping[str, Any]], title: str = "") -> np
     return _render(curves_figure(history, title))
 
 
+def reliability(scores: Scores, title: str = "") -> np.ndarray:
+    """Accuracy against confidence, with how many pictures are how sure: uint8[H, W, 3]."""
+    return _render(reliability_figure(scores, title))
+
+
 def confusion_figure(scores: Scores, title: str = "") -> Figure:
     """The figure behind `confusion_matrix`."""
     classes, names = len(scores.label_names), _shorten(scores.label_names)
@@ -139,6 +144,34 @@ def curves_figure(history: Sequence[Mapping[str, Any]], title: str = "") -> Figu
             axes.legend(frameon=False, fontsize=9)
     if title:
         figure.suptitle(_cut_lines(title, 90), fontsize=11)
+    return _plain_text(figure)
+
+
+def reliability_figure(scores: Scores, title: str = "") -> Figure:
+    """The figure behind `reliability`."""
+    figure = _figure(5.4, 5.2)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    bins = scores.reliability
+    edges = np.linspace(0, 1, len(bins.count) + 1)
+    filled = bins.count > 0
+    centres, width = (edges[:-1] + edges[1:])[filled] / 2, edges[1] * 0.92
+    above.bar(centres, bins.accuracy[filled], width, color=_BLUE, label="accuracy")
+    above.plot([0, 1], [0, 1], "--", color=_FAINT, linewidth=1.2, label="as sure as right")
+    above.plot(
+        bins.confidence[filled], bins.accuracy[filled], "o", color=_ORANGE, markersize=5,
+        label="mean confidence of the bin",
+    )  # fmt: skip
+    above.set_ylim(0, 1.02)
+    above.set_ylabel("fraction that is right")
+    above.legend(frameon=False, fontsize=9, loc="upper left")
+    below.bar(centres, bins.count[filled], width, color=_PALE)
+    below.set_ylabel("pictures")
+    below.set_xlim(0, 1)
+    below.set_xlabel("confidence (probability of the predicted class)")
+    for axes in (above, below):
+        _open_frame(axes)
+    text = f"{title}\nexpected calibration error {bins.error:.3f}".lstrip()
+    above.set_title(_cut_lines(text, 60), fontsize=11)
     return _plain_text(figure)
 
 

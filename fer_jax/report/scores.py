@@ -37,6 +37,27 @@ class Interval:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Reliability:
+    """How far confidence can be believed, in B bins of equal width (Guo et al. 2017).
+
+    Attributes:
+      count: int64[B], pictures whose top probability falls into the bin.
+      confidence: float64[B], their mean top probability; 0 in an empty bin.
+      accuracy: float64[B], the fraction of them that is right; 0 in an empty bin.
+    """
+
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """Expected calibration error: |accuracy - confidence|, weighted by the counts."""
+        gaps = np.abs(self.accuracy - self.confidence)
+        return float((gaps * self.count).sum() / self.count.sum())
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
     """Every figure of a report over C classes.
 
@@ -51,7 +72,7 @@ class Scores:
       balanced_accuracy: the mean recall of the classes that have pictures (UAR).
       macro: averages over all classes, each counting the same.
       weighted: averages weighted by support.
-      calibration_error: ECE, see `calibration_error`.
+      reliability: of the top probabilities; its `error` is the ECE.
       accuracy_interval: of the accuracy, at `CONFIDENCE_LEVEL`.
       balanced_accuracy_interval: of the balanced accuracy.
       macro_f1_interval: of macro F1.
@@ -67,10 +88,15 @@ class Scores:
     balanced_accuracy: float
     macro: Averages
     weighted: Averages
-    calibration_error: float
+    reliability: Reliability
     accuracy_interval: Interval
     balanced_accuracy_interval: Interval
     macro_f1_interval: Interval
+
+    @property
+    def calibration_error(self) -> float:
+        """The ECE."""
+        return self.reliability.error
 
     @property
     def count(self) -> int:
@@ -97,7 +123,7 @@ def score(predictions: Predictions, seed: int = 0) -> Scores:
         weighted=Averages(
             *(float(np.average(values, weights=support)) for values in (precision, recall, f1))
         ),
-        calibration_error=calibration_error(predictions.probabilities, predictions.labels),
+        reliability=reliability(predictions.probabilities, predictions.labels),
         accuracy_interval=intervals[0],
         balanced_accuracy_interval=intervals[1],
         macro_f1_interval=intervals[2],
@@ -127,14 +153,13 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     return _ratio(recall.sum(axis=-1), present)
 
 
-def calibration_error(
+def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS
-) -> float:
-    """Expected calibration error of the top class (Guo et al. 2017).
+) -> Reliability:
+    """Confidence against accuracy of the top class (Guo et al. 2017).
 
     Pictures fall into `bins` equal widths of confidence, each open at its lower
-    and closed at its upper edge; the result is the mean of |accuracy - mean
-    confidence| over the bins, weighted by how many pictures they hold.
+    and closed at its upper edge.
 
     Args:
       probabilities: float[N, C].
@@ -142,12 +167,12 @@ def calibration_error(
       bins: how many.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == labels
+    correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
     inner_edges = np.linspace(0, 1, bins + 1)[1:-1]
     index = np.searchsorted(inner_edges, confidence, side="left")
-    # count * |mean a - mean b| = |sum a - sum b|: no empty bin divides by zero.
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    count = np.bincount(index, minlength=bins)
+    sums = (np.bincount(index, weights=values, minlength=bins) for values in (confidence, correct))
+    return Reliability(count, *(_ratio(total, count) for total in sums))
 
 
 def resample(

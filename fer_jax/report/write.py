@@ -1,10 +1,11 @@
 """Puts the whole report of one evaluation into a folder.
 
+    index.html                the report for people, one file that opens anywhere
     report.txt                what a terminal shows
     report.md                 the same with the pictures
     report.json               every figure and the card, for programs
     predictions.csv           what was said of each picture
-    confusion_matrix.png, learning_curves.png, emotion_analysis_1.png, ...
+    confusion_matrix.png, reliability.png, learning_curves.png, emotion_analysis_1.png, ...
 
 Each file is written whole or not at all. Nothing is computed here but the choice of
 the sample pictures, and nothing is printed.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.report import plots, png, tables
+from fer_jax.report import page, plots, png, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores, score
+from fer_jax.report.slices import Slice, slice_scores
 
 _CURVES = "learning_curves"
 _SAMPLE = "emotion_analysis_"
@@ -37,6 +39,7 @@ class ReportPaths:
 
     Attributes:
       folder: holds all of the following.
+      page: index.html.
       text: report.txt.
       json: report.json.
       markdown: report.md.
@@ -47,6 +50,7 @@ class ReportPaths:
     """
 
     folder: Path
+    page: Path
     text: Path
     json: Path
     markdown: Path
@@ -63,6 +67,8 @@ def write_report(
     card: ReportCard,
     history: Path | None = None,
     samples: int = 6,
+    attributes: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+    details: Mapping[str, page.Rows] | None = None,
 ) -> ReportPaths:
     """Scores the predictions and writes all files; those of an older report are replaced.
 
@@ -74,6 +80,9 @@ def write_report(
       history: the run's metrics.jsonl, for the learning curves; they are left out
         where the file does not exist.
       samples: pictures to show with their probabilities.
+      attributes: what else is known of the N pictures, such as view or sex, for scores of
+        parts; see `slices.slice_scores`.
+      details: further tables of the page by heading, such as timing.
 
     Raises:
       UserError: the images do not match, or the folder cannot be written.
@@ -84,15 +93,20 @@ def write_report(
             f"{np.shape(images)}; pass the pictures that were evaluated, in their order"
         )
     scores = score(predictions)
-    drawings = _draw(scores, predictions, images, card, history, samples)
+    slices = slice_scores(predictions, attributes or {})
+    rows = files.read_json_lines(history) if history is not None and history.exists() else []
+    drawings = _draw(scores, predictions, images, card, rows, samples)
     pictures = tuple(
         files.write_bytes(folder / f"{name}.png", png.encode(drawing))
         for name, drawing in drawings.items()
     )
     _remove_stale(folder, drawings)
-    document = json.dumps(as_json(scores, card), indent=2, allow_nan=False) + "\n"
+    document = json.dumps(as_json(scores, card, slices), indent=2, allow_nan=False) + "\n"
     return ReportPaths(
         folder=folder,
+        page=page.write_page(
+            folder / "index.html", predictions, images, scores, card, rows, slices, details
+        ),
         text=files.write_text(folder / "report.txt", tables.report_text(scores, card)),
         json=files.write_text(folder / "report.json", document),
         markdown=files.write_text(folder / "report.md", _markdown(scores, card, pictures)),
@@ -119,7 +133,9 @@ def choose_samples(predictions: Predictions, count: int) -> list[int]:
     return right[: count - len(wrong)] + wrong
 
 
-def as_json(scores: Scores, card: ReportCard) -> dict[str, Any]:
+def as_json(
+    scores: Scores, card: ReportCard, slices: Mapping[str, Sequence[Slice]] | None = None
+) -> dict[str, Any]:
     """Every figure and the card as plain JSON values."""
     columns = zip(
         scores.label_names, scores.precision, scores.recall, scores.f1, scores.support, strict=True
@@ -151,6 +167,13 @@ def as_json(scores: Scores, card: ReportCard) -> dict[str, Any]:
         },
         "label_names": list(scores.label_names),
         "confusion": scores.confusion.tolist(),
+        "reliability": {
+            name: values.tolist() for name, values in dataclasses.asdict(scores.reliability).items()
+        },
+        "slices": {
+            name: [dataclasses.asdict(part) for part in parts]
+            for name, parts in (slices or {}).items()
+        },
     }
 
 
@@ -159,16 +182,19 @@ def _draw(
     predictions: Predictions,
     images: np.ndarray,
     card: ReportCard,
-    history: Path | None,
+    history: Sequence[Mapping[str, Any]],
     samples: int,
 ) -> dict[str, np.ndarray]:
     """The pictures by file stem; those of a doubtful report say so in their titles."""
     # A picture leaves its report: "STAND-IN" has to go with it.
     doubt = ", ".join(warning.split(":")[0] for warning in card.warnings)
     title = f"{doubt}\n{card.run}: {card.dataset}".lstrip()
-    drawings = {"confusion_matrix": plots.confusion_matrix(scores, f"{title}, {card.split}")}
-    if history is not None and history.exists():
-        drawings[_CURVES] = plots.learning_curves(files.read_json_lines(history), title)
+    drawings = {
+        "confusion_matrix": plots.confusion_matrix(scores, f"{title}, {card.split}"),
+        "reliability": plots.reliability(scores, f"{title}, {card.split}"),
+    }
+    if history:
+        drawings[_CURVES] = plots.learning_curves(history, title)
     for number, row in enumerate(choose_samples(predictions, samples), start=1):
         drawings[f"{_SAMPLE}{number}"] = plots.emotion_analysis(
             images[row],

@@ -95,14 +95,14 @@ def test_calibration_error_is_the_loop_over_bins(bins):
         if inside.any():
             right = (probabilities[inside].argmax(axis=1) == labels[inside]).mean()
             total += inside.mean() * abs(right - confidence[inside].mean())
-    assert scores.calibration_error(probabilities, labels, bins) == pytest.approx(total, abs=1e-12)
+    assert scores.reliability(probabilities, labels, bins).error == pytest.approx(total, abs=1e-12)
 
 
 def test_a_calibrated_and_an_overconfident_model():
     labels = np.array([0] * 8 + [1] * 2)
     for confidence, expected in ((0.8, 0.0), (1.0, 0.2)):
         probabilities = np.tile([confidence, 1 - confidence], (10, 1))
-        assert scores.calibration_error(probabilities, labels) == pytest.approx(expected)
+        assert scores.reliability(probabilities, labels).error == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("subjects", [0, 12])

@@ -42,7 +42,8 @@ def test_every_part_is_written(tmp_path, given):
     assert sorted(path.name for path in paths.folder.iterdir()) == [
         "confusion_matrix.png",
         *(f"emotion_analysis_{i}.png" for i in (1, 2, 3, 4)),
-        "learning_curves.png", "predictions.csv", "report.json", "report.md", "report.txt",
+        "index.html", "learning_curves.png", "predictions.csv", "reliability.png",
+        "report.json", "report.md", "report.txt",
     ]  # fmt: skip
     assert set(paths.pictures) == set(paths.folder.glob("*.png"))
     for path in paths.pictures:
@@ -97,9 +98,9 @@ def test_a_second_report_replaces_the_first(tmp_path, given, history):
     write.write_report(folder, card=CARD, samples=5, **given)
     paths = write.write_report(folder, card=CARD, samples=2, **(given | {"history": history}))
     assert sorted(path.name for path in folder.glob("*.png")) == [
-        "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
+        "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png", "reliability.png",
     ]  # fmt: skip
-    assert len(paths.pictures) == 3
+    assert len(paths.pictures) == 4
 
 
 @pytest.mark.parametrize(

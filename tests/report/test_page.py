@@ -1,0 +1,145 @@
+"""The page: one file without addresses outside, every figure in it, names escaped."""
+
+from __future__ import annotations
+
+import html.parser
+import re
+
+import numpy as np
+import pytest
+
+from fer_jax.report import page, scores, slices
+from fer_jax.report.card import ReportCard
+from fer_jax.report.predictions import Predictions
+
+CARD = ReportCard(
+    run="a <b>run</b>", dataset="kdef", config="face", protocol="paper", split="test",
+    model="light_vgg", parameters=5, seed=3, step=40, train_seconds=12.0, stand_in=True, leaks=3,
+    notes=("a & b",),
+)  # fmt: skip
+NAMES = ("neutral", "<script>alert(1)</script>", "fear")
+HISTORY = ({"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": 1.0, "validation/loss": 3.0})
+
+
+class Outline(html.parser.HTMLParser):
+    """Open tags, addresses and ids; raises where tags do not match."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.stack, self.tags, self.addresses, self.ids = [], [], [], []
+        self.feed(text)
+        assert not self.stack
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            self.addresses += [value] if name in ("src", "href", "xlink:href") else []
+            self.ids += [value] if name == "id" else []
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        assert self.stack.pop() == tag
+
+
+def predict(rows: int = 30) -> Predictions:
+    rng = np.random.default_rng(0)
+    return Predictions(
+        ids=tuple(f"id <{row}>" for row in range(rows)),
+        labels=np.arange(rows) % 3,
+        probabilities=rng.dirichlet(np.ones(3), rows),
+        groups=tuple(f"g{row % 5}" for row in range(rows)),
+        label_names=NAMES,
+    )
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> str:
+    said = predict()
+    images = np.random.default_rng(1).integers(0, 256, (30, 300, 300, 3), np.uint8)
+    parts = slices.slice_scores(said, {"view": ["left", "right"] * 15})
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    details = {"Timing": [("steady", "9 images/s")]}
+    page.write_page(path, said, images, scores.score(said), CARD, HISTORY, parts, details)
+    return path.read_text()
+
+
+def test_it_is_one_well_formed_file_that_asks_nobody(written):
+    outline = Outline(written)
+    outside = [one for one in outline.addresses if not one.startswith(("data:", "#"))]
+    assert outside == []
+    assert "url(http" not in written
+    assert "script" not in outline.tags
+    assert len(set(outline.ids)) == len(outline.ids)
+    assert {one[1:] for one in outline.addresses if one.startswith("#")} <= set(outline.ids)
+
+
+def test_names_are_text_wherever_they_stand(written):
+    assert "a &lt;b&gt;run&lt;/b&gt;" in written
+    assert "a &amp; b" in written
+    assert "id &lt;" in written
+
+
+def test_it_shows_every_figure_and_warning(written):
+    said = predict()
+    result = scores.score(said)
+    text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", written))
+    for expected in (
+        *CARD.warnings, "paper", "9 images/s", "left", "right",
+        f"{result.accuracy:.1%}", f"{result.balanced_accuracy:.1%}", f"{result.macro.f1:.3f}",
+        f"{result.calibration_error:.3f}", result.accuracy_interval.method,
+    ):  # fmt: skip
+        assert re.sub(r"\s+", " ", expected) in text
+    for row, support in zip(result.confusion, result.support, strict=True):
+        for count in row:
+            assert f"{100 * count / support:.0f}% {count}" in text
+    assert "Learning curves" in text
+
+
+def test_figures_take_the_colours_of_the_page(written):
+    drawings = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
+    assert len(drawings) == 2
+    for drawing in drawings:
+        assert "var(--ink)" in drawing
+        assert "var(--blue)" in drawing
+        colours = set(re.findall(r"#[0-9a-f]{6}\b", drawing))
+        assert colours == set()
+
+
+def test_best_are_right_by_turns_and_worst_are_wrong_by_truth():
+    said = predict()
+    best, worst = page.choose_best(said, 6), page.choose_worst(said, 6)
+    truth = said.probabilities[np.arange(30), said.labels]
+    assert all(said.predicted[row] == said.labels[row] for row in best)
+    assert {int(said.labels[row]) for row in best[:3]} == {0, 1, 2}
+    first = best[0]
+    rivals = (said.labels == said.labels[first]) & (said.predicted == said.labels)
+    assert truth[first] == truth[rivals].max()
+    assert all(said.predicted[row] != said.labels[row] for row in worst)
+    assert truth[worst].tolist() == sorted(truth[said.predicted != said.labels])[:6]
+
+
+def test_parts_are_counted_as_the_whole_would_be():
+    said = predict()
+    parts = slices.slice_scores(
+        said,
+        {"one": ["same"] * 30, "sex": ["f", "m", ""] * 10, "age": np.linspace(0, 1, 30)},
+    )
+    assert list(parts) == ["sex", "age"]
+    assert [part.value for part in parts["sex"]] == ["not known", "f", "m"]
+    assert sum(part.count for part in parts["age"]) == 30
+    assert len(parts["age"]) == 4
+    right = said.predicted == said.labels
+    for place, part in enumerate(parts["sex"][1:]):
+        chosen = np.arange(30) % 3 == place
+        assert part.accuracy == pytest.approx(right[chosen].mean())
+        assert part.low <= part.accuracy <= part.high
+    ages = slices.slice_scores(said, {"yaw": np.tile([-45.0, 0.0, 45.0], 10)})["yaw"]
+    assert [part.value for part in ages] == ["-45", "0", "45"]
