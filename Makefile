@@ -17,7 +17,7 @@ MARKED := slow or parity or browser
 IN_VENV := slow or browser
 PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests launch benchmarks
-SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh)
+SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh launch/*.sbatch)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 

@@ -1,0 +1,144 @@
+"""Several processes as one job: who they are, how they meet, and what one process is spared.
+
+One contract: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID, as the scripts in
+launch/ set them. Without it, what SLURM, Open MPI or a TPU pod says, which JAX reads. Without
+either, one process, no service and no open port. Importing this starts nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import os
+from collections.abc import Mapping
+
+from fer_jax.errors import UserError
+
+ADDRESS = "JAX_COORDINATOR_ADDRESS"
+COUNT = "JAX_NUM_PROCESSES"
+NUMBER = "JAX_PROCESS_ID"
+CONTRACT = (ADDRESS, COUNT, NUMBER)
+
+MEETING_SECONDS = 300
+"""How long processes wait for each other at the start; a cold node needs minutes."""
+
+SILENCE_SECONDS = 60
+"""A process that is not heard of for so long is taken for dead, and the job ends."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What the environment says of the job.
+
+    Attributes:
+      address: host:port of the process that the others meet; None where JAX finds it out.
+      processes: how many there are; None where JAX finds it out.
+      number: of this one, from 0; None where JAX finds it out.
+      said_by: who says so, for messages.
+    """
+
+    address: str | None
+    processes: int | None
+    number: int | None
+    said_by: str
+
+    @property
+    def bind_address(self) -> str | None:
+        """Where the meeting point listens: on one machine nowhere but on that machine."""
+        if self.address is None or not _is_local(self.address):
+            return None
+        return f"127.0.0.1:{self.address.rpartition(':')[2]}"
+
+
+def find_job(environment: Mapping[str, str]) -> Job | None:
+    """The job that this process belongs to; None if it stands alone.
+
+    Raises:
+      UserError: the contract is there in part, or is none.
+    """
+    given = {name: environment[name] for name in CONTRACT if environment.get(name)}
+    if given:
+        return _by_contract(given)
+    for scheduler, tells in (
+        ("SLURM", _int(environment.get("SLURM_STEP_NUM_TASKS")) > 1),
+        ("Open MPI", _int(environment.get("OMPI_COMM_WORLD_SIZE")) > 1),
+        ("the TPU pod", "," in environment.get("TPU_WORKER_HOSTNAMES", "")),
+        ("the TPU slices", bool(environment.get("MEGASCALE_COORDINATOR_ADDRESS"))),
+    ):
+        if tells:
+            return Job(None, None, None, scheduler)
+    return None
+
+
+def start(environment: Mapping[str, str] = os.environ) -> None:
+    """Joins the job, if there is one; before JAX is used for anything else.
+
+    Raises:
+      UserError: there is a job and it cannot be joined. To train alone instead would give
+        as many runs in one directory as there are processes.
+    """
+    job = find_job(environment)
+    if job is None:
+        return
+    import jax
+
+    try:
+        jax.distributed.initialize(
+            coordinator_address=job.address,
+            num_processes=job.processes,
+            process_id=job.number,
+            initialization_timeout=MEETING_SECONDS,
+            heartbeat_timeout_seconds=SILENCE_SECONDS,
+            coordinator_bind_address=job.bind_address if job.number == 0 else None,
+        )
+    except (RuntimeError, ValueError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            f"expected to join the job that {job.said_by} describes "
+            f"({job.processes or 'several'} processes at {job.address or 'an address it gives'}), "
+            f"found: {first_line}. Start all processes, with one address that all can reach, or "
+            f"unset {', '.join(CONTRACT)} to train with one."
+        ) from error
+
+
+def is_lead() -> bool:
+    """Whether this process writes logs, reports and what else is needed once."""
+    import jax
+
+    return bool(jax.process_index() == 0)
+
+
+def _by_contract(given: Mapping[str, str]) -> Job | None:
+    missing = [name for name in CONTRACT if name not in given]
+    if missing == [ADDRESS] and given.get(COUNT) == "1":
+        return None
+    if missing:
+        raise UserError(
+            f"expected {', '.join(CONTRACT)} together, found {', '.join(given)} alone; set "
+            f"{' and '.join(missing)} too, or none of them"
+        )
+    processes, number = _int(given[COUNT], -1), _int(given[NUMBER], -1)
+    host, _, port = given[ADDRESS].rpartition(":")
+    if processes < 1 or not 0 <= number < processes or not host or _int(port) < 1:
+        raise UserError(
+            f"expected {ADDRESS} as host:port, {COUNT} of at least 1 and {NUMBER} from 0 to below "
+            f"it, found {given[ADDRESS]!r}, {given[COUNT]!r} and {given[NUMBER]!r}"
+        )
+    if processes == 1:
+        return None
+    return Job(given[ADDRESS], processes, number, "the environment")
+
+
+def _is_local(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _int(text: str | None, otherwise: int = 0) -> int:
+    try:
+        return int(text) if text else otherwise
+    except ValueError:
+        return otherwise

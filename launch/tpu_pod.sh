@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# A TPU pod slice on Google Cloud: make it, run a job on all its hosts, delete it.
+#
+#   launch/tpu_pod.sh create NAME --zone us-central2-b --type v4-32 [--spot] [--version VERSION]
+#   launch/tpu_pod.sh run    NAME --zone us-central2-b -- --config configs/kdef.py --workdir gs://...
+#   launch/tpu_pod.sh delete NAME --zone us-central2-b
+#
+# `run` copies this checkout to every host, installs it with the extra [tpu] and starts one process
+# a host; JAX finds the others by itself. The same `run` again continues the run. --dry_run prints
+# the commands instead of running them. gcloud must be installed and logged in.
+set -euo pipefail
+
+usage() {
+  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  exit 2
+}
+
+fail() {
+  echo "tpu_pod.sh: $*" >&2
+  exit 2
+}
+
+(($# >= 2)) || usage
+action=$1 name=$2
+shift 2
+zone='' type='' version='' spot='' dry_run='' arguments=()
+while (($#)); do
+  case $1 in
+    --zone) zone=${2-}; shift 2 ;;
+    --type) type=${2-}; shift 2 ;;
+    --version) version=${2-}; shift 2 ;;
+    --spot) spot=--spot; shift ;;
+    --dry_run) dry_run=1; shift ;;
+    --) shift; arguments=("$@"); break ;;
+    *) fail "unknown argument $1; there are --zone, --type, --version, --spot, --dry_run and --" ;;
+  esac
+done
+[[ -n $zone ]] || fail "expected --zone, found none"
+
+call() {
+  if [[ -n $dry_run ]]; then
+    printf '%q ' "$@"
+    echo
+  else
+    "$@"
+  fi
+}
+
+on_all_hosts() {
+  call gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"
+}
+
+[[ -n $dry_run ]] || command -v gcloud >/dev/null || fail "expected gcloud, found none on the PATH"
+
+case $action in
+  create)
+    [[ -n $type ]] || fail "expected --type, such as v4-32, found none"
+    call gcloud compute tpus tpu-vm create "$name" --zone "$zone" --accelerator-type "$type" \
+      --version "${version:-tpu-ubuntu2204-base}" ${spot:+"$spot"}
+    ;;
+  run)
+    ((${#arguments[@]})) || fail "expected the arguments of fer_jax.main behind --, found none"
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+    archive=$(mktemp --suffix=.tar.gz)
+    trap 'rm -f "$archive"' EXIT
+    call git -C "$root" archive --format=tar.gz --output "$archive" HEAD
+    call gcloud compute tpus tpu-vm scp "$archive" "$name:fer_jax.tar.gz" --zone "$zone" --worker=all
+    on_all_hosts "mkdir -p fer_jax && tar -xzf fer_jax.tar.gz -C fer_jax && python3 -m venv .venv \
+&& .venv/bin/pip install -q -e './fer_jax[tpu]'"
+    on_all_hosts "cd fer_jax && ../.venv/bin/python -m fer_jax.main $(printf '%q ' "${arguments[@]}")"
+    ;;
+  delete)
+    call gcloud compute tpus tpu-vm delete "$name" --zone "$zone" --quiet
+    ;;
+  *)
+    fail "expected create, run or delete, found $action"
+    ;;
+esac
