@@ -267,7 +267,10 @@ def _moved(face: PooledFace, rng: np.random.Generator, strength: float) -> Poole
     image = cv2.remap(
         face.image, where, nowhere, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    return _transformed(face, image, matrix)
+    moved = _transformed(face, image, matrix)
+    at = np.clip(moved.landmarks.round().astype(int), 0, side - 1)
+    unbent = dataclasses.replace(face, landmarks=face.landmarks - bend[at[:, 1], at[:, 0]])
+    return dataclasses.replace(moved, landmarks=_transformed(unbent, image, matrix).landmarks)
 
 
 def _transformed(face: PooledFace, image: np.ndarray, matrix: np.ndarray) -> PooledFace:
