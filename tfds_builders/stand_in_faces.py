@@ -16,15 +16,21 @@ import multiprocessing
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from fer_jax.synthetic import Spec, render_subject
+from fer_jax.synthetic.head import load_head
+from fer_jax.synthetic.identity import draw_person
+from fer_jax.synthetic.spec import PERSON
 from tfds_builders import pictures
 
 _CHUNK = 4  # people that a worker renders at a time
+_FEW = 12  # people that are rendered sooner than a process is started
 _PNG_START = 33  # bytes: the signature and the header chunk, which must come first
 
 # How far two pictures of one render may differ; wide enough that perceptual hashes do.
@@ -142,6 +148,20 @@ def workers() -> concurrent.futures.ProcessPoolExecutor:
     )
 
 
+def run(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+    """What `function`, one of a module, gives for the arguments of each job, as they finish.
+
+    In processes of their own, unless there are so few that starting those would take longer.
+    """
+    if len(jobs) <= _FEW:
+        yield from (function(*job) for job in jobs)
+        return
+    with workers() as pool:
+        futures = [pool.submit(function, *job) for job in jobs]
+        for future in concurrent.futures.as_completed(futures):
+            yield future.result()
+
+
 def vary(face: PooledFace, key: str, *, strength: float = 1.0, mirror: bool = True) -> PooledFace:
     """Another picture of the same face, at the same size.
 
@@ -206,6 +226,26 @@ def png(image: np.ndarray) -> bytes:
     body = b"tEXtComment\0" + pictures.STAND_IN_COMMENT
     chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
     return data[:_PNG_START] + chunk + data[_PNG_START:]
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """A file that is there whole or not at all, so that a killed stand-in can go on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    os.replace(partial, path)
+
+
+def indices(spec: Spec, women: int, men: int) -> tuple[list[int], list[int]]:
+    """The renderer's first so many women and men of `spec`, as numbers for `render`."""
+    head = load_head()
+    found: tuple[list[int], list[int]] = ([], [])
+    index = 0
+    while len(found[0]) < women or len(found[1]) < men:
+        person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
+        found[person.male > 0.5].append(index)
+        index += 1
+    return found[0][:women], found[1][:men]
 
 
 @functools.cache
