@@ -11,11 +11,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fer_jax import errors
+from fer_jax import errors, experiment
 from fer_jax import run as run_directory
 from fer_jax.data.records import Records, load_records
 from fer_jax.engine import compile_cache, sharding
@@ -31,6 +30,7 @@ from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
 from fer_jax.trained import load_trained
 from tfds_builders import build
+from tfds_builders.prepared import Prepared
 
 
 def evaluate(run: Run, split: str) -> ReportPaths:
@@ -40,11 +40,9 @@ def evaluate(run: Run, split: str) -> ReportPaths:
       UserError: no checkpoint, a damaged one, or data with other classes than the run's.
     """
     config = run.config
-    builder = build.prepare(
-        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
-    )
-    check_labels(run, tuple(builder.info.features["label"].names))
-    records = load_records(builder, split, run.preprocessing)
+    data = build.prepare(**experiment.data_arguments(config))
+    check_labels(run, data.label_names)
+    records = load_records(data, split, run.preprocessing)
     best, probabilities = predict_records(run, records)
     predictions = Predictions(
         ids=records.ids,
@@ -53,7 +51,7 @@ def evaluate(run: Run, split: str) -> ReportPaths:
         groups=records.groups,
         label_names=run.labels,
     )
-    card = make_card(run, builder, split, best)
+    card = make_card(run, data, split, best)
     paths = write_report(
         run.report, predictions, records.images, card, run.metrics, config.eval.samples
     )
@@ -93,14 +91,14 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     return network.best, evaluation.probabilities
 
 
-def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
+def make_card(run: Run, data: Prepared, split: str, best: Restored) -> ReportCard:
     """The circumstances that the report states."""
-    metadata = builder.info.metadata
+    metadata = data.metadata
     return ReportCard(
         run=run.name,
-        dataset=builder.info.name,
-        config=builder.builder_config.name if builder.builder_config else "",
-        protocol=metadata["protocol"],
+        dataset=data.builder.info.name,
+        config=data.builder.builder_config.name,
+        protocol=data.protocol.name,
         split=split,
         model=run.config.model.name,
         parameters=count_parameters(best.state.params),
@@ -111,8 +109,10 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
+        label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
-        notes=(metadata["notes"],) if metadata["notes"] else (),
+        near_duplicates=metadata["near_duplicates"],
+        notes=tuple(metadata["notes"]),
     )
 
 

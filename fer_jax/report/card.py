@@ -27,7 +27,9 @@ class ReportCard:
       synthetic: the faces are rendered.
       stand_in: rendered faces lie in the place of a gated data set.
       derived_labels: the labels follow from a rule, nobody gave them.
+      label_rule: the rule, where labels are derived.
       leaks: ids that more than one split shares.
+      near_duplicates: pairs of pictures that look alike, in different splits.
       notes: anything else the reader must know, a sentence each.
     """
 
@@ -45,7 +47,9 @@ class ReportCard:
     synthetic: bool = False
     stand_in: bool = False
     derived_labels: bool = False
+    label_rule: str = ""
     leaks: int = 0
+    near_duplicates: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -60,10 +64,16 @@ class ReportCard:
         elif self.synthetic:
             lines.append("SYNTHETIC FACES: figures say nothing about real faces")
         if self.derived_labels:
-            lines.append("DERIVED LABELS: labels follow from a rule, nobody gave them")
+            rule = f"the rule {self.label_rule}" if self.label_rule else "a rule"
+            lines.append(f"DERIVED LABELS: labels follow from {rule}, nobody gave them")
         if self.leaks:
             lines.append(
                 f"LEAK: {self.leaks} ids are shared by the splits; "
                 "figures are too high for unseen people"
+            )
+        if self.near_duplicates:
+            lines.append(
+                f"NEAR-DUPLICATES: {self.near_duplicates} pairs of pictures that look alike are in "
+                "different splits"
             )
         return tuple(lines)
