@@ -16,7 +16,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -28,6 +27,7 @@ from fer_jax.data.records import Split, open_split
 from fer_jax.engine import compile_cache
 from fer_jax.errors import UserError
 from fer_jax.report import predictions as saved
+from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import accuracy, balanced_accuracy
 from fer_jax.report.write import ReportPaths, write_report
@@ -140,7 +140,7 @@ def pool(parts: Sequence[Part], folder: Path, folds: int, seeds: int) -> ReportP
         for data, run in zip(prepared, runs, strict=True)
     ]
     card = dataclasses.replace(
-        _card(runs, prepared[0], parts), run=folder.absolute().name, folds=folds, seeds=seeds
+        _card(runs), run=folder.absolute().name, protocol=f"{folds} folds", folds=folds, seeds=seeds
     )
     return write_report(
         folder / "report",
@@ -160,7 +160,7 @@ def spread(parts: Sequence[Part], said: Sequence[Predictions]) -> list[tuple[str
         seeds = sorted({part.seed for part in parts})
         of_seed = np.array(
             [
-                float(figure(sum(one.confusion() for one in _of_seed(parts, said, seed))))
+                float(figure(np.sum([one.confusion() for one in _of_seed(parts, said, seed)], 0)))
                 for seed in seeds
             ]
         )
@@ -191,15 +191,15 @@ def _groups(said: Sequence[Predictions]) -> tuple[str, ...]:
     )
 
 
-def _card(runs: Sequence[Run], data: Any, parts: Sequence[Part]) -> Any:
-    """The first run's card; what differs between the runs is said for all of them."""
-    reports = [json.loads((run.report / "report.json").read_text())["card"] for run in runs]
-    best = evaluate.read_card(reports[0])
+def _card(runs: Sequence[Run]) -> ReportCard:
+    """The first run's card, with the time of all and the leaks of the worst."""
+    stored = [json.loads((run.report / "report.json").read_text())["card"] for run in runs]
+    cards = [ReportCard.from_json(one) for one in stored]
     return dataclasses.replace(
-        best,
-        protocol=f"{len({part.fold for part in parts})} folds",
-        train_seconds=sum(one["train_seconds"] for one in reports),
-        leaks=max(one["leaks"] for one in reports),
+        cards[0],
+        train_seconds=sum(card.train_seconds for card in cards),
+        leaks=max(card.leaks for card in cards),
+        near_duplicates=max(card.near_duplicates for card in cards),
     )
 
 

@@ -5,7 +5,8 @@
     model.txt        the network's arrays, for people
     checkpoints/     engine.checkpoint's
     metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
-    report/          of the evaluation
+    report/          of the evaluation on the test split
+    evaluations/     reports on other splits and other data
 
 A directory may be moved; no path to itself is stored in it.
 """
@@ -98,6 +99,11 @@ class Run:
     def report(self) -> Path:
         """The folder of the report."""
         return self.folder / "report"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of the reports on other splits and other data."""
+        return self.folder / "evaluations"
 
 
 @contextlib.contextmanager

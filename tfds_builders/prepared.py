@@ -11,7 +11,7 @@ import csv
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ import numpy as np
 
 from fer_jax import errors
 from tfds_builders import index, protocols, stored
+
+_NO_ATTRIBUTES = frozenset({"image", "label", "id", "subject"})
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,6 +56,20 @@ class Prepared:
         """int32[N]: indices into `label_names`, in the order of `splits`."""
         numbers = {name: number for number, name in enumerate(self.label_names)}
         return np.array([numbers[self.entries[row].label] for row in self.splits[split]], np.int32)
+
+    def attributes(self, split: str) -> dict[str, list[str] | list[float]]:
+        """What the set says of each record besides its class: texts or numbers by feature.
+
+        How the face was found is one of them; ids, boxes and points are none.
+        """
+        features = self.builder.info.features
+        kinds = {
+            name: reader
+            for name in features
+            if name not in _NO_ATTRIBUTES and (reader := _reader(features[name])) is not None
+        }
+        records = [self.record(int(row)) for row in self.splits[split]]
+        return {name: [read(record[name]) for record in records] for name, read in kinds.items()}
 
     def record(self, row: int) -> Mapping[str, Any]:
         """A stored record with its picture still encoded; `row` as in `splits`.
@@ -138,7 +154,10 @@ def assign(
     for row in used:
         if row.id in assigned:
             found[assigned[row.id]].add(row.label)
-    for split, there in found.items():
+    # A rare class need not be in every fold: the folds are pooled.
+    needed = (protocols.TRAIN,) if protocols.is_fold(protocol.name) else protocols.SPLITS
+    for split in needed:
+        there = found[split]
         missing = [label for label in names if label not in there]
         if missing:
             raise errors.UserError(
@@ -176,6 +195,19 @@ def _digest(
         lines.append(split)
         lines += [f"{entries[row].id}\0{entries[row].label}\0{entries[row].digest}" for row in some]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _reader(feature: Any) -> Callable[[Any], Any] | None:
+    """How a value of a feature is read as a text or a number; None if it is neither."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.ClassLabel):
+        return lambda value: feature.names[int(value)]
+    if isinstance(feature, tfds.features.Text):
+        return _text
+    if isinstance(feature, tfds.features.Scalar):
+        return float
+    return None
 
 
 def _text(value: Any) -> str:

@@ -173,6 +173,11 @@ def fold(number: int, of: int, validation: float = 0.1) -> Assign:
     return functools.partial(_fold, number=number, of=of, validation=validation)
 
 
+def is_fold(name: str) -> bool:
+    """Whether a protocol of that name is a fold of a cross-validation."""
+    return _FOLD.fullmatch(name) is not None
+
+
 def find(protocols: Mapping[str, Protocol], name: str | None) -> Protocol | None:
     """The protocol of that name, the first where none is named, or a fold; None if unknown.
 

@@ -6,6 +6,8 @@ A card travels with every report; it holds no scores.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +33,8 @@ class ReportCard:
       leaks: ids that more than one split shares.
       near_duplicates: pairs of pictures that look alike, in different splits.
       notes: anything else the reader must know, a sentence each.
+      folds: of a cross-validation; 0 for a plain split.
+      seeds: trainings behind the figures.
     """
 
     run: str
@@ -51,6 +55,13 @@ class ReportCard:
     leaks: int = 0
     near_duplicates: int = 0
     notes: tuple[str, ...] = ()
+    folds: int = 0
+    seeds: int = 1
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
+        """Reads back the "card" of a report.json."""
+        return cls(**{**stored, "notes": tuple(stored["notes"])})
 
     @property
     def warnings(self) -> tuple[str, ...]:
