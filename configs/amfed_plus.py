@@ -1,4 +1,8 @@
-"""The paper's AM-FED+ experiment: InceptionResNetV2, 224 pixels, seven classes (derived labels)."""
+"""The paper's AM-FED+ experiment, on unseen videos: InceptionResNetV2, 224 pixels, seven classes.
+
+The set has no emotion labels: these are derived from action units, and reports say so. The
+paper's own protocol, frames at random, is configs/amfed_plus_paper.py.
+"""
 
 from ml_collections import ConfigDict
 
@@ -9,6 +13,7 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = defaults()
     config.data.name = "amfed_plus"
+    config.data.protocol = "video"
     config.data.size = 224
     config.model.name = "inception_resnet_v2"
     config.model.pretrained = "imagenet"

@@ -18,17 +18,36 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     # Data set: a name that `python -m tfds_builders.build` knows.
     config.data.name = "synthetic_faces"
-    # The set's configuration or protocol; unset is the set's own default.
+    # How the set's faces are cut and stored, a variant of the set; unset is its default.
     config.data.config = placeholder(str)
+    # Who is in which split: a protocol of the set, or a fold such as fold3of10; unset is its
+    # default, which shares nobody between the splits where people are known.
+    config.data.protocol = placeholder(str)
+    # Seeds what the protocol draws.
+    config.data.protocol_seed = 0
     # Where prepared sets live; unset is TFDS_DATA_DIR or ~/tensorflow_datasets.
     config.data.dir = placeholder(str)
     # Where the files lie that a set's owner sent; unset is <data.dir>/downloads/manual.
     config.data.manual_dir = placeholder(str)
+    # How faces are cut out of the set's pictures, where it is to be otherwise than in the variant.
+    config.data.crop = ConfigDict()
+    # Added around the face on each side, as a share of its box's longer side.
+    config.data.crop.margin = placeholder(float)
+    # Smallest face that is accepted, as a share of the picture's shorter side.
+    config.data.crop.min_share = placeholder(float)
+    # "haar" (frontal, then profile), "haar_frontal", or the file of a YuNet model (.onnx).
+    config.data.crop.detector = placeholder(str)
+    # Where no face is found: "view" (the camera view's own box, if known) or "whole".
+    config.data.crop.fallback = placeholder(str)
+    # Longest side of the stored faces in pixels.
+    config.data.crop.longest_side = placeholder(int)
     # Side of the square input in pixels.
     config.data.size = 100
     # Cut pictures to their face box, widened on each side by this share of its longer side; unset
     # keeps them as they are stored. For sets whose stored pictures are not cut to the face yet.
     config.data.face_margin = placeholder(float)
+    # What is black outside the face: "none", "ellipse", "landmarks"; "auto" is the protocol's.
+    config.data.mask = "auto"
     # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
     # mean and unit variance per image), "weights" (as the pretrained weights expect them); "auto"
     # is "weights" where model.pretrained names some, else "standardize".

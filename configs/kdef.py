@@ -12,7 +12,7 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = defaults()
     config.data.name = "kdef"
-    config.data.config = "subject"
+    config.data.protocol = "subject"
     config.data.size = 224
     config.model.name = "custom_cnn"
     config.train.batch_size = 32

@@ -11,5 +11,5 @@ from fer_jax import config as configuration
 def get_config() -> ConfigDict:
     """What differs from configs/kdef.py."""
     config = configuration.load("configs/kdef.py")
-    config.data.config = "paper"
+    config.data.protocol = "paper"
     return config

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from fer_jax.errors import UserError
 
 _PACKAGE = Path(__file__).parent
+_FIELD = "--config."
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -60,6 +61,28 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             )
         _set(config, name, text)
     return config
+
+
+def take_overrides(arguments: Sequence[str], known: Sequence[str] = ()) -> list[str]:
+    """Overrides, as `load` takes them, of the arguments that a verb's parser left.
+
+    Args:
+      arguments: such as "--config.train.epochs=50", or with the value in the next one.
+      known: the verb's own arguments, for the message.
+
+    Raises:
+      UserError: an argument of another form.
+    """
+    overrides, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith(_FIELD):
+            there = ", ".join((*known, f"{_FIELD}FIELD=VALUE"))
+            raise UserError(f"unknown argument {argument!r}; there are {there}")
+        if "=" not in argument and rest and not rest[0].startswith("--"):
+            argument = f"{argument}={rest.pop(0)}"
+        overrides.append(argument.removeprefix(_FIELD))
+    return overrides
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

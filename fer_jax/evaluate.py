@@ -1,6 +1,7 @@
 """Evaluates a run's best checkpoint on a split and writes the report.
 
     python -m fer_jax.evaluate runs/demo --split test
+    python -m fer_jax.evaluate runs/kdef --data raf_db
 
 What the network sees is prepared as the run directory says; nothing is retyped here.
 """
@@ -8,15 +9,16 @@ What the network sees is prepared as the run directory says; nothing is retyped 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from fer_jax import errors
+from fer_jax import errors, experiment
 from fer_jax import run as run_directory
+from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, load_records
 from fer_jax.engine import compile_cache, sharding
 from fer_jax.engine.checkpoint import Restored
@@ -25,57 +27,177 @@ from fer_jax.engine.state import count_parameters
 from fer_jax.engine.steps import make_eval_step
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
+from fer_jax.labels import label_map
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
 from fer_jax.trained import load_trained
 from tfds_builders import build
+from tfds_builders.prepared import Prepared
 
 
-def evaluate(run: Run, split: str) -> ReportPaths:
-    """Evaluates the best checkpoint on `split`, writes the report and prints it.
+@dataclasses.dataclass(frozen=True)
+class OtherData:
+    """Data that a run is evaluated on instead of its own; None is the run's or the set's default.
+
+    Attributes:
+      name: of the set; None is the run's.
+      variant: how its faces are cut.
+      protocol: who is in which split.
+      data_dir: where prepared sets live.
+      manual_dir: where the user's copy of the set lies.
+      unmapped: "refuse" classes that the network does not know, or "drop" their pictures.
+    """
+
+    name: str | None = None
+    variant: str | None = None
+    protocol: str | None = None
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    unmapped: str = "refuse"
+
+
+OWN_DATA = OtherData()
+
+
+def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
+    """Evaluates the best checkpoint on `split` and writes the report.
+
+    The run's own test split is reported in `run.report`, everything else in a folder of its
+    own in `run.evaluations`.
 
     Raises:
-      UserError: no checkpoint, a damaged one, or data with other classes than the run's.
+      UserError: no checkpoint, a damaged one, or data with classes that the run has not.
     """
-    config = run.config
-    builder = build.prepare(
-        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
-    )
-    check_labels(run, tuple(builder.info.features["label"].names))
-    records = load_records(builder, split, run.preprocessing)
+    data = open_data(run, other)
+    preprocessing = framing_for(run, data)
+    records = load_records(data, split, preprocessing)
+    labels, kept, said = map_labels(run, records, other.unmapped)
+    records, attributes = select(records, kept), attributes_of(data, split, kept)
     best, probabilities = predict_records(run, records)
     predictions = Predictions(
         ids=records.ids,
-        labels=records.labels,
+        labels=labels,
         probabilities=probabilities,
         groups=records.groups,
         label_names=run.labels,
     )
-    card = make_card(run, builder, split, best)
+    card = make_card(run, data, split, best, said)
+    is_own = other == OWN_DATA and split == "test"
+    folder = run.report if is_own else run.evaluations / evaluation_name(data, split)
     paths = write_report(
-        run.report, predictions, records.images, card, run.metrics, config.eval.samples
+        folder,
+        predictions,
+        records.images,
+        card,
+        run.metrics,
+        run.config.eval.samples,
+        attributes,
     )
-    write_tensorboard(run, split, best.step, paths)
-    print(paths.text.read_text())
-    for path in sorted(paths.folder.iterdir()):
-        print(path)
+    if other.name is None:
+        write_tensorboard(run, split, best.step, paths)
     return paths
 
 
-def check_labels(run: Run, names: tuple[str, ...]) -> None:
-    """Refuses data whose classes are not those of the run's head.
+def show(paths: ReportPaths) -> None:
+    """Prints the report and where its parts lie, the page last."""
+    print(paths.text.read_text())
+    for path in sorted(set(paths.folder.iterdir()) - {paths.page}):
+        print(path)
+    print(paths.page)
+
+
+def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
+    """The run's data, or other data, prepared first where that was not done.
 
     Raises:
-      UserError: naming both.
+      UserError: it cannot be had.
     """
-    if names != run.labels:
-        raise UserError(
-            f"the run {run.folder} tells {len(run.labels)} classes apart "
-            f"({', '.join(run.labels)}); the data has {len(names)} ({', '.join(names)}); "
-            "evaluate it on data with its classes, or train another run"
-        )
+    arguments = experiment.data_arguments(run.config)
+    if other.name is not None and other.name != arguments["name"]:
+        # Only where prepared sets live is common to two sets.
+        arguments = {"name": other.name, "data_dir": arguments["data_dir"]}
+    for field in ("variant", "protocol", "data_dir", "manual_dir"):
+        if (value := getattr(other, field)) is not None:
+            arguments[field] = value
+    return build.prepare(**arguments)
+
+
+def evaluation_name(data: Prepared, split: str) -> str:
+    """Folder name of an evaluation: the set, its variant where that is another, the protocol."""
+    return "-".join(
+        (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
+    )
+
+
+def framing_for(run: Run, data: Prepared) -> Preprocessing:
+    """The run's preprocessing, for data that is stored cut to the face or whole.
+
+    A run on whole pictures keeps its margin; one on face crops cuts whole pictures with the
+    margin of its own crops; crops are taken as they are.
+    """
+    margin = None
+    if data.metadata.get("pictures") == "whole":
+        crop = run.data.get("crop") or {}
+        margin = run.preprocessing.face_margin
+        margin = crop.get("margin") if margin is None else margin
+    if run.config.data.name == data.builder.name:
+        margin = run.preprocessing.face_margin
+    return dataclasses.replace(run.preprocessing, face_margin=margin)
+
+
+def map_labels(
+    run: Run, records: Records, unmapped: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """The records' classes as the network's.
+
+    Returns:
+      int32[M] class indices of the network, int64[M] rows that have one, and what a reader
+      must know of it.
+
+    Raises:
+      UserError: a class that the network does not know, where that is refused, or none that
+        it knows.
+    """
+    if records.label_names == run.labels:
+        return records.labels, np.arange(len(records)), ()
+    try:
+        numbers = label_map(records.label_names, run.labels, unmapped)
+    except UserError as error:
+        raise UserError(f"the run {run.folder}: {error} (--unmapped drop)") from None
+    mapped = np.array([-1 if number is None else number for number in numbers], np.int32)
+    labels = mapped[records.labels]
+    kept = np.flatnonzero(labels >= 0)
+    pairs = [
+        f"{name} is left out" if number is None else name
+        for name, number in zip(records.label_names, numbers, strict=True)
+    ]
+    absent = [name for name in run.labels if name not in records.label_names]
+    said = [f"classes of the data: {', '.join(pairs)}"]
+    if absent:
+        said.append(f"classes that only the network has: {', '.join(absent)}")
+    return labels[kept], kept, tuple(said)
+
+
+def select(records: Records, rows: np.ndarray) -> Records:
+    """Some rows of records."""
+    if len(rows) == len(records):
+        return records
+    return dataclasses.replace(
+        records,
+        images=records.images[rows],
+        labels=records.labels[rows],
+        ids=tuple(records.ids[row] for row in rows),
+        groups=tuple(records.groups[row] for row in rows),
+    )
+
+
+def attributes_of(
+    data: Prepared, split: str, rows: np.ndarray
+) -> dict[str, Sequence[str] | np.ndarray]:
+    """What else the set knows of the pictures, for scores of parts."""
+    return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
 
 
 def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
@@ -93,14 +215,16 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     return network.best, evaluation.probabilities
 
 
-def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
+def make_card(
+    run: Run, data: Prepared, split: str, best: Restored, said: tuple[str, ...] = ()
+) -> ReportCard:
     """The circumstances that the report states."""
-    metadata = builder.info.metadata
+    metadata = data.metadata
     return ReportCard(
         run=run.name,
-        dataset=builder.info.name,
-        config=builder.builder_config.name if builder.builder_config else "",
-        protocol=metadata["protocol"],
+        dataset=data.builder.info.name,
+        config=data.builder.builder_config.name,
+        protocol=data.protocol.name,
         split=split,
         model=run.config.model.name,
         parameters=count_parameters(best.state.params),
@@ -111,8 +235,10 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
+        label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
-        notes=(metadata["notes"],) if metadata["notes"] else (),
+        near_duplicates=metadata["near_duplicates"],
+        notes=(*said, *metadata["notes"]),
     )
 
 
@@ -147,9 +273,24 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    parser.add_argument("--data", help="another data set (default: the run's own)")
+    parser.add_argument("--variant", help="how its faces are cut (default: the set's own)")
+    parser.add_argument("--protocol", help="who is in which split (default: the set's own)")
+    parser.add_argument("--data_dir", help="where prepared sets live (default: the run's)")
+    parser.add_argument("--manual_dir", help="your copy of the set, if it is not prepared yet")
+    parser.add_argument(
+        "--unmapped",
+        choices=("refuse", "drop"),
+        default="refuse",
+        help="classes that the network does not know: stop, or leave their pictures out",
+    )
     options = parser.parse_args(arguments)
+    other = OtherData(
+        options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
+        options.unmapped,
+    )  # fmt: skip
     compile_cache.enable()
-    evaluate(run_directory.open_run(options.run), options.split)
+    show(evaluate(run_directory.open_run(options.run), options.split, other))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
@@ -95,8 +96,22 @@ def find_weights(config: ConfigDict) -> Weights | None:
     return open_weights(path, model)
 
 
+def data_arguments(config: ConfigDict) -> dict[str, Any]:
+    """What `tfds_builders.build.prepare` is called with for the data of a configuration."""
+    data = config.data
+    return {
+        "name": data.name,
+        "variant": data.config,
+        "data_dir": data.dir,
+        "manual_dir": data.manual_dir,
+        "protocol": data.protocol,
+        "seed": data.protocol_seed,
+        "crop": data.crop.to_dict(),
+    }
+
+
 def make_preprocessing(
-    config: ConfigDict, learned: tuple[str, InputFormat | None] | None
+    config: ConfigDict, learned: tuple[str, InputFormat | None] | None, mask: str = "none"
 ) -> Preprocessing:
     """From a face to network input, as `config.data` and the first weights say.
 
@@ -104,18 +119,23 @@ def make_preprocessing(
       config: of the run.
       learned: the normalisation that the network's first weights were trained with; None
         where they are random.
+      mask: of the data's protocol, for `data.mask` "auto".
 
     Raises:
-      UserError: an unknown normalisation, one of weights where there are none, a size that
-        is none or a negative margin.
+      UserError: an unknown normalisation or mask, one of weights where there are none, a size
+        that is none or a negative margin.
     """
     normalize, input_format = config.data.normalize, None
     if normalize == "auto":
         normalize, input_format = learned or ("standardize", None)
     elif normalize == "weights" and learned:
         normalize, input_format = learned
+    if config.data.mask != "auto":
+        mask = config.data.mask
     try:
-        return Preprocessing(config.data.size, normalize, input_format, config.data.face_margin)
+        return Preprocessing(
+            config.data.size, normalize, input_format, config.data.face_margin, mask
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
 

@@ -16,9 +16,6 @@ from pathlib import Path
 
 from fer_jax import config as configuration
 from fer_jax import errors
-from fer_jax.errors import UserError
-
-_FIELD = "--config."
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -43,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
         command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
-    evaluate.evaluate(run, split="test")
+    evaluate.show(evaluate.evaluate(run, split="test"))
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -57,18 +54,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--config", required=True, help="config file, such as configs/demo.py")
     parser.add_argument("--workdir", type=Path, help="run directory (default: runs/<config name>)")
     options, rest = parser.parse_known_args(arguments)
-    overrides, rest = [], list(rest)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith(_FIELD):
-            raise UserError(
-                f"unknown argument {argument!r}; there are --config FILE, --workdir DIR and "
-                f"{_FIELD}FIELD=VALUE"
-            )
-        if "=" not in argument and rest and not rest[0].startswith("--"):
-            argument = f"{argument}={rest.pop(0)}"
-        overrides.append(argument.removeprefix(_FIELD))
-    return options, overrides
+    return options, configuration.take_overrides(rest, ("--config FILE", "--workdir DIR"))
 
 
 def cli() -> None:

@@ -5,7 +5,8 @@
     model.txt        the network's arrays, for people
     checkpoints/     engine.checkpoint's
     metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
-    report/          of the evaluation
+    report/          of the evaluation on the test split
+    evaluations/     reports on other splits and other data
 
 A directory may be moved; no path to itself is stored in it.
 """
@@ -32,7 +33,7 @@ from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an older fer_jax could not read the directory."""
 
 CHANGEABLE = frozenset(
@@ -67,7 +68,7 @@ class Run:
       config: the locked configuration.
       labels: the classes in index order.
       preprocessing: from a face to network input.
-      data: name, config and the digest of each split that training uses.
+      data: name, protocol, face crop and the digest of each split that training uses.
       weights: the file that the network began with, as `Weights.to_json`; None if it began
         with random weights.
     """
@@ -98,6 +99,11 @@ class Run:
     def report(self) -> Path:
         """The folder of the report."""
         return self.folder / "report"
+
+    @property
+    def evaluations(self) -> Path:
+        """The folder of the reports on other splits and other data."""
+        return self.folder / "evaluations"
 
 
 @contextlib.contextmanager
@@ -180,8 +186,11 @@ def open_run(folder: Path) -> Run:
                 f"{description['format']}, known {FORMAT}); upgrade fer_jax"
             )
         config = configuration.defaults()
+        stored = json.loads((folder / "config.json").read_text())
+        if description["format"] < 3:
+            _name_protocol(stored["data"])
         with config.unlocked():
-            config.update(json.loads((folder / "config.json").read_text()))
+            config.update(stored)
         return Run(
             folder=folder,
             config=config,
@@ -195,6 +204,12 @@ def open_run(folder: Path) -> Run:
             f"the run {folder} cannot be read ({type(error).__name__}: {error}); "
             "restore its run.json and config.json or use another --workdir"
         ) from error
+
+
+def _name_protocol(data: dict[str, Any]) -> None:
+    """Until format 2 `data.config` named a protocol, except for the synthetic faces."""
+    if data["name"] != "synthetic_faces":
+        data["protocol"], data["config"] = data["config"], None
 
 
 def versions() -> dict[str, str]:

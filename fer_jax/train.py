@@ -38,6 +38,7 @@ from fer_jax.errors import UserError
 from fer_jax.initial import find_initial, load_initial
 from fer_jax.run import Run
 from tfds_builders import build
+from tfds_builders.prepared import Prepared
 
 
 class InterruptedRunError(Exception):
@@ -142,21 +143,18 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     mesh = sharding.data_mesh()
     augmentation = experiment.make_augmentation(config)
     initial = find_initial(config, mesh)
-    preprocessing = experiment.make_preprocessing(
-        config, initial.normalization if initial else None
-    )
-
-    builder = build.prepare(
-        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
-    )
-    training = load_records(builder, "train", preprocessing)
-    validation = load_records(builder, "validation", preprocessing)
+    learned = initial.normalization if initial else None
+    experiment.make_preprocessing(config, learned)  # wrong settings are told before a long build
+    data = build.prepare(**experiment.data_arguments(config))
+    preprocessing = experiment.make_preprocessing(config, learned, data.metadata["mask"])
+    training = load_records(data, "train", preprocessing)
+    validation = load_records(data, "validation", preprocessing)
     run = run_directory.start(
         folder,
         config,
         training.label_names,
         preprocessing,
-        describe_data(builder, training, validation),
+        describe_data(data, training, validation),
         initial.to_json() if initial else None,
     )
     model = experiment.make_model(config, classes=len(training.label_names))
@@ -191,11 +189,12 @@ def steps_per_epoch(records: Records, config: ConfigDict) -> int:
     return max(1, len(records) // config.train.batch_size)
 
 
-def describe_data(builder: Any, training: Records, validation: Records) -> dict[str, Any]:
-    """What the run directory keeps of the data, to know it again."""
+def describe_data(data: Prepared, training: Records, validation: Records) -> dict[str, Any]:
+    """What the run directory keeps of the data, to know it again and to cut faces as it did."""
     return {
-        "name": builder.info.full_name,
-        "protocol": builder.info.metadata["protocol"],
+        "name": data.builder.info.full_name,
+        "protocol": data.protocol.name,
+        "crop": data.metadata.get("crop"),
         "train": training.digest,
         "validation": validation.digest,
     }

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
 import fcntl
 import importlib
@@ -18,36 +19,60 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fer_jax import errors
-from tfds_builders import console, summary
+from tfds_builders import console, index, prepared, protocols, sources, summary
+from tfds_builders.prepared import Prepared
 
-NAMES: tuple[str, ...] = ("kdef", "synthetic_faces")
+NAMES: tuple[str, ...] = (
+    "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
+    "affectnet", "expw", "image_folder", "synthetic_faces",
+)  # fmt: skip
 """Every data set here; `tfds_builders/<name>/<name>_dataset_builder.py` has its `Builder`."""
 
 FILE_FORMAT = "array_record"  # the random-access format that needs no TensorFlow
+WRITE_BUFFER = 256 * 2**20  # bytes; TFDS holds as much in memory and the rest in temporary files
+
+CROP_FLAGS: dict[str, str] = {
+    "margin": "margin",
+    "min_share": "min_share",
+    "detector": "detector",
+    "fallback": "fallback",
+    "size": "longest_side",
+}
+"""Flags of the command line to fields of `FaceCrop`."""
 
 
-def get(name: str, config: str | None = None, data_dir: str | None = None) -> Any:
+def get(
+    name: str,
+    variant: str | None = None,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+    crop: Mapping[str, Any] | None = None,
+) -> Any:
     """The builder of a data set, prepared or not.
 
     Args:
       name: One of `NAMES`.
-      config: A configuration (protocol) of the set; None is the set's default.
+      variant: How faces are cut, a TFDS config of the set; None is the set's default.
       data_dir: Where prepared sets live; None is `TFDS_DATA_DIR` or
         `~/tensorflow_datasets`.
+      manual_dir: The user's copy; sets made of many people's folders are named by it.
+      crop: Fields of `FaceCrop` to have otherwise than in the variant; values of None are
+        left. They make a variant of their own, such as "face-1f2e3d4c".
 
     Returns:
-      A `tfds.core.DatasetBuilder`; its `info` is that of the prepared data if there.
+      A `StoredBuilder`; its `info` is that of the prepared data if there.
 
     Raises:
-      errors.UserError: Unknown set or config, or prepared data that cannot be read.
+      errors.UserError: Unknown set or variant, crop settings that cannot be, or prepared data
+        that cannot be read.
     """
     builder_class = _builder_class(name)
-    _check_config(builder_class, config)
+    config = _config(builder_class, variant, manual_dir, crop)
     from google.protobuf import json_format  # type: ignore[import-untyped]
     from tensorflow_datasets.core import dataset_info
 
@@ -66,49 +91,55 @@ def get(name: str, config: str | None = None, data_dir: str | None = None) -> An
 
 def prepare(
     name: str,
-    config: str | None = None,
+    variant: str | None = None,
     data_dir: str | None = None,
     manual_dir: str | None = None,
     *,
+    protocol: str | None = None,
+    seed: int = 0,
+    crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
-) -> Any:
-    """The builder of a data set, its records ready for `as_data_source(split)`.
+) -> Prepared:
+    """The records of a data set, ready for random access, and who is in which split.
 
     Prepares the set first unless that was done before, with progress on stderr and the
     summary on stdout.
 
     Args:
       name: One of `NAMES`.
-      config: A configuration (protocol) of the set; None is the set's default.
+      variant: As in `get`.
       data_dir: As in `get`.
       manual_dir: Where the user's copy of the set lies: its archive, or a folder that
         holds it; None is `<data_dir>/downloads/manual`, as in TFDS.
+      protocol: Who is in which split: a protocol of the set, or a fold such as
+        "fold3of10"; None is the set's default.
+      seed: Decides what the protocol draws.
+      crop: As in `get`.
       rebuild: Replace what was prepared before.
 
-    Returns:
-      A `tfds.core.DatasetBuilder`; `info.metadata` has label_names, protocol,
-      derived_labels, stand_in, synthetic, group, notes and leaks.
-
     Raises:
-      errors.UserError: Unknown set or config; source missing, incomplete or unreadable;
-        data_dir not writable; data prepared before with other settings or from
-        another source.
+      errors.UserError: Unknown set, variant or protocol; source missing, incomplete or
+        unreadable; data_dir not writable; data prepared before with other settings or from
+        another source; a protocol that leaves a split without some class.
     """
-    builder = get(name, config, data_dir)
+    builder = get(name, variant, data_dir, manual_dir, crop)
+    chosen = _protocol(builder, protocol)
     source_dir = _manual_dir(builder, manual_dir)
     if not rebuild and _is_whole(builder):
         _check_unchanged(builder, source_dir if manual_dir else None)
-        return builder
-    _check_source(builder, source_dir)  # before anything is written
+        return prepared.open_prepared(builder, chosen, seed)
+    opened = _check_source(builder, source_dir, chosen, seed)  # before anything is written
     _check_writable(Path(builder.data_dir_root))
     with _alone(builder):
         if rebuild or not _is_whole(builder):  # another process may have been faster
             _remove_leftovers(builder)
             # A builder made while old data was there would keep that data's description.
-            _write_records(get(name, config, data_dir), source_dir)
-    builder = get(name, config, data_dir)
-    print(summary.describe(builder), flush=True)
-    return builder
+            fresh = get(name, variant, data_dir, manual_dir, crop)
+            _write_records(fresh, source_dir, opened)
+    builder = get(name, variant, data_dir, manual_dir, crop)
+    done = prepared.open_prepared(builder, chosen, seed)
+    print(summary.describe(done), flush=True)
+    return done
 
 
 def data_root(data_dir: str | None = None) -> Path:
@@ -129,16 +160,64 @@ def _builder_class(name: str) -> Any:
     return module.Builder
 
 
-def _check_config(builder_class: Any, config: str | None) -> None:
-    known = sorted(builder_class.builder_configs)
-    if config is None or config in known:
-        return
-    nearest = difflib.get_close_matches(config, known, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise errors.UserError(
-        f"expected a configuration of {builder_class.name} ({', '.join(known) or 'it has none'}), "
-        f"found {config!r}.{hint}"
+def _config(
+    builder_class: Any,
+    variant: str | None,
+    manual_dir: str | None,
+    crop: Mapping[str, Any] | None,
+) -> Any:
+    """The TFDS config: one of the set's, or one made from it."""
+    known = builder_class.builder_configs
+    if variant is not None and variant not in known:
+        nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.4)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        if variant in builder_class.PROTOCOLS:
+            hint = f" {variant!r} is a protocol: --protocol {variant} (config.data.protocol)."
+        raise errors.UserError(
+            f"expected a variant of {builder_class.name} ({', '.join(sorted(known))}), "
+            f"found {variant!r}.{hint}"
+        )
+    config = known[variant] if variant else builder_class.BUILDER_CONFIGS[0]
+    changes = {field: value for field, value in (crop or {}).items() if value is not None}
+    if not hasattr(config, "crop"):
+        if changes:
+            raise errors.UserError(
+                f"expected no crop settings for {builder_class.name}, whose pictures are stored "
+                f"whole, found {', '.join(changes)}. Its faces are cut by config.data.face_margin."
+            )
+        return config
+    config = _with_crop(config, changes)
+    return builder_class.variant_for(Path(manual_dir) if manual_dir else None, config)
+
+
+def _with_crop(config: Any, changes: Mapping[str, Any]) -> Any:
+    """A variant with some crop settings changed; itself where nothing is."""
+    try:
+        crop = dataclasses.replace(config.crop, **changes)
+    except ValueError as error:
+        raise errors.UserError(f"{error} (config.data.crop, or the flag of that name)") from None
+    if crop == config.crop:
+        return config
+    described = f"{config.description} With {', '.join(f'{k} {v}' for k, v in changes.items())}."
+    return dataclasses.replace(
+        config,
+        name=f"{config.name}-{crop.digest()}",
+        description=described,
+        crop=crop,
+        base=config.name,
     )
+
+
+def _protocol(builder: Any, name: str | None) -> protocols.Protocol:
+    chosen: protocols.Protocol | None = builder.protocol(name)
+    if chosen is None:
+        known = [*builder.PROTOCOLS, "fold1of10 ..."]
+        nearest = difflib.get_close_matches(str(name), builder.PROTOCOLS, n=1, cutoff=0.4)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        raise errors.UserError(
+            f"expected a protocol of {builder.name} ({', '.join(known)}), found {name!r}.{hint}"
+        )
+    return chosen
 
 
 def _silence_tfds() -> None:
@@ -157,10 +236,18 @@ def _manual_dir(builder: Any, manual_dir: str | None) -> Path:
     return Path(builder.data_dir_root) / "downloads" / "manual"
 
 
-def _check_source(builder: Any, source_dir: Path) -> None:
-    """Sets that the user brings are looked for before anything is written."""
-    if hasattr(builder, "open_source"):
-        builder.open_source(source_dir)
+def _check_source(builder: Any, source_dir: Path, chosen: protocols.Protocol, seed: int) -> Any:
+    """Reads names and labels of sets that the user brings, before anything is written.
+
+    A copy that lacks a whole class or has too few people is found here, in seconds.
+    """
+    if not hasattr(builder, "open"):
+        return None
+    opened = builder.open(source_dir)
+    builder.builder_config.crop.make_detector()
+    rows = [record.row for record in opened.records]
+    prepared.assign(rows, chosen, builder.label_names, seed, builder.name)
+    return opened
 
 
 def _is_whole(builder: Any) -> bool:
@@ -181,13 +268,12 @@ def _is_whole(builder: Any) -> bool:
                 return False
     except Exception:  # noqa: BLE001 - array_record raises what its parser or the system gave
         return False
-    return bool(builder.info.splits)
+    stored = builder.info.metadata.get("index_sha256", "")
+    return bool(builder.info.splits) and index.is_whole(Path(builder.data_dir), stored)
 
 
 def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
     """Prepared data must be what this code, and the source that is named, would give."""
-    if not hasattr(builder, "stamp"):
-        return
     stored = builder.info.metadata.get("stamp", {})
     current = json.loads(json.dumps(builder.stamp()))  # tuples become lists, as in the file
     changes = [
@@ -201,22 +287,40 @@ def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
         raise errors.UserError(
             f"expected {builder.name} in {builder.data_dir} to be prepared from the same source "
             f"with the same settings; found {'; '.join(changes)}. Choose another data_dir, or "
-            f"replace it: python -m tfds_builders.build {builder.name} --config "
-            f"{builder.builder_config_name} --data_dir {builder.data_dir_root}{manual} --rebuild"
+            f"replace it: python -m tfds_builders.build {builder.name}{_flags(builder)} "
+            f"--data_dir {builder.data_dir_root}{manual} --rebuild"
         )
+
+
+def _flags(builder: Any) -> str:
+    """The flags that name a variant on the command line."""
+    config = builder.builder_config
+    base = getattr(config, "base", "")
+    if not base:
+        return f" --config {config.name}"
+    own, original = config.crop, builder.builder_configs[base].crop
+    changed = [
+        f" --{flag} {getattr(own, field)}"
+        for flag, field in CROP_FLAGS.items()
+        if getattr(own, field) != getattr(original, field)
+    ]
+    return f" --config {base}{''.join(changed)}"
 
 
 def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
     """Whether another copy lies where the user points; a copy that is gone changes nothing."""
-    if source_dir is None or not hasattr(builder, "open_source"):
+    if source_dir is None or not hasattr(builder, "open"):
+        return []
+    metadata = builder.info.metadata
+    if sources.fingerprint(source_dir) == metadata.get("fingerprint"):
         return []
     try:
-        source = builder.open_source(source_dir)
+        opened = builder.open(source_dir)
     except errors.UserError:
         return []
-    if builder.source_digest(source) == builder.info.metadata.get("source_digest"):
+    if builder.source_digest(opened) == metadata.get("source_digest"):
         return []
-    return [f"source: {builder.info.metadata.get('source')} then, {source.path} now"]
+    return [f"source: {metadata.get('source')} then, {opened.source.path} now"]
 
 
 def _check_writable(root: Path) -> None:
@@ -257,9 +361,14 @@ def _remove_leftovers(builder: Any) -> None:
         shutil.rmtree(place)
 
 
-def _write_records(builder: Any, source_dir: Path) -> None:
+def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
     import tensorflow_datasets as tfds
+    from tensorflow_datasets.core import shuffle
 
+    shuffle.MAX_MEM_BUFFER_SIZE = WRITE_BUFFER
+    builder.opened = opened
+    if opened is not None:
+        builder.info.metadata["fingerprint"] = sources.fingerprint(source_dir)
     # Both only print; there is no switch for them.
     builder._log_download_bytes = lambda: None  # noqa: SLF001
     builder._log_download_done = lambda: None  # noqa: SLF001
@@ -281,7 +390,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("name", help=f"the data set: {', '.join(NAMES)}")
     parser.add_argument("--manual_dir", help="your copy of the set: archive, or folder with it")
     parser.add_argument("--data_dir", help="where prepared sets live (default: as in TFDS)")
-    parser.add_argument("--config", help="the protocol; each set's README lists its own")
+    parser.add_argument("--config", help="how faces are cut; each set's README lists its own")
+    parser.add_argument("--protocol", help="who is in which split; such as subject or fold1of10")
+    parser.add_argument("--protocol_seed", type=int, default=0, help="of what a protocol draws")
+    parser.add_argument("--margin", type=float, help="around the face, as a share of its box")
+    parser.add_argument("--min_share", type=float, help="smallest face, as a share of the picture")
+    parser.add_argument("--detector", help="haar, haar_frontal, or the file of a YuNet model")
+    parser.add_argument("--fallback", help="where no face is found: view or whole")
+    parser.add_argument("--size", type=int, help="longest side of the stored faces, pixels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
     return parser.parse_args(arguments)
 
@@ -289,19 +405,23 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; exit code 2 with one message when the input is wrong."""
     options = _parse(arguments)
+    crop = {field: getattr(options, flag) for flag, field in CROP_FLAGS.items()}
     with errors.exit_cleanly():
-        before = get(options.name, options.config, options.data_dir)
+        before = get(options.name, options.config, options.data_dir, options.manual_dir, crop)
         was_there = not options.rebuild and _is_whole(before)
-        builder = prepare(
+        done = prepare(
             options.name,
             options.config,
             options.data_dir,
             options.manual_dir,
+            protocol=options.protocol,
+            seed=options.protocol_seed,
+            crop=crop,
             rebuild=options.rebuild,
         )
         if was_there:
             print("already prepared, nothing to do:")
-            print(summary.describe(builder), flush=True)
+            print(summary.describe(done), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The base of every data set that the user brings, because nobody may redistribute it.
+"""The base of every set that the user brings, because nobody may redistribute it.
 
-A builder names what it accepts (`open_source`), reads names into records (`index`) and
-says who goes where (`split`); finding faces, counting what was dropped, the metadata
-and writing are done here, once. See kdef/ for the smallest example.
+A builder names what it accepts (`open_source`) and reads names and label files into
+records (`index`); its protocols say who goes where. Finding faces, counting what was
+dropped, the metadata and writing are done here, once. See kdef/ for the smallest
+example.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import abc
 import collections
 import csv
 import dataclasses
+import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,232 +23,289 @@ import tensorflow_datasets as tfds
 
 from fer_jax import errors
 from fer_jax.data import faces
-from tfds_builders import console, crops, protocols, sources
+from tfds_builders import console, crops, protocols, sources, stored
+from tfds_builders.index import Entry
+from tfds_builders.record import Record as Record  # builders say manual.Record
 
 MAX_UNREADABLE = 20  # more is a broken copy, not a broken picture
+MARKER = "STAND_IN.txt"  # in the root of a stand-in, for sets whose files cannot carry a mark
+DUPLICATE = "a second copy of the same picture"
+
 _NAMED = 5  # names in an error message
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """One usable-looking picture of a set, known from its name alone.
-
-    Attributes:
-      id: Unique in the set, the same in every copy of it.
-      file: Its name in the source.
-      label: One of the emotions of `fer_jax.labels`.
-      subject: The person, video or movie that must not be in two splits.
-      view_box: Where faces lie in pictures of this camera view, if that is known.
-      misnamed: What this copy wrongly calls it, if it does.
-      extras: Values of the set's own features.
-    """
-
-    id: str
-    file: str
-    label: str
-    subject: str
-    view_box: faces.RelativeBox | None = None
-    misnamed: str = ""
-    extras: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+_SEEN = frozenset({crops.BLACK, crops.UNREADABLE})  # drops that were records at first
 
 
 @dataclasses.dataclass(eq=False)
-class ManualConfig(tfds.core.BuilderConfig):
-    """A protocol of a set, and how its faces are cut.
+class Variant(tfds.core.BuilderConfig):
+    """How a set's faces are cut: a TFDS config. Protocols share its records.
 
     Attributes:
-      label_names: The classes, in index order; pictures of others are not of this protocol.
-      seed: Decides the splits.
       crop: How faces are cut out.
+      label_names: The stored classes in index order, where they are not the set's.
+      base: The variant of the set that this one was made from, where the user changed `crop`.
     """
 
+    crop: faces.FaceCrop = dataclasses.field(default_factory=faces.FaceCrop)
     label_names: tuple[str, ...] = ()
-    seed: int = 0
-    crop: crops.CropSettings = dataclasses.field(default_factory=crops.CropSettings)
+    base: str = ""
 
 
-class ManualBuilder(tfds.core.GeneratorBasedBuilder):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A user's copy, read as far as names and label files go."""
+
+    source: sources.Source
+    records: Sequence[Record]
+    drops: Sequence[crops.Drop]
+    stand_in: bool
+
+
+class ManualBuilder(stored.StoredBuilder):
     """Shared work of the builders of sets that the user brings.
 
-    A subclass sets `VERSION`, `BUILDER_CONFIGS` (of `ManualConfig`), `EXPECTED` (pictures
-    in a whole copy), `GROUP` and `NOTES` by protocol, and defines `open_source`, `index`
-    and `split`.
+    A subclass sets `VERSION`, `BUILDER_CONFIGS` (of `Variant`; the first is the default),
+    `LABEL_NAMES`, `PROTOCOLS` (the first is the default) and `EXPECTED`, and defines
+    `open_source` and `index`.
     """
 
-    EXPECTED: ClassVar[int]
-    GROUP: ClassVar[str] = "subject"
-    NOTES: ClassVar[Mapping[str, str]] = {}
+    LABEL_NAMES: ClassVar[tuple[str, ...]]
+    EXPECTED: ClassVar[int | Mapping[str, int]]
+    """Pictures in a whole copy: their number, or that of each stored split."""
+    DERIVED_LABELS: ClassVar[str] = ""
+    """The rule that labels follow from, such as "facs_v1"; "" where people gave them."""
+    NOTES: ClassVar[str] = ""
+    """What every report on this set must say."""
+    DROPS_BLACK: ClassVar[bool] = False
+    """Whether black pictures are known to be of no use in this set."""
+    MAX_UNREADABLE: ClassVar[int] = MAX_UNREADABLE
+    """More unreadable pictures than that stop the preparation."""
+
+    opened: Opened | None = None
+    """What `open` read last, so that a preparation reads it once."""
 
     @abc.abstractmethod
     def open_source(self, manual_dir: Path) -> sources.Source:
         """The user's copy in or below `manual_dir`, or a `UserError` that helps to get it."""
 
     @abc.abstractmethod
-    def index(self, source: sources.Source) -> tuple[list[Record], list[crops.Drop]]:
-        """All pictures of the set by name, and those that are never used; reads no picture."""
+    def index(self, source: sources.Source) -> tuple[Sequence[Record], Sequence[crops.Drop]]:
+        """All pictures of the set by name, and those that are never used; reads no picture.
 
-    @abc.abstractmethod
-    def split(self, records: Sequence[Record]) -> dict[str, str]:
-        """Record id to split name, for the usable records of this protocol's classes."""
+        Labels are among the stored classes. Records of one split follow each other.
+        """
 
     def extra_features(self) -> dict[str, Any]:
         """Features beyond those that every set here has."""
         return {}
 
+    @classmethod
+    def variant_for(cls, manual_dir: Path | None, variant: Variant) -> Variant:
+        """The variant to store a copy under; a set of many folders gives each its own name.
+
+        Args:
+          manual_dir: What the user named; None if nothing.
+          variant: Chosen by name, or the default, with the user's crop settings.
+        """
+        del manual_dir
+        return variant
+
+    def metadata_of(self, source: sources.Source, records: Sequence[Record]) -> dict[str, Any]:
+        """Further facts about this copy for the metadata, such as a rule's own counts.
+
+        "summary" may hold lines that the closing summary prints.
+        """
+        del source, records
+        return {}
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The stored classes in index order."""
+        return self.builder_config.label_names or self.LABEL_NAMES
+
+    def open(self, manual_dir: Path) -> Opened:
+        """Opens and indexes the user's copy."""
+        source = self.open_source(manual_dir)
+        records, drops = self.index(source)
+        self.opened = Opened(source, records, drops, has_marker(manual_dir, source))
+        return self.opened
+
     def stamp(self) -> dict[str, Any]:
         """What the records depend on besides their source; a change asks for a rebuild."""
         config = self.builder_config
-        return {
+        stamp = {
             "version": str(self.version),
-            "protocol": config.name,
-            "seed": config.seed,
-            "crop": dataclasses.asdict(config.crop),
+            "variant": config.name,
+            "label_names": list(self.label_names),
+            "crop": config.crop.to_json(),
         }
+        detector = Path(config.crop.detector).expanduser()
+        if detector.is_file():
+            stamp["detector_sha256"] = hashlib.sha256(detector.read_bytes()).hexdigest()
+        return stamp
 
-    def source_digest(self, source: sources.Source) -> str:
+    def source_digest(self, opened: Opened) -> str:
         """Tells one copy of the set from another; what else lies beside it does not matter."""
-        sizes = source.sizes()
-        return sources.digest({one.id: sizes[one.file] for one in self.index(source)[0]})
+        sizes = opened.source.sizes()
+        known = {
+            f"{one.id} {one.label} {one.subject} {one.split}": sizes.get(one.file, 0)
+            for one in opened.records
+        }
+        return sources.digest(known)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=list(config.label_names)),
-            "id": tfds.features.Text(),
-            "subject": tfds.features.Text(),
-            "face_box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
-            "face_source": tfds.features.Text(),
+        metadata = {
+            "derived_labels": bool(self.DERIVED_LABELS),
+            "label_rule": self.DERIVED_LABELS,
+            "pictures": "face",  # stored cut: face_box lies in the picture that the user has
+            "notes": self.NOTES,
+            "variant": self.builder_config.name,
+            "crop": self.builder_config.crop.to_json(),
         }
-        metadata = tfds.core.MetadataDict(
-            label_names=list(config.label_names),
-            protocol=config.name,
-            derived_labels=False,
-            group=self.GROUP,
-            pictures="face",  # stored cut: face_box lies in the picture that the user has
-            notes=self.NOTES.get(config.name, ""),
-        )
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features | self.extra_features()),
-            supervised_keys=("image", "label"),
-            metadata=metadata,
-        )
+        return self.stored_info(self.label_names, self.extra_features(), metadata)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        source = self.open_source(Path(dl_manager.manual_dir))
-        records, drops = self.index(source)
-        cropped = self._crop(source, records, drops)
-        usable = [
-            record
-            for record in records
-            if record.id in cropped and record.label in self.builder_config.label_names
-        ]
-        assigned = self.split(usable)
-        self._describe(source, records, drops, cropped, usable, assigned)
-        names = (protocols.TRAIN, protocols.VALIDATION, protocols.TEST)
-        by_split = {
-            name: [record for record in usable if assigned[record.id] == name] for name in names
+        opened = self.opened or self.open(Path(dl_manager.manual_dir))
+        self._drops: list[crops.Drop] = list(opened.drops)
+        self._unreadable: list[str] = []
+        self._is_marked = opened.stand_in
+        by_split: dict[str, list[Record]] = collections.defaultdict(list)
+        for record in opened.records:
+            by_split[record.split].append(record)
+        return {
+            split: self.stored(self._examples(opened.source, split, records), len(records))
+            for split, records in by_split.items()
         }
-        self._refuse_empty(by_split)
-        return {name: self._generate_examples(some, cropped) for name, some in by_split.items()}
 
-    def _generate_examples(
-        self, records: Sequence[Record], cropped: Mapping[str, crops.Crop]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for record in records:
-            crop = cropped[record.id]
-            yield (
-                record.id,
-                {
-                    "image": io.BytesIO(crop.jpeg),
-                    "label": record.label,
-                    "id": record.id,
-                    "subject": record.subject,
-                    "face_box": np.array(crop.face.box, np.int32),
-                    "face_source": crop.face.source,
-                    **record.extras,
-                },
+    def _generate_examples(self) -> None:
+        raise NotImplementedError("records come from _split_generators")  # TFDS asks for one
+
+    def _examples(
+        self, source: sources.Source, split: str, records: Sequence[Record]
+    ) -> Iterator[tuple[Entry, dict[str, Any]]]:
+        """Entries and examples of one split; pictures that are of no use join the drops."""
+        requests = (
+            crops.Request(
+                one.id, one.file, one.view_box, one.face_box, one.landmarks, one.pixels,
+                self.DROPS_BLACK,
+            )
+            for one in records
+        )  # fmt: skip
+        label = f"{self.name}: finding faces" + (f", {split}" * (split != protocols.STORED))
+        outcomes = crops.crop_all(source, requests, self.builder_config.crop)
+        used = 0
+        tracked = console.track(outcomes, len(records), label)
+        for record, outcome in zip(records, tracked, strict=True):
+            if isinstance(outcome, crops.Drop):
+                self._drop(outcome, source)
+                continue
+            used += 1
+            self._is_marked |= outcome.stand_in
+            yield _entry(record, outcome), _example(record, outcome)
+        if not used:
+            raise errors.UserError(
+                f"expected pictures in {source.path} (split {split}), found none that can be used: "
+                f"{some([drop.id for drop in self._drops])}. Get this copy again."
             )
 
-    def _crop(
-        self, source: sources.Source, records: Sequence[Record], drops: list[crops.Drop]
-    ) -> dict[str, crops.Crop]:
-        """Crops by record id; pictures that turn out to be of no use join `drops`.
+    def _drop(self, drop: crops.Drop, source: sources.Source) -> None:
+        self._drops.append(drop)
+        if drop.reason == crops.UNREADABLE:
+            self._unreadable.append(f"{drop.file} ({drop.detail})")
+        if len(self._unreadable) > self.MAX_UNREADABLE:
+            raise errors.UserError(
+                f"expected whole pictures in {source.path}, found more than {self.MAX_UNREADABLE} "
+                f"that cannot be read: {some(self._unreadable)}. Get this copy again."
+            )
 
-        All crops are held in memory: splits are drawn among the usable pictures, which
-        are known at the end (KDEF: 100 MB).
-        """
-        requests = [crops.Request(one.id, one.file, one.view_box) for one in records]
-        outcomes = crops.crop_all(source, requests, self.builder_config.crop)
-        cropped, unreadable = {}, []
-        for outcome in console.track(outcomes, len(requests), f"{self.name}: finding faces"):
-            if isinstance(outcome, crops.Crop):
-                cropped[outcome.id] = outcome
-                continue
-            drops.append(outcome)
-            if outcome.reason == crops.UNREADABLE:
-                unreadable.append(f"{outcome.file} ({outcome.detail})")
-            if len(unreadable) > MAX_UNREADABLE:
-                raise errors.UserError(
-                    f"expected whole pictures in {source.path}, found more than {MAX_UNREADABLE} "
-                    f"that cannot be read: {some(unreadable)}. Get this copy again."
-                )
-        return cropped
-
-    def _describe(
-        self,
-        source: sources.Source,
-        records: Sequence[Record],
-        drops: Sequence[crops.Drop],
-        cropped: Mapping[str, crops.Crop],
-        usable: Sequence[Record],
-        assigned: Mapping[str, str],
-    ) -> None:
+    def finish(self, entries: Sequence[Entry]) -> None:
         """Leaves in the metadata, and in dropped.csv, what the summary and reports say."""
+        opened = self.opened
+        assert opened is not None  # _split_generators opened it
         dropped = collections.defaultdict(list)
-        for drop in drops:
+        for drop in self._drops:
             dropped[drop.reason].append(drop.id)
-        left_out = collections.Counter(
-            one.label
-            for one in records
-            if one.id in cropped and one.label not in self.builder_config.label_names
-        )
-        stand_in = any(crop.stand_in for crop in cropped.values())
-        groups: dict[str, list[str]] = collections.defaultdict(list)
-        for record in usable:
-            groups[assigned[record.id]].append(record.subject)
+        records, drops = opened.records, self._drops
+        expected = self.EXPECTED if isinstance(self.EXPECTED, int) else dict(self.EXPECTED)
         self.info.metadata.update(
-            stand_in=stand_in,
-            synthetic=stand_in,
-            leaks=protocols.shared_groups(groups),
-            source=str(source.path),
-            source_digest=self.source_digest(source),
-            expected=self.EXPECTED,
+            stand_in=self._is_marked,
+            synthetic=self._is_marked,
+            source=str(opened.source.path),
+            source_digest=self.source_digest(opened),
+            expected=expected,
             found=len(records) + sum(drop.reason not in _SEEN for drop in drops),
             dropped=dict(dropped),
-            left_out=dict(left_out),
             misnamed={one.misnamed: one.id for one in records if one.misnamed},
             stamp=self.stamp(),
+            **self.metadata_of(opened.source, records),
         )
-        self._write_dropped(drops)
-
-    def _write_dropped(self, drops: Sequence[crops.Drop]) -> None:
         with open(Path(self.data_dir) / "dropped.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["id", "file", "reason", "detail"])
             table.writerows([drop.id, drop.file, drop.reason, drop.detail] for drop in drops)
-
-    def _refuse_empty(self, by_split: Mapping[str, Sequence[Record]]) -> None:
-        for name, some in by_split.items():
-            missing = set(self.builder_config.label_names) - {record.label for record in some}
-            if missing:
-                raise errors.UserError(
-                    f"expected pictures of every class in every split of {self.name}, found none "
-                    f"of {', '.join(sorted(missing))} in {name}. The copy is incomplete."
-                )
+        super().finish(entries)
 
 
-_SEEN = frozenset({crops.BLACK, crops.UNREADABLE})  # drops that were records at first
+def _entry(record: Record, crop: crops.Crop) -> Entry:
+    return Entry(
+        record.id, record.split, record.label, record.subject, record.stratum,
+        crop.face.source, crop.look, crop.digest,
+    )  # fmt: skip
+
+
+def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
+    return {
+        "image": io.BytesIO(crop.jpeg),
+        "label": record.label,
+        "id": record.id,
+        "subject": record.subject,
+        "face_box": np.array(crop.face.box, np.int32),
+        "face_source": crop.face.source,
+        "landmarks": crop.landmarks,
+        **record.extras,
+    }
+
+
+def has_marker(manual_dir: Path, source: sources.Source) -> bool:
+    """Whether a copy is a stand-in by the file that says so, in it or beside its archive."""
+    beside = manual_dir if manual_dir.is_dir() else manual_dir.parent
+    return (beside / MARKER).is_file() or any(
+        PurePosixPath(name).name == MARKER for name in source.sizes()
+    )
+
+
+def drop_copies(
+    source: sources.Source, files: Sequence[str], id_of: Callable[[str], str]
+) -> tuple[dict[str, str], list[crops.Drop]]:
+    """Each picture's first file by id, and the further copies.
+
+    Raises:
+      errors.UserError: Two files of one id that differ in size.
+    """
+    sizes = source.sizes()
+    first: dict[str, str] = {}
+    drops = []
+    for file in files:
+        one = id_of(file)
+        if one not in first:
+            first[one] = file
+        elif sizes[file] == sizes[first[one]]:
+            drops.append(crops.Drop(one, file, DUPLICATE, first[one]))
+        else:
+            raise errors.UserError(
+                f"expected one picture {one} in {source.path}, found two that differ: "
+                f"{first[one]} and {file}. Remove the wrong one."
+            )
+    return first, drops
+
+
+def what_is_there(manual_dir: Path) -> str:
+    """The content of a folder in a few words, for a message."""
+    if manual_dir.is_file():
+        return "an archive without any of them"
+    if not manual_dir.exists():
+        return "no such folder"
+    entries = sorted(one.name for one in manual_dir.iterdir())
+    return some(entries) if entries else "an empty folder"
 
 
 def some(names: Sequence[str]) -> str:

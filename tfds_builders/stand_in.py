@@ -21,7 +21,10 @@ from pathlib import Path
 from fer_jax import errors
 from tfds_builders import console
 
-NAMES: tuple[str, ...] = ("kdef",)
+NAMES: tuple[str, ...] = (
+    "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
+    "affectnet", "expw", "image_folder",
+)  # fmt: skip
 """Sets with a stand-in; `<name>/stand_in.py` has `write(out, scale)` and `pictures_of(scale)`."""
 
 MARKER = "STAND_IN.txt"

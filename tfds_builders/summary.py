@@ -1,14 +1,18 @@
-"""What a prepared data set holds, counted from its records, as text.
+"""What a prepared data set holds under a protocol, counted from its records, as text.
 
-Counts come from the written records, not from what a builder meant to write. Found
-and dropped pictures come from the metadata that the builder left. Prints nothing.
+Counts come from the index of the written records, not from what a builder meant to
+write. Found and dropped pictures come from the metadata that the builder left. Prints
+nothing.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
+
+from tfds_builders.prepared import Prepared
 
 _NAMED = 8  # dropped pictures named per reason; dropped.csv beside the records has all
 
@@ -28,62 +32,73 @@ class Counts:
     faces: collections.Counter[str]
 
 
-def count(builder: Any) -> dict[str, Counts]:
-    """Reads the records of a prepared builder, without decoding pictures; one `Counts` a split."""
-    import tensorflow_datasets as tfds
-
-    names = builder.info.features["label"].names
-    skip = {"image": tfds.decode.SkipDecoding()}
+def count(prepared: Prepared) -> dict[str, Counts]:
+    """One `Counts` a split."""
     counts = {}
-    for split in builder.info.splits:
-        records = list(builder.as_data_source(split, decoders=skip))
-        subjects = frozenset(_text(record["subject"]) for record in records) - {""}
+    for split, rows in prepared.splits.items():
+        some = [prepared.entries[row] for row in rows]
         counts[split] = Counts(
-            labels=collections.Counter(names[int(record["label"])] for record in records),
-            subjects=subjects,
-            faces=collections.Counter(_text(record["face_source"]) for record in records),
+            labels=collections.Counter(one.label for one in some),
+            subjects=frozenset(one.subject for one in some) - {""},
+            faces=collections.Counter(one.face for one in some),
         )
     return counts
 
 
-def describe(builder: Any) -> str:
+def describe(prepared: Prepared) -> str:
     """The closing summary of a preparation: some twenty lines of plain text."""
-    metadata = dict(builder.info.metadata.items())
-    counts = count(builder)
-    lines = [f"{builder.info.full_name}, protocol {metadata['protocol']}"]
+    metadata, counts = prepared.metadata, count(prepared)
+    lines = [f"{prepared.builder.info.full_name}, protocol {prepared.protocol.name}"]
     if metadata["stand_in"]:
         lines.append("  STAND-IN: synthetic faces in the set's form, not the set itself")
+    if metadata["derived_labels"]:
+        lines.append(f"  DERIVED LABELS: by the rule {metadata['label_rule']}, nobody gave them")
     if "source" in metadata:
         lines.append(f"  source   {metadata['source']}")
-    lines.append(f"  written  {builder.data_dir}")
-    lines += _found_lines(metadata, sum(sum(one.labels.values()) for one in counts.values()))
-    lines += _class_table(metadata["label_names"], counts)
+    lines.append(f"  written  {prepared.builder.data_dir}")
+    lines += _found_lines(metadata, sum(_total(one) for one in counts.values()))
+    lines += [f"  {line}" for line in metadata.get("summary", [])]
+    lines += _class_table(metadata, counts)
     lines += _face_lines(counts)
-    lines.append(f"  {metadata['group']}s in more than one split: {metadata['leaks']}")
-    if metadata["notes"]:
-        lines.append(f"  note     {metadata['notes']}")
+    if metadata["group"]:
+        lines.append(f"  {metadata['group']}s in more than one split: {metadata['leaks']:,}")
+    lines.append(
+        f"  near-duplicates across splits: {metadata['near_duplicates']:,} pairs (of "
+        f"{metadata['similar_pairs']:,} in the whole set, see duplicates.csv)"
+    )
+    lines += [f"  note     {note}" for note in metadata["notes"]]
     return "\n".join(lines)
 
 
-def _found_lines(metadata: dict[str, Any], used: int) -> list[str]:
+def _found_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
     if "found" not in metadata:
         return [f"  used     {used:,} pictures"]
     dropped: dict[str, list[str]] = metadata["dropped"]
     total = sum(len(names) for names in dropped.values())
-    left_out = sum(metadata["left_out"].values())
-    found = f"{metadata['found']:,} pictures (a whole copy has {metadata['expected']:,})"
+    left_out = metadata["stored"] - used
+    found = f"{metadata['found']:,} pictures ({_expected(metadata['expected'])})"
     lines = [f"  found    {found}, used {used:,}, dropped {total:,}, left out {left_out:,}"]
     for reason, names in dropped.items():
         more = f" and {len(names) - _NAMED:,} more (dropped.csv)" if len(names) > _NAMED else ""
         lines.append(f"    {len(names):,} {reason}: {', '.join(names[:_NAMED])}{more}")
     for label, number in metadata["left_out"].items():
         lines.append(f"    {number:,} {label}: not a class of this protocol")
+    if rest := left_out - sum(metadata["left_out"].values()):
+        lines.append(f"    {rest:,} in no split of this protocol")
     for wrong, right in metadata["misnamed"].items():
         lines.append(f"    {wrong} read as {right}, which it is")
     return lines
 
 
-def _class_table(label_names: list[str], counts: dict[str, Counts]) -> list[str]:
+def _expected(expected: int | Mapping[str, int]) -> str:
+    if isinstance(expected, Mapping):
+        parts = ", ".join(f"{number:,} {split}" for split, number in expected.items())
+        return f"a whole copy has {parts}"
+    return f"a whole copy has {expected:,}" if expected else "a set of your own"
+
+
+def _class_table(metadata: Mapping[str, Any], counts: dict[str, Counts]) -> list[str]:
+    label_names = metadata["label_names"]
     width = max(12, *(len(name) for name in label_names))
     head = "".join(f"{split:>12}" for split in counts)
     lines = [f"  {'class':<{width}}{head}{'all':>12}"]
@@ -91,11 +106,11 @@ def _class_table(label_names: list[str], counts: dict[str, Counts]) -> list[str]
         row = [one.labels[name] for one in counts.values()]
         lines.append(f"  {name:<{width}}{_cells(row)}")
     lines.append(f"  {'pictures':<{width}}{_cells([_total(one) for one in counts.values()])}")
-    people = [len(one.subjects) for one in counts.values()]
-    if any(people):
+    groups = [len(one.subjects) for one in counts.values()]
+    if any(groups):
         everyone = len(frozenset().union(*(one.subjects for one in counts.values())))
-        row_text = "".join(f"{number:>12,}" for number in people)
-        lines.append(f"  {'subjects':<{width}}{row_text}{everyone:>12,}")
+        row_text = "".join(f"{number:>12,}" for number in groups)
+        lines.append(f"  {metadata['group'] + 's':<{width}}{row_text}{everyone:>12,}")
     return lines
 
 
@@ -116,7 +131,3 @@ def _face_lines(counts: dict[str, Counts]) -> list[str]:
         f"{source} {number:,} ({number / total:.0%})" for source, number in faces.most_common()
     ]
     return [f"  faces    {', '.join(parts)}"]
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

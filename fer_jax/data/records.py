@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -20,15 +20,34 @@ from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 
 
-class Builder(Protocol):
-    """What is used of a `tfds.core.DatasetBuilder`; TFDS itself is not imported here."""
+class Prepared(Protocol):
+    """What is used of a `tfds_builders.prepared.Prepared`; neither it nor TFDS is imported here."""
 
     @property
-    def info(self) -> Any:
-        """The set's features, splits and metadata."""
+    def full_name(self) -> str:
+        """Set, variant, version and protocol, for messages."""
 
-    def as_data_source(self, split: str, *, decoders: Any) -> Any:
-        """Random access to a split's records."""
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes in index order."""
+
+    @property
+    def entries(self) -> Sequence[Any]:
+        """Of every stored record: id, subject and digest of its picture."""
+
+    @property
+    def splits(self) -> Mapping[str, np.ndarray]:
+        """Row numbers of `entries` in each split."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What is known of the set; "pictures" is "whole" where they are stored uncut."""
+
+    def labels(self, split: str) -> np.ndarray:
+        """Indices into `label_names`."""
+
+    def record(self, row: int) -> Mapping[str, Any]:
+        """A record with its picture still encoded: image, id, face_box and landmarks."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +59,8 @@ class Split:
       ids: one unique name per record.
       groups: subject, video or movie of each record; "" where the set has none.
       label_names: the classes in index order.
-      digest: of encoded pictures, labels, ids, groups, class order and framing; tells
-        other data apart.
+      digest: of the pictures as they were written, labels, ids, groups, class order and
+        framing; tells other data apart.
       read: row number to its framed picture, uint8[S, S, 3], RGB; safe from many threads.
     """
 
@@ -89,11 +108,11 @@ class Records:
         return len(self.labels)
 
 
-def open_split(builder: Builder, split: str, preprocessing: Preprocessing) -> Split:
-    """Reads all that is known of a split's records but their pictures.
+def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> Split:
+    """All that is known of a split's records but their pictures, none of which is read.
 
     Args:
-      builder: a prepared builder with the features image, label, id, subject and face_box.
+      prepared: a data set under a protocol.
       split: such as "train".
       preprocessing: gives the framing; its normalisation is the step's.
 
@@ -101,45 +120,56 @@ def open_split(builder: Builder, split: str, preprocessing: Preprocessing) -> Sp
       UserError: no such split, an empty one, pictures that are cut to the face already
         where a margin is asked for, labels outside the classes or an id that occurs twice.
     """
-    splits = builder.info.splits
-    if split not in splits or not splits[split].num_examples:
-        filled = [name for name, info in splits.items() if info.num_examples]
+    rows = prepared.splits.get(split)
+    if rows is None or not len(rows):
+        filled = [name for name, some in prepared.splits.items() if len(some)]
         raise UserError(
-            f"expected records in split {split!r} of {builder.info.full_name}, found none; "
+            f"expected records in split {split!r} of {prepared.full_name}, found none; "
             f"splits with records: {', '.join(filled)}"
         )
     if preprocessing.face_margin is not None:
-        _check_whole(builder)
-    from tensorflow_datasets import decode
-
-    source = builder.as_data_source(split, decoders={"image": decode.SkipDecoding()})
+        _check_whole(prepared)
+    entries = [prepared.entries[row] for row in rows]
+    labels = prepared.labels(split)
+    digest = _digest(entries, labels, prepared.label_names, preprocessing)
 
     def read(row: int) -> np.ndarray:
-        record = source[row]
-        picture = decode_picture(record["image"], _text(record["id"]))
+        record = prepared.record(int(rows[row]))
+        picture = decode_picture(record["image"], entries[row].id)
         x, y, width, height = map(int, record["face_box"])
-        return preprocessing.framed(picture, (x, y, width, height))
+        return preprocessing.framed(picture, (x, y, width, height), record["landmarks"])
 
-    digest, rows = hashlib.sha256(), [source[row] for row in range(len(source))]
-    ids = tuple(_text(record["id"]) for record in rows)
-    groups = tuple(_text(record["subject"]) for record in rows)
-    labels = np.array([record["label"] for record in rows], np.int32)
-    label_names = tuple(builder.info.features["label"].names)
-    for record in rows:
-        digest.update(record["image"])
-    digest.update(labels)
-    framing = f"{preprocessing.size} {preprocessing.face_margin}"
-    digest.update("\0".join((*ids, *groups, *label_names, framing)).encode())
-    return Split(labels, ids, groups, label_names, digest.hexdigest(), read)
+    return Split(
+        labels=labels,
+        ids=tuple(one.id for one in entries),
+        groups=tuple(one.subject for one in entries),
+        label_names=prepared.label_names,
+        digest=digest,
+        read=read,
+    )
 
 
-def load_records(builder: Builder, split: str, preprocessing: Preprocessing) -> Records:
+def _digest(
+    entries: Sequence[Any],
+    labels: np.ndarray,
+    label_names: Sequence[str],
+    preprocessing: Preprocessing,
+) -> str:
+    """Of the pictures as they were written, by the digests that were taken then."""
+    framing = preprocessing.framing
+    lines = ["\0".join((*label_names, framing))]
+    lines += [f"{one.id}\0{one.subject}\0{one.digest}" for one in entries]
+    text = "\n".join(lines).encode("utf-8", "surrogateescape")
+    return hashlib.sha256(text + labels.tobytes()).hexdigest()
+
+
+def load_records(prepared: Prepared, split: str, preprocessing: Preprocessing) -> Records:
     """Decodes and frames one split; arguments and errors are `open_split`'s.
 
     Raises:
       UserError: as `open_split`, or a picture that cannot be decoded.
     """
-    return decode_all(open_split(builder, split, preprocessing))
+    return decode_all(open_split(prepared, split, preprocessing))
 
 
 def decode_all(split: Split) -> Records:
@@ -165,14 +195,10 @@ def decode_picture(encoded: bytes, name: str) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def _check_whole(builder: Builder) -> None:
+def _check_whole(prepared: Prepared) -> None:
     """A box in a picture that has been cut already would be cut in the wrong place."""
-    if builder.info.metadata.get("pictures") != "whole":
+    if prepared.metadata.get("pictures") != "whole":
         raise UserError(
-            f"expected whole pictures to cut to data.face_margin, found {builder.info.full_name}, "
+            f"expected whole pictures to cut to data.face_margin, found {prepared.full_name}, "
             "whose pictures are cut to the face already; leave --config.data.face_margin unset"
         )
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -6,6 +6,8 @@ A card travels with every report; it holds no scores.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +29,12 @@ class ReportCard:
       synthetic: the faces are rendered.
       stand_in: rendered faces lie in the place of a gated data set.
       derived_labels: the labels follow from a rule, nobody gave them.
+      label_rule: the rule, where labels are derived.
       leaks: ids that more than one split shares.
+      near_duplicates: pairs of pictures that look alike, in different splits.
       notes: anything else the reader must know, a sentence each.
+      folds: of a cross-validation; 0 for a plain split.
+      seeds: trainings behind the figures.
     """
 
     run: str
@@ -45,8 +51,17 @@ class ReportCard:
     synthetic: bool = False
     stand_in: bool = False
     derived_labels: bool = False
+    label_rule: str = ""
     leaks: int = 0
+    near_duplicates: int = 0
     notes: tuple[str, ...] = ()
+    folds: int = 0
+    seeds: int = 1
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
+        """Reads back the "card" of a report.json."""
+        return cls(**{**stored, "notes": tuple(stored["notes"])})
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -60,10 +75,16 @@ class ReportCard:
         elif self.synthetic:
             lines.append("SYNTHETIC FACES: figures say nothing about real faces")
         if self.derived_labels:
-            lines.append("DERIVED LABELS: labels follow from a rule, nobody gave them")
+            rule = f"the rule {self.label_rule}" if self.label_rule else "a rule"
+            lines.append(f"DERIVED LABELS: labels follow from {rule}, nobody gave them")
         if self.leaks:
             lines.append(
                 f"LEAK: {self.leaks} ids are shared by the splits; "
                 "figures are too high for unseen people"
+            )
+        if self.near_duplicates:
+            lines.append(
+                f"NEAR-DUPLICATES: {self.near_duplicates} pairs of pictures that look alike are in "
+                "different splits"
             )
         return tuple(lines)

@@ -12,7 +12,7 @@ import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import jinja2
@@ -34,6 +34,17 @@ _SHOWN_SIDE = 192  # pixels; larger ones only make the file larger
 Rows = Sequence[tuple[str, str]]
 
 
+class Pictures(Protocol):
+    """N pictures, such as uint8[N, H, W, 3], or what decodes them one by one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, 3)."""
+
+    def __getitem__(self, row: int, /) -> np.ndarray:
+        """uint8[H, W, 3], RGB."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Example:
     """A picture of the split with what was said of it; ready for the template."""
@@ -53,7 +64,7 @@ class Example:
 def write_page(
     path: Path,
     predictions: Predictions,
-    images: np.ndarray,
+    images: Pictures,
     scores: Scores,
     card: ReportCard,
     history: Sequence[Mapping[str, Any]] = (),
@@ -126,7 +137,7 @@ def _by_turns(predictions: Predictions, rows: np.ndarray, cost: np.ndarray) -> l
     return [row for _, _, row in sorted(keys)]
 
 
-def _example(predictions: Predictions, images: np.ndarray, row: int) -> Example:
+def _example(predictions: Predictions, images: Pictures, row: int) -> Example:
     names, probabilities = predictions.label_names, predictions.probabilities[row]
     order = np.argsort(-probabilities, kind="stable")[:4]
     label = int(predictions.labels[row])
@@ -232,14 +243,14 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("protocol", card.protocol),
         ("split", f"{card.split}, {scores.count:,} pictures"),
         ("ids shared by splits", f"{card.leaks:,}"),
+        ("near-duplicates across splits", f"{card.near_duplicates:,} pairs"),
         ("intervals", f"{CONFIDENCE_LEVEL:.0%}, {scores.accuracy_interval.method}"),
         *(("note", note) for note in card.notes),
     ]
     run = [
-        ("run", card.run),
+        ("run", tables.run_text(card)),
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("first weights", card.weights),
-        ("seed", str(card.seed)),
         ("checkpoint", f"step {card.step:,}, the best on validation"),
         ("trained for", tables.duration(card.train_seconds)),
     ]

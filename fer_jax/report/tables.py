@@ -46,7 +46,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
     """What was evaluated and the figures that describe it as a whole."""
     chance, most = 1 / len(scores.label_names), scores.support.max() / scores.count
     rows = [
-        ("run", f"{card.run} (seed {card.seed})"),
+        ("run", run_text(card)),
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
         ("protocol", card.protocol),
         ("split", f"{card.split}, n = {scores.count}"),
@@ -64,6 +64,14 @@ def summary(scores: Scores, card: ReportCard) -> str:
         *(("note", note) for note in card.notes),
     ]
     return "".join(_summary_row(name, value) for name, value in rows)
+
+
+def run_text(card: ReportCard) -> str:
+    """The run's name, and its seed or its folds and seeds."""
+    if not card.folds:
+        return f"{card.run} (seed {card.seed})"
+    seeds = f"{card.seeds} seed{'s' if card.seeds > 1 else ''}"
+    return f"{card.run} ({card.folds} folds, {seeds}, from seed {card.seed})"
 
 
 def classification_report(scores: Scores, digits: int = 2) -> str:

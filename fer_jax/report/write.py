@@ -63,7 +63,7 @@ class ReportPaths:
 def write_report(
     folder: Path,
     predictions: Predictions,
-    images: np.ndarray,
+    images: page.Pictures,
     card: ReportCard,
     history: Path | None = None,
     samples: int = 6,
@@ -87,10 +87,11 @@ def write_report(
     Raises:
       UserError: the images do not match, or the folder cannot be written.
     """
-    if np.ndim(images) != 4 or len(images) != len(predictions) or images.shape[-1] != 3:
+    shape = tuple(images.shape)
+    if len(shape) != 4 or shape[0] != len(predictions) or shape[-1] != 3:
         raise UserError(
             f"expected images of shape ({len(predictions)}, height, width, 3), found "
-            f"{np.shape(images)}; pass the pictures that were evaluated, in their order"
+            f"{shape}; pass the pictures that were evaluated, in their order"
         )
     scores = score(predictions)
     slices = slice_scores(predictions, attributes or {})
@@ -180,7 +181,7 @@ def as_json(
 def _draw(
     scores: Scores,
     predictions: Predictions,
-    images: np.ndarray,
+    images: page.Pictures,
     card: ReportCard,
     history: Sequence[Mapping[str, Any]],
     samples: int,

@@ -22,12 +22,13 @@ from fer_jax import errors
 from fer_jax.synthetic.subject import Face
 
 INDEX = "index.jsonl"
+_NOT_STORED = ("image", "landmarks")  # the latter are newer than the archives that ship
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's oldest date: the same bytes on any day
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A stored face: its JPEG file's bytes, and the fields of `Face` but the image."""
+    """A stored face: its JPEG file's bytes, and the fields of `Face` but image and landmarks."""
 
     jpeg: bytes
     truth: dict[str, Any]
@@ -37,8 +38,11 @@ def encode(face: Face, quality: int) -> Record:
     """Compresses a face; strengths are kept to three digits."""
     bgr = cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, _jpeg_options(quality))
-    fields = (field.name for field in dataclasses.fields(face) if field.name != "image")
-    truth = {name: getattr(face, name) for name in fields}
+    truth = {
+        field.name: getattr(face, field.name)
+        for field in dataclasses.fields(face)
+        if field.name not in _NOT_STORED
+    }
     truth["face_box"] = list(face.face_box)  # as JSON gives it back
     truth["action_units"] = {k: round(v, 3) for k, v in face.action_units.items() if v >= 5e-4}
     truth |= {name: round(truth[name], 3) for name in ("yaw", "sex", "age", "skin")}

@@ -223,7 +223,14 @@ def draw_expression(name: str, rng: np.random.Generator, gaze: str = "frontal") 
     action_units = _prototype(name, rng)
     for unit, spread in _UNRELATED.items():
         _add(action_units, unit, abs(float(rng.normal(0, spread))))
+    return show(name, action_units, rng, gaze)
+
+
+def show(
+    name: str, action_units: Mapping[str, float], rng: np.random.Generator, gaze: str = "frontal"
+) -> Expression:
+    """A showing of given action units (strength by name), which need not be an emotion's."""
     face_units = _pull(action_units, rng)
     _look(face_units, gaze, rng)
     face_units = {unit: float(np.clip(x, 0, _MOST)) for unit, x in face_units.items()}
-    return Expression(name, action_units, face_units)
+    return Expression(name, dict(action_units), face_units)

@@ -21,6 +21,9 @@ FRAME = 2.25  # decimetres: a head of this height has `fill` 1
 # Body vertices of the rest head that bound the face: brows to chin, cheek to cheek.
 _FACE_LOW, _FACE_HIGH, _FACE_BACK, _FACE_WIDE = 6.27, 7.72, 0.62, 0.72
 
+# Where the rest head has the tip of its nose and the corner of its mouth at picture left.
+_NOSE_TIP, _MOUTH_CORNER = (0.0, 6.998, 1.596), (-0.222, 6.681, 1.39)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sitter:
@@ -133,3 +136,18 @@ def face_box(head: HeadModel, view: View, size: int) -> tuple[float, float, floa
     points = np.clip(view.points[inside] / size, 0, 1)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     return float(left), float(top), float(right), float(bottom)
+
+
+def landmarks(head: HeadModel, view: View) -> np.ndarray:
+    """float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture left first."""
+    mirrored = (-_MOUTH_CORNER[0], *_MOUTH_CORNER[1:])
+    # The sitter's right is at picture left.
+    eyes = [view.points[head.vertex_part == part].mean(0) for part in (RIGHT_EYE, LEFT_EYE)]
+    below = [view.points[_nearest(head, place)] for place in (_NOSE_TIP, _MOUTH_CORNER, mirrored)]
+    return np.array([*eyes, *below], np.float32)
+
+
+def _nearest(head: HeadModel, place: tuple[float, float, float]) -> int:
+    """The skin's vertex that is nearest to a place on the rest head."""
+    distance = np.square(head.rest - np.array(place, np.float32)).sum(1)
+    return int(np.where(head.vertex_part == BODY, distance, np.inf).argmin())

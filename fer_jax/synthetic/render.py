@@ -21,10 +21,14 @@ from fer_jax.synthetic.scene import Scene
 
 
 class Picture(NamedTuple):
-    """image: uint8[size, size, 3], RGB; face_box: x, y, width, height in its pixels."""
+    """A picture and where its face is, in its pixels.
+
+    image: uint8[size, size, 3], RGB; face_box: x, y, width, height; landmarks: float32[5, 2].
+    """
 
     image: np.ndarray
     face_box: tuple[int, int, int, int]
+    landmarks: np.ndarray
 
 
 def _paint(
@@ -68,4 +72,5 @@ def render(
     if scene.obstacle is not None:
         film.cover(picture, scene.obstacle)
     image = film.develop(picture, scene, rng, size)
-    return Picture(image, _whole_pixels(geometry.face_box(head, view, large), size))
+    box = _whole_pixels(geometry.face_box(head, view, large), size)
+    return Picture(image, box, geometry.landmarks(head, view) / supersample)

@@ -26,6 +26,8 @@ class Face:
       action_units: strengths by name (`expression.ACTION_UNITS`).
       yaw: nominal camera angle, degrees. gaze: one of `expression.GAZES`. session: from 0.
       face_box: x, y, width, height in pixels, brows to chin, from the projected mesh.
+      landmarks: float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture
+        left first.
       sex (0 female to 1 male), age (0 young to 1 old), skin (0 light to 1 dark): as drawn.
     """
 
@@ -38,6 +40,7 @@ class Face:
     gaze: str
     session: int
     face_box: tuple[int, int, int, int]
+    landmarks: np.ndarray
     sex: float
     age: float
     skin: float
@@ -81,6 +84,7 @@ def render_subject(spec: Spec, index: int) -> list[Face]:
                 gaze=shot.gaze,
                 session=shot.session,
                 face_box=picture.face_box,
+                landmarks=picture.landmarks,
                 sex=person.male,
                 age=person.age,
                 skin=person.skin,

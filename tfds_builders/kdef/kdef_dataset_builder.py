@@ -8,7 +8,7 @@ tfds_builders/manual.py.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -16,14 +16,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
+from fer_jax.data import faces
 from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.kdef import names
 
 PAPER_TEST = 800  # the paper's table of KDEF results sums to 800
 PAPER_POOL = 4_200  # pictures of the paper's six classes
 
-_ARCHIVE = re.compile(r".*kdef.*\.zip", re.IGNORECASE)
-_DUPLICATE = "a second copy of the same picture"
+_ARCHIVE = re.compile(r".*kdef.*\.(zip|tar|tar\.gz|tgz)", re.IGNORECASE)
 
 HOW_TO_GET = """\
 To get KDEF: ask for it at https://www.kdef.se (researchers only, not commercial); you
@@ -36,45 +36,65 @@ To try everything without it, with rendered faces in KDEF's exact form:
   (then in training: --config.data.dir=data/stand_in/tfds)"""
 
 
+def split_as_paper(rows: Sequence[protocols.Row], seed: int) -> Mapping[str, str]:
+    """800 test pictures; of a part of KDEF, such as a small stand-in, the same share."""
+    whole = len(rows) > PAPER_POOL * 0.9
+    test = PAPER_TEST if whole else round(len(rows) * PAPER_TEST / PAPER_POOL)
+    return protocols.at_random(rows, seed, test)
+
+
 class Builder(manual.ManualBuilder):
     """KDEF by person (`subject`, the default) or as in the paper (`paper`)."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
-    BUILDER_CONFIGS: ClassVar[list[manual.ManualConfig]] = [
-        manual.ManualConfig(
-            name="subject",
-            description="Seven expressions; 70/15/15 % of the people of each gender.",
-            label_names=labels.SEVEN,
-        ),
-        manual.ManualConfig(
-            name="paper",
-            description="Six expressions; 800 random test pictures, 10 % of the rest validation.",
-            label_names=labels.KDEF_PAPER,
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "2.0.0": "All protocols share one variant; landmarks.",
+        "1.0.0": "First release.",
+    }
+    BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
+        manual.Variant(
+            name="face",
+            description="Faces found by the Haar cascades, else the camera view's box.",
+            crop=faces.FaceCrop(margin=0.1, min_share=0.3),
         ),
     ]
-    EXPECTED = 4_900
-    MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
-    NOTES: ClassVar[Mapping[str, str]] = {
-        "paper": "approximation of the paper's split, which was random: the same people are in "
-        "train and test, so accuracy says little about new people",
+    LABEL_NAMES = labels.KDEF
+    PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
+        "subject": protocols.Protocol(
+            "subject",
+            "Seven expressions; 70/15/15 % of the people of each gender.",
+            labels.KDEF,
+            protocols.by_group,
+        ),
+        "paper": protocols.Protocol(
+            "paper",
+            "Six expressions; 800 random test pictures, 10 % of the rest validation.",
+            labels.KDEF_PAPER,
+            split_as_paper,
+            note="approximation of the paper's split, which was random: the same people are in "
+            "train and test, so accuracy says little about new people",
+            mask="ellipse",  # the paper: "only the facial part visible, the other part masked"
+        ),
     }
+    EXPECTED = 4_900
+    DROPS_BLACK = True
+    MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
         """The camera's yaw in degrees, negative where the full left profile is."""
         return {"yaw": tfds.features.Scalar(dtype=np.float32)}
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """KDEF's zip or tree in or below `manual_dir`, which may be the zip itself."""
+        """KDEF's archive or tree in or below `manual_dir`, which may be the archive itself."""
         for source in _candidates(manual_dir):
             if any(names.is_picture(name) for name in source.sizes()):
                 return source
         raise errors.UserError(
             f"expected KDEF_and_AKDEF.zip or its unpacked pictures (AF01AFS.JPG ...) in "
-            f"{manual_dir}, found {_what_is_there(manual_dir)}.\n{HOW_TO_GET}"
+            f"{manual_dir}, found {manual.what_is_there(manual_dir)}.\n{HOW_TO_GET}"
         )
 
-    def index(self, source: sources.Source) -> tuple[list[manual.Record], list[crops.Drop]]:
+    def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
         """See `ManualBuilder`; a name that is not KDEF's in a KDEF folder is an error."""
         files = [name for name in source.sizes() if names.is_picture(name)]
         unknown = [name for name in files if not names.parse(names.picture_id(name))]
@@ -84,56 +104,19 @@ class Builder(manual.ManualBuilder):
                 f"number, expression, view), found {len(unknown)} others: "
                 f"{manual.some(unknown)}. Move what is not KDEF's out of the folder."
             )
-        first, drops = _drop_copies(source, files)
+        first, drops = manual.drop_copies(source, files, names.picture_id)
         return [_record(one, first[one]) for one in sorted(first)], drops
 
-    def split(self, records: Sequence[manual.Record]) -> dict[str, str]:
-        """By person and gender, or at random as in the paper; see the configs."""
-        config = self.builder_config
-        if config.name == "paper":
-            return split_as_paper([record.id for record in records], config.seed)
-        strata = {record.subject: record.subject[0] for record in records}
-        of_subject = protocols.by_group(strata, config.seed)
-        return {record.id: of_subject[record.subject] for record in records}
 
-
-def _drop_copies(
-    source: sources.Source, files: Sequence[str]
-) -> tuple[dict[str, str], list[crops.Drop]]:
-    """Each picture's first file by id, and the further copies; two that differ are an error."""
-    sizes = source.sizes()
-    first: dict[str, str] = {}
-    drops = []
-    for file in files:
-        one = names.picture_id(file)
-        if one not in first:
-            first[one] = file
-        elif sizes[file] == sizes[first[one]]:
-            drops.append(crops.Drop(one, file, _DUPLICATE, first[one]))
-        else:
-            raise errors.UserError(
-                f"expected one picture {one} in {source.path}, found two that differ: "
-                f"{first[one]} and {file}. Remove the wrong one."
-            )
-    return first, drops
-
-
-def split_as_paper(ids: Sequence[str], seed: int) -> dict[str, str]:
-    """800 test pictures; of a part of KDEF, such as a small stand-in, the same share."""
-    whole = len(ids) > PAPER_POOL * 0.9
-    test = PAPER_TEST if whole else round(len(ids) * PAPER_TEST / PAPER_POOL)
-    return protocols.at_random(ids, seed, test)
-
-
-def _candidates(manual_dir: Path) -> list[sources.Source]:
+def _candidates(manual_dir: Path) -> Iterator[sources.Source]:
     """Where to look, the tree before its archive."""
     if manual_dir.is_file():
-        return [sources.ZipSource(manual_dir)]
-    if not manual_dir.is_dir():
-        return []
-    archives = sorted(one for one in manual_dir.iterdir() if _ARCHIVE.fullmatch(one.name))
-    tree: list[sources.Source] = [sources.FolderSource(manual_dir)]
-    return tree + [sources.ZipSource(one) for one in archives if one.is_file()]
+        yield sources.open_archive(manual_dir)
+    elif manual_dir.is_dir():
+        yield sources.FolderSource(manual_dir)
+        for one in sorted(manual_dir.iterdir()):
+            if _ARCHIVE.fullmatch(one.name) and one.is_file():
+                yield sources.open_archive(one)
 
 
 def _record(one: str, file: str) -> manual.Record:
@@ -146,16 +129,8 @@ def _record(one: str, file: str) -> manual.Record:
         file=file,
         label=names.EXPRESSIONS[expression],
         subject=gender + number,
+        stratum=gender,
         view_box=box,
         misnamed=stem if (stem := PurePosixPath(file).stem.upper()) != one else "",
         extras={"yaw": yaw},
     )
-
-
-def _what_is_there(manual_dir: Path) -> str:
-    if manual_dir.is_file():
-        return "an archive without any of them"
-    if not manual_dir.exists():
-        return "no such folder"
-    entries = sorted(one.name for one in manual_dir.iterdir())
-    return manual.some(entries) if entries else "an empty folder"

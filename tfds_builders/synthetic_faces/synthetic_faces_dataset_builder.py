@@ -6,10 +6,11 @@ rendered on demand into a folder beside the prepared data and resume after a kil
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ import tensorflow_datasets as tfds
 from fer_jax.synthetic import ACTION_UNITS, archive, sets
 from fer_jax.synthetic.expression import to_vector
 from fer_jax.synthetic.spec import RENDERER, Spec
+from tfds_builders import duplicates, index, pictures, protocols, stored
 from tfds_builders.synthetic_faces import fixture, splits
 
 SHIPPED = "demo"
@@ -36,11 +38,22 @@ _NOTES = (
 )
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(stored.StoredBuilder):
     """Synthetic faces; nobody is in two splits, and every split has its own seed."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("2.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "2.0.0": "Stored in the order of rendering, with an index; landmarks.",
+        "1.0.0": "First release.",
+    }
+    PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
+        "subject": protocols.Protocol(
+            "subject",
+            "Other people in train, validation and test, from other seeds.",
+            (),  # those of the variant: some have contempt, some have not
+            protocols.stored,
+        )
+    }
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(name=name, description=_DESCRIPTIONS[name])
         for name in splits.CONFIGS
@@ -81,20 +94,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """Split name to what is rendered for it."""
         return splits.specs(self._base, self._people, self._size)
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The classes in index order."""
+        return tuple(self.specs["train"].expressions)
+
     def stamp(self) -> dict[str, Any]:
         """What the records depend on; a change asks for a rebuild."""
         return {split: f"{spec.digest} x {spec.subjects}" for split, spec in self.specs.items()}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        names = list(self.specs["train"].expressions)
         scalar = tfds.features.Scalar(dtype=np.float32)
         features = {
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=names),
-            "id": tfds.features.Text(),
-            "subject": tfds.features.Text(),
-            "face_box": tfds.features.Tensor(shape=(4,), dtype=np.int32),
-            "face_source": tfds.features.Text(),
             "yaw": scalar,
             "action_units": tfds.features.Tensor(shape=(len(ACTION_UNITS),), dtype=np.float32),
             "gaze": tfds.features.Text(),
@@ -103,33 +114,32 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             "age": scalar,
             "skin": scalar,
         }
-        metadata = tfds.core.MetadataDict(
-            label_names=names,
-            protocol="subject",
-            derived_labels=False,
-            stand_in=False,
-            synthetic=True,
-            group="subject",
-            notes=_NOTES,
-            leaks=0,
-            pictures="whole",  # stored uncut: face_box lies in the stored picture
-            action_units=list(ACTION_UNITS),
-            renderer=RENDERER,
-            stamp=self.stamp(),
-        )
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"),
-            metadata=metadata,
-        )
+        metadata = {
+            "derived_labels": False,
+            "stand_in": False,
+            "synthetic": True,
+            "notes": _NOTES,
+            "pictures": "whole",  # stored uncut: face_box lies in the stored picture
+            "variant": self.builder_config.name,
+            "action_units": list(ACTION_UNITS),
+            "renderer": RENDERER,
+            "stamp": self.stamp(),
+        }
+        return self.stored_info(self.label_names, features, metadata)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded
-        return {split: self._generate_examples(split) for split in self.specs}
+        return {
+            split: self.stored(self._examples(split), spec.subjects * spec.pictures_per_subject)
+            for split, spec in self.specs.items()
+        }
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _generate_examples(self) -> None:
+        raise NotImplementedError("records come from _split_generators")  # TFDS asks for one
+
+    def _examples(self, split: str) -> Iterator[tuple[index.Entry, dict[str, Any]]]:
         for record in self._records(split):
-            yield record.truth["id"], _example(record)
+            yield _entry(record, split), _example(record)
 
     def _records(self, split: str) -> Iterable[archive.Record]:
         if self.builder_config.name == SHIPPED:
@@ -137,6 +147,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         spec = self.specs[split]
         cache = pathlib.Path(os.fspath(self._data_dir_root)) / CACHE
         return sets.read(spec, sets.generate(spec, cache, self._workers))
+
+
+def _entry(record: archive.Record, split: str) -> index.Entry:
+    truth = record.truth
+    return index.Entry(
+        id=truth["id"],
+        split=split,
+        label=truth["expression"],
+        subject=truth["subject"],
+        stratum="",
+        face="truth",
+        look=duplicates.look(pictures.decode_jpeg(record.jpeg)),
+        digest=hashlib.sha256(record.jpeg).hexdigest()[:16],
+    )
 
 
 def _example(record: archive.Record) -> dict[str, Any]:
@@ -149,6 +173,7 @@ def _example(record: archive.Record) -> dict[str, Any]:
         "subject": truth["subject"],
         "face_box": np.array(truth["face_box"], np.int32),
         "face_source": "truth",
+        "landmarks": np.full((5, 2), np.nan, np.float32),
         "yaw": truth["yaw"],
         "action_units": to_vector(truth["action_units"]),
         "gaze": truth["gaze"],

@@ -1,0 +1,129 @@
+"""Reads AM-FED+'s action unit labels: change points in seconds, agreement in per cent.
+
+Each row holds until the next. Which columns there are, and what three of them are
+called, differs from file to file. What the units mean for an emotion is in facs.py.
+"""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Mapping
+
+from fer_jax import errors
+
+TIME = "Time"
+SMILE = "Smile"
+TRACKER_FAIL = "Trackerfail"
+EXPRESSIVE = "Expressive"
+
+COLUMNS: tuple[str, ...] = (
+    SMILE, "AU02", "AU04", "AU05", "AU09", "AU10", "AU12", "AU14", "AU15", "AU17", "AU18", "AU26",
+    "negAU12", "Unilateral_LAU12", "Unilateral_RAU12", "Unilateral_LAU14", "Unilateral_RAU14",
+    EXPRESSIVE, TRACKER_FAIL, "AU57", "AU58",
+)  # fmt: skip
+"""What may stand beside the time, each under the one name used here."""
+
+ALIASES: dict[str, str] = {
+    "Au17": "AU17",
+    "Au26": "AU26",
+    "Forward": "AU57",
+    "57": "AU57",
+    "Backward": "AU58",
+    "58": "AU58",
+}
+"""Other names that files of the set use, as they stand there."""
+
+_NAMES = {name.casefold(): name for name in (TIME, *COLUMNS)} | {
+    alias.casefold(): name for alias, name in ALIASES.items()
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The labels of one video.
+
+    Attributes:
+      times: Change points in seconds, ascending; empty where nobody labelled the video.
+      agreement: For each, per cent of the coders by column name; a column that the file
+        has not is missing here too.
+    """
+
+    times: tuple[float, ...]
+    agreement: tuple[Mapping[str, float], ...]
+
+    def row_at(self, time: float) -> int:
+        """The row that holds at `time` (seconds); -1 before the first change point."""
+        return bisect.bisect_right(self.times, time) - 1
+
+
+def parse(text: str, name: str) -> Labels:
+    """Reads the text of a label file.
+
+    Args:
+      text: The file's text.
+      name: The file's, for messages.
+
+    Raises:
+      errors.UserError: Another header, a value that is no percentage, or a time that is
+        not a number.
+    """
+    if not text.strip():
+        return Labels((), ())
+    rows = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
+    columns = _columns(next(rows, []), name)
+    found = [
+        _values(row, columns, f"{name}, line {rows.line_num}")
+        for row in rows
+        if any(cell.strip() for cell in row)
+    ]
+    found.sort(key=lambda one: one[0])
+    return Labels(tuple(time for time, _ in found), tuple(values for _, values in found))
+
+
+def _columns(header: list[str], name: str) -> list[str]:
+    columns = [_NAMES.get(cell.strip().casefold(), "") for cell in header]
+    unknown = [cell.strip() for cell, column in zip(header, columns, strict=True) if not column]
+    twice = sorted({one for one in columns if one and columns.count(one) > 1})
+    if TIME not in columns or len(columns) < 2 or unknown or twice:
+        wrong = [f"unknown {unknown}" if unknown else "", f"twice {twice}" if twice else ""]
+        raise errors.UserError(
+            f"expected AM-FED+'s header in {name} ({TIME}, then some of {', '.join(COLUMNS)}), "
+            f"found {','.join(header)[:200]}"
+            f"{''.join(f'; {one}' for one in wrong if one)}. Put the file back as it was sent."
+        )
+    return columns
+
+
+def _values(row: list[str], columns: list[str], where: str) -> tuple[float, dict[str, float]]:
+    """Time and agreement of one row; an empty cell is nobody's agreement."""
+    if len(row) != len(columns):
+        raise errors.UserError(
+            f"expected {len(columns)} values as in the header, found {len(row)} in {where}. "
+            "Put the file back as it was sent."
+        )
+    values = {column: _number(cell, where) for column, cell in zip(columns, row, strict=True)}
+    time = values.pop(TIME)
+    wrong = [f"{one} {value:g}" for one, value in values.items() if not 0.0 <= value <= 100.0]
+    if wrong or time < 0.0:
+        raise errors.UserError(
+            f"expected times of 0 s and more and per cent from 0 to 100, found "
+            f"{', '.join(wrong) or f'time {time:g}'} in {where}. Put the file back as it was sent."
+        )
+    return time, values
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        value = float(cell.strip() or 0.0)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise errors.UserError(
+            f"expected numbers, found {cell.strip()!r} in {where}. Put the file back as it was "
+            "sent."
+        )
+    return value

@@ -1,0 +1,1 @@
+"""JAFFE, the Japanese Female Facial Expression set: ten women, 213 pictures."""

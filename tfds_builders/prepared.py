@@ -1,0 +1,214 @@
+"""A prepared set under one protocol: which records are in which split, and their pictures.
+
+Opening reads the index beside the records, no picture. It prepares nothing and decodes
+nothing; `fer_jax.data.records` frames what it gives.
+"""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fer_jax import errors
+from tfds_builders import index, protocols, stored
+
+_NO_ATTRIBUTES = frozenset({"image", "label", "id", "subject"})
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """Records of a set, split by a protocol.
+
+    Attributes:
+      builder: The `StoredBuilder` that wrote the records.
+      protocol: Who is in which split.
+      seed: Of what the protocol drew.
+      label_names: Its classes in index order.
+      entries: What is known of each stored record, in stored order.
+      splits: Split to int64[N], row numbers of `entries`.
+      metadata: That of the builder, and protocol, label_names, notes, mask, leaks,
+        near_duplicates and digest of this protocol.
+    """
+
+    builder: Any
+    protocol: protocols.Protocol
+    seed: int
+    label_names: tuple[str, ...]
+    entries: Sequence[index.Entry]
+    splits: Mapping[str, np.ndarray]
+    metadata: Mapping[str, Any]
+    _sources: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def full_name(self) -> str:
+        """Set, variant, version and protocol: "kdef/face/2.0.0 subject"."""
+        return f"{self.builder.info.full_name} {self.protocol.name}"
+
+    def labels(self, split: str) -> np.ndarray:
+        """int32[N]: indices into `label_names`, in the order of `splits`."""
+        numbers = {name: number for number, name in enumerate(self.label_names)}
+        return np.array([numbers[self.entries[row].label] for row in self.splits[split]], np.int32)
+
+    def attributes(self, split: str) -> dict[str, list[str] | list[float]]:
+        """What the set says of each record besides its class: texts or numbers by feature.
+
+        How the face was found is one of them; ids, boxes and points are none.
+        """
+        features = self.builder.info.features
+        kinds = {
+            name: reader
+            for name in features
+            if name not in _NO_ATTRIBUTES and (reader := _reader(features[name])) is not None
+        }
+        records = [self.record(int(row)) for row in self.splits[split]]
+        return {name: [read(record[name]) for record in records] for name, read in kinds.items()}
+
+    def record(self, row: int) -> Mapping[str, Any]:
+        """A stored record with its picture still encoded; `row` as in `splits`.
+
+        Raises:
+          errors.UserError: What is stored there is another record.
+        """
+        entry = self.entries[row]
+        record: Mapping[str, Any] = self._source(entry.split)[row - self._first_rows[entry.split]]
+        if _text(record["id"]) != entry.id:
+            raise errors.UserError(
+                f"expected the record {entry.id} in {self.builder.data_dir}, found "
+                f"{_text(record['id'])}; prepare the set again with --rebuild"
+            )
+        return record
+
+    @functools.cached_property
+    def _first_rows(self) -> dict[str, int]:
+        """Row of the first record of each stored split."""
+        first: dict[str, int] = {}
+        for row, one in enumerate(self.entries):
+            first.setdefault(one.split, row)
+        return first
+
+    def _source(self, split: str) -> Any:
+        if split not in self._sources:
+            from tensorflow_datasets import decode
+
+            skip = {"image": decode.SkipDecoding()}
+            self._sources[split] = self.builder.as_data_source(split, decoders=skip)
+        return self._sources[split]
+
+
+def open_prepared(builder: Any, protocol: protocols.Protocol, seed: int) -> Prepared:
+    """Opens what a builder has written.
+
+    Raises:
+      errors.UserError: The index is damaged, or the protocol leaves a split without a class.
+    """
+    entries = index.read(Path(builder.data_dir))
+    names = protocol.label_names or tuple(builder.info.metadata["label_names"])
+    assigned = assign(index.rows(entries), protocol, names, seed, builder.name)
+    rows = {
+        split: np.array(
+            [row for row, one in enumerate(entries) if assigned.get(one.id) == split], np.int64
+        )
+        for split in protocols.SPLITS
+    }
+    metadata = dict(builder.info.metadata.items()) | {
+        "protocol": protocol.name,
+        "protocol_seed": seed,
+        "label_names": list(names),
+        "stored": len(entries),
+        "mask": protocol.mask,
+        "notes": [note for note in (builder.info.metadata["notes"], protocol.note) if note],
+        "leaks": stored.count_shared(entries, assigned),
+        "near_duplicates": _near_duplicates(builder, protocol, seed, entries, assigned),
+        "left_out": dict(
+            collections.Counter(one.label for one in entries if one.label not in names)
+        ),
+        "digest": _digest(entries, rows, names),
+    }
+    return Prepared(builder, protocol, seed, names, entries, rows, metadata)
+
+
+def assign(
+    rows: Sequence[protocols.Row],
+    protocol: protocols.Protocol,
+    stored_names: Sequence[str],
+    seed: int,
+    name: str,
+) -> Mapping[str, str]:
+    """Record id to split, for the records of the protocol's classes.
+
+    Raises:
+      errors.UserError: Too few records or groups, or a split without some class.
+    """
+    names = protocol.label_names or tuple(stored_names)
+    used = [row for row in rows if row.label in names]
+    assigned = protocol.assign(used, seed)
+    found: dict[str, set[str]] = {split: set() for split in protocols.SPLITS}
+    for row in used:
+        if row.id in assigned:
+            found[assigned[row.id]].add(row.label)
+    # A rare class need not be in every fold: the folds are pooled.
+    needed = (protocols.TRAIN,) if protocols.is_fold(protocol.name) else protocols.SPLITS
+    for split in needed:
+        there = found[split]
+        missing = [label for label in names if label not in there]
+        if missing:
+            raise errors.UserError(
+                f"expected pictures of every class in every split of {name} (protocol "
+                f"{protocol.name}), found none of {', '.join(missing)} in {split}. "
+                "The copy is incomplete."
+            )
+    return assigned
+
+
+def _near_duplicates(
+    builder: Any,
+    protocol: protocols.Protocol,
+    seed: int,
+    entries: Sequence[index.Entry],
+    assigned: Mapping[str, str],
+) -> int:
+    """Pairs across splits: counted when the set was prepared, or from the list of pairs."""
+    known = builder.info.metadata["protocols"].get(protocol.name)
+    if known is not None and seed == 0:
+        return int(known["near_duplicates"])
+    rows = {one.id: row for row, one in enumerate(entries)}
+    with open(Path(builder.data_dir) / stored.DUPLICATES, newline="", encoding="utf-8") as file:
+        listed = [(rows[line["id"]], rows[line["other"]]) for line in csv.DictReader(file)]
+    pairs = np.array(listed, np.int64).reshape(-1, 2)
+    return stored.count_pairs(entries, pairs, assigned)
+
+
+def _digest(
+    entries: Sequence[index.Entry], rows: Mapping[str, np.ndarray], names: Sequence[str]
+) -> str:
+    """Tells other pictures, labels, classes or splits apart."""
+    lines = ["\0".join(names)]
+    for split, some in rows.items():
+        lines.append(split)
+        lines += [f"{entries[row].id}\0{entries[row].label}\0{entries[row].digest}" for row in some]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _reader(feature: Any) -> Callable[[Any], Any] | None:
+    """How a value of a feature is read as a text or a number; None if it is neither."""
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.ClassLabel):
+        return lambda value: feature.names[int(value)]
+    if isinstance(feature, tfds.features.Text):
+        return _text
+    if isinstance(feature, tfds.features.Scalar):
+        return float
+    return None
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
