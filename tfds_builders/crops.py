@@ -41,6 +41,7 @@ class Request:
       pixels: Gives uint8[H, W, 3] RGB (or uint8[H, W] grey) where the picture is no file;
         called in order, from one thread.
       drops_black: Whether a picture that shows nothing is of no use.
+      lossless: Whether to store as PNG what was no JPEG before.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Request:
     landmarks: faces.Landmarks | None = None
     pixels: Callable[[], np.ndarray] | None = None
     drops_black: bool = False
+    lossless: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +60,7 @@ class Crop:
 
     Attributes:
       id: The record's id.
-      jpeg: The crop as a JPEG file.
+      jpeg: The crop as a JPEG file; a PNG file where it is stored without loss.
       face: Where the face was in the picture, and how it was found.
       landmarks: float32[5, 2], shares of the crop's width and height; NaN where unknown.
       look: Its perceptual hashes (`duplicates.look`).
@@ -151,6 +153,8 @@ def crop_one(
     face, small, landmarks = cut(picture, request, settings, detector)
     if small is picture and pictures.is_colour_jpeg(data):
         jpeg = data  # cut before, by the set's owners: their own bytes lose nothing
+    elif request.lossless:
+        jpeg = pictures.encode_png(small)
     else:
         jpeg = pictures.encode_jpeg(small, settings.quality)
     digest = hashlib.sha256(jpeg).hexdigest()[:16]

@@ -43,11 +43,16 @@ class Variant(tfds.core.BuilderConfig):
       crop: How faces are cut out.
       label_names: The stored classes in index order, where they are not the set's.
       base: The variant of the set that this one was made from, where the user changed `crop`.
+      lossless: Whether pictures that had no loss before are stored without one (PNG): a JPEG
+        of 48 pixels is another picture.
+      expected: As `ManualBuilder.EXPECTED`, where this variant has fewer pictures than the set.
     """
 
     crop: faces.FaceCrop = dataclasses.field(default_factory=faces.FaceCrop)
     label_names: tuple[str, ...] = ()
     base: str = ""
+    lossless: bool = False
+    expected: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,6 +142,7 @@ class ManualBuilder(stored.StoredBuilder):
             "variant": config.name,
             "label_names": list(self.label_names),
             "crop": config.crop.to_json(),
+            "lossless": config.lossless,
         }
         detector = Path(config.crop.detector).expanduser()
         if detector.is_file():
@@ -160,8 +166,12 @@ class ManualBuilder(stored.StoredBuilder):
             "notes": self.NOTES,
             "variant": self.builder_config.name,
             "crop": self.builder_config.crop.to_json(),
+            "lossless": self.builder_config.lossless,
+            "base": self.builder_config.base,
+            "described": self.builder_config.description,
         }
-        return self.stored_info(self.label_names, self.extra_features(), metadata)
+        encoding = "png" if self.builder_config.lossless else "jpeg"
+        return self.stored_info(self.label_names, self.extra_features(), metadata, encoding)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         opened = self.opened or self.open(Path(dl_manager.manual_dir))
@@ -186,7 +196,7 @@ class ManualBuilder(stored.StoredBuilder):
         requests = (
             crops.Request(
                 one.id, one.file, one.view_box, one.face_box, one.landmarks, one.pixels,
-                self.DROPS_BLACK,
+                self.DROPS_BLACK, self.builder_config.lossless,
             )
             for one in records
         )  # fmt: skip
@@ -225,7 +235,8 @@ class ManualBuilder(stored.StoredBuilder):
         for drop in self._drops:
             dropped[drop.reason].append(drop.id)
         records, drops = opened.records, self._drops
-        expected = self.EXPECTED if isinstance(self.EXPECTED, int) else dict(self.EXPECTED)
+        whole = self.builder_config.expected or self.EXPECTED
+        expected = whole if isinstance(whole, int) else dict(whole)
         self.info.metadata.update(
             stand_in=self._is_marked,
             synthetic=self._is_marked,
