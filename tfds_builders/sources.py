@@ -54,8 +54,11 @@ class Source(Protocol):
         """Every file's name and its size in bytes, sorted by name."""
         ...
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
-        """The bytes of a file; `MemberError` where that cannot be, or is more than `most`."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of a file; `MemberError` where that cannot be.
+
+        Nor where it is more than `most`; None is `MAX_MEMBER_BYTES`.
+        """
         ...
 
     def stream(self, name: str) -> IO[bytes]:
@@ -81,7 +84,7 @@ class FolderSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         _refuse_oversized(self._sizes[name], most)
         try:
@@ -132,12 +135,12 @@ class ZipSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         _refuse_oversized(self._sizes[name], most)
         try:
             with self._archive.open(name) as member:
-                return member.read(most)
+                return member.read(self._sizes[name])
         except _DAMAGES as error:
             raise MemberError(f"damaged in the archive ({error})") from error
 
@@ -202,7 +205,7 @@ class TarSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         start, size = self._members[name]
         _refuse_oversized(size, most)
@@ -245,7 +248,7 @@ class JoinedSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         source, inner, _ = self._places[name]
         return source.read(inner, most)
@@ -495,8 +498,8 @@ def _refuse_foreign(path: Path, name: str) -> None:
         )
 
 
-def _refuse_oversized(size: int, most: int) -> None:
-    if size > most:
+def _refuse_oversized(size: int, most: int | None) -> None:
+    if size > (MAX_MEMBER_BYTES if most is None else most):
         raise MemberError(f"{size:,} bytes")
 
 
