@@ -54,7 +54,7 @@ def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) ->
     for _ in console.track(written, module.pictures_of(scale), f"{name}: stand-in"):
         pass
     if packed:
-        _pack(out)
+        getattr(module, "pack", _pack)(out)  # some sets are sent in other archives than their tree
     return out
 
 
