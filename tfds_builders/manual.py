@@ -23,12 +23,11 @@ import tensorflow_datasets as tfds
 
 from fer_jax import errors
 from fer_jax.data import faces
-from tfds_builders import console, crops, protocols, sources, stored
+from tfds_builders import console, crops, pictures, protocols, sources, stored
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders say manual.Record
 
 MAX_UNREADABLE = 20  # more is a broken copy, not a broken picture
-MARKER = "STAND_IN.txt"  # in the root of a stand-in, for sets whose files cannot carry a mark
 DUPLICATE = "a second copy of the same picture"
 
 _NAMED = 5  # names in an error message
@@ -279,8 +278,8 @@ def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
 def has_marker(manual_dir: Path, source: sources.Source) -> bool:
     """Whether a copy is a stand-in by the file that says so, in it or beside its archive."""
     beside = manual_dir if manual_dir.is_dir() else manual_dir.parent
-    return (beside / MARKER).is_file() or any(
-        PurePosixPath(name).name == MARKER for name in source.sizes()
+    return (beside / pictures.STAND_IN_FILE).is_file() or any(
+        PurePosixPath(name).name == pictures.STAND_IN_FILE for name in source.sizes()
     )
 
 
