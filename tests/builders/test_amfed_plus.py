@@ -229,6 +229,16 @@ def test_another_landmark_file_is_refused(text: str, says: str) -> None:
     assert landmarks.parse("", "a.csv").times == ()
 
 
+def test_the_rule_needs_landmarks() -> None:
+    coded = au_labels.parse("Time,Smile\n0.5,100\n", "a-label.csv")
+    known = ",".join(f"{value:g}" for value in _points().ravel())
+    lost = ",".join(["nan"] * 68)
+    track = _track([f"0,{known}", f"600,{lost}", f"700,{known}", f"1000,{known}", f"1800,{lost}"])
+    frames = amfed._by_rule(coded, track, sampling.Sampling())
+    assert [(one.time, one.label) for one in frames] == [(0.7, labels.HAPPINESS)]
+    assert amfed._by_rule(coded, landmarks.Track((), ()), sampling.Sampling()) == []
+
+
 # ---- sampling ----------------------------------------------------------------------------------
 
 
@@ -296,7 +306,8 @@ def _tag(data: bytes, number: int) -> flv.Tag:
 
 
 def _cut_in_a_picture(data: bytes) -> bytes:
-    return data[: _tag(data, 6).start + 20]
+    tag = _tag(data, 6)
+    return data[: tag.start + 11 + tag.size // 2]
 
 
 def _cut_in_a_header(data: bytes) -> bytes:
@@ -327,6 +338,17 @@ def test_of_a_damaged_video_only_what_is_whole_is_used(
     assert _numbers(found) == numbers
     assert flv.contents(damage(flash)).damage.startswith(says)
     assert all(says in str(one) for one in found.values() if isinstance(one, Exception))
+
+
+def test_a_picture_that_is_cut_off_is_not_used(flash: bytes, on_disk) -> None:
+    found = video.frames_at(on_disk(_cut_in_a_picture(flash)), [1.1])  # picture 6 is cut there
+    assert _numbers(found) == [5]  # FFmpeg alone gives what it made up for it
+
+
+def test_colours_are_not_swapped(on_disk) -> None:
+    red = np.broadcast_to(np.array([200, 40, 20], np.uint8), (240, 320, 3))
+    found = video.frames_at(on_disk(stand_in.film([0, 50], iter([red, red]))), [0.0])
+    np.testing.assert_allclose(found[0.0].mean((0, 1)), (200, 40, 20), atol=12)
 
 
 def test_what_is_no_video_has_no_times() -> None:
