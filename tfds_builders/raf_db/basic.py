@@ -23,7 +23,7 @@ def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record]
       aligned: Whether the shipped crops are meant, or the original pictures.
     """
     listed = read_list(source)
-    files = [file for file in source.sizes() if is_wanted(file, aligned)]
+    files = pictures(source, aligned=aligned)
     first, drops = manual.drop_copies(source, files, _id_of)
     drops += [
         crops.Drop(one, file, _UNLISTED, "") for one, file in first.items() if one not in listed
@@ -38,15 +38,15 @@ def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record]
     ], drops
 
 
-def is_wanted(file: str, aligned: bool) -> bool:
-    """Whether a file is one of the aligned pictures, or of the originals."""
-    found = names.picture(file)
-    return found is not None and found[1] == aligned
+def pictures(source: sources.Source, *, aligned: bool) -> list[str]:
+    """The files that are aligned pictures, or the originals."""
+    files = sources.pictures_in(source, names.ENDINGS)
+    return [file for file in files if (found := names.picture(file)) and found[1] == aligned]
 
 
 def missing(source: sources.Source, *, aligned: bool) -> list[str]:
     """Ids of pictures that are listed but not there."""
-    there = {_id_of(file) for file in source.sizes() if is_wanted(file, aligned)}
+    there = {_id_of(file) for file in pictures(source, aligned=aligned)}
     return [one for one in read_list(source) if one not in there]
 
 

@@ -20,13 +20,14 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """Variant to the classes of its folders, first to last."""
 
-_PLACE = re.compile(r"(?:.*/)?(train|test)/([^/]+)/([^/]+)\.(?:jpe?g|png)", re.IGNORECASE)
+_PLACE = re.compile(r"(?:.*/)?(train|test)/([^/]+)/([^/]+)\.[^./]+", re.IGNORECASE)
 _MAX_CLASSES = 7
 
 
-def is_placed(file: str) -> bool:
-    """Whether a file is a picture in a class folder of train or test."""
-    return _PLACE.fullmatch(file) is not None
+def pictures(source: sources.Source) -> list[str]:
+    """The files that are pictures in a class folder of train or test."""
+    files = sources.pictures_in(source, names.ENDINGS)
+    return [file for file in files if _PLACE.fullmatch(file)]
 
 
 def index(source: sources.Source, variant: str) -> tuple[list[manual.Record], list[crops.Drop]]:
@@ -40,7 +41,7 @@ def index(source: sources.Source, variant: str) -> tuple[list[manual.Record], li
       errors.UserError: Unknown or missing folders; numbers, and no order was chosen; an order
         that the numbers of pictures contradict.
     """
-    places = {file: _place(file) for file in source.sizes() if is_placed(file)}
+    places = {file: _place(file) for file in pictures(source)}
     folders = sorted({folder for _, folder, _ in places.values()})
     order = _order(folders, variant, source, places)
     by_id = {file: f"{split}_{stem}" for file, (split, _, stem) in places.items()}

@@ -30,6 +30,7 @@ GENDERS = ("male", "female", "unsure")
 RACES = ("Caucasian", "African-American", "Asian")
 AGES = ("0-3", "4-19", "20-39", "40-69", "70+")
 UNKNOWN = "unknown"
+ENDINGS = (".jpg", ".jpeg", ".png")
 
 _LABEL_LIST = re.compile(r"list_par?tition_label\.txt", re.IGNORECASE)
 _PICTURE = re.compile(r"(train|test)_(\d+)(_aligned)?\.(jpe?g|png)", re.IGNORECASE)

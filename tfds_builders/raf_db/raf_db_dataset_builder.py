@@ -125,11 +125,10 @@ class Builder(manual.ManualBuilder):
         return self.builder_config.crop.method == _KEEP
 
     def _lacks(self, source: sources.Source) -> str:
-        sizes = source.sizes()
-        if _has_list(sizes):
+        if _has_list(source.sizes()):
             lacking = _LACKS_CROPS if self._keeps else _LACKS_ORIGINALS
-            return "" if any(basic.is_wanted(file, self._keeps) for file in sizes) else lacking
-        if any(folders.is_placed(file) for file in sizes):
+            return "" if basic.pictures(source, aligned=self._keeps) else lacking
+        if folders.pictures(source):
             return "" if self._keeps else _LACKS_ORIGINALS
         return _LACKS_ALL
 

@@ -6,6 +6,7 @@ that the user brings is in tfds_builders/manual.py.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -28,9 +29,7 @@ and name that:""",
 )
 
 
-def split_as_paper(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
-    """A random fifth for the test, rounded up as scikit-learn does: 1,608 of 8,040."""
-    return protocols.at_random(rows, seed, test=-(-len(rows) // 5))
+PICTURES = 8_040
 
 
 class Builder(manual.ManualBuilder):
@@ -56,12 +55,12 @@ class Builder(manual.ManualBuilder):
             name="paper",
             description="A random fifth is the test (1,608), 10 % of the rest validation.",
             label_names=labels.RAFD,
-            assign=split_as_paper,
+            assign=functools.partial(protocols.random_fifth, whole=PICTURES),
             note="the paper's split was random: the same people, even the same moment seen by "
             "five cameras, are in train and test, so accuracy says little about new people",
         ),
     }
-    EXPECTED: ClassVar[int] = 8_040
+    EXPECTED: ClassVar[int] = PICTURES
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
@@ -79,7 +78,7 @@ class Builder(manual.ManualBuilder):
 
     def index(self, source: sources.Source) -> tuple[list[manual.Record], list[crops.Drop]]:
         """See `ManualBuilder`; a name that is nearly RaFD's is an error."""
-        files = [file for file in source.sizes() if names.is_picture(file)]
+        files = _named(source)
         unknown = [file for file in files if names.parse(file) is None]
         if unknown:
             raise errors.UserError(
@@ -96,8 +95,12 @@ class Builder(manual.ManualBuilder):
         return records, drops
 
 
+def _named(source: sources.Source) -> list[str]:
+    return [file for file in sources.pictures_in(source, names.ENDINGS) if names.is_picture(file)]
+
+
 def _lacks(source: sources.Source) -> str:
-    if any(names.is_picture(file) for file in source.sizes()):
+    if _named(source):
         return ""
     return (
         "RafDDownload-....zip or its unpacked pictures "
@@ -108,7 +111,7 @@ def _lacks(source: sources.Source) -> str:
 def _foreign(source: sources.Source, files: Sequence[str]) -> list[crops.Drop]:
     """Pictures of other names beside RaFD's: left out, but said."""
     folders = {PurePosixPath(file).parent for file in files}
-    others = (file for file in source.sizes() if file.lower().endswith(names.ENDINGS))
+    others = sources.pictures_in(source, names.ENDINGS)
     return [
         crops.Drop(PurePosixPath(file).stem, file, "not named as RaFD's are", "")
         for file in others
