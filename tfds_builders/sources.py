@@ -22,6 +22,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,6 +113,9 @@ class ZipSource:
     path: Path
     file: IO[bytes] | None = None
 
+    def __post_init__(self) -> None:
+        _close_with(self, self.file)
+
     @functools.cached_property
     def _archive(self) -> zipfile.ZipFile:
         try:
@@ -167,6 +171,9 @@ class TarSource:
     path: Path
     file: IO[bytes] | None = None
 
+    def __post_init__(self) -> None:
+        _close_with(self, self.file)
+
     @functools.cached_property
     def _plain(self) -> IO[bytes]:
         """The archive without its compression."""
@@ -178,10 +185,13 @@ class TarSource:
         opened.seek(0)
         module = [name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)]
         if not module:
+            _close_with(self, opened)
             return opened
         limit = min(MAX_NESTED_BYTES, _MAX_RATIO * _length(opened))
         with opened, _decompressed(opened, module[0]) as inflated:
-            return _to_temporary(inflated, limit, self.path)
+            plain = _to_temporary(inflated, limit, self.path)
+        _close_with(self, plain)
+        return plain
 
     @functools.cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
@@ -386,6 +396,12 @@ _COMPRESSIONS = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
 _DAMAGES = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError,
 )  # fmt: skip
+
+
+def _close_with(owner: object, file: IO[bytes] | None) -> None:
+    """Closes a file when its owner goes: sources are not closed, they are let go."""
+    if file is not None:
+        weakref.finalize(owner, file.close)
 
 
 class _Shared(io.RawIOBase):
