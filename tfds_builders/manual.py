@@ -264,7 +264,7 @@ def _entry(record: Record, crop: crops.Crop) -> Entry:
 
 def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
     return {
-        "image": io.BytesIO(crop.jpeg),
+        "image": io.BytesIO(crop.encoded),
         "label": record.label,
         "id": record.id,
         "subject": record.subject,
