@@ -1,4 +1,7 @@
-"""The paper's SFEW experiment: InceptionResNetV2, 224 pixels, seven classes."""
+"""The paper's SFEW experiment, tested on Val: InceptionResNetV2, 224 pixels, seven classes.
+
+The paper's own protocol, a random split of Train, is configs/sfew_paper.py.
+"""
 
 from ml_collections import ConfigDict
 
@@ -9,6 +12,7 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = defaults()
     config.data.name = "sfew"
+    config.data.protocol = "official"
     config.data.size = 224
     config.model.name = "inception_resnet_v2"
     config.model.pretrained = "imagenet"

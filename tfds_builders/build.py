@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import errors
+from fer_jax.data.faces import FaceCrop
 from tfds_builders import console, index, prepared, protocols, sources, summary
 from tfds_builders.prepared import Prepared
 
@@ -72,7 +73,7 @@ def get(
         that cannot be read.
     """
     builder_class = _builder_class(name)
-    config = _config(builder_class, variant, manual_dir, crop)
+    config = _config(builder_class, variant, data_dir, manual_dir, crop)
     from google.protobuf import json_format  # type: ignore[import-untyped]
     from tensorflow_datasets.core import dataset_info
 
@@ -163,12 +164,17 @@ def _builder_class(name: str) -> Any:
 def _config(
     builder_class: Any,
     variant: str | None,
+    data_dir: str | None,
     manual_dir: str | None,
     crop: Mapping[str, Any] | None,
 ) -> Any:
     """The TFDS config: one of the set's, or one made from it."""
     known = builder_class.builder_configs
+    changes = {field: value for field, value in (crop or {}).items() if value is not None}
     if variant is not None and variant not in known:
+        made = _stored(builder_class, variant, data_dir)
+        if made is not None:
+            return _with_crop(made, changes)
         nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.4)
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         if variant in builder_class.PROTOCOLS:
@@ -178,7 +184,6 @@ def _config(
             f"found {variant!r}.{hint}"
         )
     config = known[variant] if variant else builder_class.BUILDER_CONFIGS[0]
-    changes = {field: value for field, value in (crop or {}).items() if value is not None}
     if not hasattr(config, "crop"):
         if changes:
             raise errors.UserError(
@@ -188,6 +193,23 @@ def _config(
         return config
     config = _with_crop(config, changes)
     return builder_class.variant_for(Path(manual_dir) if manual_dir else None, config)
+
+
+def _stored(builder_class: Any, variant: str, data_dir: str | None) -> Any:
+    """A variant that was made from the set's own and is prepared, by the name of its folder."""
+    place = data_root(data_dir) / builder_class.name / variant / str(builder_class.VERSION)
+    try:
+        metadata = json.loads((place / "metadata.json").read_text(encoding="utf-8"))
+        return type(builder_class.BUILDER_CONFIGS[0])(
+            name=variant,
+            description=metadata["described"],
+            crop=FaceCrop.from_json(metadata["crop"]),
+            label_names=tuple(metadata["label_names"]),
+            base=metadata["base"],
+            lossless=metadata["lossless"],
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # none of that name; the caller says so
 
 
 def _with_crop(config: Any, changes: Mapping[str, Any]) -> Any:

@@ -1,233 +1,134 @@
-"""The user's copy of a set in whatever shape: a folder, its archives, or both mixed.
+"""Finding a whole copy of a set where the user points, and refusing half a one.
 
-Label files and pictures often come as separate archives, some unpacked and some not:
-a `Copy` shows all of it as one list of names, the tree before its archives. Big
-tables can be read as a stream, from tar archives too. Nothing is unpacked or written.
+The tree alone comes first, so that a set that was unpacked beside its archives is not
+read twice; then the tree with its archives. What a whole copy is says each builder.
 """
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import functools
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from fer_jax import errors
-from tfds_builders import sources
+from tfds_builders import crops, manual, sources
 
-MAX_TABLE_BYTES = 2**30  # the largest table in use, FER2013's, has 287 MB
-_TAR = re.compile(r".*\.(tar|tgz|tar\.gz)", re.IGNORECASE)
-_SHADOWS = re.compile(r"(^|/)(__MACOSX/|\._|\.DS_Store$|Thumbs\.db$|desktop\.ini$)", re.IGNORECASE)
-_NAMED = 5  # names in a message
+Lacks = Callable[[sources.Source], str]
+"""What a source lacks to be a copy, to follow the word "expected"; "" if nothing."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Copy:
-    """A folder and some archives in it as one source; names in archives begin with theirs.
-
-    Attributes:
-      path: What the user named: a folder or a file.
-      parts: A name's beginning, and the source that has the rest of it.
-    """
-
-    path: Path
-    parts: tuple[tuple[str, sources.Source], ...]
-
-    @functools.cached_property
-    def _places(self) -> dict[str, tuple[sources.Source, str]]:
-        return {
-            prefix + name: (source, name)
-            for prefix, source in self.parts
-            for name in source.sizes()
-            if not _SHADOWS.search(name)
-        }
-
-    @functools.cached_property
-    def _sizes(self) -> dict[str, int]:
-        return {name: source.sizes()[inner] for name, (source, inner) in self._places.items()}
-
-    def sizes(self) -> dict[str, int]:
-        """Names and bytes, without what file managers leave (.DS_Store, Thumbs.db ...)."""
-        return self._sizes
-
-    def read(self, name: str) -> bytes:
-        """See `sources.Source`."""
-        source, inner = self._places[name]
-        return source.read(inner)
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A file of any size as a stream; `UserError` where the archive breaks off."""
-        source, inner = self._places[name]
-        if self._sizes[name] > MAX_TABLE_BYTES:
-            raise errors.UserError(
-                f"expected a table of at most {MAX_TABLE_BYTES:,} bytes, found {name} in "
-                f"{self.path} with {self._sizes[name]:,}. This is not the set's file."
-            )
-        try:
-            with _open_in(source, inner) as stream:
-                yield stream
-        except (zipfile.BadZipFile, zlib.error, EOFError, tarfile.TarError, OSError) as error:
-            raise errors.UserError(
-                f"expected to read {name} in {self.path}, found it damaged ({error}). Get this "
-                "file again."
-            ) from error
+_UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no library here opens these
 
 
-@dataclasses.dataclass(frozen=True)
-class TarSource:
-    """A tar archive, for tables: reading a member means reading the archive up to it."""
-
-    path: Path
-
-    @functools.cached_property
-    def _sizes(self) -> dict[str, int]:
-        try:
-            with tarfile.open(self.path) as archive:
-                members = [member for member in archive if member.isfile()]
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise errors.UserError(
-                f"expected a tar archive, found {self.path}, which cannot be read ({error}). A "
-                "download that broke off looks like this: get the file again."
-            ) from error
-        for member in members:
-            if member.name.startswith("/") or ".." in PurePosixPath(member.name).parts:
-                raise errors.UserError(
-                    f"expected only relative names in {self.path}, found {member.name!r}, which "
-                    "points outside. The set's publisher sent no such file: get it again."
-                )
-        return {member.name: member.size for member in members}
-
-    def sizes(self) -> dict[str, int]:
-        """See `sources.Source`."""
-        return self._sizes
-
-    def read(self, name: str) -> bytes:
-        """See `sources.Source`."""
-        with self.open(name) as stream:
-            return stream.read(sources.MAX_MEMBER_BYTES)
-
-    @contextlib.contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A member as a stream."""
-        with tarfile.open(self.path) as archive:
-            stream = archive.extractfile(name)
-            assert stream is not None  # `sizes` lists files only
-            yield stream
-
-
-@dataclasses.dataclass(frozen=True)
-class FileSource:
-    """One file that is no archive: a table which the user named itself."""
-
-    path: Path
-
-    def sizes(self) -> dict[str, int]:
-        """See `sources.Source`."""
-        return {self.path.name: self.path.stat().st_size}
-
-    def read(self, name: str) -> bytes:
-        """See `sources.Source`."""
-        return sources.FolderSource(self.path.parent).read(name)
-
-
-def find(
-    manual_dir: Path,
-    archives: str,
-    lacks: Callable[[Mapping[str, int]], str],
-    how_to_get: str,
-) -> Copy:
-    """The first of: the tree alone, its archives too, that is a copy of the set.
+def open_copy(
+    manual_dir: Path, archives: str, lacks: Lacks, how_to_get: str, *, in_parts: bool = False
+) -> sources.Source:
+    """The user's copy as one source.
 
     Args:
-      manual_dir: A folder, an archive, or a table.
-      archives: A pattern for the names of the archives that may belong to the set.
-      lacks: What these names lack to be a copy ("" if nothing), for the message
-        "expected ... in ...".
+      manual_dir: A folder, or an archive of any name.
+      archives: A pattern for the names of archives that may belong to the set.
+      lacks: Says what is missing.
       how_to_get: How to get the set.
+      in_parts: The set comes in several archives, so that those beside a tree are read too,
+        unless their own tree is there.
 
     Raises:
-      errors.UserError: None of them is a copy, or an archive cannot be read.
+      errors.UserError: Something is missing, or an archive cannot be read.
     """
     missing = ""
-    for copy in _candidates(manual_dir, re.compile(archives, re.IGNORECASE)):
-        missing = lacks(copy.sizes())
+    for source in _candidates(manual_dir, re.compile(archives, re.IGNORECASE), in_parts=in_parts):
+        missing = lacks(source)
         if not missing:
-            return copy
-    missing = missing or lacks({})
+            return source
+    missing = missing or lacks(sources.JoinedSource(manual_dir, ()))
+    packed = _packed(manual_dir)
+    hint = f" Unpack {packed} first: 7z and rar cannot be read here." if packed else ""
     raise errors.UserError(
-        f"expected {missing} in {manual_dir}, found {what_is_there(manual_dir)}.\n{how_to_get}"
+        f"expected {missing} in {manual_dir}, found {_what_is_there(manual_dir)}.{hint}\n"
+        f"{how_to_get}"
     )
 
 
-def what_is_there(manual_dir: Path) -> str:
-    """What lies where the user pointed, for a message."""
-    if manual_dir.is_file():
-        return f"a file {manual_dir.name} without it"
-    if not manual_dir.exists():
-        return "no such folder"
-    entries = sorted(one.name for one in manual_dir.iterdir())
-    more = f" and {len(entries) - _NAMED:,} more" if len(entries) > _NAMED else ""
-    return ", ".join(entries[:_NAMED]) + more if entries else "an empty folder"
+def how_to_get(name: str, text: str) -> str:
+    """How to get a set, what to do with it, and how to go without, for messages."""
+    return f"""\
+{text}
+  python -m tfds_builders.build {name} --manual_dir FOLDER
+  (in training: --config.data.manual_dir=FOLDER)
+To try everything without it, with rendered faces in the set's exact form:
+  python -m tfds_builders.stand_in {name} data/stand_in/{name}
+  python -m tfds_builders.build {name} --manual_dir data/stand_in/{name} --data_dir \
+data/stand_in/tfds
+  (then in training: --config.data.dir=data/stand_in/tfds)"""
+
+
+def check_classes(
+    records: Sequence[manual.Record], label_names: Sequence[str], source: sources.Source
+) -> None:
+    """Refuses a copy in which a stored split has no picture of some class."""
+    by_split: dict[str, set[str]] = {}
+    for record in records:
+        by_split.setdefault(record.split, set()).add(record.label)
+    for split, found in by_split.items():
+        missing = [name for name in label_names if name not in found]
+        if missing:
+            raise errors.UserError(
+                f"expected pictures of every class in {source.path} (split {split}), found none of "
+                f"{', '.join(missing)}. The copy is incomplete: get it again."
+            )
 
 
 def first_by_id(
-    pairs: Iterable[tuple[str, str]],
-) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Each id's first file, and the (id, file) of further ones: unpacked beside its archive."""
+    source: sources.Source,
+    pairs: Sequence[tuple[str, str]],
+    worth: Callable[[str], int] = lambda _: 0,
+) -> tuple[dict[str, str], list[crops.Drop]]:
+    """Each id's first file, sorted by id, and the further ones as drops.
+
+    Args:
+      source: The copy, for messages.
+      pairs: Id and file of every picture.
+      worth: Of two files of different kinds the one with less is taken; of one kind, two of
+        different sizes are an error.
+
+    Raises:
+      errors.UserError: Two files of one id differ, and nothing says which is right.
+    """
+    sizes = source.sizes()
     first: dict[str, str] = {}
-    further = []
-    for one, file in pairs:
-        if first.setdefault(one, file) != file:
-            further.append((one, file))
-    return first, further
+    drops = []
+    for one, file in sorted(pairs, key=lambda pair: (worth(pair[1]), pair[1])):
+        kept = first.setdefault(one, file)
+        if kept == file:
+            continue
+        if worth(kept) == worth(file) and sizes[kept] != sizes[file]:
+            raise errors.UserError(
+                f"expected one picture {one} in {source.path}, found two that differ: {kept} and "
+                f"{file}. Remove the wrong one."
+            )
+        drops.append(crops.Drop(one, file, manual.DUPLICATE, kept))
+    return dict(sorted(first.items())), drops
 
 
-def _candidates(manual_dir: Path, pattern: re.Pattern[str]) -> Iterator[Copy]:
-    if manual_dir.is_file():
-        yield Copy(manual_dir, (("", _open_file(manual_dir)),))
-    elif manual_dir.is_dir():
-        folder = sources.FolderSource(manual_dir)
-        yield Copy(manual_dir, (("", folder),))
-        found = _archives(manual_dir, folder.sizes(), pattern)
-        if found:
-            yield Copy(manual_dir, (("", folder), *found))
+def _candidates(
+    manual_dir: Path, archives: re.Pattern[str], *, in_parts: bool
+) -> Iterator[sources.Source]:
+    if manual_dir.is_dir():
+        if not in_parts:
+            yield sources.FolderSource(manual_dir)
+        yield sources.gather(manual_dir, archives)
+    elif manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
+        yield sources.gather(manual_dir, archives)
 
 
-def _archives(
-    root: Path, names: Iterable[str], pattern: re.Pattern[str]
-) -> Sequence[tuple[str, sources.Source]]:
-    found = [name for name in names if pattern.fullmatch(PurePosixPath(name).name)]
-    return [
-        (f"{name}/", _open_file(root / name))
-        for name in found
-        if name.lower().endswith(".zip") or _TAR.fullmatch(name)
-    ]
+def _packed(manual_dir: Path) -> str:
+    if not manual_dir.is_dir():
+        return ""
+    names: Mapping[str, int] = sources.FolderSource(manual_dir).sizes()
+    return manual.some([name for name in names if _UNREADABLE.fullmatch(PurePosixPath(name).name)])
 
 
-def _open_file(path: Path) -> sources.Source:
-    if _TAR.fullmatch(path.name):
-        return TarSource(path)
-    if path.suffix.lower() == ".zip" or zipfile.is_zipfile(path):
-        return sources.ZipSource(path)
-    return FileSource(path)
-
-
-@contextlib.contextmanager
-def _open_in(source: sources.Source, name: str) -> Iterator[IO[bytes]]:
-    if isinstance(source, TarSource):
-        with source.open(name) as stream:
-            yield stream
-    elif isinstance(source, sources.ZipSource):
-        with zipfile.ZipFile(source.path) as archive, archive.open(name) as stream:
-            yield stream
-    else:
-        folder = source.path if source.path.is_dir() else source.path.parent
-        with open(folder / name, "rb") as stream:
-            yield stream
+def _what_is_there(manual_dir: Path) -> str:
+    if manual_dir.is_file() and not sources.ARCHIVE.fullmatch(manual_dir.name):
+        return "a file that is no archive (name the folder that it is in)"
+    return manual.what_is_there(manual_dir)

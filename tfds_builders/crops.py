@@ -14,7 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -41,6 +41,7 @@ class Request:
       pixels: Gives uint8[H, W, 3] RGB (or uint8[H, W] grey) where the picture is no file;
         called in order, from one thread.
       drops_black: Whether a picture that shows nothing is of no use.
+      lossless: Whether to store as PNG what was no JPEG before.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Request:
     landmarks: faces.Landmarks | None = None
     pixels: Callable[[], np.ndarray] | None = None
     drops_black: bool = False
+    lossless: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,16 +60,16 @@ class Crop:
 
     Attributes:
       id: The record's id.
-      jpeg: The crop as a JPEG file.
+      encoded: The crop as a JPEG file; a PNG file where it is stored without loss.
       face: Where the face was in the picture, and how it was found.
       landmarks: float32[5, 2], shares of the crop's width and height; NaN where unknown.
       look: Its perceptual hashes (`duplicates.look`).
-      digest: Of `jpeg`, 16 hex digits.
+      digest: Of `encoded`, 16 hex digits.
       stand_in: Whether the file carried the mark of a stand-in.
     """
 
     id: str
-    jpeg: bytes
+    encoded: bytes
     face: faces.Face
     landmarks: np.ndarray
     look: bytes
@@ -92,7 +94,6 @@ def crop_all(
     source: sources.Source, requests: Iterable[Request], settings: faces.FaceCrop
 ) -> Iterator[Outcome]:
     """One outcome per request, in their order; a few pictures per core are in memory."""
-    threads = len(os.sched_getaffinity(0))
     local = threading.local()
 
     def work(request: Request, picture: np.ndarray | None) -> Outcome:
@@ -101,16 +102,21 @@ def crop_all(
         return crop_one(source, request, settings, local.detector, picture)
 
     pending: collections.deque[futures.Future[Outcome]] = collections.deque()
-    pool = futures.ThreadPoolExecutor(threads)
+    pool = futures.ThreadPoolExecutor(threads())
     try:
         for request in requests:
             pending.append(_submit(pool, work, request))
-            if len(pending) >= threads * _AHEAD:
+            if len(pending) >= threads() * _AHEAD:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def threads() -> int:
+    """How many pictures are worked on at a time: one a core."""
+    return len(os.sched_getaffinity(0))
 
 
 def _submit(
@@ -150,12 +156,14 @@ def crop_one(
         return Drop(request.id, request.file, BLACK, f"mean {picture.mean():.1f}")
     face, small, landmarks = cut(picture, request, settings, detector)
     if small is picture and pictures.is_colour_jpeg(data):
-        jpeg = data  # cut before, by the set's owners: their own bytes lose nothing
+        encoded = data  # cut before, by the set's owners: their own bytes lose nothing
+    elif request.lossless:
+        encoded = pictures.encode_png(small)
     else:
-        jpeg = pictures.encode_jpeg(small, settings.quality)
-    digest = hashlib.sha256(jpeg).hexdigest()[:16]
+        encoded = pictures.encode_jpeg(small, settings.quality)
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
     marked = pictures.is_stand_in(data)
-    return Crop(request.id, jpeg, face, landmarks, duplicates.look(small), digest, marked)
+    return Crop(request.id, encoded, face, landmarks, duplicates.look(small), digest, marked)
 
 
 def cut(
@@ -173,14 +181,12 @@ def cut(
         face = faces.Face((0, 0, width, height), "shipped")
         small = faces.shrink(picture, side)
         return face, small, _shares(request.landmarks, (0, 0), (width, height))
+    if settings.method == "align" and _is_apart(request.landmarks):
+        return _align(picture, request.landmarks, request.face_box, side)
     face = locate(picture, request, settings, detector)
-    points = request.landmarks if request.landmarks is not None else face.landmarks
-    if settings.method == "align" and points is not None and _is_apart(points):
-        matrix = faces.alignment(np.asarray(points), side)
-        aligned = faces.align(picture, np.asarray(points), side)
-        moved = np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
-        face = faces.Face(face.box, "aligned", face.landmarks)
-        return face, aligned, _shares(moved, (0, 0), (side, side))
+    if settings.method == "align" and _is_apart(face.landmarks):
+        return _align(picture, face.landmarks, face.box, side)
+    points = face.landmarks if request.landmarks is None else request.landmarks
     left, top, length = faces.crop_origin(face.box, settings.margin)
     square = faces.crop_square(picture, face.box, settings.margin)
     landmarks = _shares(points, (left, top), (length, length))
@@ -200,14 +206,32 @@ def locate(
     return faces.find_face(picture, detector, request.view_box, settings.fallback)
 
 
-def _is_apart(points: np.ndarray | tuple[tuple[float, float], ...]) -> bool:
+def _align(
+    picture: np.ndarray, points: Any, box: tuple[int, int, int, int] | None, side: int
+) -> tuple[faces.Face, np.ndarray, np.ndarray]:
+    """`cut` by landmarks; a face without a box has that of what is cut out."""
+    points = np.asarray(points, np.float64)
+    matrix = faces.alignment(points, side)
+    height, width = picture.shape[:2]
+    corners = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - matrix[:, 2]
+    outline = np.linalg.solve(matrix[:, :2], corners.T).T
+    around = np.concatenate([outline.min(axis=0), np.ptp(outline, axis=0)])
+    chosen = faces.clip(around if box is None else np.array(box), width, height)
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    aligned = faces.align(picture, points, side)
+    return faces.Face(chosen, "aligned"), aligned, _shares(moved, (0, 0), (side, side))
+
+
+def _is_apart(points: Any) -> bool:
     """Whether landmarks span something: some label files have zeros where nothing was marked."""
+    if points is None:
+        return False
     array = np.asarray(points, np.float64)
     return bool(np.isfinite(array).all() and np.ptp(array, axis=0).min() >= 2.0)
 
 
 def _shares(
-    points: np.ndarray | tuple[tuple[float, float], ...] | None,
+    points: Any,
     origin: tuple[int, int],
     size: tuple[int, int],
 ) -> np.ndarray:

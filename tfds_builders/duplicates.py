@@ -94,6 +94,6 @@ def _near(rows: np.ndarray, words: np.ndarray) -> Iterator[np.ndarray]:
             coarse = np.bitwise_count(words[some, 0][:, None] ^ words[others, 0][None, :])
             one, two = np.nonzero(coarse <= COARSE_BITS)
             both = np.stack([some[one], others[two]], axis=1)
-            both = np.sort(both[some[one] != others[two]], axis=1)
+            both = both[both[:, 0] < both[:, 1]]  # rows of a bucket ascend
             fine = np.bitwise_count(words[both[:, 0], 1:] ^ words[both[:, 1], 1:])
             yield both[fine.sum(axis=1) <= FINE_BITS]

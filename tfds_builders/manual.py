@@ -23,12 +23,11 @@ import tensorflow_datasets as tfds
 
 from fer_jax import errors
 from fer_jax.data import faces
-from tfds_builders import console, crops, protocols, sources, stored
+from tfds_builders import console, crops, pictures, protocols, sources, stored
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders say manual.Record
 
 MAX_UNREADABLE = 20  # more is a broken copy, not a broken picture
-MARKER = "STAND_IN.txt"  # in the root of a stand-in, for sets whose files cannot carry a mark
 DUPLICATE = "a second copy of the same picture"
 
 _NAMED = 5  # names in an error message
@@ -43,11 +42,16 @@ class Variant(tfds.core.BuilderConfig):
       crop: How faces are cut out.
       label_names: The stored classes in index order, where they are not the set's.
       base: The variant of the set that this one was made from, where the user changed `crop`.
+      lossless: Whether pictures that had no loss before are stored without one (PNG): a JPEG
+        of 48 pixels is another picture.
+      expected: As `ManualBuilder.EXPECTED`, where this variant has fewer pictures than the set.
     """
 
     crop: faces.FaceCrop = dataclasses.field(default_factory=faces.FaceCrop)
     label_names: tuple[str, ...] = ()
     base: str = ""
+    lossless: bool = False
+    expected: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,6 +141,7 @@ class ManualBuilder(stored.StoredBuilder):
             "variant": config.name,
             "label_names": list(self.label_names),
             "crop": config.crop.to_json(),
+            "lossless": config.lossless,
         }
         detector = Path(config.crop.detector).expanduser()
         if detector.is_file():
@@ -160,8 +165,12 @@ class ManualBuilder(stored.StoredBuilder):
             "notes": self.NOTES,
             "variant": self.builder_config.name,
             "crop": self.builder_config.crop.to_json(),
+            "lossless": self.builder_config.lossless,
+            "base": self.builder_config.base,
+            "described": self.builder_config.description,
         }
-        return self.stored_info(self.label_names, self.extra_features(), metadata)
+        encoding = "png" if self.builder_config.lossless else "jpeg"
+        return self.stored_info(self.label_names, self.extra_features(), metadata, encoding)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         opened = self.opened or self.open(Path(dl_manager.manual_dir))
@@ -186,7 +195,7 @@ class ManualBuilder(stored.StoredBuilder):
         requests = (
             crops.Request(
                 one.id, one.file, one.view_box, one.face_box, one.landmarks, one.pixels,
-                self.DROPS_BLACK,
+                self.DROPS_BLACK, self.builder_config.lossless,
             )
             for one in records
         )  # fmt: skip
@@ -225,7 +234,8 @@ class ManualBuilder(stored.StoredBuilder):
         for drop in self._drops:
             dropped[drop.reason].append(drop.id)
         records, drops = opened.records, self._drops
-        expected = self.EXPECTED if isinstance(self.EXPECTED, int) else dict(self.EXPECTED)
+        whole = self.builder_config.expected or self.EXPECTED
+        expected = whole if isinstance(whole, int) else dict(whole)
         self.info.metadata.update(
             stand_in=self._is_marked,
             synthetic=self._is_marked,
@@ -254,7 +264,7 @@ def _entry(record: Record, crop: crops.Crop) -> Entry:
 
 def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
     return {
-        "image": io.BytesIO(crop.jpeg),
+        "image": io.BytesIO(crop.encoded),
         "label": record.label,
         "id": record.id,
         "subject": record.subject,
@@ -268,8 +278,8 @@ def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
 def has_marker(manual_dir: Path, source: sources.Source) -> bool:
     """Whether a copy is a stand-in by the file that says so, in it or beside its archive."""
     beside = manual_dir if manual_dir.is_dir() else manual_dir.parent
-    return (beside / MARKER).is_file() or any(
-        PurePosixPath(name).name == MARKER for name in source.sizes()
+    return (beside / pictures.STAND_IN_FILE).is_file() or any(
+        PurePosixPath(name).name == pictures.STAND_IN_FILE for name in source.sizes()
     )
 
 

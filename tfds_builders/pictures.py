@@ -18,6 +18,8 @@ import numpy as np
 MAX_PIXELS = 50_000_000  # a 50-megapixel camera; nothing in use comes near
 BLACK_MEAN = 10.0  # KDEF's black pictures lie below it, everything lit far above
 STAND_IN_COMMENT = b"fer_jax stand-in: rendered face, no person"
+STAND_IN_FILE = "STAND_IN.txt"
+"""In the root of every stand-in, for files that can carry no mark (csv, video)."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 """What picture files are called, in small letters."""
 

@@ -7,7 +7,6 @@ nothing; `fer_jax.data.records` frames what it gives.
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import functools
 import hashlib
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fer_jax import errors
-from tfds_builders import index, protocols, stored
+from tfds_builders import index, leaks, protocols
 
 _NO_ATTRIBUTES = frozenset({"image", "label", "id", "subject"})
 
@@ -125,7 +124,7 @@ def open_prepared(builder: Any, protocol: protocols.Protocol, seed: int) -> Prep
         "stored": len(entries),
         "mask": protocol.mask,
         "notes": [note for note in (builder.info.metadata["notes"], protocol.note) if note],
-        "leaks": stored.count_shared(entries, assigned),
+        "leaks": leaks.count_shared(entries, assigned),
         "near_duplicates": _near_duplicates(builder, protocol, seed, entries, assigned),
         "left_out": dict(
             collections.Counter(one.label for one in entries if one.label not in names)
@@ -179,11 +178,8 @@ def _near_duplicates(
     known = builder.info.metadata["protocols"].get(protocol.name)
     if known is not None and seed == 0:
         return int(known["near_duplicates"])
-    rows = {one.id: row for row, one in enumerate(entries)}
-    with open(Path(builder.data_dir) / stored.DUPLICATES, newline="", encoding="utf-8") as file:
-        listed = [(rows[line["id"]], rows[line["other"]]) for line in csv.DictReader(file)]
-    pairs = np.array(listed, np.int64).reshape(-1, 2)
-    return stored.count_pairs(entries, pairs, assigned)
+    pairs = leaks.read_pairs(Path(builder.data_dir), entries)
+    return leaks.count_pairs(entries, pairs, assigned)
 
 
 def _digest(

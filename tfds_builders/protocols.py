@@ -134,6 +134,24 @@ def at_random(
     return dict(zip(order, names, strict=True))
 
 
+def random_fifth(rows: Sequence[Row], seed: int, *, whole: int) -> dict[str, str]:
+    """A random fifth is the test, rounded up as scikit-learn does, a tenth of the rest validation.
+
+    Args:
+      rows: Records.
+      seed: Decides the order.
+      whole: Records of a whole copy. Of less than half of that, such as a small stand-in, a
+        fifth of each class is the test, so that every split has every class.
+
+    Returns:
+      Record id to split.
+    """
+    if 2 * len(rows) < whole:
+        alone = [dataclasses.replace(row, group="") for row in rows]
+        return by_group(alone, seed, validation=0.08, test=0.2)
+    return at_random(rows, seed, test=-(-len(rows) // 5))
+
+
 def official(
     rows: Sequence[Row], seed: int, validation: float = 0.1, test: str = TEST
 ) -> dict[str, str]:

@@ -22,6 +22,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,8 +55,11 @@ class Source(Protocol):
         """Every file's name and its size in bytes, sorted by name."""
         ...
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
-        """The bytes of a file; `MemberError` where that cannot be, or is more than `most`."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The bytes of a file; `MemberError` where that cannot be.
+
+        Nor where it is more than `most`; None is `MAX_MEMBER_BYTES`.
+        """
         ...
 
     def stream(self, name: str) -> IO[bytes]:
@@ -81,7 +85,7 @@ class FolderSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         _refuse_oversized(self._sizes[name], most)
         try:
@@ -109,6 +113,9 @@ class ZipSource:
     path: Path
     file: IO[bytes] | None = None
 
+    def __post_init__(self) -> None:
+        _close_with(self, self.file)
+
     @functools.cached_property
     def _archive(self) -> zipfile.ZipFile:
         try:
@@ -132,12 +139,12 @@ class ZipSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         _refuse_oversized(self._sizes[name], most)
         try:
             with self._archive.open(name) as member:
-                return member.read(most)
+                return member.read(self._sizes[name])
         except _DAMAGES as error:
             raise MemberError(f"damaged in the archive ({error})") from error
 
@@ -164,6 +171,9 @@ class TarSource:
     path: Path
     file: IO[bytes] | None = None
 
+    def __post_init__(self) -> None:
+        _close_with(self, self.file)
+
     @functools.cached_property
     def _plain(self) -> IO[bytes]:
         """The archive without its compression."""
@@ -175,10 +185,13 @@ class TarSource:
         opened.seek(0)
         module = [name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)]
         if not module:
+            _close_with(self, opened)
             return opened
         limit = min(MAX_NESTED_BYTES, _MAX_RATIO * _length(opened))
         with opened, _decompressed(opened, module[0]) as inflated:
-            return _to_temporary(inflated, limit, self.path)
+            plain = _to_temporary(inflated, limit, self.path)
+        _close_with(self, plain)
+        return plain
 
     @functools.cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
@@ -202,7 +215,7 @@ class TarSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         start, size = self._members[name]
         _refuse_oversized(size, most)
@@ -245,7 +258,7 @@ class JoinedSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int = MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """See `Source`."""
         source, inner, _ = self._places[name]
         return source.read(inner, most)
@@ -385,6 +398,12 @@ _DAMAGES = (
 )  # fmt: skip
 
 
+def _close_with(owner: object, file: IO[bytes] | None) -> None:
+    """Closes a file when its owner goes: sources are not closed, they are let go."""
+    if file is not None:
+        weakref.finalize(owner, file.close)
+
+
 class _Shared(io.RawIOBase):
     """A view of an open file with a position of its own, which closing leaves open."""
 
@@ -495,8 +514,8 @@ def _refuse_foreign(path: Path, name: str) -> None:
         )
 
 
-def _refuse_oversized(size: int, most: int) -> None:
-    if size > most:
+def _refuse_oversized(size: int, most: int | None) -> None:
+    if size > (MAX_MEMBER_BYTES if most is None else most):
         raise MemberError(f"{size:,} bytes")
 
 

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax import errors
-from tfds_builders import console
+from tfds_builders import console, pictures
 
 NAMES: tuple[str, ...] = (
     "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
@@ -27,7 +27,8 @@ NAMES: tuple[str, ...] = (
 )  # fmt: skip
 """Sets with a stand-in; `<name>/stand_in.py` has `write(out, scale)` and `pictures_of(scale)`."""
 
-MARKER = "STAND_IN.txt"
+MARKER = pictures.STAND_IN_FILE
+_FINISHED = {False: "finished", True: "finished, packed"}  # the marker's last line, by `packed`
 
 
 def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) -> Path:
@@ -48,13 +49,16 @@ def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) ->
     _check(name, scale)
     _claim(out, name, scale)
     module = importlib.import_module(f"tfds_builders.{name}.stand_in")
-    if any(out.glob("*.zip")):  # written last: an earlier run finished
+    finished = _FINISHED[packed]
+    if {finished, _FINISHED[True]} & set(_marker_lines(out)):
         return out
     written = (one for number in module.write(out, scale) for one in range(number))
     for _ in console.track(written, module.pictures_of(scale), f"{name}: stand-in"):
         pass
     if packed:
-        _pack(out)
+        getattr(module, "pack", _pack)(out)  # some sets are sent in other archives than their tree
+    with open(out / MARKER, "a", encoding="utf-8") as marker:
+        marker.write(f"{finished}\n")
     return out
 
 
@@ -76,18 +80,24 @@ def _claim(out: Path, name: str, scale: float) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if marker.exists():
-            if marker.read_text(encoding="utf-8") != claim:
+            first = "".join(_marker_lines(out)[:1])
+            if first != claim.strip():
                 raise errors.UserError(
                     f"expected {out} to be new or the same stand-in begun before, found another: "
-                    f"{marker.read_text(encoding='utf-8').strip()}. Choose another folder."
+                    f"{first}. Choose another folder."
                 )
         elif any(out.iterdir()):
             raise errors.UserError(f"expected {out} to be new or empty, found files in it.")
-        marker.write_text(claim, encoding="utf-8")
+        else:
+            marker.write_text(claim, encoding="utf-8")
     except OSError as error:
         raise errors.UserError(
             f"expected to write in {out}, found: {error.strerror}. Choose another folder."
         ) from error
+
+
+def _marker_lines(out: Path) -> list[str]:
+    return (out / MARKER).read_text(encoding="utf-8").splitlines()
 
 
 def _pack(out: Path) -> None:

@@ -14,8 +14,8 @@ import functools
 import hashlib
 import multiprocessing
 import os
-import struct
-import zlib
+import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from tfds_builders import pictures
 
 _CHUNK = 4  # people that a worker renders at a time
 _FEW = 12  # people that are rendered sooner than a process is started
-_PNG_START = 33  # bytes: the signature and the header chunk, which must come first
 
 # How far two pictures of one render may differ; wide enough that perceptual hashes do.
 _TURN = 9.0  # degrees, one deviation
@@ -214,18 +213,8 @@ def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
 
 
 def png(image: np.ndarray) -> bytes:
-    """`image` (uint8[H, W, 3] RGB or uint8[H, W] grey) as a PNG file with the mark in a tEXt chunk.
-
-    The mark lies where `pictures.is_stand_in` looks: near the start, whatever the format.
-    """
-    channels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    done, encoded = cv2.imencode(".png", channels)
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode a picture of {image.shape}")
-    data = encoded.tobytes()
-    body = b"tEXtComment\0" + pictures.STAND_IN_COMMENT
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return data[:_PNG_START] + chunk + data[_PNG_START:]
+    """`image` (uint8[H, W, 3], RGB) as a PNG file with the mark of a stand-in."""
+    return pictures.mark_stand_in(pictures.encode_png(image))
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -234,6 +223,16 @@ def write_file(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(data)
     os.replace(partial, path)
+
+
+def pack(folder: Path, target: Path, root: Path) -> None:
+    """Replaces a folder by a zip of its files, named from `root` on."""
+    partial = target.with_name(f".{target.name}.partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # pictures do not shrink
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            archive.write(file, file.relative_to(root))
+    os.replace(partial, target)
+    shutil.rmtree(folder)
 
 
 def indices(spec: Spec, women: int, men: int) -> tuple[list[int], list[int]]:

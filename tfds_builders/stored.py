@@ -6,7 +6,6 @@ what every named protocol would leak. Where records come from is the subclass's 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,9 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import duplicates, index, protocols
+from tfds_builders import duplicates, index, leaks, protocols
 
-DUPLICATES = "duplicates.csv"
 _KEYS = 2**128  # TFDS deals records to its temporary files by their keys: these fill them evenly
 
 
@@ -32,11 +30,18 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
     _entries: list[index.Entry]
 
     def stored_info(
-        self, label_names: Sequence[str], features: Mapping[str, Any], metadata: Mapping[str, Any]
+        self,
+        label_names: Sequence[str],
+        features: Mapping[str, Any],
+        metadata: Mapping[str, Any],
+        encoding: str = "jpeg",
     ) -> tfds.core.DatasetInfo:
-        """The info of a set with the features that every set has, and its own."""
+        """The info of a set with the features that every set has, and its own.
+
+        `encoding` is "jpeg" or "png", what most of the pictures are stored as.
+        """
         common = {
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format=encoding),
             "label": tfds.features.ClassLabel(names=list(label_names)),
             "id": tfds.features.Text(),
             "subject": tfds.features.Text(),
@@ -75,48 +80,18 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
         """Writes the index and the near-duplicates when all records are written."""
         folder = Path(self.data_dir)
         pairs = duplicates.pairs([one.look for one in entries])
-        write_duplicates(folder, entries, pairs)
-        leaks = {}
+        leaks.write_pairs(folder, entries, pairs)
+        found = {}
         for name, protocol in self.PROTOCOLS.items():
             names = protocol.label_names or self.info.metadata["label_names"]
             rows = [one.row for one in entries if one.label in names]
             assigned = protocol.assign(rows, 0)
-            leaks[name] = {
-                "leaks": count_shared(entries, assigned),
-                "near_duplicates": count_pairs(entries, pairs, assigned),
+            found[name] = {
+                "leaks": leaks.count_shared(entries, assigned),
+                "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
             }
         self.info.metadata.update(
             index_sha256=index.write(folder, entries),
             similar_pairs=len(pairs),
-            protocols=leaks,
+            protocols=found,
         )
-
-
-def write_duplicates(folder: Path, entries: Sequence[index.Entry], pairs: np.ndarray) -> None:
-    """Lists all pairs of records that look alike, with the number of bits that differ."""
-    with open(folder / DUPLICATES, "w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(["id", "other", "bits", "split", "other_split", "label", "other_label"])
-        for first, second in pairs:
-            one, other = entries[first], entries[second]
-            bits = duplicates.distance(one.look, other.look)
-            table.writerow([one.id, other.id, bits, one.split, other.split, one.label, other.label])
-
-
-def count_shared(entries: Sequence[index.Entry], assigned: Mapping[str, str]) -> int:
-    """Groups with records in more than one split."""
-    groups: dict[str, list[str]] = {split: [] for split in protocols.SPLITS}
-    for one in entries:
-        if one.id in assigned:
-            groups[assigned[one.id]].append(one.subject)
-    return protocols.shared_groups(groups)
-
-
-def count_pairs(
-    entries: Sequence[index.Entry], pairs: np.ndarray, assigned: Mapping[str, str]
-) -> int:
-    """Pairs that look alike with one in another split than the other."""
-    splits = np.array([protocols.SPLITS.index(assigned[one.id]) if one.id in assigned else -1
-                       for one in entries])  # fmt: skip
-    first, second = splits[pairs[:, 0]], splits[pairs[:, 1]]
-    return int(((first != second) & (first >= 0) & (second >= 0)).sum())

@@ -7,21 +7,28 @@ business of each builder; so is a row that is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import lzma
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from fer_jax import errors
-from tfds_builders import copies
+from tfds_builders import sources
+
+MAX_BYTES = 2**30  # the largest table in use, FER2013's, has 287 MB
 
 
 def rows(
-    copy: copies.Copy, name: str, columns: Sequence[str], *, no_header: bool = False
+    source: sources.Source, name: str, columns: Sequence[str], *, no_header: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
     """The values of `columns` in every row of a csv, with the row's number in the file.
 
     Args:
-      copy: Where the table is.
+      source: Where the table is.
       name: The table's name there.
       columns: Names as in the set's own file; case and blanks around them do not count.
       no_header: The table may also come without its first line: `columns` are then all
@@ -30,7 +37,7 @@ def rows(
     Raises:
       errors.UserError: The header lacks a column, a row is short, or it is no text.
     """
-    with copy.open(name) as stream:
+    with _open(source, name) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         table = csv.reader(text)
         try:
@@ -40,15 +47,15 @@ def rows(
             if no_header and len(first) == len(columns) and not set(wanted) & set(known):
                 yield table.line_num, first
                 known = wanted
-            yield from _pick(table, _positions(known, columns, f"{name} in {copy.path}"), name)
+            yield from _pick(table, _positions(known, columns, f"{name} in {source.path}"), name)
         except (csv.Error, UnicodeDecodeError) as error:
             raise errors.UserError(
-                f"expected a table in {name} in {copy.path}, found no text that can be read "
+                f"expected a table in {name} in {source.path}, found no text that can be read "
                 f"behind line {table.line_num} ({error}). Get this file again."
             ) from error
 
 
-def words(copy: copies.Copy, name: str, count: int) -> Iterator[tuple[int, list[str]]]:
+def words(source: sources.Source, name: str, count: int) -> Iterator[tuple[int, list[str]]]:
     """The last `count` - 1 words of every line, and before them the rest of it as one.
 
     For lists parted by blanks whose first column, a file name, may have blanks itself.
@@ -56,17 +63,17 @@ def words(copy: copies.Copy, name: str, count: int) -> Iterator[tuple[int, list[
     Raises:
       errors.UserError: A line has fewer words, or it is no text.
     """
-    with copy.open(name) as stream:
+    with _open(source, name) as stream:
         for number, raw in enumerate(stream, start=1):
             try:
                 line = raw.decode("utf-8-sig").strip()
             except UnicodeDecodeError as error:
-                raise _wrong_line(copy, name, number, raw[:40], count) from error
+                raise _wrong_line(source, name, number, raw[:40], count) from error
             if not line:
                 continue
             found = line.rsplit(maxsplit=count - 1)
             if len(found) < count:
-                raise _wrong_line(copy, name, number, line[:80], count)
+                raise _wrong_line(source, name, number, line[:80], count)
             yield number, found
 
 
@@ -97,9 +104,33 @@ def _pick(
 
 
 def _wrong_line(
-    copy: copies.Copy, name: str, number: int, found: object, count: int
+    source: sources.Source, name: str, number: int, found: object, count: int
 ) -> errors.UserError:
     return errors.UserError(
-        f"expected {count} words in line {number} of {name} in {copy.path}, found {found!r}. Use "
+        f"expected {count} words in line {number} of {name} in {source.path}, found {found!r}. Use "
         "the file as the set's publisher sent it."
     )
+
+
+@contextlib.contextmanager
+def _open(source: sources.Source, name: str) -> Iterator[IO[bytes]]:
+    """A table as a stream; `UserError` where its archive breaks off."""
+    size = source.sizes()[name]
+    if size > MAX_BYTES:
+        raise errors.UserError(
+            f"expected a table of at most {MAX_BYTES:,} bytes, found {name} in {source.path} with "
+            f"{size:,}. This is not the set's file."
+        )
+    try:
+        with source.stream(name) as stream:
+            yield stream
+    except _DAMAGES as error:
+        raise errors.UserError(
+            f"expected to read {name} in {source.path}, found it damaged ({error}). Get this file "
+            "again."
+        ) from error
+
+
+_DAMAGES = (
+    sources.MemberError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError,
+)  # fmt: skip

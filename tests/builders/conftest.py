@@ -22,7 +22,7 @@ def kdef_tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def kdef_data(kdef_tree: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A data_dir with `kdef_tree` prepared in the `subject` protocol; not to be changed."""
+    """A data_dir with `kdef_tree` prepared; not to be changed."""
     root = tmp_path_factory.mktemp("prepared")
     build.prepare("kdef", None, str(root), str(kdef_tree))
     return root

@@ -9,28 +9,23 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
+from typing import IO
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
 from tests.builders import small_kdef as small
-from tfds_builders import build, sources
+from tfds_builders import build, pictures, sources
+from tfds_builders import prepared as prepared_sets
 from tfds_builders.kdef import names
 
 Copy = Callable[[], pathlib.Path]
 
 
-def _prepare(tmp_path: pathlib.Path, manual_dir: pathlib.Path, config: str | None = None):
-    return build.prepare("kdef", config, str(tmp_path / "data"), str(manual_dir))
-
-
-def _records(builder) -> dict[str, list[dict]]:
-    skip = {"image": tfds.decode.SkipDecoding()}
-    return {
-        split: list(builder.as_data_source(split, decoders=skip)) for split in builder.info.splits
-    }
+def _prepare(tmp_path: pathlib.Path, manual_dir: pathlib.Path, protocol: str | None = None):
+    data = str(tmp_path / "data")
+    return build.prepare("kdef", None, data, str(manual_dir), protocol=protocol)
 
 
 def _unpacked(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
@@ -88,9 +83,8 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert drops == []
     assert len(records) == small.PICTURES
     assert {one.subject for one in records} == set(small.PEOPLE)
-    assert builder.source_digest(builder.open_source(manual_dir)) == builder.source_digest(
-        builder.open_source(kdef_tree)
-    )
+    opened, other = builder.open(manual_dir), builder.open(kdef_tree)
+    assert builder.source_digest(opened) == builder.source_digest(other)
     source = builder.open_source(manual_dir)
     chosen = next(one for one in records if one.id == "AM31SUHR")
     assert source.read(chosen.file) == small.draw("AM31SUHR")
@@ -98,8 +92,8 @@ def test_every_shape_of_copy_gives_the_same_records(
 
 
 def test_prepared_from_a_zip_with_traps(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    builder = _prepare(tmp_path, _zip_in_folder(kdef_tree, tmp_path / "copy"))
-    metadata = builder.info.metadata
+    prepared = _prepare(tmp_path, _zip_in_folder(kdef_tree, tmp_path / "copy"))
+    metadata = prepared.metadata
     assert metadata["found"] == small.PICTURES
     assert metadata["dropped"] == {"black": list(small.BLACK)}
     assert metadata["misnamed"] == names.MISNAMED
@@ -107,26 +101,26 @@ def test_prepared_from_a_zip_with_traps(kdef_tree: pathlib.Path, tmp_path: pathl
     assert metadata["leaks"] == 0
     assert not metadata["stand_in"]
     assert metadata["pictures"] == "face"
+    assert metadata["mask"] == "none"
 
-    by_split = _records(builder)
-    assert list(by_split) == ["train", "validation", "test"]
-    ids = [record["id"].decode() for records in by_split.values() for record in records]
-    assert len(ids) == len(set(ids)) == small.PICTURES - len(small.BLACK)
-    people = [{record["subject"] for record in records} for records in by_split.values()]
+    assert list(prepared.splits) == ["train", "validation", "test"]
+    ids = [one.id for one in prepared.entries]
+    assert ids == sorted(set(ids))
+    assert len(ids) == small.PICTURES - len(small.BLACK)
+    rows = np.concatenate(list(prepared.splits.values()))
+    assert sorted(rows) == list(range(len(ids)))
+    people = [{prepared.entries[row].subject for row in some} for some in prepared.splits.values()]
     assert [len(some) for some in people] == [2, 2, 2]
     assert len(set.union(*people)) == 6
     for some in people:  # stratified: a woman and a man each
-        assert {one[:1] for one in some} == {b"F", b"M"}
+        assert {one[:1] for one in some} == {"F", "M"}
 
 
 def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
-    builder = build.get("kdef", None, str(kdef_data))
-    by_id = {
-        record["id"].decode(): record
-        for split in builder.info.splits
-        for record in builder.as_data_source(split)
-    }
-    record = by_id["BM25SAHL"]
+    prepared = build.prepare("kdef", None, str(kdef_data))
+    row = [one.id for one in prepared.entries].index("BM25SAHL")
+    record = dict(prepared.record(row))
+    record["image"] = pictures.decode_jpeg(record["image"])
     assert labels.SEVEN[record["label"]] == labels.SADNESS
     assert record["subject"] == b"M25"
     assert record["yaw"] == np.float32(-45.0)
@@ -140,14 +134,15 @@ def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
     np.testing.assert_allclose(side, max(record["face_box"][2:]) * 1.2, atol=1.0)
 
 
-def test_paper_protocol_says_that_it_leaks(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    builder = _prepare(tmp_path, kdef_tree, "paper")
-    metadata = builder.info.metadata
-    assert metadata["label_names"] == list(labels.KDEF_PAPER)
-    assert metadata["leaks"] == 6
-    assert "same people" in metadata["notes"]
-    assert sum(metadata["left_out"].values()) == small.PICTURES // 7 - 1  # one of them is black
-    assert builder.info.features["label"].names == list(labels.KDEF_PAPER)
+def test_the_paper_s_protocol_says_that_it_leaks(kdef_data: pathlib.Path) -> None:
+    paper = build.prepare("kdef", None, str(kdef_data), protocol="paper")
+    assert paper.label_names == labels.KDEF_PAPER
+    assert paper.metadata["leaks"] == 6
+    assert "same people" in paper.metadata["notes"][0]
+    assert paper.metadata["mask"] == "ellipse"
+    assert paper.metadata["left_out"] == {"neutral": small.PICTURES // 7 - 1}  # one is black
+    row = paper.splits["test"][0]
+    assert labels.KDEF_PAPER[paper.labels("test")[0]] == paper.entries[row].label
 
 
 @pytest.mark.parametrize(
@@ -183,40 +178,40 @@ class _NamesOnly:
         ]
         return dict.fromkeys(every, 1)
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
+        raise sources.MemberError(name)
+
+    def stream(self, name: str) -> IO[bytes]:
         raise sources.MemberError(name)
 
 
-def _usable(builder) -> list:
+def _assigned(builder, name: str) -> dict[str, str]:
     records, _ = builder.index(_NamesOnly())
     assert len(records) == builder.EXPECTED == 4_900
-    kept = builder.builder_config.label_names
-    return [one for one in records if one.label in kept and one.id not in names.BLACK]
+    protocol = builder.protocol(name)
+    rows = [one.row for one in records if one.id not in names.BLACK]
+    assigned = prepared_sets.assign(rows, protocol, builder.label_names, 0, "kdef")
+    assert prepared_sets.assign(rows[::-1], protocol, builder.label_names, 0, "kdef") == assigned
+    return dict(assigned)
 
 
 def test_a_whole_kdef_in_the_paper_protocol(tmp_path: pathlib.Path) -> None:
-    builder = build.get("kdef", "paper", str(tmp_path))
-    usable = _usable(builder)
-    assert len(usable) == 4_200 - 8  # two of the ten black pictures are neutral
-    assigned = builder.split(usable)
+    assigned = _assigned(build.get("kdef", None, str(tmp_path)), "paper")
+    # 4,200 pictures of six classes; eight of the ten black ones are among them.
     assert collections.Counter(assigned.values()) == {
         "test": 800,
         "validation": 339,
         "train": 3_053,
     }
-    assert builder.split(usable[::-1]) == assigned
     # Golden: may change with the builder's VERSION only.
     test = sorted(one for one, split in assigned.items() if split == "test")
     assert test[:3] == ["AF01AFHL", "AF01ANS", "AF01DIS"]
 
 
 def test_a_whole_kdef_by_person(tmp_path: pathlib.Path) -> None:
-    builder = build.get("kdef", "subject", str(tmp_path))
-    usable = _usable(builder)
-    assigned = builder.split(usable)
     people: dict[str, set[str]] = collections.defaultdict(set)
-    for one in usable:
-        people[assigned[one.id]].add(one.subject)
+    for one, split in _assigned(build.get("kdef", None, str(tmp_path)), "subject").items():
+        people[split].add(one[1:4])
     assert {split: len(some) for split, some in people.items()} == {
         "train": 50,
         "validation": 10,
@@ -328,10 +323,10 @@ def test_a_few_unreadable_pictures_are_dropped_and_named(
     (sessions / "AF01" / "AF01NES.JPG").write_text("not a picture")
     (sessions / "AF01" / "AF01SAS.JPG").write_bytes(b"")
     _bomb(sessions / "AF01" / "AF01SUS.JPG")
-    builder = _prepare(tmp_path, sessions)
+    prepared = _prepare(tmp_path, sessions)
     unreadable = ["AF01HAS", "AF01NES", "AF01SAS", "AF01SUS"]
-    assert builder.info.metadata["dropped"]["unreadable"] == unreadable
-    table = (pathlib.Path(builder.data_dir) / "dropped.csv").read_text()
+    assert prepared.metadata["dropped"]["unreadable"] == unreadable
+    table = (pathlib.Path(prepared.builder.data_dir) / "dropped.csv").read_text()
     for detail in ("truncated", "not a JPEG", "empty", "60000 x 60000 pixels"):
         assert detail in table
     assert "4 unreadable: AF01HAS, AF01NES, AF01SAS, AF01SUS" in capsys.readouterr().out
@@ -342,7 +337,7 @@ def test_a_second_copy_of_a_picture_is_counted_once(
 ) -> None:
     sessions = kdef_copy()
     shutil.copytree(sessions / "AF01", sessions / "backup" / "AF01")
-    metadata = _prepare(tmp_path, sessions).info.metadata
+    metadata = _prepare(tmp_path, sessions).metadata
     assert metadata["found"] == small.PICTURES + 35
     assert len(metadata["dropped"]["a second copy of the same picture"]) == 35
 

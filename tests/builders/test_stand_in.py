@@ -69,9 +69,9 @@ def test_what_is_built_from_a_stand_in_says_so(kdef_copy, tmp_path: pathlib.Path
     for file in kdef_copy().rglob("*.JPG"):
         file.write_bytes(pictures.mark_stand_in(file.read_bytes()))
     deepest = tmp_path / "damaged" / "KDEF_and_AKDEF" / "KDEF"  # no marker file here
-    builder = build.prepare("kdef", None, str(tmp_path / "data"), str(deepest))
-    assert builder.info.metadata["stand_in"]
-    assert builder.info.metadata["synthetic"]
+    prepared = build.prepare("kdef", None, str(tmp_path / "data"), str(deepest))
+    assert prepared.metadata["stand_in"]
+    assert prepared.metadata["synthetic"]
 
 
 def test_a_run_is_resumed_and_packed(tmp_path: pathlib.Path, monkeypatch) -> None:

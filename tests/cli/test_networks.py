@@ -21,11 +21,10 @@ NETWORKS = [
 
 @pytest.fixture(scope="module")
 def kdef_dir(tmp_path_factory):
-    """A data_dir with a small KDEF in both protocols."""
+    """A data_dir with a small KDEF."""
     tree, prepared = tmp_path_factory.mktemp("kdef"), tmp_path_factory.mktemp("prepared")
     small_kdef.write_tree(tree)
-    for protocol in ("subject", "paper"):
-        build.prepare("kdef", protocol, str(prepared), str(tree))
+    build.prepare("kdef", None, str(prepared), str(tree))
     return prepared
 
 
@@ -37,7 +36,7 @@ def test_every_network_is_here():
 def test_from_files_to_report(kdef_dir, tmp_path, monkeypatch, name, protocol, classes):
     monkeypatch.chdir(tmp_path)
     settings = {
-        "model.name": name, "data.config": protocol, "data.dir": kdef_dir, "data.size":
+        "model.name": name, "data.protocol": protocol, "data.dir": kdef_dir, "data.size":
         max(16, MODELS[name].least_size), "train.epochs": 1, "train.batch_size": 64,
         "eval.batch_size": 64, "eval.samples": 1,
     }  # fmt: skip

@@ -56,6 +56,25 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     assert start(tmp_path, overrides).config.eval.samples == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "then", "now"),
+    [("kdef", "paper", (None, "paper")), ("synthetic_faces", "demo", ("demo", None))],
+)
+def test_a_run_of_format_2_named_its_protocol_otherwise(tmp_path, name, then, now):
+    start(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for field in ("protocol", "protocol_seed", "crop", "mask"):
+        del config["data"][field]
+    config["data"] |= {"name": name, "config": then}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    description = json.loads((tmp_path / "run.json").read_text())
+    del description["preprocessing"]["mask"]
+    (tmp_path / "run.json").write_text(json.dumps(description | {"format": 2}))
+    run = module.open_run(tmp_path)
+    assert (run.config.data.config, run.config.data.protocol) == now
+    assert run.preprocessing.mask == "none"
+
+
 def test_a_moved_run_still_works(tmp_path):
     start(tmp_path / "a")
     (tmp_path / "a").rename(tmp_path / "b")
@@ -73,7 +92,7 @@ def newer(folder):
         (lambda folder: (folder / "run.json").unlink(), "expected a run directory.*train one with"),
         (lambda folder: (folder / "run.json").write_text("{"), "cannot be read.*JSONDecodeError"),
         (lambda folder: (folder / "config.json").unlink(), "cannot be read.*FileNotFoundError"),
-        (newer, r"newer fer_jax \(format 3, known 2\)"),
+        (newer, r"newer fer_jax \(format 4, known 3\)"),
     ],
 )
 def test_what_is_no_run_is_said(tmp_path, spoil, message):

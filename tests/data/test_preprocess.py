@@ -45,6 +45,7 @@ def test_resize_gives_the_size(shape):
         ((8, "imagenet"), "expected one of unit.*'imagenet'"),
         ((0, "unit"), "at least 4 pixels, found 0"),
         ((8, "unit", None, -0.1), r"data.face_margin in \[0, 2\], found -0.1"),
+        ((8, "unit", None, None, "oval"), "none, ellipse, landmarks for data.mask, found 'oval'"),
     ],
 )
 def test_wrong_values_are_named(fields, message):
@@ -76,7 +77,12 @@ def test_pixels_become_what_the_weights_expect(preprocessing, expected):
 
 
 @pytest.mark.parametrize(
-    "preprocessing", [Preprocessing(8, "unit"), *(preprocessing for preprocessing, _ in FORMATS)]
+    "preprocessing",
+    [
+        Preprocessing(8, "unit"),
+        Preprocessing(8, "unit", mask="ellipse"),
+        *(preprocessing for preprocessing, _ in FORMATS),
+    ],
 )
 def test_it_survives_json(preprocessing):
     stored = json.loads(json.dumps(preprocessing.to_json()))
@@ -101,3 +107,55 @@ def test_what_runs_stored_before_there_were_weights_is_read():
 def test_formats_that_cannot_be_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+def face(shift: float = 0.0, turn: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    """Five landmarks of an upright face in the middle, moved, turned (radians) and scaled."""
+    points = np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.38, 0.72], [0.62, 0.72]]) - 0.5
+    turned = points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    return turned * scale + 0.5 + (shift, 0)
+
+
+WHITE = np.full((40, 40, 3), 255, np.uint8)
+
+
+def shown(mask: str, landmarks: np.ndarray | None = None) -> np.ndarray:
+    """bool[40, 40]: what a mask leaves of a white picture; it leaves all or nothing of a pixel."""
+    out = Preprocessing(40, "unit", mask=mask).framed(WHITE, (0, 0, 40, 40), landmarks)
+    assert set(np.unique(out)) <= {0, 255}
+    assert (out == out[..., :1]).all()
+    return out[..., 0] == 255
+
+
+def test_an_ellipse_leaves_the_face_and_hides_the_corners():
+    assert shown("none").all()
+    inside = shown("ellipse", face())
+    np.testing.assert_array_equal(inside, inside[::-1, ::-1])
+    assert inside[2:38, 20].all()
+    assert inside[20, 6:34].all()
+    assert not inside[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+    assert 0.4 < inside.mean() < 0.6
+
+
+def test_landmarks_move_turn_and_size_the_mask():
+    upright = shown("landmarks", face())
+    assert upright[[int(40 * y) for _, y in face()], [int(40 * x) for x, _ in face()]].all()
+    moved = shown("landmarks", face(shift=-0.2))
+    np.testing.assert_array_equal(moved[:, :20], upright[:, 8:28])
+    assert shown("landmarks", face(scale=0.5)).sum() == pytest.approx(upright.sum() / 4, rel=0.1)
+    lying = shown("landmarks", face(turn=np.pi / 2))
+    np.testing.assert_array_equal(lying, np.rot90(upright, -1))
+
+
+def test_without_landmarks_their_mask_is_the_ellipse():
+    unknown = np.full((5, 2), np.nan)
+    np.testing.assert_array_equal(shown("landmarks", unknown), shown("ellipse"))
+    np.testing.assert_array_equal(shown("landmarks"), shown("ellipse"))
+
+
+def test_landmarks_follow_the_cut_to_the_face():
+    wide = np.full((40, 80, 3), 255, np.uint8)
+    framing = Preprocessing(40, "unit", face_margin=0.0, mask="landmarks")
+    in_wide = face() * (0.5, 1.0) + (0.25, 0.0)  # the face is in the middle of the wide picture
+    out = framing.framed(wide, (20, 0, 40, 40), in_wide)
+    np.testing.assert_array_equal(out[..., 0] == 255, shown("landmarks", face()))

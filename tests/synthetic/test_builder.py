@@ -100,7 +100,8 @@ def test_metadata(built: Builder) -> None:
     metadata = built.info.metadata
     assert metadata["label_names"] == list(labels.SEVEN)
     assert metadata["pictures"] == "whole"
-    assert (metadata["protocol"], metadata["group"], metadata["leaks"]) == ("subject", "subject", 0)
+    assert metadata["group"] == "subject"
+    assert metadata["protocols"]["subject"] == {"leaks": 0, "near_duplicates": 0}
     assert (metadata["synthetic"], metadata["stand_in"], metadata["derived_labels"]) == (
         True, False, False,
     )  # fmt: skip
@@ -109,7 +110,7 @@ def test_metadata(built: Builder) -> None:
 
 
 def test_overrides_have_a_folder_of_their_own_and_survive_pickling(built: Builder) -> None:
-    assert built.info.full_name == "synthetic_faces/kdef_like_24px_2_1_1/1.0.0"
+    assert built.info.full_name == "synthetic_faces/kdef_like_24px_2_1_1/2.0.0"
     assert pickle.loads(pickle.dumps(built)).specs == built.specs
 
 

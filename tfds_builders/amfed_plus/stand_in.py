@@ -27,7 +27,7 @@ from fer_jax.synthetic.head import load_head
 from fer_jax.synthetic.identity import draw_person
 from fer_jax.synthetic.scene import draw_scene
 from tfds_builders import pictures, stand_in_faces
-from tfds_builders.amfed_plus import au_labels, flv, landmarks, names, timeline
+from tfds_builders.amfed_plus import au_labels, flv, landmarks, names, timeline, video
 
 WIDTH, HEIGHT = 320, 240  # as the webcams sent them
 SEED = 2018  # no other set here has these people
@@ -121,6 +121,7 @@ def film(times: Sequence[int], frames: Iterator[np.ndarray]) -> bytes:
     """Encodes uint8[240, 320, 3] RGB frames as a marked Flash video with those timestamps (ms)."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.flv"
+        video.silence()
         writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, _FLV1, _FRAME_RATE, (WIDTH, HEIGHT))
         if not writer.isOpened():
             raise RuntimeError("OpenCV cannot write FLV: it was built without FFmpeg")

@@ -97,6 +97,11 @@ class Reader:
             return frames_at(path, self._wanted[file])
 
 
+def silence() -> None:
+    """Keeps FFmpeg's remarks from stderr; OpenCV reads this when it first uses FFmpeg."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _SILENT)
+
+
 def _missing(time: float, end: float, damage: str) -> pictures.UnreadableError:
     if time <= end:
         return pictures.UnreadableError(f"no frame within {TOLERANCE} s of this time")
@@ -105,7 +110,7 @@ def _missing(time: float, end: float, damage: str) -> pictures.UnreadableError:
 
 def _decoded(path: Path, count: int) -> Iterator[tuple[float, np.ndarray]]:
     """Time in seconds and picture (BGR) of the first `count` frames, in order."""
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _SILENT)
+    silence()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         for _ in range(count):

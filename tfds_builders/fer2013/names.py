@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from fer_jax import errors, labels
-from tfds_builders import copies, pictures, protocols, tables
+from tfds_builders import pictures, protocols, sources, tables
 
 SIDE = 48  # pixels
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -70,14 +70,14 @@ def find_table(names: Iterable[str]) -> str | None:
     return next((by_name[table] for table in TABLES if table in by_name), None)
 
 
-def read_table(copy: copies.Copy, table: str) -> Iterator[CsvRow]:
+def read_table(source: sources.Source, table: str) -> Iterator[CsvRow]:
     """The rows of the csv; `UserError` where one is not of FER2013."""
-    for number, (line, values) in enumerate(tables.rows(copy, table, COLUMNS)):
+    for number, (line, values) in enumerate(tables.rows(source, table, COLUMNS)):
         emotion, pixels, usage = values
         if usage not in USAGES or emotion not in _CODES:
             raise errors.UserError(
                 f"expected an emotion from 0 to 6 and a Usage of {', '.join(USAGES)} in line "
-                f"{line} of {table} in {copy.path}, found {emotion[:20]!r} and {usage[:20]!r}. "
+                f"{line} of {table} in {source.path}, found {emotion[:20]!r} and {usage[:20]!r}. "
                 "Use the file as its publisher sent it."
             )
         yield CsvRow(f"{usage}_{number:05d}", usage, _CODES[emotion], _parse_values(pixels))

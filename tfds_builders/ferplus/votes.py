@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fer_jax import errors, labels
-from tfds_builders import copies, protocols, tables
+from tfds_builders import protocols, sources, tables
 from tfds_builders.fer2013 import names
 
 TABLE = "fer2013new.csv"
@@ -42,17 +42,17 @@ def majority(votes: Sequence[int]) -> str:
     return CHOICES[counted.index(most)] if 2 * most > sum(counted) else UNKNOWN
 
 
-def read(copy: copies.Copy, table: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def read(source: sources.Source, table: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
     """Usage, name ("" where FER+ has left the picture out) and votes of every row.
 
     Raises:
       errors.UserError: A row's usage or votes are none.
     """
-    for line, (usage, name, *votes) in tables.rows(copy, table, COLUMNS):
+    for line, (usage, name, *votes) in tables.rows(source, table, COLUMNS):
         if usage not in names.USAGES or not all(vote.isdecimal() for vote in votes):
             raise errors.UserError(
                 f"expected a Usage of {', '.join(names.USAGES)} and {len(CHOICES)} numbers of "
-                f"votes in line {line} of {table} in {copy.path}, found {usage!r} and "
+                f"votes in line {line} of {table} in {source.path}, found {usage!r} and "
                 f"{', '.join(votes)}. Use the file as its publisher sent it."
             )
         yield usage, name, tuple(map(int, votes))

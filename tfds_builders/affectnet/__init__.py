@@ -1,0 +1,1 @@
+"""AffectNet's manually labelled part, with its face boxes or as face crops."""

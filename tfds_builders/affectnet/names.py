@@ -1,0 +1,108 @@
+"""AffectNet's two forms: csv lists with face boxes, or face crops with an npy for each value.
+
+Says what rows, files and codes mean, for the builder and the stand-in.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+
+from fer_jax import labels
+from tfds_builders import protocols
+
+COLUMNS = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height",
+    "facial_landmarks", "expression", "valence", "arousal",
+)  # fmt: skip
+TABLES: dict[str, str] = {
+    protocols.TRAIN: "training.csv",
+    protocols.VALIDATION: "validation.csv",
+}
+FOLDERS: dict[str, str] = {protocols.TRAIN: "train_set", protocols.VALIDATION: "val_set"}
+CODES: dict[str, str] = {str(code): label for code, label in enumerate(labels.AFFECTNET)}
+UNUSED: dict[str, str] = {"8": "none", "9": "uncertain", "10": "no face"}
+"""Codes of pictures that have no expression of the eight."""
+
+COUNTS: dict[str, tuple[int, ...]] = {
+    protocols.TRAIN: (
+        74_874, 134_415, 25_459, 14_090, 6_378, 3_803, 24_882, 3_750, 33_088, 11_645, 82_415,
+    ),
+    protocols.VALIDATION: (500,) * 11,
+}  # fmt: skip
+"""Pictures by code, 0 to 10, of the manually labelled part (Mollahosseini et al., 2017, less
+the 500 of each code that are its validation part)."""
+
+# Five of the 68 points (iBUG's numbers from 0): the middle of each eye, nose tip, mouth corners.
+_EYES = (slice(36, 42), slice(42, 48))
+_NOSE, _MOUTH = 30, (48, 54)
+_PICTURE = re.compile(r".*\.(jpe?g|png|tiff?|bmp)", re.IGNORECASE)
+
+
+def is_picture(file: str) -> bool:
+    """Whether a file is a picture of the manually labelled part."""
+    return bool(_PICTURE.fullmatch(file)) and "automatically" not in file.lower()
+
+
+def key(file: str) -> str:
+    """What the lists call a picture: its folder and name, in small letters."""
+    return "/".join(PurePosixPath(file.replace("\\", "/")).parts[-2:]).lower()
+
+
+def parse_box(values: Sequence[str]) -> tuple[int, int, int, int] | None:
+    """x, y, width, height in pixels; None where the list has no numbers (NULL)."""
+    try:
+        x, y, width, height = (round(float(value)) for value in values)
+    except ValueError:
+        return None
+    return (x, y, width, height) if width > 0 and height > 0 else None
+
+
+def parse_landmarks(text: str) -> np.ndarray | None:
+    """float32[5, 2] in pixels from "x;y;x;y..." of 68 points; None where there are others."""
+    try:
+        values = np.array([float(value) for value in text.split(";")], np.float32)
+    except ValueError:
+        return None
+    return five_of(values)
+
+
+def five_of(values: np.ndarray) -> np.ndarray | None:
+    """float32[5, 2] of 68 points in any shape; None of any other number."""
+    if values.size != 2 * 68:
+        return None
+    points = values.astype(np.float32).reshape(68, 2)
+    eyes = [points[eye].mean(axis=0) for eye in _EYES]
+    return np.stack([*eyes, points[_NOSE], *(points[corner] for corner in _MOUTH)])
+
+
+def is_crop(file: str) -> bool:
+    """Whether a file is a picture of the npy form."""
+    parts = PurePosixPath(file).parts
+    named = len(parts) >= 3 and parts[-2] == "images" and parts[-3] in FOLDERS.values()
+    return named and bool(_PICTURE.fullmatch(file))
+
+
+def annotation(picture: str, what: str) -> str:
+    """The npy beside a picture of the npy form; `what` is exp, val, aro or lnd."""
+    path = PurePosixPath(picture)
+    return str(path.parent.parent / "annotations" / f"{path.stem}_{what}.npy")
+
+
+def parse_npy(data: bytes) -> np.ndarray:
+    """The array of an npy file (numbers, or text of numbers); ValueError where it is none."""
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+        return np.asarray(array.astype(np.float64))
+    except (OSError, EOFError) as error:
+        raise ValueError(str(error)) from error
+
+
+def tables_among(files: Iterable[str]) -> dict[str, str]:
+    """The list of each split, as far as there is one."""
+    by_name = {PurePosixPath(file).name.lower(): file for file in sorted(files, reverse=True)}
+    return {split: by_name[name] for split, name in TABLES.items() if name in by_name}

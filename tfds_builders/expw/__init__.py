@@ -1,0 +1,1 @@
+"""ExpW, Expression in-the-Wild: faces in photographs from the web, boxes shipped."""

@@ -1,0 +1,1 @@
+"""RaFD, the Radboud Faces Database, from the copy that the user was sent."""
