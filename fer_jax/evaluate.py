@@ -85,7 +85,7 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
         make_eval_step(network.model, run.preprocessing, mesh),
-        network.best.state.variables,
+        network.best.state.inference_variables,
         records,
         run.config.eval.batch_size,
         mesh,

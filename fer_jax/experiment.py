@@ -16,6 +16,7 @@ from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.engine.freezing import BACKBONE, NONE, find_blocks, freeze
 from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
+from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.stages import Stage
 from fer_jax.errors import UserError
 from fer_jax.models.pooling import GLOBAL_POOLINGS
@@ -131,6 +132,16 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
     return Augmentation(**config.augment.to_dict())
 
 
+def make_recipe(config: ConfigDict) -> Recipe:
+    """How one training step learns from its batch.
+
+    Raises:
+      UserError: a value outside its range.
+    """
+    _check_share("train.label_smoothing", config.train.label_smoothing)
+    return Recipe(label_smoothing=config.train.label_smoothing)
+
+
 def make_stages(config: ConfigDict, model: nn.Module, epoch_steps: int) -> tuple[Stage, ...]:
     """The stages of training, each with its optimizer: one, or the head's and then the rest's.
 
@@ -183,7 +194,6 @@ def check_training(config: ConfigDict) -> None:
             raise UserError(
                 f"expected {section}.{field} of at least {least}, found {config[section][field]}"
             )
-    _check_share("train.label_smoothing", config.train.label_smoothing)
 
 
 def _check_share(field: str, value: float) -> None:

@@ -31,8 +31,14 @@ from fer_jax.engine.overview import describe_network
 from fer_jax.engine.progress import Progress
 from fer_jax.engine.signals import StopRequest
 from fer_jax.engine.stages import Stage
-from fer_jax.engine.state import TrainState, create_state
-from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
+from fer_jax.engine.state import TrainState, create_state, with_weights
+from fer_jax.engine.steps import (
+    EvalStep,
+    TrainStep,
+    make_eval_step,
+    make_step_function,
+    make_train_step,
+)
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
 from fer_jax.errors import UserError
 from fer_jax.initial import find_initial, load_initial
@@ -132,6 +138,7 @@ def check_config(config: ConfigDict) -> None:
         size = config[section].batch_size
         sharding.check_batch_size(f"config.{section}.batch_size", size, sharding.data_mesh())
     experiment.make_augmentation(config)
+    experiment.make_recipe(config)
     experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
     if config.model.pretrained == "none":
         experiment.make_preprocessing(config, None)
@@ -161,12 +168,13 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
-    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed)
+    recipe = experiment.make_recipe(config)
+    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed, recipe)
     if initial is not None:
         params, batch_stats, said = load_initial(
             initial, state.params, state.batch_stats, run.labels
         )
-        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        state = with_weights(state, params, batch_stats)
         print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
     return Job(
         run=run,
@@ -176,8 +184,11 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         stages=stages,
         train_steps=tuple(
             make_train_step(
-                model, stage.optimizer, preprocessing, augmentation,
-                config.train.label_smoothing, config.seed, mesh, stage.frozen,
+                make_step_function(
+                    model, stage.optimizer, preprocessing, augmentation, recipe, config.seed,
+                    stage.frozen,
+                ),
+                mesh,
             )
             for stage in stages
         ),
@@ -329,7 +340,11 @@ def validate(
 ) -> None:
     """Evaluates the validation split and decides what is best and whether to stop."""
     evaluation = evaluate_records(
-        job.eval_step, state.variables, job.validation, job.config.eval.batch_size, job.mesh
+        job.eval_step,
+        state.inference_variables,
+        job.validation,
+        job.config.eval.batch_size,
+        job.mesh,
     )
     means = scalars(evaluation.confusion, evaluation.loss_sum)
     memory.stopping = memory.stopping.after(means["accuracy"], step)

@@ -39,10 +39,11 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
     """
     model = experiment.make_model(run.config, len(run.labels))
     stages = experiment.make_stages(run.config, model, epoch_steps=1)
+    recipe = experiment.make_recipe(run.config)
 
     def template_of(memory: dict[str, Any]) -> TrainState:
         optimizer = stages[memory["stage"]].optimizer
-        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed, recipe)
         return sharding.replicate(state, mesh)
 
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:

@@ -1,11 +1,13 @@
-"""The two jitted programs: one training step, one evaluation step.
+"""One training step and one evaluation step, as pure functions and as jitted programs.
 
 A step is a pure function of the state and the batch. Its random draws are folded
-from (seed, step, row), so they are the same on any number of devices.
+from (seed, step, row), so they are the same on any number of devices. How a step learns
+from its batch is the recipe's; how several steps become one program is not decided here.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,10 @@ from jax.sharding import Mesh
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.engine import losses, sharding
+from fer_jax.engine.ema import averaged
 from fer_jax.engine.freezing import Frozen
 from fer_jax.engine.metrics import StepMetrics
+from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import TrainState
 
 NOTHING_FROZEN = Frozen()
@@ -29,17 +33,16 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]
 EvalStep = Callable[[dict[str, Any], Batch], tuple[StepMetrics, jax.Array]]
 
 
-def make_train_step(
+def make_step_function(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     preprocessing: Preprocessing,
     augmentation: Augmentation,
-    label_smoothing: float,
+    recipe: Recipe,
     seed: int,
-    mesh: Mesh,
     frozen: Frozen = NOTHING_FROZEN,
 ) -> TrainStep:
-    """Compiles one optimizer step over the mesh; the old state's memory is reused.
+    """One optimizer step as a pure function, not compiled yet.
 
     The batch has image: uint8[B, H, W, 3] and label: int32[B]. `optimizer` is that of what
     is not frozen.
@@ -56,7 +59,7 @@ def make_train_step(
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
-        per_image = losses.smoothed_cross_entropy(logits, labels, label_smoothing)
+        per_image = losses.smoothed_cross_entropy(logits, labels, recipe.label_smoothing)
         return per_image.mean(), (logits, per_image, updated.get("batch_stats", {}))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
@@ -71,12 +74,14 @@ def make_train_step(
             state.params, state, inputs, batch["label"], dropout_key
         )
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-        new_state = TrainState(
+        new_state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=frozen.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
+        new_state = dataclasses.replace(new_state, ema=averaged(new_state, recipe.ema_decay))
         metrics = StepMetrics.single_from_model_output(
             logits=logits,
             labels=batch["label"],
@@ -85,7 +90,12 @@ def make_train_step(
         )
         return new_state, metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    return train_step
+
+
+def make_train_step(function: TrainStep, mesh: Mesh) -> TrainStep:
+    """Compiles one step over the mesh; the old state's memory is reused."""
+    return jax.jit(function, donate_argnums=0, out_shardings=sharding.replicated(mesh))
 
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, mesh: Mesh) -> EvalStep:

@@ -14,8 +14,9 @@ from fer_jax.data.records import Records
 from fer_jax.engine import sharding
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.metrics import scalars
+from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_eval_step, make_train_step
+from fer_jax.engine.steps import make_eval_step, make_step_function, make_train_step
 from fer_jax.models.registry import create_model
 
 SIZE, CLASSES, BATCH, STEPS = 12, 3, 8, 5
@@ -42,7 +43,9 @@ def faces(count: int, seed: int = 0):
 def run(devices: int, seed: int = 0, smoothing: float = 0.1):
     """Losses of a few steps, and the final state."""
     mesh, model, optimizer = mesh_of(devices), create_model("light_vgg", CLASSES), optax.adam(1e-3)
-    step = make_train_step(model, optimizer, PREPROCESSING, Augmentation(), smoothing, seed, mesh)
+    recipe = Recipe(label_smoothing=smoothing)
+    function = make_step_function(model, optimizer, PREPROCESSING, Augmentation(), recipe, seed)
+    step = make_train_step(function, mesh)
     state = sharding.replicate(create_state(model, optimizer, SIZE, seed), mesh)
     records, losses = faces(BATCH), []
     batch = sharding.put_batch({"image": records.images, "label": records.labels}, mesh)
