@@ -60,11 +60,65 @@ class LossSum(clu.metrics.Metric):
 
 
 @flax.struct.dataclass
+class GradientNorm(clu.metrics.Metric):
+    """Euclidean norm of a step's gradient, as it was before any clipping."""
+
+    value: jax.Array
+
+    @classmethod
+    def from_model_output(cls, gradient_norm: jax.Array, **_: jax.Array) -> "GradientNorm":
+        """Of one step."""
+        return cls(value=gradient_norm)
+
+    def merge(self, other: "GradientNorm") -> "GradientNorm":
+        """The later one."""
+        return other
+
+    def compute(self) -> float:
+        """The norm."""
+        return float(self.value)
+
+
+@flax.struct.dataclass
+class ParameterNorm(clu.metrics.Metric):
+    """Euclidean norm of the parameters that a step leaves."""
+
+    value: jax.Array
+
+    @classmethod
+    def from_model_output(cls, parameter_norm: jax.Array, **_: jax.Array) -> "ParameterNorm":
+        """Of one step."""
+        return cls(value=parameter_norm)
+
+    def merge(self, other: "ParameterNorm") -> "ParameterNorm":
+        """The later one."""
+        return other
+
+    def compute(self) -> float:
+        """The norm."""
+        return float(self.value)
+
+
+@flax.struct.dataclass
 class StepMetrics(clu.metrics.Collection):
-    """What every step returns."""
+    """What an evaluation step returns."""
 
     confusion: Confusion
     loss: LossSum
+
+
+@flax.struct.dataclass
+class TrainMetrics(clu.metrics.Collection):
+    """What a training step returns.
+
+    The norms are computed at every step, logged or not: a program must not depend on how
+    often people look, and a state with numbers that are not finite must not be saved.
+    """
+
+    confusion: Confusion
+    loss: LossSum
+    gradient_norm: GradientNorm
+    parameter_norm: ParameterNorm
 
 
 def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:
