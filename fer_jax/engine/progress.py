@@ -10,15 +10,24 @@ import collections
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 RATE_SECONDS = 30.0  # of training that the images per second look back on
+REDRAW_SECONDS = 0.5  # between two drawings of the live line, whatever training does
+TICK_SECONDS = 0.2  # between two looks at the time, on steps that report nothing
 BAR_COLUMNS = 90  # a narrower terminal keeps its room for the figures
 
 
@@ -105,19 +114,36 @@ class Progress:
         self._step, self._best = first_step, best
         self._train: Mapping[str, float] = {}
         self._began = self._printed = clock()
+        self._ticked = self._began
         self._silent = False
+        self._writing = threading.RLock()
+        self._ended = threading.Event()
+        self._redrawing = threading.Thread(target=self._redraw, name="progress", daemon=True)
         self._live = self._make_live() if _is_live(self._console) else None
 
     def __enter__(self) -> Progress:
         if self._live:
             self._write(self._live.start)
+            self._redrawing.start()
         else:
             self.message("compiling the first step")
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live:
+            self._ended.set()
+            self._redrawing.join()
             self._write(self._live.stop)
+
+    def tick(self, step: int, metrics_of: Callable[[], Mapping[str, float]]) -> None:
+        """`step` steps are done and nothing is logged; cheap, and shown when it is time.
+
+        `metrics_of` gives loss and accuracy since the last update, as far as they are known.
+        """
+        now = self._clock()
+        if now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            self.update(step, metrics_of() or self._train)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Reports training: `metrics` has loss and accuracy since the last report."""
@@ -165,8 +191,10 @@ class Progress:
             TextColumn("{task.fields[status]}", markup=False, table_column=one_line)
         ]
         if self._console.width >= BAR_COLUMNS:
-            columns = [BarColumn(bar_width=20), MofNCompleteColumn(), *columns]
-        # Refreshed by hand: a thread of rich's would die of a closed terminal loudly.
+            columns = [
+                BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), *columns,
+            ]  # fmt: skip
+        # Refreshed by our own thread: rich's would die of a closed terminal loudly.
         live = RichProgress(
             *columns,
             console=self._console,
@@ -176,6 +204,12 @@ class Progress:
         )
         live.add_task("", total=self._total, completed=self._step, status="compiling")
         return live
+
+    def _redraw(self) -> None:
+        """Draws the live line while nothing is reported: the time goes on when compiling too."""
+        live = self._live
+        while live and not self._silent and not self._ended.wait(REDRAW_SECONDS):
+            self._write(live.refresh)
 
     def _refresh(self) -> None:
         live = self._live
@@ -187,15 +221,16 @@ class Progress:
 
     def _write(self, action: Callable[[], None]) -> None:
         """Runs what writes to the console; once that has failed, nothing is written."""
-        if self._silent:
-            return
-        try:
-            action()
-        except (OSError, ValueError):  # gone, closed, or of an encoding that lies
-            self._silent = True
-            if self._live:
-                with contextlib.suppress(OSError, ValueError):
-                    self._live.stop()  # gives back sys.stderr, which rich borrows
+        with self._writing:
+            if self._silent:
+                return
+            try:
+                action()
+            except (OSError, ValueError):  # gone, closed, or of an encoding that lies
+                self._silent = True
+                if self._live:
+                    with contextlib.suppress(OSError, ValueError):
+                        self._live.stop()  # gives back sys.stderr, which rich borrows
 
     def _place(self) -> str:
         epochs = -(-self._total // self._per_epoch)
