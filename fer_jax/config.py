@@ -7,6 +7,7 @@ names the nearest one. What the fields mean stands in `configs/defaults.py`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import runpy
 import traceback
@@ -16,6 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax.engine import durations
 from fer_jax.errors import UserError
 
 _PACKAGE = Path(__file__).parent
@@ -127,6 +129,9 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
     if text == "none" and flatten(defaults())[name] is None:
         config[field] = None
         return
+    if kind is object:
+        config[field] = _duration(name, text)
+        return
     try:
         value = _parse(text, kind)
     except ValueError:
@@ -146,6 +151,14 @@ def _parse(text: str, kind: type) -> Any:
     if kind is tuple:
         return tuple(int(part) for part in text.split(",") if text)
     return kind(text)
+
+
+def _duration(name: str, text: str) -> int | float | str:
+    durations.parse(f"--config.{name}", text, plain="")
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _unknown_field(name: str, config: ConfigDict) -> str:

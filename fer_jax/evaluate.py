@@ -84,7 +84,7 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
-        make_eval_step(network.model, run.preprocessing, mesh),
+        make_eval_step(network.model, run.preprocessing, mesh, run.config.eval.tta),
         network.best.state.inference_variables,
         records,
         run.config.eval.batch_size,

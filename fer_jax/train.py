@@ -11,26 +11,29 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from fer_jax import experiment, files
+from fer_jax import experiment, files, learning
 from fer_jax import run as run_directory
 from fer_jax.data.records import Split, open_split
-from fer_jax.data.sampling import BatchSampler
+from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
 from fer_jax.engine import sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
 from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.engine.evaluation import Evaluator
 from fer_jax.engine.feed import make_feed
-from fer_jax.engine.job import Job, steps_per_epoch, validation_period
+from fer_jax.engine.job import Job, steps_per_epoch
 from fer_jax.engine.loop import Loop
-from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
+from fer_jax.engine.memory import Memory, MetricWindow
 from fer_jax.engine.overview import describe_network
 from fer_jax.engine.state import TrainState, create_state, with_weights
 from fer_jax.engine.steps import make_eval_step, make_step_function
+from fer_jax.engine.stopping import EarlyStopping
 from fer_jax.initial import find_initial, load_initial
+from fer_jax.learning import Pace
 from fer_jax.run import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from tfds_builders import build
 
@@ -70,13 +73,12 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: naming the field.
     """
-    experiment.check_training(config)
+    learning.check_learning(config)
     for section in ("train", "eval"):
         size = config[section].batch_size
         sharding.check_batch_size(f"config.{section}.batch_size", size, sharding.data_mesh())
     experiment.make_augmentation(config)
-    experiment.make_recipe(config)
-    experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
+    learning.make_stages(config, experiment.make_model(config, classes=2))
     if config.model.pretrained == "none":
         experiment.make_preprocessing(config, None)
 
@@ -95,6 +97,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     )
     training = open_split(builder, "train", preprocessing)
     validation = open_split(builder, "validation", preprocessing)
+    pace = learning.make_pace(config, steps_per_epoch(training, config))
     run = run_directory.start(
         folder,
         config,
@@ -102,11 +105,11 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         preprocessing,
         describe_data(builder, training, validation),
         initial.to_json() if initial else None,
-        describe_engine(config, training, mesh),
+        describe_engine(config, pace, mesh),
     )
     model = experiment.make_model(config, classes=len(training.label_names))
-    stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
-    recipe = experiment.make_recipe(config)
+    stages = learning.make_stages(config, model, pace.epoch_steps)
+    recipe = learning.make_recipe(config, training.labels, len(training.label_names))
     state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed, recipe)
     if initial is not None:
         params, batch_stats, said = load_initial(
@@ -142,7 +145,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             for stage in stages
         ),
         evaluate=Evaluator(
-            make_eval_step(model, preprocessing, mesh),
+            make_eval_step(model, preprocessing, mesh, config.eval.tta),
             make_feed(validation_store, placement, mesh),
             len(validation),
             config.eval.batch_size,
@@ -150,6 +153,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         ),
         initial=sharding.replicate(state, mesh),
         store=placement.store,
+        pace=pace,
     )  # fmt: skip
 
 
@@ -178,13 +182,14 @@ def describe_data(builder: Any, training: Split, validation: Split) -> dict[str,
     }
 
 
-def describe_engine(config: ConfigDict, training: Split, mesh: Mesh) -> dict[str, Any]:
+def describe_engine(config: ConfigDict, pace: Pace, mesh: Mesh) -> dict[str, Any]:
     """What the bits of the parameters depend on besides configuration and data."""
     device = mesh.devices.flat[0]
-    period = validation_period(training, config)
     return {
-        STEPS_PER_DISPATCH: choose_steps(config.train.steps_per_dispatch, period, device.platform),
-        TOTAL_STEPS: config.train.epochs * steps_per_epoch(training, config),
+        STEPS_PER_DISPATCH: choose_steps(
+            config.train.steps_per_dispatch, pace.eval_steps, device.platform
+        ),
+        TOTAL_STEPS: pace.total_steps,
         "devices": mesh.size,
         "device_kind": device.device_kind,
     }
@@ -203,8 +208,9 @@ def begin(job: Job, restored: Restored | None) -> tuple[int, TrainState, Memory]
 def new_memory(job: Job) -> Memory:
     """The memory of a run that has not begun."""
     return Memory(
-        stopping=EarlyStopping(patience=job.config.train.patience),
+        stopping=EarlyStopping(job.pace.patience, job.config.train.monitor),
         window=MetricWindow(classes=len(job.run.labels)),
+        plateau=learning.make_plateau(job.config),
     )
 
 
@@ -219,8 +225,20 @@ def announce(job: Job, step: int, memory: Memory) -> None:
         f"on {job.run.data['name']}: {len(job.training):,} training and "
         f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
+    if job.config.train.balance != "none":
+        print(f"shares of the classes in training: {describe_balance(job)}")
     if memory.finished:
         print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
     elif step:
         print(f"continuing at step {step:,} of {job.total_steps:,}")
     sys.stdout.flush()  # before the progress, which goes to the other stream
+
+
+def describe_balance(job: Job) -> str:
+    """How much each class counts, as "neutral 14.3 %", with the share of the records."""
+    counts = np.bincount(job.training.labels, minlength=len(job.run.labels))
+    shares = effective_shares(counts, job.config.train.balance)
+    return ", ".join(
+        f"{name} {share:.1%} (of {count:,} records)"
+        for name, share, count in zip(job.run.labels, shares, counts, strict=True)
+    )

@@ -17,6 +17,7 @@ from fer_jax.engine.evaluation import Evaluator
 from fer_jax.engine.feed import Feed
 from fer_jax.engine.stages import Stage
 from fer_jax.engine.state import TrainState
+from fer_jax.learning import Pace
 from fer_jax.run import Run
 
 
@@ -38,6 +39,7 @@ class Job:
       evaluate: of the validation split.
       initial: the state at step 0.
       store: where the pictures are, by name.
+      pace: when things happen.
     """
 
     run: Run
@@ -53,6 +55,7 @@ class Job:
     evaluate: Evaluator
     initial: TrainState
     store: str
+    pace: Pace
 
     @property
     def config(self) -> ConfigDict:
@@ -62,7 +65,7 @@ class Job:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one pass."""
-        return steps_per_epoch(self.training, self.config)
+        return self.pace.epoch_steps
 
     @property
     def total_steps(self) -> int:
@@ -76,23 +79,18 @@ class Job:
 
     def validates_after(self, first: int, last: int) -> bool:
         """Whether a validation follows the chunk from step `first` to step `last`."""
-        period = validation_period(self.training, self.config)
+        period = self.pace.eval_steps
         return first // period < last // period or last == self.total_steps
 
     def logs_after(self, first: int, last: int) -> bool:
         """Whether a log line follows the chunk from step `first` to step `last`."""
-        period = self.config.train.log_steps
+        period = self.pace.log_steps
         return first // period < last // period
 
 
 def steps_per_epoch(split: Split, config: ConfigDict) -> int:
     """Batches of one pass; what is left over runs on into the next pass."""
     return max(1, len(split) // config.train.batch_size)
-
-
-def validation_period(split: Split, config: ConfigDict) -> int:
-    """Steps from one validation to the next."""
-    return steps_per_epoch(split, config) * config.train.eval_epochs
 
 
 def with_optimizer_of(stage: Stage, state: TrainState) -> TrainState:

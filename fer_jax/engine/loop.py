@@ -14,6 +14,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from fer_jax import files
 from fer_jax.config import flatten
 from fer_jax.engine import device_memory, sharding, summary_table, watch
@@ -27,6 +29,7 @@ from fer_jax.engine.profile import Profiler
 from fer_jax.engine.progress import Progress
 from fer_jax.engine.signals import StopRequest
 from fer_jax.engine.state import TrainState
+from fer_jax.engine.stopping import Plateau
 from fer_jax.engine.summary_table import SummaryTable
 from fer_jax.engine.timing import Timing, append_cost
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
@@ -139,7 +142,8 @@ class Loop:
         validates = self.job.validates_after(first, last)
         asked = self._stop.signal  # read once: one that comes later waits for the next chunk
         if validates or self.job.logs_after(first, last):
-            self._unlogged = last, self.job.stages[self.memory.stage].rate(last)
+            scale = self.memory.plateau.scale if self.memory.plateau else 1.0
+            self._unlogged = last, self.job.stages[self.memory.stage].rate(last) * scale
         if validates or asked is not None:
             # What is saved has been looked at: every step's numbers are finite.
             self.memory.window.fetch()
@@ -175,6 +179,8 @@ class Loop:
             return
         memory.stage += 1
         memory.stopping = dataclasses.replace(memory.stopping, waited=0)
+        if memory.plateau:
+            self._rescale_rate(dataclasses.replace(memory.plateau, scale=1.0, waited=0))
         self._progress.message(
             f"stage {memory.stage + 1} of {len(stages)} begins at step {self.step:,}"
         )
@@ -199,16 +205,29 @@ class Loop:
         means = scalars(evaluation.confusion, evaluation.loss_sum)
         if not math.isfinite(means["loss"]):
             raise NotFiniteError(step - 1, f"the validation loss is {means['loss']}")
-        memory.stopping = memory.stopping.after(means["accuracy"], step)
+        memory.stopping = memory.stopping.after(means, step)
         is_best = memory.stopping.best_step == step
+        if memory.plateau:
+            self._rescale_rate(memory.plateau.after(is_best))
         is_last = memory.stage == len(job.stages) - 1
         memory.finished = step == job.total_steps or (is_last and memory.stopping.should_stop)
         self._write_validation(means, evaluation, is_best)
         if memory.finished and step < job.total_steps:
             self._progress.message(
-                "stopped early: no better validation accuracy in "
+                f"stopped early: no better validation {job.config.train.monitor} in "
                 f"{memory.stopping.waited} validations"
             )
+
+    def _rescale_rate(self, plateau: Plateau) -> None:
+        """Hands the plateau's scale to the state, from which the next step reads it."""
+        if self.memory.plateau and plateau.scale < self.memory.plateau.scale:
+            self._progress.message(
+                f"the learning rate is {plateau.scale:g} times what it was: no better validation "
+                f"{self.job.config.train.monitor} in {plateau.patience} validations"
+            )
+        self.memory.plateau = plateau
+        scale = sharding.replicate(np.float32(plateau.scale), self.job.mesh)
+        self.state = dataclasses.replace(self.state, rate_scale=scale)
 
     def _write_validation(
         self, means: dict[str, float], evaluation: Evaluation, is_best: bool
@@ -284,4 +303,5 @@ def open_progress(job: Job, step: int, memory: Memory) -> Progress:
         batch_size=job.config.train.batch_size,
         first_step=step,
         best=memory.stopping.best,
+        monitor=memory.stopping.monitor,
     )

@@ -13,34 +13,7 @@ import jax
 import numpy as np
 
 from fer_jax.engine.metrics import TrainMetrics, scalars
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """The best validation so far, and whether to go on.
-
-    Attributes:
-      patience: validations without a better one after which to stop; 0 never stops.
-      best: the highest accuracy so far, None before the first validation.
-      best_step: the step it belongs to.
-      waited: validations since.
-    """
-
-    patience: int
-    best: float | None = None
-    best_step: int = 0
-    waited: int = 0
-
-    def after(self, accuracy: float, step: int) -> EarlyStopping:
-        """The memory with one more validation; an equal accuracy is not a better one."""
-        if self.best is None or accuracy > self.best:
-            return dataclasses.replace(self, best=accuracy, best_step=step, waited=0)
-        return dataclasses.replace(self, waited=self.waited + 1)
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether patience has run out."""
-        return bool(self.patience) and self.waited >= self.patience
+from fer_jax.engine.stopping import EarlyStopping, Plateau
 
 
 class NotFiniteError(Exception):
@@ -142,6 +115,7 @@ class Memory:
     Attributes:
       stopping: of the validations.
       window: of the training metrics not yet logged.
+      plateau: of the learning rate; None with another schedule.
       stage: the stage of training, from 0.
       seconds: of training so far, over all its sittings.
       finished: whether training is over.
@@ -149,6 +123,7 @@ class Memory:
 
     stopping: EarlyStopping
     window: MetricWindow
+    plateau: Plateau | None = None
     stage: int = 0
     seconds: float = 0.0
     finished: bool = False
@@ -158,6 +133,7 @@ class Memory:
         return {
             "stopping": dataclasses.asdict(self.stopping),
             "window": self.window.to_json(),
+            "plateau": dataclasses.asdict(self.plateau) if self.plateau else None,
             "stage": self.stage,
             "seconds": self.seconds,
             "finished": self.finished,
@@ -169,6 +145,7 @@ class Memory:
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),
             window=MetricWindow(classes, stored["window"]),
+            plateau=Plateau(**stored["plateau"]) if stored.get("plateau") else None,
             stage=stored["stage"],
             seconds=stored["seconds"],
             finished=stored["finished"],

@@ -122,17 +122,23 @@ class TrainMetrics(clu.metrics.Collection):
 
 
 def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:
-    """Means over what was counted: loss, accuracy and balanced accuracy.
+    """Means over what was counted: loss, accuracy, balanced accuracy and macro F1.
+
+    The last two are means over the classes that occur.
 
     Args:
       confusion: int64[C, C], rows are true classes.
       loss_sum: nats.
     """
     support = confusion.sum(axis=1)
-    recall = np.diag(confusion)[support > 0] / support[support > 0]
+    present = support > 0
+    hits = np.diag(confusion)[present]
+    recall = hits / support[present]
+    f1 = 2 * hits / (support + confusion.sum(axis=0))[present]
     total = int(confusion.sum())
     return {
         "loss": loss_sum / total,
         "accuracy": float(np.trace(confusion)) / total,
         "balanced_accuracy": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
     }

@@ -93,7 +93,8 @@ class Progress:
       steps_per_epoch: to name the epoch.
       batch_size: images per step.
       first_step: steps that were done before this sitting.
-      best: the best validation accuracy before this sitting, if any.
+      best: the best validation before this sitting, if any.
+      monitor: what makes a validation better.
       console: where to write; the standard error by default.
       clock: seconds, for tests.
     """
@@ -105,13 +106,14 @@ class Progress:
         batch_size: int,
         first_step: int,
         best: float | None = None,
+        monitor: str = "accuracy",
         console: PlainConsole | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
         self._console = console or PlainConsole(stderr=True)
         self._clock, self._pace = clock, Pace(clock)
-        self._step, self._best = first_step, best
+        self._step, self._best, self._monitor = first_step, best, monitor
         self._train: Mapping[str, float] = {}
         self._began = self._printed = clock()
         self._ticked = self._began
@@ -160,12 +162,12 @@ class Progress:
         self._pace.validated(step)
         self._step = step
         if is_best:
-            self._best = metrics["accuracy"]
+            self._best = metrics[self._monitor]
         parts = [
             self._place(),
             f"train loss {self._train['loss']:.3f}" if "loss" in self._train else "",
             f"validation loss {metrics['loss']:.3f} accuracy {metrics['accuracy']:.3f}",
-            "best so far" if is_best else self._best_text("(best {:.3f})"),
+            "best so far" if is_best else self._best_text("(best {})"),
             self._rate_text(),
             self._left_text(),
         ]
@@ -244,12 +246,16 @@ class Progress:
             f"accuracy {self._train['accuracy']:.3f}" if "accuracy" in self._train else "",
             self._left_text(),
             self._rate_text(),
-            self._best_text("best {:.3f}"),
+            self._best_text("best {}"),
         ]
         return "  ".join(filter(None, parts))
 
     def _best_text(self, form: str) -> str:
-        return "" if self._best is None else form.format(self._best)
+        if self._best is None:
+            return ""
+        # The line beside it speaks of accuracy.
+        name = "" if self._monitor == "accuracy" else f"{self._monitor.replace('_', ' ')} "
+        return form.format(f"{name}{self._best:.3f}")
 
     def _rate_text(self) -> str:
         rate = self._pace.steps_per_second
