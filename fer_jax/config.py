@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from fer_jax.engine import durations
 from fer_jax.errors import UserError
 
+_FIELD = "--config."
 _PACKAGE = Path(__file__).parent
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
@@ -62,6 +63,29 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
             )
         _set(config, name, text)
     return config
+
+
+def overrides_in(arguments: Sequence[str], known: str) -> list[str]:
+    """The overrides among what is left of a command line, as "train.epochs=50".
+
+    Args:
+      arguments: such as ["--config.train.epochs=50"], or in two words.
+      known: the verb's own flags, for the message.
+
+    Raises:
+      UserError: something else is among them.
+    """
+    overrides, rest = [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith(_FIELD):
+            raise UserError(
+                f"unknown argument {argument!r}; there are {known} and {_FIELD}FIELD=VALUE"
+            )
+        if "=" not in argument and rest and not rest[0].startswith("--"):
+            argument = f"{argument}={rest.pop(0)}"
+        overrides.append(argument.removeprefix(_FIELD))
+    return overrides
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -18,7 +18,7 @@ import numpy as np
 from fer_jax import errors
 from fer_jax import run as run_directory
 from fer_jax.data.records import Records, load_records
-from fer_jax.engine import compile_cache, sharding
+from fer_jax.engine import compile_cache, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
@@ -108,6 +108,8 @@ def make_card(run: Run, builder: Any, split: str, best: Restored) -> ReportCard:
         step=best.step,
         train_seconds=best.memory["seconds"],
         weights=describe_weights(run),
+        averaged=best.state.ema is not None,
+        views=tta.VIEWS[run.config.eval.tta],
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],

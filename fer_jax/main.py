@@ -17,9 +17,6 @@ from pathlib import Path
 
 from fer_jax import config as configuration
 from fer_jax import errors
-from fer_jax.errors import UserError
-
-_FIELD = "--config."
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -64,18 +61,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="trace N steps into the run directory, for TensorBoard's profile page",
     )  # fmt: skip
     options, rest = parser.parse_known_args(arguments)
-    overrides, rest = [], list(rest)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith(_FIELD):
-            raise UserError(
-                f"unknown argument {argument!r}; there are --config FILE, --workdir DIR, "
-                f"--profile_steps N and {_FIELD}FIELD=VALUE"
-            )
-        if "=" not in argument and rest and not rest[0].startswith("--"):
-            argument = f"{argument}={rest.pop(0)}"
-        overrides.append(argument.removeprefix(_FIELD))
-    return options, overrides
+    known = "--config FILE, --workdir DIR, --profile_steps N"
+    return options, configuration.overrides_in(rest, known)
 
 
 def cli() -> None:

@@ -18,8 +18,8 @@ FER2013 networks are tested (42 of 48)."""
 
 VIEWS: Mapping[str, str] = {
     NONE: "",
-    FLIP: "test-time flip: mean of 2 views",
-    TEN_CROP: "test-time ten-crop: mean of 10 views",
+    FLIP: "flip: mean of 2 views",
+    TEN_CROP: "ten-crop: mean of 10 views",
 }
 """What `config.eval.tta` may be, and how a report names it."""
 
