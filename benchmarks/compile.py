@@ -37,8 +37,9 @@ def measure(model_name: str, size: int, batch: int, steps: int) -> dict[str, flo
     from fer_jax.data.augment import Augmentation
     from fer_jax.data.preprocess import Preprocessing
     from fer_jax.engine import compile_cache, sharding
+    from fer_jax.engine.recipe import PLAIN
     from fer_jax.engine.state import create_state
-    from fer_jax.engine.steps import make_train_step
+    from fer_jax.engine.steps import make_step_function, make_train_step
     from fer_jax.models.registry import create_model
 
     compile_cache.enable()
@@ -48,7 +49,8 @@ def measure(model_name: str, size: int, batch: int, steps: int) -> dict[str, flo
     jax.block_until_ready(state)
     lap("initial values")
     preprocessing = Preprocessing(size, "standardize")
-    step: Any = make_train_step(model, optimizer, preprocessing, Augmentation(), 0.0, 0, mesh)
+    function = make_step_function(model, optimizer, preprocessing, Augmentation(), PLAIN, 0)
+    step: Any = make_train_step(function, mesh)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
     labels = rng.integers(0, 7, batch).astype(np.int32)

@@ -23,8 +23,9 @@ import optax
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.engine import sharding
+from fer_jax.engine.recipe import PLAIN
 from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_train_step
+from fer_jax.engine.steps import make_step_function, make_train_step
 from fer_jax.models import light_vgg, pooling
 
 STEPS = 4  # per round and form
@@ -52,9 +53,10 @@ def prepare(
     labels = rng.integers(0, 7, batch).astype(np.int32)
     with mock.patch.object(light_vgg, "max_pool_2x2", form):
         state = sharding.replicate(create_state(model, optimizer, size, 0), mesh)
-        step = make_train_step(
-            model, optimizer, Preprocessing(size, "standardize"), Augmentation(), 0.0, 0, mesh
+        function = make_step_function(
+            model, optimizer, Preprocessing(size, "standardize"), Augmentation(), PLAIN, 0
         )
+        step = make_train_step(function, mesh)
         data = sharding.put_batch({"image": images, "label": labels}, mesh)
         state, _ = step(state, data)  # traced and compiled here, while the form is in place
     return step, state, data

@@ -4,8 +4,16 @@ All values here can be changed on the command line: `--config.train.epochs=50`; 
 field that is unset here.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 from ml_collections.config_dict import placeholder
+
+
+def duration(plain: float) -> FieldReference:
+    """A field that takes a plain number, whose unit its comment names, or one with a unit.
+
+    "30ep" is epochs, "2000st" steps, "50000ex" examples, "5%" of all steps.
+    """
+    return FieldReference(plain, field_type=object)
 
 
 def get_config() -> ConfigDict:
@@ -53,6 +61,11 @@ def get_config() -> ConfigDict:
     # is "weights" where model.pretrained names some, else "standardize".
     config.data.normalize = "auto"
 
+    # Where the decoded pictures are in training: "device" (its memory), "host" (main memory, from
+    # a cache on disk), "stream" (decoded as they are needed, for sets larger than memory) or
+    # "auto". The batches are the same.
+    config.data.store = "auto"
+
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
     config.model.name = "light_vgg"
@@ -77,7 +90,8 @@ def get_config() -> ConfigDict:
     # What does not learn: "none", "backbone", or a block of the network: it and all before it.
     config.model.freeze = "none"
 
-    # Random changes of training images; 0 switches a change off.
+    # Random changes of training images; 0 switches a change off. `python -m fer_jax.preview` shows
+    # them.
     config.augment = ConfigDict()
     # Probability of a left-right flip.
     config.augment.flip = 0.5
@@ -87,44 +101,103 @@ def get_config() -> ConfigDict:
     config.augment.zoom = 0.1
     # Largest move either way along each axis, as a share of the side.
     config.augment.shift = 0.06
+    # Largest standard deviation of a Gaussian blur, as a share of the side.
+    config.augment.blur = 0.008
+    # Largest standard deviation of Gaussian noise, as a share of the range 0..255.
+    config.augment.noise = 0.02
     # Largest relative change of brightness either way.
     config.augment.brightness = 0.2
     # Largest relative change of contrast either way.
     config.augment.contrast = 0.2
+    # Largest relative change of saturation either way.
+    config.augment.saturation = 0.2
+    # Largest relative change of red, of green and of blue either way.
+    config.augment.tint = 0.0
+    # Probability that a rectangle (2 to 25 % of the image) is painted over with the mean.
+    config.augment.erase = 0.0
+    # Probability of blending an image and its label with another of the batch.
+    config.augment.mixup = 0.0
+    # Of the Beta distribution of the blend's shares: 1 is even, below it one image prevails.
+    config.augment.mixup_alpha = 0.2
+    # Probability of putting a rectangle of another image of the batch into an image; with mixup
+    # at most 1, because an image is mixed in one way.
+    config.augment.cutmix = 0.0
+    # Of the Beta distribution of the rectangle's area.
+    config.augment.cutmix_alpha = 1.0
 
     config.train = ConfigDict()
     # Images per step, over all devices.
     config.train.batch_size = 64
-    # Passes over the training images.
-    config.train.epochs = 30
+    # Parts that a batch is worked through in, one after the other, where memory is short.
+    config.train.accumulate = 1
+    # Passes over the training images. Durations take units: "30ep" epochs, "2000st" steps,
+    # "50000ex" examples, "5%" of all steps (not here).
+    config.train.epochs = duration(30)
     # So many of the epochs come first and train the head alone; 0 trains all from the start.
-    config.train.head_epochs = 0
+    config.train.head_epochs = duration(0)
     # Validation, early stopping and checkpoint come every so many epochs.
-    config.train.eval_epochs = 1
-    # Stop after so many validations without a better accuracy; 0 never stops early.
-    config.train.patience = 10
+    config.train.eval_epochs = duration(1)
+    # Stop after so many validations without a better one; 0 never stops early.
+    config.train.patience = duration(10)
+    # What makes a validation better and a checkpoint the best: "accuracy", "balanced_accuracy",
+    # "macro_f1" or "loss".
+    config.train.monitor = "accuracy"
+    # How rare classes are favoured: "none", "oversample" (all classes equally often), "sqrt" (in
+    # proportion to the root of their records) or "class_weights" (in the loss).
+    config.train.balance = "none"
     # Share of the target probability that is spread over all classes.
     config.train.label_smoothing = 0.0
+    # Gamma of the focal loss, which counts images the less the surer the network is; 0 is the
+    # cross-entropy.
+    config.train.focal_gamma = 0.0
     # Metrics are written every so many steps.
-    config.train.log_steps = 20
+    config.train.log_steps = duration(20)
+    # Steps that the device runs without the host; validations, log lines and checkpoints come at
+    # the next multiple. Unset is 1 on CPUs and up to 16 on accelerators.
+    config.train.steps_per_dispatch = placeholder(int)
+    # So many of the newest checkpoints stay, beside the best one; at least 2.
+    config.train.keep = 2
+    # Wrongly classified validation pictures that TensorBoard shows with the confusion matrix when
+    # a validation is the best so far; 0 draws neither.
+    config.train.pictures = 8
 
     config.optim = ConfigDict()
-    # "adam", "adamw" or "sgd" (Nesterov momentum 0.9).
+    # "adam", "adamw", "sgd", "lamb" or "lion".
     config.optim.name = "adam"
     # Highest learning rate.
     config.optim.learning_rate = 1e-3
-    # Decoupled weight decay of kernels, for adamw and sgd.
+    # Nesterov momentum of sgd; 0 is plain sgd.
+    config.optim.momentum = 0.9
+    # Decoupled weight decay of kernels, for all but adam.
     config.optim.weight_decay = 0.0
-    # "cosine" (down to 1 % of the highest at the last step) or "constant", after the warm-up.
+    # Longest gradient, as the norm over all parameters; 0 clips none.
+    config.optim.clip_norm = 0.0
+    # How far sharpness-aware minimisation climbs before it takes the gradient (0.05 is usual; a
+    # step costs twice as much); 0 is off.
+    config.optim.sam_rho = 0.0
+    # Decay of a moving average of the weights, which validation and every later use then take
+    # (0.999 is usual); 0 keeps none.
+    config.optim.ema_decay = 0.0
+    # After the warm-up: "cosine" (down to 1 % of the highest at the last step), "step" and
+    # "plateau" (times decay_factor now and then), "constant".
     config.optim.schedule = "cosine"
+    # What "step" and "plateau" multiply the learning rate by.
+    config.optim.decay_factor = 0.1
+    # "step" does so every so many epochs.
+    config.optim.decay_every = duration(10)
+    # "plateau" does so after so many validations without a better one.
+    config.optim.plateau_patience = 3
     # Highest learning rate after train.head_epochs.
     config.optim.finetune_rate = 1e-4
     # Linear warm-up over this share of all steps, after train.head_epochs again.
-    config.optim.warmup = 0.05
+    config.optim.warmup = duration(0.05)
 
     config.eval = ConfigDict()
     # Images per evaluation step, over all devices.
     config.eval.batch_size = 256
+    # Views of each image whose probabilities are averaged: "none" (one view), "flip" (and its
+    # mirror image) or "tencrop" (corners, centre and their mirror images). Reports name it.
+    config.eval.tta = "none"
     # Test pictures shown in the report with their probabilities.
     config.eval.samples = 6
 

@@ -14,6 +14,10 @@ def get_config() -> ConfigDict:
     config.data.face_margin = 0.05
     config.model.name = "light_vgg"
     config.model.dropout = 0.3
+    # The recipe was chosen with these off.
+    config.augment.blur = 0.0
+    config.augment.noise = 0.0
+    config.augment.saturation = 0.0
     config.train.epochs = 40
     config.train.eval_epochs = 2
     config.train.label_smoothing = 0.05

@@ -7,6 +7,7 @@ names the nearest one. What the fields mean stands in `configs/defaults.py`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import runpy
 import traceback
@@ -16,10 +17,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from fer_jax.engine import durations
 from fer_jax.errors import UserError
 
-_PACKAGE = Path(__file__).parent
 _FIELD = "--config."
+_PACKAGE = Path(__file__).parent
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -63,22 +65,23 @@ def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
-def take_overrides(arguments: Sequence[str], known: Sequence[str] = ()) -> list[str]:
-    """Overrides, as `load` takes them, of the arguments that a verb's parser left.
+def overrides_in(arguments: Sequence[str], known: str) -> list[str]:
+    """The overrides among what is left of a command line, as "train.epochs=50".
 
     Args:
-      arguments: such as "--config.train.epochs=50", or with the value in the next one.
-      known: the verb's own arguments, for the message.
+      arguments: such as ["--config.train.epochs=50"], or in two words.
+      known: the verb's own flags, for the message.
 
     Raises:
-      UserError: an argument of another form.
+      UserError: something else is among them.
     """
     overrides, rest = [], list(arguments)
     while rest:
         argument = rest.pop(0)
         if not argument.startswith(_FIELD):
-            there = ", ".join((*known, f"{_FIELD}FIELD=VALUE"))
-            raise UserError(f"unknown argument {argument!r}; there are {there}")
+            raise UserError(
+                f"unknown argument {argument!r}; there are {known} and {_FIELD}FIELD=VALUE"
+            )
         if "=" not in argument and rest and not rest[0].startswith("--"):
             argument = f"{argument}={rest.pop(0)}"
         overrides.append(argument.removeprefix(_FIELD))
@@ -150,6 +153,9 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
     if text == "none" and flatten(defaults())[name] is None:
         config[field] = None
         return
+    if kind is object:
+        config[field] = _duration(name, text)
+        return
     try:
         value = _parse(text, kind)
     except ValueError:
@@ -169,6 +175,14 @@ def _parse(text: str, kind: type) -> Any:
     if kind is tuple:
         return tuple(int(part) for part in text.split(",") if text)
     return kind(text)
+
+
+def _duration(name: str, text: str) -> int | float | str:
+    durations.parse(f"--config.{name}", text, plain="")
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _unknown_field(name: str, config: ConfigDict) -> str:

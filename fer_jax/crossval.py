@@ -25,6 +25,7 @@ from fer_jax import errors, evaluate, files, train
 from fer_jax import run as run_directory
 from fer_jax.data.records import Split, open_split
 from fer_jax.engine import compile_cache
+from fer_jax.engine.loop import InterruptedRunError
 from fer_jax.errors import UserError
 from fer_jax.report import predictions as saved
 from fer_jax.report.card import ReportCard
@@ -237,12 +238,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--folds", type=int, default=10, help="parts (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=1, help="of each fold (default: %(default)s)")
     options, rest = parser.parse_known_args(arguments)
-    config = configuration.load(options.config, configuration.take_overrides(rest))
+    config = configuration.load(
+        options.config,
+        configuration.overrides_in(rest, "--config FILE, --workdir DIR, --folds N, --seeds N"),
+    )
     folder = options.workdir or Path("runs") / f"{Path(options.config).stem}_crossval"
     compile_cache.enable()
     try:
         paths = crossval(config, folder, options.folds, options.seeds)
-    except train.InterruptedRunError as stopped:
+    except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax.crossval", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None

@@ -20,16 +20,18 @@ from fer_jax import errors, experiment
 from fer_jax import run as run_directory
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, load_records
-from fer_jax.engine import compile_cache, sharding
+from fer_jax.engine import compile_cache, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
 from fer_jax.engine.steps import make_eval_step
+from fer_jax.engine.timing import read_costs
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
 from fer_jax.labels import label_map
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
+from fer_jax.report.tables import duration
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
 from fer_jax.trained import load_trained
@@ -94,6 +96,7 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
         run.metrics,
         run.config.eval.samples,
         attributes,
+        {"Time and memory of training": cost_rows(run)},
     )
     if other.name is None:
         write_tensorboard(run, split, best.step, paths)
@@ -206,8 +209,8 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
-        make_eval_step(network.model, run.preprocessing, mesh),
-        network.best.state.variables,
+        make_eval_step(network.model, run.preprocessing, mesh, run.config.eval.tta),
+        network.best.state.inference_variables,
         records,
         run.config.eval.batch_size,
         mesh,
@@ -232,6 +235,8 @@ def make_card(
         step=best.step,
         train_seconds=best.memory["seconds"],
         weights=describe_weights(run),
+        averaged=best.state.ema is not None,
+        views=tta.VIEWS[run.config.eval.tta],
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
@@ -240,6 +245,28 @@ def make_card(
         near_duplicates=metadata["near_duplicates"],
         notes=(*said, *metadata["notes"]),
     )
+
+
+def cost_rows(run: Run) -> list[tuple[str, str]]:
+    """What the run's sittings cost, for the report; empty for a run that did not say."""
+    sittings = read_costs(run.folder)
+    if not sittings:
+        return []
+    last = sittings[-1]
+    rows = [
+        ("sittings", f"{len(sittings)}, {duration(sum(one['seconds'] for one in sittings))}"),
+        ("time to the first step", _figure(last["seconds_to_first_step"], "{:.1f} s")),
+        ("steady speed", _figure(last["images_per_second"], "{:,.0f} images/s")),
+        ("waiting for data", _figure(last["waiting_share"], "{:.1%} of the time")),
+        ("most memory of the process", f"{last['host_bytes'] / 2**20:,.0f} MiB"),
+    ]
+    if last["device_bytes"] is not None:
+        rows.append(("most memory of a device", f"{last['device_bytes'] / 2**20:,.0f} MiB"))
+    return rows
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)
 
 
 def describe_weights(run: Run) -> str:

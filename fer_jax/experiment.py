@@ -1,24 +1,22 @@
-"""The parts of a run that follow from its configuration: network, optimizer, input.
+"""The parts of a run that follow from its configuration: network, pixels, augmentation.
 
-Shared by the verbs, so that training and evaluation cannot build them differently.
+Shared by the verbs, so that training and evaluation cannot build them differently. How a
+run learns is learning's.
 No data is opened and no device is used here.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from fer_jax.data.augment import Augmentation
+from fer_jax.data.augment import CHANGES, Augmentation
 from fer_jax.data.preprocess import InputFormat, Preprocessing
-from fer_jax.engine.freezing import BACKBONE, NONE, find_blocks, freeze
-from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
-from fer_jax.engine.stages import Stage
 from fer_jax.errors import UserError
+from fer_jax.learning import check_share
 from fer_jax.models.pooling import GLOBAL_POOLINGS
 from fer_jax.models.registry import (
     UnknownModelError,
@@ -28,6 +26,9 @@ from fer_jax.models.registry import (
 )
 from fer_jax.weights import published
 from fer_jax.weights.load import Weights, open_weights
+
+SHARES = tuple(field for field in CHANGES if field != "rotation")
+"""Fields of `config.augment` in [0, 1]."""
 
 DTYPES = ("float32", "bfloat16")
 MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "remat")
@@ -67,7 +68,7 @@ def make_model(config: ConfigDict, classes: int) -> nn.Module:
 def _check_model_settings(config: ConfigDict) -> None:
     model = config.model
     if model.dropout is not None:
-        _check_share("model.dropout", model.dropout)
+        check_share("model.dropout", model.dropout)
     if model.pooling not in (None, *GLOBAL_POOLINGS):
         raise UserError(
             f"expected one of {', '.join(GLOBAL_POOLINGS)} for model.pooling, "
@@ -146,66 +147,17 @@ def make_augmentation(config: ConfigDict) -> Augmentation:
     Raises:
       UserError: a value outside its range.
     """
-    for field in ("flip", "zoom", "shift", "brightness", "contrast"):
-        _check_share(f"augment.{field}", config.augment[field])
-    return Augmentation(**config.augment.to_dict())
-
-
-def make_stages(config: ConfigDict, model: nn.Module, epoch_steps: int) -> tuple[Stage, ...]:
-    """The stages of training, each with its optimizer: one, or the head's and then the rest's.
-
-    Args:
-      config: of the run.
-      model: its network.
-      epoch_steps: steps of one pass.
-
-    Raises:
-      UserError: an unknown name, a value outside its range, or nothing left to learn.
-    """
-    settings = OptimSettings(**config.optim.to_dict())
-    head_epochs, epochs = config.train.head_epochs, config.train.epochs
-    if not 0 <= head_epochs < epochs:
+    settings = Augmentation(**config.augment.to_dict())
+    for field in SHARES:
+        check_share(f"augment.{field}", getattr(settings, field))
+    if not 0 <= settings.rotation <= 180:
+        raise UserError(f"expected augment.rotation in [0, 180], found {settings.rotation}")
+    for field in ("mixup_alpha", "cutmix_alpha"):
+        if not getattr(settings, field) > 0:
+            raise UserError(f"expected augment.{field} above 0, found {getattr(settings, field)}")
+    if settings.mixup + settings.cutmix > 1:
         raise UserError(
-            f"expected train.head_epochs from 0 to below train.epochs={epochs}, found {head_epochs}"
+            "expected augment.mixup and augment.cutmix to be at most 1 together, found "
+            f"{settings.mixup} and {settings.cutmix}: an image is mixed in one way"
         )
-    plan = [(0, epochs, config.model.freeze, settings)]
-    if head_epochs:
-        finer = dataclasses.replace(settings, learning_rate=settings.finetune_rate)
-        plan = [
-            (0, head_epochs, BACKBONE, settings),
-            (head_epochs, epochs, config.model.freeze, finer),
-        ]
-    freezes = any(frozen_name != NONE for *_, frozen_name, _ in plan)
-    blocks = find_blocks(model, config.data.size) if freezes else ()  # seconds for deep networks
-    stages = []
-    for start, end, frozen_name, chosen in plan:
-        schedule = make_schedule(chosen, (end - start) * epoch_steps)
-        frozen = freeze(frozen_name, blocks)
-        optimizer = frozen.optimizer(make_optimizer(chosen, schedule))
-        stages.append(Stage(start * epoch_steps, end * epoch_steps, frozen, optimizer, schedule))
-    return tuple(stages)
-
-
-def check_training(config: ConfigDict) -> None:
-    """Refuses values of `config.train` and `config.eval` that no run can use.
-
-    Raises:
-      UserError: naming the field.
-    """
-    for section, field, least in (
-        ("train", "epochs", 1),
-        ("train", "eval_epochs", 1),
-        ("train", "patience", 0),
-        ("train", "log_steps", 1),
-        ("eval", "samples", 0),
-    ):
-        if config[section][field] < least:
-            raise UserError(
-                f"expected {section}.{field} of at least {least}, found {config[section][field]}"
-            )
-    _check_share("train.label_smoothing", config.train.label_smoothing)
-
-
-def _check_share(field: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"expected {field} in [0, 1], found {value}")
+    return settings

@@ -39,6 +39,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+            sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
@@ -47,6 +48,15 @@ def write_bytes(path: Path, content: bytes) -> Path:
             "free some space or choose a folder that you may write"
         ) from error
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Returns when the disk has the names in `folder`: a rename is one of them."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -76,8 +76,9 @@ def find_initial(config: ConfigDict, mesh: Mesh) -> Initial | None:
             f"--config.model.name={run.config.model.name}"
         )
     state = trained.load_trained(run, mesh).best.state
-    digest = state_digest({"params": state.params, "batch_stats": state.batch_stats})
-    return RunWeights(run, state.params, state.batch_stats, digest)
+    params, batch_stats = (state.inference_variables[name] for name in ("params", "batch_stats"))
+    digest = state_digest({"params": params, "batch_stats": batch_stats})
+    return RunWeights(run, params, batch_stats, digest)
 
 
 def load_initial(

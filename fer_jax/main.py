@@ -3,7 +3,8 @@
     python -m fer_jax.main --config configs/demo.py --config.train.epochs=20
 
 The same command again continues a run that was stopped, and repeats the report of a
-finished one.
+finished one. Exit codes: 0 finished; 2 wrong input, a full disk or numbers that are not
+finite, with a message; 130 stopped by Ctrl-C and 143 by SIGTERM, saved.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ def main(arguments: Sequence[str]) -> None:
     # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
     from fer_jax import evaluate, train
     from fer_jax.engine import compile_cache
+    from fer_jax.engine.loop import InterruptedRunError
 
     compile_cache.enable()
     try:
-        run = train.train(config, folder)
-    except train.InterruptedRunError as stopped:
+        run = train.train(config, folder, options.profile_steps)
+    except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
@@ -48,13 +50,19 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         prog="python -m fer_jax.main",
         description=__doc__.split("\n")[0],
-        epilog="Any field of configs/defaults.py: --config.train.epochs=50",
+        epilog="Any field of configs/defaults.py: --config.train.epochs=50. "
+        "Exit codes: 0 finished, 2 wrong input, 130 stopped by Ctrl-C and 143 by SIGTERM (saved).",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/demo.py")
     parser.add_argument("--workdir", type=Path, help="run directory (default: runs/<config name>)")
+    parser.add_argument(
+        "--profile_steps", type=int, default=0, metavar="N",
+        help="trace N steps into the run directory, for TensorBoard's profile page",
+    )  # fmt: skip
     options, rest = parser.parse_known_args(arguments)
-    return options, configuration.take_overrides(rest, ("--config FILE", "--workdir DIR"))
+    known = "--config FILE, --workdir DIR, --profile_steps N"
+    return options, configuration.overrides_in(rest, known)
 
 
 def cli() -> None:

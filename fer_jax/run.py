@@ -5,6 +5,9 @@
     model.txt        the network's arrays, for people
     checkpoints/     engine.checkpoint's
     metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
+    summary.csv      one row per validation
+    timing.json      what each sitting cost
+    diverged.json    where the numbers stopped being finite, if they did
     report/          of the evaluation on the test split
     evaluations/     reports on other splits and other data
 
@@ -18,10 +21,11 @@ import dataclasses
 import fcntl
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +44,21 @@ CHANGEABLE = frozenset(
     {
         "data.dir",
         "data.manual_dir",
+        "data.store",
         "eval.batch_size",
         "eval.samples",
         "model.pretrained",  # which file it is, not what is in it
+        "train.keep",
         "train.log_steps",
+        "train.pictures",
     }
 )
 """Fields that a resumed run may have otherwise than it began: none touches the parameters."""
+
+LONGER = "train.epochs"
+"""The field that may make a run longer; a schedule then follows its longer curve from there on."""
+
+STEPS_PER_DISPATCH, TOTAL_STEPS = "steps_per_dispatch", "total_steps"
 
 _PACKAGES = (
     "jax",
@@ -71,6 +83,7 @@ class Run:
       data: name, protocol, face crop and the digest of each split that training uses.
       weights: the file that the network began with, as `Weights.to_json`; None if it began
         with random weights.
+      engine: what the bits of the parameters depend on besides: steps per program, devices.
     """
 
     folder: Path
@@ -79,6 +92,7 @@ class Run:
     preprocessing: Preprocessing
     data: dict[str, Any]
     weights: dict[str, Any] | None = None
+    engine: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -143,22 +157,34 @@ def start(
     preprocessing: Preprocessing,
     data: dict[str, Any],
     weights: dict[str, Any] | None = None,
+    engine: dict[str, Any] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Run:
     """Begins a run in `folder`, or joins the one that is there if it is the same.
+
+    A run that is joined keeps its `engine["steps_per_dispatch"]` where the configuration leaves
+    it open. What may differ and does is told through `say`.
 
     Raises:
       UserError: the run that is there has another configuration, classes, data or weights;
         the message lists what differs.
     """
-    run = Run(folder, config, labels, preprocessing, data, weights)
+    run = Run(folder, config, labels, preprocessing, data, weights, engine or {})
     if (folder / "run.json").exists():
-        _check_same(open_run(folder), run)
+        old = open_run(folder)
+        _check_same(old, run)
+        if config.train.steps_per_dispatch is None and STEPS_PER_DISPATCH in old.engine:
+            kept = {STEPS_PER_DISPATCH: old.engine[STEPS_PER_DISPATCH]}
+            run = dataclasses.replace(run, engine={**run.engine, **kept})
+        for line in _changes(old, run):
+            say(f"{folder}: {line}")
     description = {
         "format": FORMAT,
         "labels": list(labels),
         "preprocessing": preprocessing.to_json(),
         "data": data,
         "weights": weights,
+        "engine": run.engine,
         "versions": versions(),
     }
     files.write_text(folder / "config.json", _dump(config.to_dict()))
@@ -198,6 +224,7 @@ def open_run(folder: Path) -> Run:
             preprocessing=Preprocessing.from_json(description["preprocessing"]),
             data=description["data"],
             weights=description.get("weights"),  # format 1 has none
+            engine=description.get("engine", {}),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -232,8 +259,11 @@ def _version(package: str) -> str:
 
 
 def _check_same(old: Run, new: Run) -> None:
+    before, after = configuration.flatten(old.config), configuration.flatten(new.config)
+    if new.engine.get(TOTAL_STEPS, 0) >= old.engine.get(TOTAL_STEPS, math.inf):
+        after[LONGER] = before[LONGER]
     differences = [
-        *_differences(configuration.flatten(old.config), configuration.flatten(new.config)),
+        *_differences(before, after),
         *_differences({"labels": list(old.labels)}, {"labels": list(new.labels)}),
         *_differences(
             configuration.flatten(old.data, "data of the run: "),
@@ -250,6 +280,28 @@ def _check_same(old: Run, new: Run) -> None:
             f"the run in {old.folder} began otherwise; continue it with the same settings, "
             "or choose another --workdir:\n  " + "\n  ".join(differences)
         )
+
+
+def _changes(old: Run, new: Run) -> list[str]:
+    """What differs and may."""
+    before, after = configuration.flatten(old.config), configuration.flatten(new.config)
+    lines = [
+        f"{field} was {before.get(field)!r} and is {after[field]!r} from here on"
+        for field in sorted(CHANGEABLE | {LONGER})
+        if field in before and before[field] != after[field]
+    ]
+    if before[LONGER] != after[LONGER] and new.config.optim.schedule != "constant":
+        lines.append(
+            f"the learning rate follows the {new.config.optim.schedule} schedule of the longer run "
+            "from here on: it is not the run that it would have been from the start"
+        )
+    lines += [
+        f"{name} was {old.engine[name]} and is {found} from here on: the bits of the parameters "
+        "may differ from an unbroken run's"
+        for name, found in new.engine.items()
+        if name != TOTAL_STEPS and old.engine.get(name, found) != found
+    ]
+    return lines
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

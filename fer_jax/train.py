@@ -1,103 +1,51 @@
 """Trains a network as its configuration says, or continues where a run stopped.
 
-`train` returns a finished run; evaluation on test and the report are evaluate's. The
-loop is a sequence of named steps: a batch, an optimizer step, now and then a
-validation, which decides what is best and when to stop, and a checkpoint.
+`train` returns a finished run; evaluation on test and the report are evaluate's. Here a job
+is put together from data, weights and programs; engine.loop runs it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from fer_jax import experiment, files
+from fer_jax import experiment, files, learning
 from fer_jax import run as run_directory
-from fer_jax.config import flatten
-from fer_jax.data.records import Records, load_records
-from fer_jax.data.sampling import BatchSampler
+from fer_jax.data.records import Split, open_split
+from fer_jax.data.sampling import BatchSampler, effective_shares
+from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
 from fer_jax.engine import sharding
-from fer_jax.engine.checkpoint import Checkpoints
-from fer_jax.engine.evaluation import evaluate_records
-from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
-from fer_jax.engine.metrics import scalars
+from fer_jax.engine.checkpoint import Checkpoints, Restored
+from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
+from fer_jax.engine.evaluation import Evaluator
+from fer_jax.engine.feed import make_feed
+from fer_jax.engine.job import Job, steps_per_epoch
+from fer_jax.engine.loop import Loop
+from fer_jax.engine.memory import Memory, MetricWindow
 from fer_jax.engine.overview import describe_network
-from fer_jax.engine.progress import Progress
-from fer_jax.engine.signals import StopRequest
-from fer_jax.engine.stages import Stage
-from fer_jax.engine.state import TrainState, create_state
-from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
-from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
-from fer_jax.errors import UserError
+from fer_jax.engine.state import TrainState, create_state, with_weights
+from fer_jax.engine.steps import make_eval_step, make_step_function
+from fer_jax.engine.stopping import EarlyStopping
 from fer_jax.initial import find_initial, load_initial
-from fer_jax.run import Run
+from fer_jax.learning import Pace
+from fer_jax.run import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from tfds_builders import build
 from tfds_builders.prepared import Prepared
 
 
-class InterruptedRunError(Exception):
-    """Training was asked to stop and has saved; `signal` is the number of the request."""
-
-    def __init__(self, signal: int) -> None:
-        super().__init__(f"stopped by signal {signal}")
-        self.signal = signal
-
-
-class DivergedError(UserError):
-    """The loss is not finite any more; the last checkpoint is from before."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Everything that does not change while training."""
-
-    run: Run
-    training: Records
-    validation: Records
-    mesh: Mesh
-    stages: tuple[Stage, ...]
-    train_steps: tuple[TrainStep, ...]
-    eval_step: EvalStep
-    initial: TrainState
-
-    @property
-    def config(self) -> ConfigDict:
-        """The run's configuration."""
-        return self.run.config
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
-        return steps_per_epoch(self.training, self.config)
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run if it does not stop early."""
-        return self.stages[-1].end
-
-    def template_of(self, memory: dict[str, Any]) -> TrainState:
-        """A state of the form that the stage of a checkpoint's memory has."""
-        state = with_optimizer_of(self.stages[memory["stage"]], self.initial)
-        return sharding.replicate(state, self.mesh)
-
-    def validates_after(self, step: int) -> bool:
-        """Whether a validation follows when `step` steps are done."""
-        period = self.steps_per_epoch * self.config.train.eval_epochs
-        return step % period == 0 or step == self.total_steps
-
-
-def train(config: ConfigDict, folder: Path) -> Run:
+def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> Run:
     """Trains until the last epoch or until validation stops getting better.
 
     Args:
       config: the locked configuration.
       folder: the run directory; a run that is there is continued.
+      profile_steps: to trace into the run directory, for TensorBoard.
 
     Returns:
       The finished run; its checkpoint with the best validation accuracy is kept.
@@ -106,19 +54,17 @@ def train(config: ConfigDict, folder: Path) -> Run:
       UserError: input that cannot be used.
       InterruptedRunError: on SIGINT or SIGTERM, when everything is saved.
     """
+    began = time.monotonic()
     check_config(config)  # before anything is written
     with run_directory.locked(folder):
         job = make_job(config, folder)
-        with Checkpoints(job.run.checkpoints) as checkpoints:
+        with Checkpoints(job.run.checkpoints, keep=config.train.keep) as checkpoints:
             restored = checkpoints.restore_latest(job.template_of)
-            if restored is None:
-                state, memory = job.initial, new_memory(job)
-            else:
-                state = restored.state
-                memory = Memory.from_json(restored.memory, len(job.run.labels))
-            announce(job, restored.step if restored else 0, memory)
+            step, state, memory = begin(job, restored)
+            announce(job, step, memory)
             if not memory.finished:
-                fit(job, state, memory, checkpoints)
+                with Loop(job, state, step, memory, checkpoints, began, profile_steps) as loop:
+                    loop.run()
     return job.run
 
 
@@ -128,12 +74,12 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: naming the field.
     """
-    experiment.check_training(config)
+    learning.check_learning(config)
     for section in ("train", "eval"):
         size = config[section].batch_size
         sharding.check_batch_size(f"config.{section}.batch_size", size, sharding.data_mesh())
     experiment.make_augmentation(config)
-    experiment.make_stages(config, experiment.make_model(config, classes=2), epoch_steps=1)
+    learning.make_stages(config, experiment.make_model(config, classes=2))
     if config.model.pretrained == "none":
         experiment.make_preprocessing(config, None)
 
@@ -147,8 +93,9 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     experiment.make_preprocessing(config, learned)  # wrong settings are told before a long build
     data = build.prepare(**experiment.data_arguments(config))
     preprocessing = experiment.make_preprocessing(config, learned, data.metadata["mask"])
-    training = load_records(data, "train", preprocessing)
-    validation = load_records(data, "validation", preprocessing)
+    training = open_split(data, "train", preprocessing)
+    validation = open_split(data, "validation", preprocessing)
+    pace = learning.make_pace(config, steps_per_epoch(training, config))
     run = run_directory.start(
         folder,
         config,
@@ -156,40 +103,74 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         preprocessing,
         describe_data(data, training, validation),
         initial.to_json() if initial else None,
+        describe_engine(config, pace, mesh),
     )
     model = experiment.make_model(config, classes=len(training.label_names))
-    stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
-    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed)
+    stages = learning.make_stages(config, model, pace.epoch_steps)
+    recipe = learning.make_recipe(config, training.labels, len(training.label_names))
+    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed, recipe)
     if initial is not None:
         params, batch_stats, said = load_initial(
             initial, state.params, state.batch_stats, run.labels
         )
-        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        state = with_weights(state, params, batch_stats)
         print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
+    placement = place_pictures(config, (training, validation), preprocessing.size, mesh)
+    store = open_store(training, placement.store)
+    validation_store = open_store(validation, placement.store)
+    feed = make_feed(store, placement, mesh)
     return Job(
         run=run,
         training=training,
         validation=validation,
+        validation_store=validation_store,
+        feed=feed,
+        sampler=BatchSampler(
+            training.labels, config.train.batch_size, config.seed, config.train.balance
+        ),
         mesh=mesh,
+        plan=ChunkPlan(run.engine[STEPS_PER_DISPATCH], tuple(stage.end for stage in stages)),
         stages=stages,
-        train_steps=tuple(
-            make_train_step(
-                model, stage.optimizer, preprocessing, augmentation,
-                config.train.label_smoothing, config.seed, mesh, stage.frozen,
+        programs=tuple(
+            make_chunk_program(
+                make_step_function(
+                    model, stage.optimizer, preprocessing, augmentation, recipe, config.seed,
+                    stage.frozen,
+                ),
+                feed,
+                mesh,
             )
             for stage in stages
         ),
-        eval_step=make_eval_step(model, preprocessing, mesh),
+        evaluate=Evaluator(
+            make_eval_step(model, preprocessing, mesh, config.eval.tta),
+            make_feed(validation_store, placement, mesh),
+            len(validation),
+            config.eval.batch_size,
+            mesh,
+        ),
         initial=sharding.replicate(state, mesh),
+        store=placement.store,
+        pace=pace,
     )  # fmt: skip
 
 
-def steps_per_epoch(records: Records, config: ConfigDict) -> int:
-    """Batches of one pass; what is left over runs on into the next pass."""
-    return max(1, len(records) // config.train.batch_size)
+def place_pictures(
+    config: ConfigDict, splits: tuple[Split, ...], size: int, mesh: Mesh
+) -> Placement:
+    """Decides where the pictures are in training, and says so.
+
+    Raises:
+      UserError: an unknown place, or one that is too small.
+    """
+    nbytes = sum(map(len, splits)) * size * size * 3
+    room = Room(sharding.free_device_bytes(mesh), mesh.size, free_host_bytes())
+    placement = place(config.data.store, nbytes, room)
+    print(f"pictures are in store {placement.store!r}: {placement.reason}")
+    return placement
 
 
-def describe_data(data: Prepared, training: Records, validation: Records) -> dict[str, Any]:
+def describe_data(data: Prepared, training: Split, validation: Split) -> dict[str, Any]:
     """What the run directory keeps of the data, to know it again and to cut faces as it did."""
     return {
         "name": data.builder.info.full_name,
@@ -200,11 +181,35 @@ def describe_data(data: Prepared, training: Records, validation: Records) -> dic
     }
 
 
+def describe_engine(config: ConfigDict, pace: Pace, mesh: Mesh) -> dict[str, Any]:
+    """What the bits of the parameters depend on besides configuration and data."""
+    device = mesh.devices.flat[0]
+    return {
+        STEPS_PER_DISPATCH: choose_steps(
+            config.train.steps_per_dispatch, pace.eval_steps, device.platform
+        ),
+        TOTAL_STEPS: pace.total_steps,
+        "devices": mesh.size,
+        "device_kind": device.device_kind,
+    }
+
+
+def begin(job: Job, restored: Restored | None) -> tuple[int, TrainState, Memory]:
+    """Step, state and memory to start from: of the newest checkpoint, else of a new run."""
+    if restored is None:
+        return 0, job.initial, new_memory(job)
+    memory = Memory.from_json(restored.memory, len(job.run.labels))
+    if restored.step < job.total_steps and not memory.stopping.should_stop:
+        memory.finished = False  # it has become longer since
+    return restored.step, restored.state, memory
+
+
 def new_memory(job: Job) -> Memory:
     """The memory of a run that has not begun."""
     return Memory(
-        stopping=EarlyStopping(patience=job.config.train.patience),
+        stopping=EarlyStopping(job.pace.patience, job.config.train.monitor),
         window=MetricWindow(classes=len(job.run.labels)),
+        plateau=learning.make_plateau(job.config),
     )
 
 
@@ -219,6 +224,8 @@ def announce(job: Job, step: int, memory: Memory) -> None:
         f"on {job.run.data['name']}: {len(job.training):,} training and "
         f"{len(job.validation):,} validation pictures, {len(job.run.labels)} classes"
     )
+    if job.config.train.balance != "none":
+        print(f"shares of the classes in training: {describe_balance(job)}")
     if memory.finished:
         print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
     elif step:
@@ -226,118 +233,11 @@ def announce(job: Job, step: int, memory: Memory) -> None:
     sys.stdout.flush()  # before the progress, which goes to the other stream
 
 
-def fit(job: Job, state: TrainState, memory: Memory, checkpoints: Checkpoints) -> None:
-    """The training loop; returns when the run is finished and saved."""
-    config, first = job.config, int(state.step)
-    sampler = BatchSampler(len(job.training), config.train.batch_size, config.seed)
-    began, before = time.monotonic(), memory.seconds
-    with (
-        StopRequest() as stop,
-        open_writers(job, first) as writer,
-        open_progress(job, first, memory) as progress,
-    ):
-        step = first
-        while not memory.finished:
-            state = enter_stage(job, state, step, memory, progress)
-            rows = sampler.rows(step)
-            batch = {"image": job.training.images[rows], "label": job.training.labels[rows]}
-            state, metrics = job.train_steps[memory.stage](
-                state, sharding.put_batch(batch, job.mesh)
-            )
-            memory.window.add(metrics)
-            step += 1
-            validates = job.validates_after(step)
-            if validates or step % config.train.log_steps == 0:
-                log_training(job, step, memory, writer, progress)
-            if validates:
-                validate(job, state, step, memory, writer, progress)
-            if validates or stop.signal is not None:
-                memory.seconds = before + time.monotonic() - began
-                checkpoints.save(state, memory.to_json())
-            if stop.signal is not None and not memory.finished:
-                checkpoints.wait()
-                raise InterruptedRunError(stop.signal)
-        checkpoints.wait()
-
-
-def enter_stage(
-    job: Job, state: TrainState, step: int, memory: Memory, progress: Progress
-) -> TrainState:
-    """Begins the next stage when the present one is over: its optimizer has no memory yet.
-
-    Validations of the stage before do not count against the patience of the next.
-    """
-    if step < job.stages[memory.stage].end:
-        return state
-    memory.stage += 1
-    memory.stopping = dataclasses.replace(memory.stopping, waited=0)
-    progress.message(f"stage {memory.stage + 1} of {len(job.stages)} begins at step {step:,}")
-    return sharding.replicate(with_optimizer_of(job.stages[memory.stage], state), job.mesh)
-
-
-def with_optimizer_of(stage: Stage, state: TrainState) -> TrainState:
-    """`state` with a new memory of the stage's optimizer."""
-    return dataclasses.replace(state, opt_state=stage.optimizer.init(state.params))
-
-
-def open_writers(job: Job, step: int) -> MultiWriter:
-    """TensorBoard's events and metrics.jsonl, behind what they say of `step` and before."""
-    board = TensorBoardWriter(job.run.folder, continues_at=step)
-    board.write_hparams(flatten(job.config.to_dict()))
-    return MultiWriter([board, JsonLinesWriter(job.run.metrics, step)])
-
-
-def open_progress(job: Job, step: int, memory: Memory) -> Progress:
-    """What people watch."""
-    return Progress(
-        total_steps=job.total_steps,
-        steps_per_epoch=job.steps_per_epoch,
-        batch_size=job.config.train.batch_size,
-        first_step=step,
-        best=memory.stopping.best,
+def describe_balance(job: Job) -> str:
+    """How much each class counts, as "neutral 14.3 %", with the share of the records."""
+    counts = np.bincount(job.training.labels, minlength=len(job.run.labels))
+    shares = effective_shares(counts, job.config.train.balance)
+    return ", ".join(
+        f"{name} {share:.1%} (of {count:,} records)"
+        for name, share, count in zip(job.run.labels, shares, counts, strict=True)
     )
-
-
-def log_training(
-    job: Job, step: int, memory: Memory, writer: MultiWriter, progress: Progress
-) -> None:
-    """Writes the means since the last line.
-
-    Raises:
-      DivergedError: the loss is not finite.
-    """
-    means = memory.window.close()
-    if not math.isfinite(means["loss"]):
-        raise DivergedError(
-            f"the loss is {means['loss']} at step {step}; the last good checkpoint is kept in "
-            f"{job.run.checkpoints}; try a lower --config.optim.learning_rate in another --workdir"
-        )
-    rate = job.stages[memory.stage].rate(step)
-    named = {f"train/{name}": value for name, value in means.items()}
-    writer.write_scalars(step, {**named, "learning_rate": rate})
-    progress.update(step, means)
-
-
-def validate(
-    job: Job,
-    state: TrainState,
-    step: int,
-    memory: Memory,
-    writer: MultiWriter,
-    progress: Progress,
-) -> None:
-    """Evaluates the validation split and decides what is best and whether to stop."""
-    evaluation = evaluate_records(
-        job.eval_step, state.variables, job.validation, job.config.eval.batch_size, job.mesh
-    )
-    means = scalars(evaluation.confusion, evaluation.loss_sum)
-    memory.stopping = memory.stopping.after(means["accuracy"], step)
-    is_last = memory.stage == len(job.stages) - 1
-    memory.finished = step == job.total_steps or (is_last and memory.stopping.should_stop)
-    writer.write_scalars(step, {f"validation/{name}": value for name, value in means.items()})
-    writer.flush()
-    progress.evaluated(step, means, is_best=memory.stopping.best_step == step)
-    if memory.finished and step < job.total_steps:
-        progress.message(
-            f"stopped early: no better validation accuracy in {memory.stopping.waited} validations"
-        )

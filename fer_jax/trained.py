@@ -11,7 +11,7 @@ from typing import Any
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from fer_jax import experiment
+from fer_jax import experiment, learning
 from fer_jax.engine import sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
 from fer_jax.engine.state import TrainState, create_state
@@ -38,11 +38,12 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
       UserError: there is none, it is damaged, or it does not fit the run's configuration.
     """
     model = experiment.make_model(run.config, len(run.labels))
-    stages = experiment.make_stages(run.config, model, epoch_steps=1)
+    stages = learning.make_stages(run.config, model)
+    recipe = learning.make_recipe(run.config)
 
     def template_of(memory: dict[str, Any]) -> TrainState:
         optimizer = stages[memory["stage"]].optimizer
-        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed)
+        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed, recipe)
         return sharding.replicate(state, mesh)
 
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:

@@ -1,6 +1,7 @@
 """From prepared records to device batches.
 
-records: a split decoded once into memory. sampling: which rows form which batch.
-augment: random changes of training images, on the device. preprocess: pixels to
-the network's input range, stored with every run. faces: finding faces.
+records: what is known of a split, and its pictures. store, pixel_cache: where pictures are in
+training. sampling: which rows form which batch. augment, mixing: random changes of training
+images, on the device. preview: a picture of them. preprocess: pixels to the network's input
+range, stored with every run. faces: finding faces.
 """

@@ -2,17 +2,29 @@
 
 Each checkpoint holds the state, the memory of early stopping and a digest of the
 state's bytes: Orbax restores an array file with a flipped byte without a word, so
-the digest is checked on the way back. The newest two checkpoints and the best one
+the digest is checked on the way back. The newest few checkpoints and the best one
 are kept; which is best is part of each checkpoint, never a file of its own that a
 kill could leave behind.
+
+A save takes a copy of the state and writes it in a thread of its own: into a temporary
+folder, renamed when it is whole, then synced with everything below it. A machine that
+loses power between the two leaves a folder that the digest refuses; the checkpoint before
+was synced when it was saved and is removed only after the next save but one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import errno
+import gc
 import hashlib
 import logging
+import os
+import shutil
+import sys
+import traceback
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +33,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from fer_jax import files
 from fer_jax.engine.state import TrainState
 from fer_jax.errors import UserError
 
-LATEST = 2  # the newest, and one to fall back on when it is damaged
+LEAST_KEPT = 2  # the newest, and one to fall back on when it is damaged
 
 
 TemplateOf = Callable[[dict[str, Any]], TrainState]
@@ -47,16 +60,23 @@ class Checkpoints:
       folder: made if it is missing, unless `read_only`.
       say: gets a line about each damaged checkpoint.
       read_only: change nothing: another process may be training there.
+      keep: how many of the newest stay.
     """
 
     def __init__(
-        self, folder: Path, say: Callable[[str], None] = print, read_only: bool = False
+        self,
+        folder: Path,
+        say: Callable[[str], None] = print,
+        read_only: bool = False,
+        keep: int = LEAST_KEPT,
     ) -> None:
         # Orbax reports each save through absl; what matters is said by `say`.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._folder = folder.absolute()
         self._say = say
-        self._policy = _LatestAndBest()
+        self._policy = _LatestAndBest(keep)
+        self._saver = ThreadPoolExecutor(1, "save")
+        self._saving: Future[None] | None = None
         self._read_only = read_only
         if read_only:
             if not self._folder.is_dir():
@@ -68,7 +88,11 @@ class Checkpoints:
             # Made here, because Orbax makes it in a thread that outlives a short program.
             self._folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
-                create=False, preservation_policy=self._policy, cleanup_tmp_directories=True
+                create=False,
+                preservation_policy=self._policy,
+                cleanup_tmp_directories=True,
+                # Our own thread saves, and makes the digest there too.
+                enable_async_checkpointing=False,
             )
         # Named handlers, because a manager that has only read cannot tell an item's shapes.
         handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
@@ -78,6 +102,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._saver.shutdown()
         self._manager.close()
 
     @property
@@ -86,22 +111,57 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, memory: dict[str, Any]) -> None:
-        """Starts saving in the background; a second save of the same step does nothing."""
-        step = int(state.step)
+        """Starts saving in the background; a second save of the same step does nothing.
+
+        Waits for the save before, if it still runs, and for a copy of the state.
+
+        Raises:
+          UserError: the save before has failed; what was saved earlier is whole.
+        """
+        self.wait()
+        step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
+        # A copy, because the next step gives the state's memory away.
+        copied = jax.tree.map(np.array, jax.device_get(state))
         self._policy.best_step = memory["stopping"]["best_step"]
-        content = {**memory, "digest": state_digest(state)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(content)
-            ),
-        )
+        self._saving = self._saver.submit(self._write, step, copied, memory)
 
     def wait(self) -> None:
-        """Returns when the last save is whole on disk."""
-        self._manager.wait_until_finished()
+        """Returns when the last save is whole on disk.
+
+        Raises:
+          UserError: it has failed; what was saved earlier is whole.
+        """
+        saving, self._saving = self._saving, None
+        if saving is not None:
+            saving.result()
+
+    def _write(self, step: int, state: TrainState, memory: dict[str, Any]) -> None:
+        content = {**memory, "digest": state_digest(state)}
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(content)
+        )
+        try:
+            self._manager.save(step, args=args)
+            _sync(self._folder / str(step))
+            files.sync_folder(self._folder)
+        except Exception as error:
+            _drop_loops(error)
+            self._remove_unfinished()
+            if not (found := _disk_failure(error)):
+                raise
+            kept = ", ".join(map(str, self.steps)) or "none"
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 2**20
+            raise UserError(
+                f"expected to save step {step} ({size:,.0f} MiB) in {self._folder}, found: "
+                f"{found}; the checkpoints before it are whole (steps: {kept}). Free some space "
+                "and start again: the run continues from there"
+            ) from error
+
+    def _remove_unfinished(self) -> None:
+        for folder in self._folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def restore_latest(self, template_of: TemplateOf) -> Restored | None:
         """The newest checkpoint that is whole, or None if there is none.
@@ -162,6 +222,7 @@ class Checkpoints:
                 args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
                 state = self._manager.restore(step, args=args).state
         except Exception as error:  # a damaged file raises almost anything
+            _drop_loops(error)
             raise DamagedCheckpointError(self._folder / str(step), _first_line(error)) from error
         if difference is not None:
             raise UserError(
@@ -197,9 +258,10 @@ def state_digest(state: Any) -> str:
 
 
 class _LatestAndBest:
-    """Orbax preservation policy: the newest `LATEST` checkpoints and the best one."""
+    """Orbax preservation policy: the newest `keep` checkpoints and the best one."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
         self.best_step = 0
 
     def should_preserve(
@@ -209,7 +271,7 @@ class _LatestAndBest:
         context: checkpoint_managers.PreservationContext,
     ) -> list[bool]:
         del context
-        newest = sorted(info.step for info in checkpoints)[-LATEST:]
+        newest = sorted(info.step for info in checkpoints)[-self._keep :]
         return [info.step in newest or info.step == self.best_step for info in checkpoints]
 
 
@@ -231,6 +293,54 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
         for path, leaf in leaves
     }
+
+
+def _sync(folder: Path) -> None:
+    """Returns when the disk has all files below `folder`, and their names."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(Path(place) / name, "rb") as file:
+                os.fsync(file.fileno())
+        files.sync_folder(Path(place))
+
+
+def _drop_loops(error: BaseException) -> None:
+    """Frees what a failed save or restore of Orbax leaves in event loops that are closed.
+
+    Each of its unfinished coroutines would print a traceback of its own, sooner or later.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        traceback.clear_frames(cause.__traceback__)  # they hold the coroutines
+        cause = cause.__cause__ or cause.__context__
+    previous = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            previous(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = previous
+
+
+def _disk_failure(error: BaseException) -> str | None:
+    """What a full or broken disk said; None if the error is another one.
+
+    Orbax' writers raise their own kinds of errors, with the system's words in them.
+    """
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in known:
+            return os.strerror(cause.errno)
+        for number in known:
+            if os.strerror(number) in str(cause):
+                return os.strerror(number)
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.records import Records
+from fer_jax.data.store import HostStore
 from fer_jax.engine import sharding
+from fer_jax.engine.feed import Feed, HostFeed
 from fer_jax.engine.metrics import StepMetrics
 from fer_jax.engine.steps import EvalStep
 
@@ -29,33 +32,60 @@ class Evaluation:
     probabilities: np.ndarray
 
 
+class Evaluator:
+    """Runs a network over all records of a split, as often as it is called.
+
+    Args:
+      eval_step: the forward pass.
+      feed: of the records.
+      records: number of them.
+      batch_size: over all devices; the last batch is padded and masked.
+      mesh: of the devices.
+    """
+
+    def __init__(
+        self, eval_step: EvalStep, feed: Feed, records: int, batch_size: int, mesh: Mesh
+    ) -> None:
+        self._feed, self._records, self._batch, self._mesh = feed, records, batch_size, mesh
+
+        def program(
+            variables: dict[str, Any], source: Any, items: Any, mask: dict[str, jax.Array]
+        ) -> tuple[StepMetrics, jax.Array]:
+            batch = feed.pick(source, jax.tree.map(lambda leaf: leaf[0], items))
+            return eval_step(variables, {**batch, **mask})
+
+        self._program = jax.jit(program, out_shardings=sharding.replicated(mesh))
+
+    def __call__(self, variables: dict[str, Any]) -> Evaluation:
+        """Evaluates with the given variables."""
+        fetched, waiting = [], None
+        for first in range(0, self._records, self._batch):
+            rows, mask = padded_rows(first, self._batch, self._records)
+            items = self._feed.put(rows[None])
+            weights = sharding.put_batch({"mask": mask}, self._mesh)
+            running = self._program(variables, self._feed.source, items, weights)
+            # The batch before is fetched now: the device has work, and few batches pile up.
+            if waiting is not None:
+                fetched.append(jax.device_get(waiting))
+            waiting = running
+        fetched.append(jax.device_get(waiting))
+        return Evaluation(
+            confusion=sum(metrics.confusion.compute() for metrics, _ in fetched),
+            loss_sum=sum(metrics.loss.compute() for metrics, _ in fetched),
+            probabilities=np.concatenate([found for _, found in fetched])[: self._records],
+        )
+
+
 def evaluate_records(
     eval_step: EvalStep, variables: dict[str, Any], records: Records, batch_size: int, mesh: Mesh
 ) -> Evaluation:
-    """Runs the network over all records; the last batch is padded and masked."""
-    probabilities = []
-    total: StepMetrics | None = None
-    for first in range(0, len(records), batch_size):
-        batch = padded_batch(records, first, batch_size)
-        metrics, batch_probabilities = eval_step(variables, sharding.put_batch(batch, mesh))
-        total = metrics if total is None else total.merge(metrics)
-        probabilities.append(batch_probabilities)
-    assert total is not None, "load_records refuses empty splits"
-    computed = total.compute()
-    return Evaluation(
-        confusion=computed["confusion"],
-        loss_sum=computed["loss"],
-        probabilities=np.concatenate([np.asarray(p) for p in probabilities])[: len(records)],
-    )
+    """Runs the network over records in main memory, once."""
+    feed = HostFeed(HostStore(records), mesh)
+    return Evaluator(eval_step, feed, len(records), batch_size, mesh)(variables)
 
 
-def padded_batch(records: Records, first: int, batch_size: int) -> dict[str, np.ndarray]:
-    """Records from `first` on; rows past the end repeat the first one under mask 0."""
+def padded_rows(first: int, batch_size: int, records: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows from `first` on, int64[B]; those past the end repeat the first one under mask 0."""
     rows = np.arange(first, first + batch_size)
-    inside = rows < len(records)
-    rows = np.where(inside, rows, first)
-    return {
-        "image": records.images[rows],
-        "label": records.labels[rows],
-        "mask": inside.astype(np.float32),
-    }
+    inside = rows < records
+    return np.where(inside, rows, first), inside.astype(np.float32)

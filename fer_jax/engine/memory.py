@@ -9,79 +9,103 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
-from fer_jax.engine.metrics import StepMetrics, scalars
+from fer_jax.engine.metrics import TrainMetrics, scalars
+from fer_jax.engine.stopping import EarlyStopping, Plateau
 
 
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """The best validation so far, and whether to go on.
+class NotFiniteError(Exception):
+    """A step left numbers that are not finite.
 
     Attributes:
-      patience: validations without a better one after which to stop; 0 never stops.
-      best: the highest accuracy so far, None before the first validation.
-      best_step: the step it belongs to.
-      waited: validations since.
+      step: of the run, from 0.
+      found: what is not finite, such as "the loss is nan".
     """
 
-    patience: int
-    best: float | None = None
-    best_step: int = 0
-    waited: int = 0
-
-    def after(self, accuracy: float, step: int) -> EarlyStopping:
-        """The memory with one more validation; an equal accuracy is not a better one."""
-        if self.best is None or accuracy > self.best:
-            return dataclasses.replace(self, best=accuracy, best_step=step, waited=0)
-        return dataclasses.replace(self, waited=self.waited + 1)
-
-    @property
-    def should_stop(self) -> bool:
-        """Whether patience has run out."""
-        return bool(self.patience) and self.waited >= self.patience
+    def __init__(self, step: int, found: str) -> None:
+        super().__init__(f"{found} at step {step + 1}")
+        self.step, self.found = step, found
 
 
 class MetricWindow:
     """Sums the metrics of the steps since the last log line.
 
-    A step's metrics are fetched when the next step has been dispatched, so that the
+    A chunk's metrics are fetched when the next chunk has been dispatched, so that the
     device never waits for the host.
     """
 
     def __init__(self, classes: int, stored: dict[str, Any] | None = None) -> None:
         self._confusion = np.zeros((classes, classes), np.int64)
         self._loss_sum = 0.0
-        self._pending: StepMetrics | None = None
+        self._norms: dict[str, float] = {}
+        self._pending: tuple[int, TrainMetrics] | None = None
         if stored:
             self._confusion += np.array(stored["confusion"], np.int64)
             self._loss_sum = stored["loss_sum"]
 
-    def add(self, metrics: StepMetrics) -> None:
-        """Takes a step's metrics and fetches those of the step before."""
-        self._fetch()
-        self._pending = metrics
+    def add(self, first_step: int, metrics: TrainMetrics) -> None:
+        """Takes the metrics of a chunk from `first_step` on, and fetches those of the one before.
+
+        Args:
+          first_step: of the run, from 0.
+          metrics: with a leading axis of the chunk's steps.
+
+        Raises:
+          NotFiniteError: a step of the chunk before left numbers that are not finite.
+        """
+        self.fetch()
+        self._pending = (first_step, metrics)
+
+    def fetch(self) -> None:
+        """Waits for the last chunk's metrics.
+
+        Raises:
+          NotFiniteError: as `add`.
+        """
+        if self._pending is None:
+            return
+        first_step, metrics = self._pending
+        self._pending = None
+        fetched = jax.device_get(metrics)
+        _check_finite(first_step, fetched)
+        self._confusion += fetched.confusion.counts.sum(axis=0, dtype=np.int64)
+        for total in fetched.loss.total.tolist():  # one by one: the same sum for any chunks
+            self._loss_sum += total
+        self._norms = {
+            "gradient_norm": float(fetched.gradient_norm.value[-1]),
+            "parameter_norm": float(fetched.parameter_norm.value[-1]),
+        }
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Over what was fetched since the last `close`; empty if that is nothing."""
+        return scalars(self._confusion, self._loss_sum) if self._confusion.any() else {}
 
     def close(self) -> dict[str, float]:
-        """The means over the window, which begins anew."""
-        self._fetch()
-        result = scalars(self._confusion, self._loss_sum)
+        """The means over what was fetched and the norms of its last step; begins anew."""
+        result = {**self.means, **self._norms}
         self._confusion = np.zeros_like(self._confusion)
         self._loss_sum = 0.0
         return result
 
     def to_json(self) -> dict[str, Any]:
-        """As stored with a checkpoint."""
-        self._fetch()
+        """As stored with a checkpoint: all steps are fetched, and found to be finite."""
+        self.fetch()
         return {"confusion": self._confusion.tolist(), "loss_sum": self._loss_sum}
 
-    def _fetch(self) -> None:
-        if self._pending is None:
-            return
-        computed = self._pending.compute()
-        self._pending = None
-        self._confusion += computed["confusion"]
-        self._loss_sum += computed["loss"]
+
+def _check_finite(first_step: int, metrics: TrainMetrics) -> None:
+    named = {
+        "loss": metrics.loss.total,
+        "norm of the gradient": metrics.gradient_norm.value,
+        "norm of the parameters": metrics.parameter_norm.value,
+    }
+    for index in range(len(metrics.loss.total)):
+        for name, values in named.items():
+            if not np.isfinite(values[index]):
+                raise NotFiniteError(first_step + index, f"the {name} is {values[index]}")
 
 
 @dataclasses.dataclass
@@ -91,6 +115,7 @@ class Memory:
     Attributes:
       stopping: of the validations.
       window: of the training metrics not yet logged.
+      plateau: of the learning rate; None with another schedule.
       stage: the stage of training, from 0.
       seconds: of training so far, over all its sittings.
       finished: whether training is over.
@@ -98,6 +123,7 @@ class Memory:
 
     stopping: EarlyStopping
     window: MetricWindow
+    plateau: Plateau | None = None
     stage: int = 0
     seconds: float = 0.0
     finished: bool = False
@@ -107,6 +133,7 @@ class Memory:
         return {
             "stopping": dataclasses.asdict(self.stopping),
             "window": self.window.to_json(),
+            "plateau": dataclasses.asdict(self.plateau) if self.plateau else None,
             "stage": self.stage,
             "seconds": self.seconds,
             "finished": self.finished,
@@ -118,6 +145,7 @@ class Memory:
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),
             window=MetricWindow(classes, stored["window"]),
+            plateau=Plateau(**stored["plateau"]) if stored.get("plateau") else None,
             stage=stored["stage"],
             seconds=stored["seconds"],
             finished=stored["finished"],

@@ -60,25 +60,85 @@ class LossSum(clu.metrics.Metric):
 
 
 @flax.struct.dataclass
+class GradientNorm(clu.metrics.Metric):
+    """Euclidean norm of a step's gradient, as it was before any clipping."""
+
+    value: jax.Array
+
+    @classmethod
+    def from_model_output(cls, gradient_norm: jax.Array, **_: jax.Array) -> "GradientNorm":
+        """Of one step."""
+        return cls(value=gradient_norm)
+
+    def merge(self, other: "GradientNorm") -> "GradientNorm":
+        """The later one."""
+        return other
+
+    def compute(self) -> float:
+        """The norm."""
+        return float(self.value)
+
+
+@flax.struct.dataclass
+class ParameterNorm(clu.metrics.Metric):
+    """Euclidean norm of the parameters that a step leaves."""
+
+    value: jax.Array
+
+    @classmethod
+    def from_model_output(cls, parameter_norm: jax.Array, **_: jax.Array) -> "ParameterNorm":
+        """Of one step."""
+        return cls(value=parameter_norm)
+
+    def merge(self, other: "ParameterNorm") -> "ParameterNorm":
+        """The later one."""
+        return other
+
+    def compute(self) -> float:
+        """The norm."""
+        return float(self.value)
+
+
+@flax.struct.dataclass
 class StepMetrics(clu.metrics.Collection):
-    """What every step returns."""
+    """What an evaluation step returns."""
 
     confusion: Confusion
     loss: LossSum
 
 
+@flax.struct.dataclass
+class TrainMetrics(clu.metrics.Collection):
+    """What a training step returns.
+
+    The norms are computed at every step, logged or not: a program must not depend on how
+    often people look, and a state with numbers that are not finite must not be saved.
+    """
+
+    confusion: Confusion
+    loss: LossSum
+    gradient_norm: GradientNorm
+    parameter_norm: ParameterNorm
+
+
 def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:
-    """Means over what was counted: loss, accuracy and balanced accuracy.
+    """Means over what was counted: loss, accuracy, balanced accuracy and macro F1.
+
+    The last two are means over the classes that occur.
 
     Args:
       confusion: int64[C, C], rows are true classes.
       loss_sum: nats.
     """
     support = confusion.sum(axis=1)
-    recall = np.diag(confusion)[support > 0] / support[support > 0]
+    present = support > 0
+    hits = np.diag(confusion)[present]
+    recall = hits / support[present]
+    f1 = 2 * hits / (support + confusion.sum(axis=0))[present]
     total = int(confusion.sum())
     return {
         "loss": loss_sum / total,
         "accuracy": float(np.trace(confusion)) / total,
         "balanced_accuracy": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
     }

@@ -10,15 +10,24 @@ import collections
 import contextlib
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
 RATE_SECONDS = 30.0  # of training that the images per second look back on
+REDRAW_SECONDS = 0.5  # between two drawings of the live line, whatever training does
+TICK_SECONDS = 0.2  # between two looks at the time, on steps that report nothing
 BAR_COLUMNS = 90  # a narrower terminal keeps its room for the figures
 
 
@@ -84,7 +93,8 @@ class Progress:
       steps_per_epoch: to name the epoch.
       batch_size: images per step.
       first_step: steps that were done before this sitting.
-      best: the best validation accuracy before this sitting, if any.
+      best: the best validation before this sitting, if any.
+      monitor: what makes a validation better.
       console: where to write; the standard error by default.
       clock: seconds, for tests.
     """
@@ -96,28 +106,46 @@ class Progress:
         batch_size: int,
         first_step: int,
         best: float | None = None,
+        monitor: str = "accuracy",
         console: PlainConsole | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._total, self._per_epoch, self._batch = total_steps, steps_per_epoch, batch_size
         self._console = console or PlainConsole(stderr=True)
         self._clock, self._pace = clock, Pace(clock)
-        self._step, self._best = first_step, best
+        self._step, self._best, self._monitor = first_step, best, monitor
         self._train: Mapping[str, float] = {}
         self._began = self._printed = clock()
+        self._ticked = self._began
         self._silent = False
+        self._writing = threading.RLock()
+        self._ended = threading.Event()
+        self._redrawing = threading.Thread(target=self._redraw, name="progress", daemon=True)
         self._live = self._make_live() if _is_live(self._console) else None
 
     def __enter__(self) -> Progress:
         if self._live:
             self._write(self._live.start)
+            self._redrawing.start()
         else:
             self.message("compiling the first step")
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._live:
+            self._ended.set()
+            self._redrawing.join()
             self._write(self._live.stop)
+
+    def tick(self, step: int, metrics_of: Callable[[], Mapping[str, float]]) -> None:
+        """`step` steps are done and nothing is logged; cheap, and shown when it is time.
+
+        `metrics_of` gives loss and accuracy since the last update, as far as they are known.
+        """
+        now = self._clock()
+        if now - self._ticked >= TICK_SECONDS:
+            self._ticked = now
+            self.update(step, metrics_of() or self._train)
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Reports training: `metrics` has loss and accuracy since the last report."""
@@ -134,12 +162,12 @@ class Progress:
         self._pace.validated(step)
         self._step = step
         if is_best:
-            self._best = metrics["accuracy"]
+            self._best = metrics[self._monitor]
         parts = [
             self._place(),
             f"train loss {self._train['loss']:.3f}" if "loss" in self._train else "",
             f"validation loss {metrics['loss']:.3f} accuracy {metrics['accuracy']:.3f}",
-            "best so far" if is_best else self._best_text("(best {:.3f})"),
+            "best so far" if is_best else self._best_text("(best {})"),
             self._rate_text(),
             self._left_text(),
         ]
@@ -165,8 +193,10 @@ class Progress:
             TextColumn("{task.fields[status]}", markup=False, table_column=one_line)
         ]
         if self._console.width >= BAR_COLUMNS:
-            columns = [BarColumn(bar_width=20), MofNCompleteColumn(), *columns]
-        # Refreshed by hand: a thread of rich's would die of a closed terminal loudly.
+            columns = [
+                BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), *columns,
+            ]  # fmt: skip
+        # Refreshed by our own thread: rich's would die of a closed terminal loudly.
         live = RichProgress(
             *columns,
             console=self._console,
@@ -176,6 +206,12 @@ class Progress:
         )
         live.add_task("", total=self._total, completed=self._step, status="compiling")
         return live
+
+    def _redraw(self) -> None:
+        """Draws the live line while nothing is reported: the time goes on when compiling too."""
+        live = self._live
+        while live and not self._silent and not self._ended.wait(REDRAW_SECONDS):
+            self._write(live.refresh)
 
     def _refresh(self) -> None:
         live = self._live
@@ -187,15 +223,16 @@ class Progress:
 
     def _write(self, action: Callable[[], None]) -> None:
         """Runs what writes to the console; once that has failed, nothing is written."""
-        if self._silent:
-            return
-        try:
-            action()
-        except (OSError, ValueError):  # gone, closed, or of an encoding that lies
-            self._silent = True
-            if self._live:
-                with contextlib.suppress(OSError, ValueError):
-                    self._live.stop()  # gives back sys.stderr, which rich borrows
+        with self._writing:
+            if self._silent:
+                return
+            try:
+                action()
+            except (OSError, ValueError):  # gone, closed, or of an encoding that lies
+                self._silent = True
+                if self._live:
+                    with contextlib.suppress(OSError, ValueError):
+                        self._live.stop()  # gives back sys.stderr, which rich borrows
 
     def _place(self) -> str:
         epochs = -(-self._total // self._per_epoch)
@@ -209,12 +246,16 @@ class Progress:
             f"accuracy {self._train['accuracy']:.3f}" if "accuracy" in self._train else "",
             self._left_text(),
             self._rate_text(),
-            self._best_text("best {:.3f}"),
+            self._best_text("best {}"),
         ]
         return "  ".join(filter(None, parts))
 
     def _best_text(self, form: str) -> str:
-        return "" if self._best is None else form.format(self._best)
+        if self._best is None:
+            return ""
+        # The line beside it speaks of accuracy.
+        name = "" if self._monitor == "accuracy" else f"{self._monitor.replace('_', ' ')} "
+        return form.format(f"{name}{self._best:.3f}")
 
     def _rate_text(self) -> str:
         rate = self._pace.steps_per_second

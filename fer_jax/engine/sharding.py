@@ -6,6 +6,7 @@ compiles the same program for one device and for many.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -48,12 +49,47 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
         )
 
 
+def steps_sharding(mesh: Mesh) -> NamedSharding:
+    """Arrays [K, B, ...] of K steps: rows B split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+
+
+def put_parts(
+    rows: np.ndarray, values_of: Callable[[np.ndarray], np.ndarray], placed: NamedSharding
+) -> jax.Array:
+    """The array of the values of `rows`, made on this host for its own devices alone.
+
+    Args:
+      rows: int64[...], the global row numbers.
+      values_of: row numbers of a part to their values, [*part.shape, ...].
+      placed: how the axes of `rows` are split.
+    """
+    parts = [
+        # Explicitly, so that a transfer guard sees that it is meant.
+        jax.device_put(values_of(rows[index]), device)
+        for device, index in placed.addressable_devices_indices_map(rows.shape).items()
+    ]
+    shape = rows.shape + parts[0].shape[rows.ndim :]
+    return jax.make_array_from_single_device_arrays(shape, placed, parts)
+
+
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Puts a host batch on the devices, each taking its rows."""
-    sharding = batch_sharding(mesh)
+    placed = batch_sharding(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+        name: put_parts(np.arange(len(rows)), rows.__getitem__, placed)
+        for name, rows in batch.items()
     }
+
+
+def free_device_bytes(mesh: Mesh) -> int | None:
+    """Free memory of the fullest device of this host; None for CPUs and where none tells."""
+    free = [
+        stats["bytes_limit"] - stats["bytes_in_use"]
+        for device in mesh.local_devices
+        if device.platform != "cpu" and (stats := device.memory_stats())
+    ]
+    return min(free, default=None)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
 import threading
 from types import FrameType
 from typing import Any
@@ -20,6 +22,9 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._previous: dict[int, Any] = {}
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self._watcher: threading.Thread | None = None
+        self._previous_wakeup = -1
 
     @property
     def requested(self) -> bool:
@@ -30,14 +35,40 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
+            self._watch()
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        if self._ends and self._watcher:
+            signal.set_wakeup_fd(self._previous_wakeup)
+            self._ends[1].close()
+            self._watcher.join()
+            self._ends[0].close()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.requested and number == signal.SIGINT:
-            # At once: no saving, no waiting for threads. What is on disk is whole.
-            os._exit(EXIT_INTERRUPTED)
-        self.signal = number
+        self.signal = self.signal or number
+
+    def _watch(self) -> None:
+        """Lets a thread read the numbers of signals as they come.
+
+        Python calls a handler in the main thread alone, and only when that is back from
+        compiling or from a step: seconds, for a person who has pressed Ctrl-C twice.
+        """
+        ours, theirs = self._ends = socket.socketpair()
+        theirs.setblocking(False)
+        self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        self._watcher = threading.Thread(target=_leave_at_the_second, args=(ours,), daemon=True)
+        self._watcher.start()
+
+
+def _leave_at_the_second(signals: socket.socket) -> None:
+    asked = False
+    with contextlib.suppress(OSError):
+        while numbers := signals.recv(16):
+            for number in numbers:
+                if asked and number == signal.SIGINT:
+                    # At once: no saving, no waiting for threads. What is on disk is whole.
+                    os._exit(EXIT_INTERRUPTED)
+                asked = asked or number in (signal.SIGINT, signal.SIGTERM)

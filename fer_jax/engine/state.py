@@ -5,6 +5,7 @@ Nothing random is kept: every draw is folded from the seed and `step`.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+
+from fer_jax.engine.recipe import PLAIN, Recipe
 
 
 @flax.struct.dataclass
@@ -23,21 +26,35 @@ class TrainState:
       params: the network's parameters, float32.
       batch_stats: running statistics of normalisation layers; empty if there are none.
       opt_state: of the Optax optimizer.
+      ema: moving average of params and batch_stats, in the form of `variables`; None when off.
+      rate_scale: float32 scalar that the learning rate is multiplied by, set by the host after
+        a validation; None where the schedule needs none.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: Any
+    ema: Any = None
+    rate_scale: jax.Array | None = None
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
+        """What `model.apply` takes in training."""
         return {"params": self.params, "batch_stats": self.batch_stats}
+
+    @property
+    def inference_variables(self) -> dict[str, Any]:
+        """What validation and every later use take: the average where there is one."""
+        return self.variables if self.ema is None else self.ema
 
 
 def create_state(
-    model: nn.Module, optimizer: optax.GradientTransformation, size: int, seed: int
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    size: int,
+    seed: int,
+    recipe: Recipe = PLAIN,
 ) -> TrainState:
     """A new state at step 0 with random weights.
 
@@ -46,17 +63,31 @@ def create_state(
       optimizer: whose state is created too.
       size: side of the input, pixels.
       seed: of the initial weights.
+      recipe: says which of the optional arrays there are.
     """
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     # lazy_init traces the network without compiling it: seconds instead of minutes.
     variables = model.lazy_init({"params": jax.random.key(seed)}, images, train=False)
     params = variables["params"]
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
+        rate_scale=jnp.ones((), jnp.float32) if recipe.scales_rate else None,
     )
+    if recipe.ema_decay:
+        state = dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.variables))
+    return state
+
+
+def with_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainState:
+    """`state` that begins with other weights, its average too."""
+    state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+    if state.ema is None:
+        return state
+    # Copies: a step gives its state's memory away, and no array twice.
+    return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.variables))
 
 
 def count_parameters(params: Any) -> int:

@@ -42,6 +42,12 @@ class Writer(Protocol):
     def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Writes one number per name."""
 
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes pictures per name: uint8[N, H, W, C] or uint8[H, W, C]."""
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes Markdown per name."""
+
     def flush(self) -> None:
         """Returns when everything written is on disk."""
 
@@ -178,6 +184,12 @@ class JsonLinesWriter:
             self._file.write(_line({"step": int(step), **numbers}))
             self._file.flush()
 
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Leaves them to TensorBoard."""
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Leaves them to TensorBoard."""
+
     def flush(self) -> None:
         """Returns when everything written is on disk."""
         with _said_of(self._path):
@@ -206,6 +218,16 @@ class MultiWriter:
         """Writes one number per name."""
         for writer in self._writers:
             writer.write_scalars(step, scalars)
+
+    def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+        """Writes pictures where they can be seen."""
+        for writer in self._writers:
+            writer.write_images(step, images)
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Writes Markdown where it can be read."""
+        for writer in self._writers:
+            writer.write_texts(step, texts)
 
     def flush(self) -> None:
         """Flushes all."""

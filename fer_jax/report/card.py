@@ -26,6 +26,8 @@ class ReportCard:
       step: training steps behind the evaluated checkpoint.
       train_seconds: wall clock of the training.
       weights: where the initial weights come from.
+      averaged: the weights are a moving average of the training's.
+      views: test-time augmentation, such as "flip: mean of 2 views"; "" for one view.
       synthetic: the faces are rendered.
       stand_in: rendered faces lie in the place of a gated data set.
       derived_labels: the labels follow from a rule, nobody gave them.
@@ -48,6 +50,8 @@ class ReportCard:
     step: int
     train_seconds: float
     weights: str = "random initialisation"
+    averaged: bool = False
+    views: str = ""
     synthetic: bool = False
     stand_in: bool = False
     derived_labels: bool = False

@@ -8,7 +8,7 @@ Scores are counted elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +28,31 @@ _NAME_LENGTH = 24  # longer class names (of people's own folders) are cut
 _SMOOTHED_FROM = 60  # points above which the training curve gets a running mean
 
 
-def confusion_matrix(scores: Scores, title: str = "") -> np.ndarray:
+class Counted(Protocol):
+    """What a drawing of a confusion matrix shows; `Scores` has it and more."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """C class names."""
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """int64[C, C], rows true, columns predicted."""
+
+    @property
+    def support(self) -> np.ndarray:
+        """int64[C], pictures of each class."""
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction that is right."""
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of the classes that have pictures."""
+
+
+def confusion_matrix(scores: Counted, title: str = "") -> np.ndarray:
     """Rows in per cent of each true class, with the counts below: uint8[H, W, 3]."""
     return _render(confusion_figure(scores, title))
 
@@ -71,7 +95,7 @@ def reliability(scores: Scores, title: str = "") -> np.ndarray:
     return _render(reliability_figure(scores, title))
 
 
-def confusion_figure(scores: Scores, title: str = "") -> Figure:
+def confusion_figure(scores: Counted, title: str = "") -> Figure:
     """The figure behind `confusion_matrix`."""
     classes, names = len(scores.label_names), _shorten(scores.label_names)
     side = max(4.4, 1.9 + 0.72 * classes)

@@ -45,13 +45,15 @@ def banner(card: ReportCard) -> str:
 def summary(scores: Scores, card: ReportCard) -> str:
     """What was evaluated and the figures that describe it as a whole."""
     chance, most = 1 / len(scores.label_names), scores.support.max() / scores.count
+    average, spent = "moving average at " * card.averaged, duration(card.train_seconds)
     rows = [
         ("run", run_text(card)),
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
         ("protocol", card.protocol),
         ("split", f"{card.split}, n = {scores.count}"),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
-        ("weights", f"{card.weights}, step {card.step:,} after {duration(card.train_seconds)}"),
+        ("weights", f"{card.weights}, {average}step {card.step:,} after {spent}"),
+        *([("test time", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
         (
             "balanced (UAR)",

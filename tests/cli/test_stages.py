@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import experiment, main, train
+from fer_jax import experiment, learning, main, train
 from fer_jax import run as run_directory
 from fer_jax.engine.checkpoint import Checkpoints
 from fer_jax.engine.state import create_state
@@ -51,7 +51,7 @@ def checkpoint(folder: Path, step: int):
     """State and memory of one step of a run."""
     run = run_directory.open_run(folder)
     model = experiment.make_model(run.config, len(run.labels))
-    stages = experiment.make_stages(run.config, model, 1)
+    stages = learning.make_stages(run.config, model, 1)
     with Checkpoints(run.checkpoints) as checkpoints:
         return checkpoints.restore(
             step, lambda memory: create_state(model, stages[memory["stage"]].optimizer, 8, 0)
@@ -72,7 +72,7 @@ def test_the_head_first_then_all(settings, tmp_path):
     config = configuration.load("demo", [*settings, "train.epochs=2", "train.head_epochs=1"])
     train.train(config, tmp_path / "run")
     model = experiment.make_model(config, 7)
-    initial = create_state(model, experiment.make_stages(config, model, 1)[0].optimizer, 8, 0)
+    initial = create_state(model, learning.make_stages(config, model, 1)[0].optimizer, 8, 0)
     first, last = checkpoint(tmp_path / "run", 35), checkpoint(tmp_path / "run", 70)
     assert (first.memory["stage"], last.memory["stage"]) == (0, 1)
     for begun, after in zip(backbone(initial), backbone(first.state), strict=True):

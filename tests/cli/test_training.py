@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-from fer_jax import experiment
+from fer_jax import experiment, learning
 from fer_jax import run as run_directory
 from fer_jax.engine.checkpoint import Checkpoints, state_digest
 from fer_jax.engine.state import create_state
@@ -23,7 +23,7 @@ def final_state(folder: Path):
     """Step, digest and memory of a run's newest checkpoint."""
     run = run_directory.open_run(folder)
     model = experiment.make_model(run.config, len(run.labels))
-    stages = experiment.make_stages(run.config, model, 1)
+    stages = learning.make_stages(run.config, model, 1)
     with Checkpoints(run.checkpoints) as checkpoints:
         latest = checkpoints.restore_latest(
             lambda memory: create_state(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import evaluate, experiment, initial, train
+from fer_jax import evaluate, experiment, initial, learning, train
 from fer_jax.engine import sharding
 from fer_jax.engine.state import create_state
 from fer_jax.errors import UserError
@@ -33,7 +33,7 @@ def begin(teacher, labels, *overrides):
     config = configuration.load("demo", [*settings, f"model.pretrained={folder}", *overrides])
     found = initial.find_initial(config, sharding.data_mesh())
     model = experiment.make_model(config, len(labels))
-    stage = experiment.make_stages(config, model, 1)[0]
+    stage = learning.make_stages(config, model, 1)[0]
     state = create_state(model, stage.optimizer, config.data.size, seed=5)
     params, _, said = initial.load_initial(found, state.params, state.batch_stats, labels)
     return found, state.params, params, said

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 
 from fer_jax.data import augment as module
-from fer_jax.data.augment import Augmentation, augment
+from fer_jax.data.augment import OFF, Augmentation, augment
 
-OFF = Augmentation(flip=0, rotation=0, zoom=0, shift=0, brightness=0, contrast=0)
 ROWS = 64
 
 

@@ -13,8 +13,9 @@ from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.engine import sharding
 from fer_jax.engine.freezing import Frozen, find_blocks, freeze
+from fer_jax.engine.recipe import PLAIN
 from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_train_step
+from fer_jax.engine.steps import make_step_function, make_train_step
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
 
@@ -77,9 +78,10 @@ def test_wrong_blocks_are_named(name, blocks, message):
 def train(frozen: Frozen):
     mesh, model = sharding.data_mesh(), Network()
     optimizer = frozen.optimizer(optax.adamw(1e-2, weight_decay=0.1))
-    step = make_train_step(
-        model, optimizer, Preprocessing(SIZE, "unit"), Augmentation(), 0.0, 0, mesh, frozen
+    function = make_step_function(
+        model, optimizer, Preprocessing(SIZE, "unit"), Augmentation(), PLAIN, 0, frozen
     )
+    step = make_train_step(function, mesh)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
     labels = rng.integers(0, 3, BATCH).astype(np.int32)

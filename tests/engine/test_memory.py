@@ -7,8 +7,9 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from fer_jax.engine.memory import EarlyStopping, Memory, MetricWindow
+from fer_jax.engine.memory import Memory, MetricWindow
 from fer_jax.engine.metrics import StepMetrics
+from fer_jax.engine.stopping import EarlyStopping
 
 # accuracies of the validations, patience, step of the best, validation after which it stops
 STOPS = [
@@ -26,7 +27,7 @@ def test_early_stopping(accuracies, patience, best_step, stops, stored):
     memory = Memory(EarlyStopping(patience), MetricWindow(classes=2))
     stopped = None
     for step, accuracy in enumerate(accuracies, 1):
-        memory.stopping = memory.stopping.after(accuracy, step)
+        memory.stopping = memory.stopping.after({"accuracy": accuracy}, step)
         if stored:
             memory = Memory.from_json(json.loads(json.dumps(memory.to_json())), classes=2)
         if memory.stopping.should_stop:

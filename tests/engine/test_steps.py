@@ -11,11 +11,12 @@ from jax.sharding import AxisType, Mesh
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
-from fer_jax.engine import sharding
+from fer_jax.engine import losses, sharding
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.metrics import scalars
+from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_eval_step, make_train_step
+from fer_jax.engine.steps import make_eval_step, make_step_function, make_train_step
 from fer_jax.models.registry import create_model
 
 SIZE, CLASSES, BATCH, STEPS = 12, 3, 8, 5
@@ -42,14 +43,16 @@ def faces(count: int, seed: int = 0):
 def run(devices: int, seed: int = 0, smoothing: float = 0.1):
     """Losses of a few steps, and the final state."""
     mesh, model, optimizer = mesh_of(devices), create_model("light_vgg", CLASSES), optax.adam(1e-3)
-    step = make_train_step(model, optimizer, PREPROCESSING, Augmentation(), smoothing, seed, mesh)
+    recipe = Recipe(label_smoothing=smoothing)
+    function = make_step_function(model, optimizer, PREPROCESSING, Augmentation(), recipe, seed)
+    step = make_train_step(function, mesh)
     state = sharding.replicate(create_state(model, optimizer, SIZE, seed), mesh)
-    records, losses = faces(BATCH), []
+    records, found = faces(BATCH), []
     batch = sharding.put_batch({"image": records.images, "label": records.labels}, mesh)
     for _ in range(STEPS):
         state, metrics = step(state, batch)
-        losses.append(metrics.compute()["loss"])
-    return losses, jax.device_get(state)
+        found.append(metrics.compute()["loss"])
+    return found, jax.device_get(state)
 
 
 def test_one_seed_repeats_to_the_bit_and_another_differs():
@@ -67,15 +70,15 @@ def test_two_devices_give_the_losses_of_one():
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_loss_is_the_smoothed_cross_entropy(smoothing):
-    from fer_jax.engine.losses import smoothed_cross_entropy
-
     logits = np.random.default_rng(0).normal(size=(4, CLASSES)).astype(np.float32)
     labels = np.array([0, 2, 1, 1], np.int32)
     targets = np.eye(CLASSES)[labels] * (1 - smoothing) + smoothing / CLASSES
     log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     expected = -(targets * log_softmax).sum(1)
     np.testing.assert_allclose(
-        smoothed_cross_entropy(logits, labels, smoothing), expected, rtol=1e-5
+        losses.image_losses(logits, np.eye(CLASSES)[labels], Recipe(label_smoothing=smoothing)),
+        expected,
+        rtol=1e-5,
     )
 
 
@@ -103,4 +106,9 @@ def test_evaluation_counts_every_record_once(devices, count, batch_size):
 def test_scalars_leave_absent_classes_out_of_the_balance():
     confusion = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
     means = scalars(confusion, 16.0)
-    assert means == {"loss": 2.0, "accuracy": 5 / 8, "balanced_accuracy": (0.75 + 0.5) / 2}
+    assert means == {
+        "loss": 2.0,
+        "accuracy": 5 / 8,
+        "balanced_accuracy": (0.75 + 0.5) / 2,
+        "macro_f1": pytest.approx((6 / 9 + 4 / 6) / 2),
+    }

@@ -21,6 +21,7 @@ VERBS = [
     "main",
     "port_weights",
     "predict",
+    "preview",
     "serve",
     "summary",
     "train",

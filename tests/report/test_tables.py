@@ -29,6 +29,16 @@ def make_scores(names=("fear", "happiness"), labels=(0, 0, 0, 1), predicted=(0, 
     )
 
 
+def test_summary_names_an_average_and_the_views_of_test_time():
+    plain = tables.summary(make_scores(), CARD)
+    assert "average" not in plain
+    assert "test time" not in plain
+    card = dataclasses.replace(CARD, averaged=True, views="flip: mean of 2 views")
+    text = tables.summary(make_scores(), card)
+    assert "moving average at step 1,500" in text
+    assert "test time       flip: mean of 2 views" in text
+
+
 def test_summary_names_everything():
     text = tables.summary(make_scores(), CARD)
     for part in (

@@ -1,0 +1,93 @@
+"""Mixing training images with others of the batch, and their labels in the same shares.
+
+Mixup (Zhang et al. 2018) blends two images, CutMix (Yun et al. 2019) puts a rectangle of one
+into the other. An image's partner is the one before it in the global batch, whose order is
+random already: no row is gathered, and devices pass on one row each.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from fer_jax.data.augment import Augmentation
+
+
+@flax.struct.dataclass
+class Labels:
+    """What a batch shows, of each image one class or two.
+
+    Attributes:
+      first: int32[B].
+      second: int32[B], the partner's class.
+      share: float32[B], of `first`; the rest is the share of `second`.
+    """
+
+    first: jax.Array
+    second: jax.Array
+    share: jax.Array
+
+    def targets(self, classes: int) -> jax.Array:
+        """float32[B, classes]: shares of the classes."""
+        share = self.share[:, None]
+        first, second = (jax.nn.one_hot(label, classes) for label in (self.first, self.second))
+        return first * share + second * (1 - share)
+
+    @property
+    def main(self) -> jax.Array:
+        """int32[B]: the class with the greater share."""
+        return jnp.where(self.share >= 0.5, self.first, self.second)
+
+
+def unmixed(labels: jax.Array) -> Labels:
+    """Labels int32[B] of images that show one class each."""
+    return Labels(labels, labels, jnp.ones(labels.shape, jnp.float32))
+
+
+def mix(
+    images: jax.Array, labels: jax.Array, keys: jax.Array, settings: Augmentation
+) -> tuple[jax.Array, Labels]:
+    """Mixes some images with their partners.
+
+    Args:
+      images: float32[B, H, W, 3].
+      labels: int32[B].
+      keys: one random key per image, key[B].
+      settings: how often, and how evenly.
+
+    Returns:
+      float32[B, H, W, 3], and what they show.
+    """
+    if not settings.mixes:
+        return images, unmixed(labels)
+    shape = images.shape[1:3]
+    kept = jax.vmap(lambda key: _kept(key, shape, settings))(keys)
+    mixed = images * kept + jnp.roll(images, 1, axis=0) * (1 - kept)
+    share = kept.mean(axis=(1, 2, 3))
+    return mixed, Labels(labels, jnp.roll(labels, 1), share)
+
+
+def _kept(key: jax.Array, shape: tuple[int, ...], settings: Augmentation) -> jax.Array:
+    """float32[H, W, 1]: how much of each pixel is the image's own."""
+    choice_key, blend_key, box_key, place_key = jax.random.split(key, 4)
+    choice = jax.random.uniform(choice_key)
+    kept = jnp.ones((*shape, 1), jnp.float32)
+    if settings.mixup:
+        blend = jax.random.beta(blend_key, settings.mixup_alpha, settings.mixup_alpha)
+        kept = jnp.where(choice < settings.mixup, blend, kept)
+    if settings.cutmix:
+        area = jax.random.beta(box_key, settings.cutmix_alpha, settings.cutmix_alpha)
+        box = _box(jax.random.uniform(place_key, (2,)), jnp.sqrt(area), shape)
+        chosen = (choice >= settings.mixup) & (choice < settings.mixup + settings.cutmix)
+        kept = jnp.where(chosen, 1.0 - box, kept)
+    return kept
+
+
+def _box(centre: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """float32[H, W, 1]: 1 in a box about `centre` (y, x) with this share of each side."""
+    inside = [
+        jnp.abs((jnp.arange(length) + 0.5) / length - middle) * 2 < side
+        for length, middle in zip(shape, centre, strict=True)
+    ]
+    return (inside[0][:, None] & inside[1][None, :])[..., None].astype(jnp.float32)

@@ -1,0 +1,78 @@
+"""How long something takes, in the unit that whoever configures it thinks in.
+
+"30ep" epochs, "2000st" steps, "50000ex" examples, "5%" of the whole; a plain number has the
+unit of its field. Here they become steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from fer_jax.errors import UserError
+
+EPOCHS, STEPS, EXAMPLES, PER_CENT = "ep", "st", "ex", "%"
+UNITS = (EPOCHS, STEPS, EXAMPLES, PER_CENT)
+_FORM = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z%]*)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """An amount of a unit.
+
+    Attributes:
+      amount: not negative.
+      unit: one of `UNITS`, or what a plain number of its field means.
+    """
+
+    amount: float
+    unit: str
+
+
+def parse(field: str, value: object, plain: str, units: tuple[str, ...] = UNITS) -> Duration:
+    """What a field of the configuration says.
+
+    Args:
+      field: its name, for messages.
+      value: a number, or one with a unit.
+      plain: the unit of a number without one.
+      units: those that make sense for the field.
+
+    Raises:
+      UserError: neither, or another unit.
+    """
+    match = _FORM.fullmatch(str(value).strip().lower())
+    number = isinstance(value, int | float | str) and not isinstance(value, bool)
+    if not (match and number) or (match[2] and match[2] not in units):
+        examples = {EPOCHS: '"30ep"', STEPS: '"2000st"', EXAMPLES: '"50000ex"', PER_CENT: '"5%"'}
+        raise UserError(
+            f"expected a number of at least 0 for {field}, or one with a unit such as "
+            f"{', '.join(examples[unit] for unit in units)}; found {value!r}"
+        )
+    return Duration(float(match[1]), match[2] or plain)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """What durations of one run are measured by.
+
+    Attributes:
+      batch_size: examples of a step.
+      epoch_steps: steps of an epoch.
+      total_steps: what per cent are of; None where nothing is known to be.
+    """
+
+    batch_size: int
+    epoch_steps: int
+    total_steps: int | None = None
+
+    def steps(self, duration: Duration) -> int:
+        """The nearest number of steps; at least one where the duration is above zero."""
+        scale = {
+            STEPS: 1.0,
+            EPOCHS: self.epoch_steps,
+            EXAMPLES: 1 / self.batch_size,
+            PER_CENT: (self.total_steps or 0) / 100,
+        }[duration.unit]
+        return max(math.floor(duration.amount * scale + 0.5), int(duration.amount > 0))

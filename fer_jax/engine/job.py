@@ -1,0 +1,98 @@
+"""What training needs and does not change: the run, its data on the devices, its programs."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from fer_jax.data.records import Split
+from fer_jax.data.sampling import BatchSampler
+from fer_jax.data.store import Store
+from fer_jax.engine import sharding
+from fer_jax.engine.chunks import ChunkPlan, ChunkProgram
+from fer_jax.engine.evaluation import Evaluator
+from fer_jax.engine.feed import Feed
+from fer_jax.engine.stages import Stage
+from fer_jax.engine.state import TrainState
+from fer_jax.learning import Pace
+from fer_jax.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """Everything that does not change while training.
+
+    Attributes:
+      run: the run directory.
+      training: the records that are learned.
+      validation: the records that decide which state is best.
+      validation_store: their pictures.
+      feed: brings the training pictures to the devices.
+      sampler: which rows form which batch.
+      mesh: of the devices.
+      plan: which steps form which chunk.
+      stages: of training.
+      programs: a chunk's program for each stage.
+      evaluate: of the validation split.
+      initial: the state at step 0.
+      store: where the pictures are, by name.
+      pace: when things happen.
+    """
+
+    run: Run
+    training: Split
+    validation: Split
+    validation_store: Store
+    feed: Feed
+    sampler: BatchSampler
+    mesh: Mesh
+    plan: ChunkPlan
+    stages: tuple[Stage, ...]
+    programs: tuple[ChunkProgram, ...]
+    evaluate: Evaluator
+    initial: TrainState
+    store: str
+    pace: Pace
+
+    @property
+    def config(self) -> ConfigDict:
+        """The run's configuration."""
+        return self.run.config
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass."""
+        return self.pace.epoch_steps
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole run if it does not stop early."""
+        return self.stages[-1].end
+
+    def template_of(self, memory: dict[str, Any]) -> TrainState:
+        """A state of the form that the stage of a checkpoint's memory has."""
+        state = with_optimizer_of(self.stages[memory["stage"]], self.initial)
+        return sharding.replicate(state, self.mesh)
+
+    def validates_after(self, first: int, last: int) -> bool:
+        """Whether a validation follows the chunk from step `first` to step `last`."""
+        period = self.pace.eval_steps
+        return first // period < last // period or last == self.total_steps
+
+    def logs_after(self, first: int, last: int) -> bool:
+        """Whether a log line follows the chunk from step `first` to step `last`."""
+        period = self.pace.log_steps
+        return first // period < last // period
+
+
+def steps_per_epoch(split: Split, config: ConfigDict) -> int:
+    """Batches of one pass; what is left over runs on into the next pass."""
+    return max(1, len(split) // config.train.batch_size)
+
+
+def with_optimizer_of(stage: Stage, state: TrainState) -> TrainState:
+    """`state` with a new memory of the stage's optimizer."""
+    return dataclasses.replace(state, opt_state=stage.optimizer.init(state.params))

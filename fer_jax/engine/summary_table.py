@@ -1,0 +1,52 @@
+"""summary.csv: one row per validation, for spreadsheets and for the eye."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from fer_jax import files
+
+FILE = "summary.csv"
+COLUMNS = (
+    "step", "epoch", "seconds", "learning_rate",
+    "train_loss", "train_accuracy", "train_balanced_accuracy",
+    "validation_loss", "validation_accuracy", "validation_balanced_accuracy", "best",
+)  # fmt: skip
+
+
+class SummaryTable:
+    """Rewrites the file at every row: there are few, and a kill leaves a whole file.
+
+    Args:
+      path: of the file.
+      first_step: steps of the run so far; rows of later ones, which the run will write again,
+        are dropped.
+    """
+
+    def __init__(self, path: Path, first_step: int = 0) -> None:
+        self._path = path
+        self._rows = [row for row in read(path) if int(row["step"]) <= first_step]
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Adds a row; columns that it has not stay empty.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        self._rows.append({name: f"{row[name]:.6g}" for name in COLUMNS if name in row})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        files.write_text(self._path, text.getvalue())
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The rows so far; none if there is no such file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
