@@ -15,7 +15,9 @@ endif
 
 MARKED := slow or parity or browser
 IN_VENV := slow or browser
-PYTEST := $(BIN)/python -m pytest $(PYTEST_FLAGS)
+# Whole files go to processes, one for each core, so that what a file prepares is prepared once.
+PARALLEL := -n auto --dist loadfile
+PYTEST := $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests launch benchmarks
 SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh launch/*.sbatch)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

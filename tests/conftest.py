@@ -2,7 +2,8 @@
 
 Also the counting: `make test` says how many slow, parity and browser tests it left to
 `make check`, and with `--no-skips` (make check) a skipped test is a failure, because there a
-missing tool must be found out. Fixtures that only one room needs live in that room.
+missing tool must be found out. The tests run in several processes (pytest-xdist), each of which
+tells the first what it counted. Fixtures that only one room needs live in that room.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import collections
 import os
 import sys
 from collections.abc import Generator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -26,6 +27,8 @@ MARKERS = ("slow", "parity", "browser")
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 _left_out: collections.Counter[str] = collections.Counter()
+_tensorflow: list[str] = []
+"""The processes that have imported it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -58,9 +61,24 @@ def pytest_make_collect_report(
     return _refuse_skip(collector.config, (yield))
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In a process of xdist's: says what was counted. In the first: judges."""
     if "tensorflow" in sys.modules:
+        _tensorflow.append(os.environ.get("PYTEST_XDIST_WORKER", "this process"))
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["counted"] = [dict(_left_out), _tensorflow]
+    elif _tensorflow:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """In the first process: takes over the counts; every process left out the same tests."""
+    left_out, tensorflow = getattr(node, "workeroutput", {}).get("counted", [{}, []])
+    _left_out.update(dict(left_out) if not _left_out else {})
+    _tensorflow.extend(tensorflow)
 
 
 # Outermost, so that these are the last lines before pytest's own count.
@@ -69,7 +87,7 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter,
 ) -> Generator[None, None, None]:
     yield
-    if "tensorflow" in sys.modules:
+    if _tensorflow:
         terminalreporter.write_line("FAILED: a test imported TensorFlow; nothing here may")
     if terminalreporter.config.option.markexpr:
         skipped = len(terminalreporter.getreports("skipped"))
