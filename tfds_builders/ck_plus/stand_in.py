@@ -23,7 +23,7 @@ PEOPLE, LABELLED_PEOPLE = 123, 118
 _FEWEST = 6  # people with labels: every class in each of three splits
 _LEAST = 3  # sequences of each emotion: as many splits
 _FRAMES = (5, 8)  # frames of a sequence, least and most
-_RENDERED = 160  # pixels
+_RENDERED = 112  # pixels
 _FACE = 220  # pixels of the face box's height in a frame
 _SMALL = 48
 

@@ -86,7 +86,7 @@ def _faces(one: Photo) -> list[stand_in_faces.PooledFace]:
         face = stand_in_faces.vary(pool.face(one.number + place, emotion), f"{one.name} {place}")
         rng = np.random.default_rng([SEED, one.number, place])
         # The lowest faces are cut by the border, and so are their boxes by the set's detector.
-        centre = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.62))
+        centre = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.75))
         found.append(
             stand_in_faces.placed(face, (_SIDE, _SIDE), centre, _SIDE * rng.uniform(0.5, 0.8))
         )
