@@ -132,7 +132,7 @@ def test_prepared_with_what_each_name_says(data: pathlib.Path) -> None:
 
 def test_the_paper_s_protocol_says_that_it_leaks(data: pathlib.Path) -> None:
     paper = build.prepare("rafd", None, str(data), protocol="paper")
-    assert len(paper.splits["test"]) == 16  # two of the twelve of each class
+    assert len(paper.splits["test"]) == 24  # three of the twelve of each class
     assert paper.metadata["leaks"] > 0
     assert "same people" in paper.metadata["notes"][0]
 
