@@ -31,7 +31,7 @@ def frames_at(path: Path, times: Sequence[float]) -> Frames:
 
     Args:
       path: The video's file.
-      times: Seconds from its start.
+      times: Seconds from its first picture, which is how OpenCV counts.
 
     Returns:
       For each time the nearest frame, uint8[H, W, 3] RGB, or why there is none.
@@ -60,7 +60,8 @@ class Reader:
         """
         self._source = source
         self._wanted = dict(wanted)
-        self._position = {file: number for number, file in enumerate(self._wanted)}
+        self._files = list(wanted)
+        self._position = {file: number for number, file in enumerate(self._files)}
         self._ahead = len(os.sched_getaffinity(0))
         self._pool = futures.ThreadPoolExecutor(self._ahead)  # starts no thread before its use
         self._pending: dict[str, futures.Future[Frames]] = {}
@@ -84,8 +85,7 @@ class Reader:
         return frame
 
     def _submit_from(self, first: int) -> None:
-        files = list(self._wanted)[first : first + self._ahead + 1]
-        for file in files:
+        for file in self._files[first : first + self._ahead + 1]:
             if file not in self._pending:
                 self._pending[file] = self._pool.submit(self._decode, file)
 
