@@ -357,6 +357,12 @@ def test_colours_are_not_swapped(on_disk) -> None:
     np.testing.assert_allclose(found[0.0].mean((0, 1)), (200, 40, 20), atol=12)
 
 
+def test_a_huge_video_is_not_decoded(flash, on_disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 320 * 240 - 1)
+    found = video.frames_at(on_disk(flash), [0.0])
+    assert str(found[0.0]) == "320 x 240 pixels"
+
+
 def test_what_is_no_video_has_no_times() -> None:
     assert (
         flv.contents(b"FLV\x01\x01\x00\x00\x00\x09" + bytes(4)).damage == "no whole picture in it"

@@ -40,7 +40,10 @@ def frames_at(path: Path, times: Sequence[float]) -> Frames:
     wanted = sorted(set(times))
     if not contents.times:
         return dict.fromkeys(wanted, pictures.UnreadableError(contents.damage))
-    found, end = _nearest(_decoded(path, len(contents.times)), wanted)
+    try:
+        found, end = _nearest(_decoded(path, len(contents.times)), wanted)
+    except pictures.UnreadableError as error:
+        return dict.fromkeys(wanted, error)
     return {time: found.get(time, _missing(time, end, contents.damage)) for time in wanted}
 
 
@@ -109,10 +112,18 @@ def _missing(time: float, end: float, damage: str) -> pictures.UnreadableError:
 
 
 def _decoded(path: Path, count: int) -> Iterator[tuple[float, np.ndarray]]:
-    """Time in seconds and picture (BGR) of the first `count` frames, in order."""
+    """Time in seconds and picture (BGR) of the first `count` frames, in order.
+
+    Raises:
+      pictures.UnreadableError: The video claims more pixels than any picture has.
+    """
     silence()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(capture.get(side)) for side in sides)
+        if width * height > pictures.MAX_PIXELS:
+            raise pictures.UnreadableError(f"{width} x {height} pixels")
         for _ in range(count):
             done, picture = capture.read()
             if not done:
