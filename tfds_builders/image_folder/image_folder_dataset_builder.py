@@ -46,10 +46,7 @@ def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     train = [row for row in rows if row.split == protocols.TRAIN]
     drawn = protocols.official(train, seed, validation=0.15)
     held = {one: protocols.TEST for one, split in drawn.items() if split == protocols.VALIDATION}
-    if protocols.VALIDATION in stored:
-        return {row.id: row.split for row in rows} | held
-    rest = [row for row in train if row.id not in held]
-    return protocols.official(rest, seed, validation=0.15) | held
+    return {row.id: row.split for row in rows} | held
 
 
 class Builder(manual.ManualBuilder):
