@@ -60,7 +60,7 @@ def test_lists_give_labels_boxes_and_values(tree: pathlib.Path, tmp_path: pathli
     for one in opened.records:
         row = rows[one.id]
         assert (one.label, one.split) == (labels.AFFECTNET[row.code], row.split)
-        face = stand_in._photograph(row)
+        face = stand_in.photograph(row, 2)
         assert one.face_box == tuple(round(value) for value in face.face_box)
         np.testing.assert_allclose(one.landmarks, face.landmarks, atol=0.1)
         assert set(one.extras) == {"valence", "arousal"}

@@ -59,7 +59,7 @@ def test_a_line_is_a_face(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
         photo, _, face = one.id.rpartition("_")
         assert one.subject == photo
         assert one.label == photos[photo].emotions[int(face)]
-        x, y, width, height = stand_in._faces(photos[photo])[int(face)].face_box
+        x, y, width, height = stand_in.faces(photos[photo], 2)[int(face)].face_box
         expected = (x + 200 * int(face), y, width, height)
         np.testing.assert_allclose(one.face_box, expected, atol=1.0)
         assert one.extras == {"confidence": 40 + 3.5 * int(face)}

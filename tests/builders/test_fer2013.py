@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pathlib
+import re
 import shutil
 import tarfile
 import zipfile
@@ -176,7 +177,11 @@ def test_the_full_scale_has_the_sets_counts() -> None:
             "found none of disgust",
             id="empty_class",
         ),
-        pytest.param(damage.replaced(TABLE, "\n3,", "\n3,256 "), "not 2304 values", id="value"),
+        pytest.param(
+            damage.rewritten(TABLE, lambda data: re.sub(rb"\n3,\d+", b"\n3,256", data, count=1)),
+            "not 2304 values from 0 to 255",
+            id="value",
+        ),
         pytest.param(damage.replaced(TABLE, "\n3,", "\n3,7 "), "not 2304 values", id="too_many"),
     ],
 )
