@@ -35,7 +35,6 @@ NAMES: tuple[str, ...] = (
 """Every data set here; `tfds_builders/<name>/<name>_dataset_builder.py` has its `Builder`."""
 
 FILE_FORMAT = "array_record"  # the random-access format that needs no TensorFlow
-WRITE_BUFFER = 256 * 2**20  # bytes; TFDS holds as much in memory and the rest in temporary files
 
 CROP_FLAGS: dict[str, str] = {
     "margin": "margin",
@@ -385,9 +384,7 @@ def _remove_leftovers(builder: Any) -> None:
 
 def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
     import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import shuffle
 
-    shuffle.MAX_MEM_BUFFER_SIZE = WRITE_BUFFER
     builder.opened = opened
     if opened is not None:
         builder.info.metadata["fingerprint"] = sources.fingerprint(source_dir)

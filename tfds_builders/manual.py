@@ -14,7 +14,7 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -172,8 +172,10 @@ class ManualBuilder(stored.StoredBuilder):
         encoding = "png" if self.builder_config.lossless else "jpeg"
         return self.stored_info(self.label_names, self.extra_features(), metadata, encoding)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        opened = self.opened or self.open(Path(dl_manager.manual_dir))
+    def generate(self, manual_dir: Path | None) -> Mapping[str, stored.Pairs]:
+        """See `StoredBuilder`; pictures are cropped as they are asked for."""
+        assert manual_dir is not None  # every set of this kind has MANUAL_DOWNLOAD_INSTRUCTIONS
+        opened = self.opened or self.open(manual_dir)
         self._drops: list[crops.Drop] = list(opened.drops)
         self._unreadable: list[str] = []
         self._is_marked = opened.stand_in
@@ -181,16 +183,13 @@ class ManualBuilder(stored.StoredBuilder):
         for record in opened.records:
             by_split[record.split].append(record)
         return {
-            split: self.stored(self._examples(opened.source, split, records), len(records))
+            split: self._examples(opened.source, split, records)
             for split, records in by_split.items()
         }
 
-    def _generate_examples(self) -> None:
-        raise NotImplementedError("records come from _split_generators")  # TFDS asks for one
-
     def _examples(
         self, source: sources.Source, split: str, records: Sequence[Record]
-    ) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    ) -> stored.Pairs:
         """Entries and examples of one split; pictures that are of no use join the drops."""
         requests = (
             crops.Request(
@@ -229,7 +228,7 @@ class ManualBuilder(stored.StoredBuilder):
     def finish(self, entries: Sequence[Entry]) -> None:
         """Leaves in the metadata, and in dropped.csv, what the summary and reports say."""
         opened = self.opened
-        assert opened is not None  # _split_generators opened it
+        assert opened is not None  # `generate` opened it
         dropped = collections.defaultdict(list)
         for drop in self._drops:
             dropped[drop.reason].append(drop.id)

@@ -11,6 +11,7 @@ import collections
 import dataclasses
 import functools
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -146,10 +147,15 @@ def random_fifth(rows: Sequence[Row], seed: int, *, whole: int) -> dict[str, str
     Returns:
       Record id to split.
     """
-    if 2 * len(rows) < whole:
-        alone = [dataclasses.replace(row, group="") for row in rows]
-        return by_group(alone, seed, validation=0.08, test=0.2)
-    return at_random(rows, seed, test=-(-len(rows) // 5))
+    if 2 * len(rows) >= whole:
+        return at_random(rows, seed, test=-(-len(rows) // 5))
+    assigned: dict[str, str] = {}
+    for label in sorted({row.label for row in rows}):
+        some = [row for row in rows if row.label == label]
+        test = -(-len(some) // 5)
+        least = 1 / max(1, len(some) - test)  # one record
+        assigned |= at_random(some, seed, test, validation=max(0.1, least))
+    return assigned
 
 
 def official(
@@ -248,7 +254,28 @@ def _carve(rows: Sequence[Row], seed: int, validation: float) -> dict[str, str]:
         order = shuffled(groups, seed)
         kept = min(max(1, round(validation * len(order))), len(order) - 1)
         of_group |= dict.fromkeys(order[:kept], VALIDATION) | dict.fromkeys(order[kept:], TRAIN)
+    _cover_classes(rows, of_group, seed)
     return {row.id: of_group[_group(row)] for row in rows}
+
+
+def _cover_classes(rows: Sequence[Row], of_group: dict[str, str], seed: int) -> None:
+    """Moves one group more to validation for each class that it lacks: rare ones are in few."""
+    groups: dict[str, set[str]] = collections.defaultdict(set)
+    for row in rows:
+        groups[row.label].add(_group(row))
+
+    def is_spare(group: str) -> bool:
+        """Whether train keeps another group of every class of this one."""
+        return all(
+            any(of_group[other] == TRAIN for other in some - {group})
+            for some in groups.values()
+            if group in some
+        )
+
+    for label in sorted(groups):
+        if all(of_group[one] == TRAIN for one in groups[label]):
+            spare = (one for one in shuffled(groups[label], seed) if is_spare(one))
+            of_group |= dict.fromkeys(itertools.islice(spare, 1), VALIDATION)
 
 
 def _group(row: Row) -> str:

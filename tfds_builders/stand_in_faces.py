@@ -30,6 +30,7 @@ from fer_jax.synthetic.spec import PERSON
 from tfds_builders import pictures
 
 _CHUNK = 4  # people that a worker renders at a time
+_PARTIAL = ".partial"  # ending of a file that is being written
 _FEW = 12  # people that are rendered sooner than a process is started
 
 # How far two pictures of one render may differ; wide enough that perceptual hashes do.
@@ -220,17 +221,18 @@ def png(image: np.ndarray) -> bytes:
 def write_file(path: Path, data: bytes) -> None:
     """A file that is there whole or not at all, so that a killed stand-in can go on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
     partial.write_bytes(data)
     os.replace(partial, path)
 
 
 def pack(folder: Path, target: Path, root: Path) -> None:
     """Replaces a folder by a zip of its files, named from `root` on."""
-    partial = target.with_name(f".{target.name}.partial")
+    partial = target.with_name(f".{target.name}{_PARTIAL}")
     with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # pictures do not shrink
         for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-            archive.write(file, file.relative_to(root))
+            if file.suffix != _PARTIAL:  # left by a run that was killed
+                archive.write(file, file.relative_to(root))
     os.replace(partial, target)
     shutil.rmtree(folder)
 

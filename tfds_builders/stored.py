@@ -6,28 +6,28 @@ what every named protocol would leak. Where records come from is the subclass's 
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from tfds_builders import duplicates, index, leaks, protocols
+from tfds_builders import duplicates, index, leaks, protocols, shards
 
-_KEYS = 2**128  # TFDS deals records to its temporary files by their keys: these fill them evenly
+Pairs: TypeAlias = Iterator[tuple[index.Entry, dict[str, Any]]]
 
 
 class StoredBuilder(tfds.core.GeneratorBasedBuilder):
     """Writes `Entry`s beside the records and says in the metadata what protocols leak.
 
     A subclass sets `PROTOCOLS` (the first is the default) and `GROUP`, builds its info with
-    `stored_info`, and passes what it generates through `stored`.
+    `stored_info`, and generates entries and examples.
     """
 
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]]
     GROUP: ClassVar[str] = "subject"
-    _entries: list[index.Entry]
 
     def stored_info(
         self,
@@ -62,19 +62,31 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
         """A protocol of this set: its own, its default, or a fold; None if unknown."""
         return protocols.find(self.PROTOCOLS, name)
 
-    def stored(
-        self, pairs: Iterator[tuple[index.Entry, dict[str, Any]]], most: int
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Keys and examples of one split in order, noting the entries; at most `most`."""
-        step = _KEYS // (most + 1)
-        for number, (entry, example) in enumerate(pairs):
-            self._entries.append(entry)
-            yield number * step, example
+    @abc.abstractmethod
+    def generate(self, manual_dir: Path | None) -> Mapping[str, Pairs]:
+        """The entries and examples of each stored split, in the order in which they are kept."""
+
+    def _split_generators(self, dl_manager: Any) -> Mapping[str, Pairs]:
+        brought = self.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
+        return self.generate(Path(dl_manager.manual_dir) if brought else None)
+
+    def _generate_examples(self) -> None:
+        raise NotImplementedError("records come from `generate`")  # TFDS asks for one
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        self._entries = []
-        super()._download_and_prepare(dl_manager, download_config)
-        self.finish(self._entries)
+        """Writes all splits and then what is known of them; TFDS adds the description."""
+        del download_config  # it speaks of downloads and of TFDS's own writer
+        from tensorflow_datasets.core import splits
+
+        entries: list[index.Entry] = []
+        infos = []
+        for split, pairs in self._split_generators(dl_manager).items():
+            template = self._get_filename_template(split_name=split)
+            examples = _examples(pairs, entries)
+            lengths, size = shards.write(examples, self.info.features, template)
+            infos.append(splits.SplitInfo(split, lengths, size, template))
+        self.info.set_splits(splits.SplitDict(infos))
+        self.finish(entries)
 
     def finish(self, entries: Sequence[index.Entry]) -> None:
         """Writes the index and the near-duplicates when all records are written."""
@@ -95,3 +107,10 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
             similar_pairs=len(pairs),
             protocols=found,
         )
+
+
+def _examples(pairs: Pairs, entries: list[index.Entry]) -> Iterator[Any]:
+    """The examples alone; their entries are noted when they are taken."""
+    for entry, example in pairs:
+        entries.append(entry)
+        yield example

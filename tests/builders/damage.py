@@ -11,7 +11,6 @@ import pathlib
 import re
 import shutil
 import struct
-import types
 import zipfile
 from collections.abc import Callable
 
@@ -41,9 +40,7 @@ def open_copy(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, varia
 def read(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, variant=None) -> list[dict]:
     """All examples of a copy, with every check but the writing."""
     builder = get(name, tmp_path, manual_dir, variant)
-    builder._entries = []
-    splits = builder._split_generators(types.SimpleNamespace(manual_dir=str(manual_dir)))
-    return [example for examples in splits.values() for _, example in examples]
+    return [example for pairs in builder.generate(manual_dir).values() for _, example in pairs]
 
 
 def check(

@@ -291,6 +291,12 @@ def test_the_decoder_reports_the_rewritten_timestamps(flash: bytes, on_disk) -> 
     np.testing.assert_allclose(reported, np.array(TIMES) / 1000, atol=1e-6)
 
 
+def test_time_is_counted_from_the_first_picture(flash: bytes, on_disk) -> None:
+    late = on_disk(flv.retime(flash, [time + 2**24 for time in TIMES]))  # needs the fourth byte
+    assert flv.contents(late.read_bytes()).times[0] == 2**24
+    assert _numbers(video.frames_at(late, [0.0, 2.0])) == [0, 9]
+
+
 def test_frames_are_taken_by_time_and_not_by_number(flash: bytes, on_disk) -> None:
     found = video.frames_at(on_disk(flash), [0.0, 0.21, 0.22, 0.6, 1.12, 1.99, 2.2])
     assert _numbers(found) == [0, 2, 3, 4, 6, 9, 9]
@@ -349,6 +355,12 @@ def test_colours_are_not_swapped(on_disk) -> None:
     red = np.broadcast_to(np.array([200, 40, 20], np.uint8), (240, 320, 3))
     found = video.frames_at(on_disk(stand_in.film([0, 50], iter([red, red]))), [0.0])
     np.testing.assert_allclose(found[0.0].mean((0, 1)), (200, 40, 20), atol=12)
+
+
+def test_a_huge_video_is_not_decoded(flash, on_disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 320 * 240 - 1)
+    found = video.frames_at(on_disk(flash), [0.0])
+    assert str(found[0.0]) == "320 x 240 pixels"
 
 
 def test_what_is_no_video_has_no_times() -> None:
@@ -448,7 +460,7 @@ def test_a_finished_video_is_not_filmed_again(
     (_root(tree) / names.VIDEOS / f"{first.id}.flv").unlink()
     filmed = []
     monkeypatch.setattr(stand_in, "_write_video", lambda root, one, target: filmed.append(one.id))
-    stand_ins.write("amfed_plus", tree, SCALE)
+    assert sum(stand_in.write(tree, SCALE)) == len(stand_in.videos(SCALE))
     assert filmed == [first.id]
 
 

@@ -109,6 +109,18 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
 
 
+def test_a_jpeg_comes_before_the_png_that_was_made_of_it(
+    tree: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    (copy / "converted").mkdir()
+    (copy / "converted" / f"{NAMES[0]}.png").write_bytes(small_sets.png(NAMES[0]))
+    opened = build.get("rafd", None, str(tmp_path / "data")).open(copy)
+    assert len(opened.records) == len(NAMES)
+    assert all(one.file.endswith(".jpg") for one in opened.records)
+    assert [drop.file for drop in opened.drops] == [f"converted/{NAMES[0]}.png"]
+
+
 def test_prepared_with_what_each_name_says(data: pathlib.Path) -> None:
     prepared = build.prepare("rafd", None, str(data))
     assert prepared.label_names == labels.RAFD
@@ -132,7 +144,7 @@ def test_prepared_with_what_each_name_says(data: pathlib.Path) -> None:
 
 def test_the_paper_s_protocol_says_that_it_leaks(data: pathlib.Path) -> None:
     paper = build.prepare("rafd", None, str(data), protocol="paper")
-    assert len(paper.splits["test"]) == 16  # two of the twelve of each class
+    assert len(paper.splits["test"]) == 24  # three of the twelve of each class
     assert paper.metadata["leaks"] > 0
     assert "same people" in paper.metadata["notes"][0]
 

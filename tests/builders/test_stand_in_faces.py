@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
+import zipfile
+
 import cv2
 import numpy as np
 import pytest
@@ -77,3 +80,18 @@ def test_every_file_carries_the_mark(write) -> None:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(decoded.astype(int) - image).mean() < 4
     assert not pictures.is_stand_in(data.replace(pictures.STAND_IN_COMMENT, b"holiday"))
+
+
+def test_a_packed_folder_has_what_was_finished(tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "Train" / "Angry"
+    faces.write_file(folder / "a.png", b"whole")
+    (folder / ".b.png.partial").write_bytes(b"half")
+    faces.pack(tmp_path / "Train", tmp_path / "Train.zip", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["Train.zip"]
+    with zipfile.ZipFile(tmp_path / "Train.zip") as archive:
+        assert archive.namelist() == ["Train/Angry/a.png"]
+
+
+@pytest.mark.parametrize("jobs", [1, 13])
+def test_jobs_are_done_here_or_in_processes(jobs: int) -> None:
+    assert sorted(faces.run(abs, [(-number,) for number in range(jobs)])) == list(range(jobs))

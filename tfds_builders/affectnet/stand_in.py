@@ -11,6 +11,7 @@ import csv
 import dataclasses
 import hashlib
 import io
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -63,28 +64,39 @@ def pictures_of(scale: float) -> int:
 
 def write(out: Path, scale: float) -> Iterator[int]:
     """Writes pictures, then lists below `out`, keeping what is there; yields done pictures."""
-    every = rows(scale)
+    lists, parts = out / "Manually_Annotated_file_lists", out / ".parts"
+    if all((lists / table).exists() for table in names.TABLES.values()):
+        yield pictures_of(scale)
+        return
     folder = out / "Manually_Annotated_Images"
-    chunks = [every[start : start + _CHUNK] for start in range(0, len(every), _CHUNK)]
-    yield from stand_in_faces.run(write_pictures, [(folder, chunk) for chunk in chunks])
-    lists = out / "Manually_Annotated_file_lists"
+    people = max(2, min(_PEOPLE, round(_PEOPLE * scale * 20)))
+    every = rows(scale)
+    jobs = [
+        (folder, parts / f"{start:07d}.csv", every[start : start + _CHUNK], people)
+        for start in range(0, len(every), _CHUNK)
+    ]
+    yield from stand_in_faces.run(write_pictures, jobs)
+    lines = [line for part in sorted(parts.iterdir()) for line in part.read_text().splitlines()]
     for split, table in names.TABLES.items():
+        # The validation list comes without its first line.
+        head = [",".join(names.COLUMNS)] if split == protocols.TRAIN else []
+        mine = [line for row, line in zip(every, lines, strict=True) if row.split == split]
+        stand_in_faces.write_file(lists / table, ("\n".join(head + mine) + "\n").encode("ascii"))
+    shutil.rmtree(parts)
+
+
+def write_pictures(folder: Path, part: Path, some: Sequence[Row], people: int) -> int:
+    """The pictures of some rows and their lines of the list; the number of them."""
+    if not part.exists():
         text = io.StringIO()
-        written = csv.writer(text, lineterminator="\n")
-        if split == protocols.TRAIN:  # the validation list comes without its first line
-            written.writerow(names.COLUMNS)
-        written.writerows(_values(row) for row in every if row.split == split)
-        stand_in_faces.write_file(lists / table, text.getvalue().encode("ascii"))
-
-
-def write_pictures(folder: Path, some: Sequence[Row]) -> int:
-    """The pictures of some rows; the number of them."""
-    for row in some:
-        path = folder / row.path
-        if not path.exists():
-            face = _photograph(row)
+        table = csv.writer(text, lineterminator="\n")
+        for row in some:
+            face = photograph(row, people)
+            path = folder / row.path
             encode = _bmp if path.suffix == ".bmp" else stand_in_faces.jpeg
             stand_in_faces.write_file(path, encode(face.image))
+            table.writerow(_values(row, face))
+        stand_in_faces.write_file(part, text.getvalue().encode("ascii"))
     return len(some)
 
 
@@ -94,9 +106,9 @@ def _row(split: str, code: int, number: int) -> Row:
     return Row(split, code, number, f"{int(name[:8], 16) % _FOLDERS}/{name[:56]}.{ending}")
 
 
-def _photograph(row: Row) -> stand_in_faces.PooledFace:
+def photograph(row: Row, people: int) -> stand_in_faces.PooledFace:
     """The face somewhere in a picture of some size; those without expression show neutral."""
-    pool = stand_in_faces.FacePool(SEED, _PEOPLE, labels.AFFECTNET, _RENDERED, wild=0.8)
+    pool = stand_in_faces.FacePool(SEED, people, labels.AFFECTNET, _RENDERED, wild=0.8)
     shown = labels.AFFECTNET[row.code] if row.code < len(labels.AFFECTNET) else labels.NEUTRAL
     face = stand_in_faces.vary(pool.face(row.number, shown), row.path)
     rng = np.random.default_rng(list(row.path.encode()))
@@ -113,11 +125,10 @@ def _bmp(image: np.ndarray) -> bytes:
     return pictures.mark_stand_in(data.tobytes())
 
 
-def _values(row: Row) -> list[object]:
+def _values(row: Row, face: stand_in_faces.PooledFace) -> list[object]:
     unused = row.code >= len(labels.AFFECTNET)
     if row.code == len(labels.AFFECTNET) + 2:  # no face: no box either
         return [row.path, *["NULL"] * 4, "", row.code, -2, -2]
-    face = _photograph(row)
     box = [round(value) for value in face.face_box]
     points = ";".join(f"{value:.2f}" for value in _sixty_eight(face.landmarks).ravel())
     feelings = (-2, -2) if unused else (round(0.1 * (row.code % 5), 2), -0.25)

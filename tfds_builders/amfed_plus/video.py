@@ -31,7 +31,7 @@ def frames_at(path: Path, times: Sequence[float]) -> Frames:
 
     Args:
       path: The video's file.
-      times: Seconds from its start.
+      times: Seconds from its first picture, which is how OpenCV counts.
 
     Returns:
       For each time the nearest frame, uint8[H, W, 3] RGB, or why there is none.
@@ -40,7 +40,10 @@ def frames_at(path: Path, times: Sequence[float]) -> Frames:
     wanted = sorted(set(times))
     if not contents.times:
         return dict.fromkeys(wanted, pictures.UnreadableError(contents.damage))
-    found, end = _nearest(_decoded(path, len(contents.times)), wanted)
+    try:
+        found, end = _nearest(_decoded(path, len(contents.times)), wanted)
+    except pictures.UnreadableError as error:
+        return dict.fromkeys(wanted, error)
     return {time: found.get(time, _missing(time, end, contents.damage)) for time in wanted}
 
 
@@ -60,7 +63,8 @@ class Reader:
         """
         self._source = source
         self._wanted = dict(wanted)
-        self._position = {file: number for number, file in enumerate(self._wanted)}
+        self._files = list(wanted)
+        self._position = {file: number for number, file in enumerate(self._files)}
         self._ahead = len(os.sched_getaffinity(0))
         self._pool = futures.ThreadPoolExecutor(self._ahead)  # starts no thread before its use
         self._pending: dict[str, futures.Future[Frames]] = {}
@@ -84,8 +88,7 @@ class Reader:
         return frame
 
     def _submit_from(self, first: int) -> None:
-        files = list(self._wanted)[first : first + self._ahead + 1]
-        for file in files:
+        for file in self._files[first : first + self._ahead + 1]:
             if file not in self._pending:
                 self._pending[file] = self._pool.submit(self._decode, file)
 
@@ -109,10 +112,18 @@ def _missing(time: float, end: float, damage: str) -> pictures.UnreadableError:
 
 
 def _decoded(path: Path, count: int) -> Iterator[tuple[float, np.ndarray]]:
-    """Time in seconds and picture (BGR) of the first `count` frames, in order."""
+    """Time in seconds and picture (BGR) of the first `count` frames, in order.
+
+    Raises:
+      pictures.UnreadableError: The video claims more pixels than any picture has.
+    """
     silence()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        width, height = (int(capture.get(side)) for side in sides)
+        if width * height > pictures.MAX_PIXELS:
+            raise pictures.UnreadableError(f"{width} x {height} pixels")
         for _ in range(count):
             done, picture = capture.read()
             if not done:

@@ -21,8 +21,9 @@ SEED = 2010
 WIDTH, HEIGHT = 640, 490
 PEOPLE, LABELLED_PEOPLE = 123, 118
 _FEWEST = 6  # people with labels: every class in each of three splits
+_LEAST = 3  # sequences of each emotion: as many splits
 _FRAMES = (5, 8)  # frames of a sequence, least and most
-_RENDERED = 160  # pixels
+_RENDERED = 112  # pixels
 _FACE = 220  # pixels of the face box's height in a frame
 _SMALL = 48
 
@@ -54,7 +55,7 @@ def sequences(scale: float) -> list[Sequence]:
     shown: dict[int, list[tuple[str, bool]]] = {person: [] for person in range(people)}
     dealt = 0
     for emotion, count in sorted(names.COUNTS.items(), key=lambda pair: pair[1]):
-        for _ in range(min(people, max(people // 2, 3, round(count * scale)))):
+        for _ in range(max(_LEAST, round(count * scale))):
             shown[dealt % people].append((emotion, True))
             dealt += 1
     emotions = list(names.COUNTS)

@@ -7,6 +7,7 @@ of a stand-in. What the set looks like is in names.py.
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,40 +63,53 @@ def pictures_of(scale: float) -> int:
 
 def write(out: Path, scale: float) -> Iterator[int]:
     """Writes origin/, then label.lst below `out`, keeping what is there; yields done faces."""
+    parts = out / ".parts"
+    if (out / names.LIST).exists():
+        yield pictures_of(scale)
+        return
+    people = max(2, min(_PEOPLE, round(_PEOPLE * scale * 20)))
     every = photos(scale)
-    chunks = [every[start : start + _CHUNK] for start in range(0, len(every), _CHUNK)]
-    yield from stand_in_faces.run(write_photos, [(out / "origin", chunk) for chunk in chunks])
-    lines = [line for one in every for line in _lines(one)]
-    stand_in_faces.write_file(out / names.LIST, ("\n".join(lines) + "\n").encode("ascii"))
+    jobs = [
+        (out / "origin", parts / f"{start:07d}.lst", every[start : start + _CHUNK], people)
+        for start in range(0, len(every), _CHUNK)
+    ]
+    yield from stand_in_faces.run(write_photos, jobs)
+    data = b"".join(part.read_bytes() for part in sorted(parts.iterdir()))
+    stand_in_faces.write_file(out / names.LIST, data)
+    shutil.rmtree(parts)
 
 
-def write_photos(folder: Path, some: Sequence[Photo]) -> int:
-    """Some photographs; the number of their faces."""
-    for one in some:
-        if not (folder / one.name).exists():
-            image = np.concatenate([face.image for face in _faces(one)], axis=1)
+def write_photos(folder: Path, part: Path, some: Sequence[Photo], people: int) -> int:
+    """Some photographs and their lines of the list; the number of their faces."""
+    if not part.exists():
+        lines = []
+        for one in some:
+            found = faces(one, people)
+            image = np.concatenate([face.image for face in found], axis=1)
             stand_in_faces.write_file(folder / one.name, stand_in_faces.jpeg(image))
+            lines += _lines(one, found)
+        stand_in_faces.write_file(part, ("\n".join(lines) + "\n").encode("ascii"))
     return sum(len(one.emotions) for one in some)
 
 
-def _faces(one: Photo) -> list[stand_in_faces.PooledFace]:
+def faces(one: Photo, people: int) -> list[stand_in_faces.PooledFace]:
     """The faces, each in its own square of the photograph."""
-    pool = stand_in_faces.FacePool(SEED, _PEOPLE, labels.EXPW, _RENDERED, wild=0.8)
+    pool = stand_in_faces.FacePool(SEED, people, labels.EXPW, _RENDERED, wild=0.8)
     found = []
     for place, emotion in enumerate(one.emotions):
         face = stand_in_faces.vary(pool.face(one.number + place, emotion), f"{one.name} {place}")
         rng = np.random.default_rng([SEED, one.number, place])
         # The lowest faces are cut by the border, and so are their boxes by the set's detector.
-        centre = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.62))
+        centre = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.75))
         found.append(
             stand_in_faces.placed(face, (_SIDE, _SIDE), centre, _SIDE * rng.uniform(0.5, 0.8))
         )
     return found
 
 
-def _lines(one: Photo) -> list[str]:
+def _lines(one: Photo, found: Sequence[stand_in_faces.PooledFace]) -> list[str]:
     lines = []
-    for place, face in enumerate(_faces(one)):
+    for place, face in enumerate(found):
         x, y, width, height = (round(value) for value in face.face_box)
         left, top = x + place * _SIDE, y
         numbers = (place, top, left, left + width, top + height, f"{40 + 3.5 * place:.4f}")

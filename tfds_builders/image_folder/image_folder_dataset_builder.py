@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 
 from fer_jax import errors
 from fer_jax.data import faces
-from tfds_builders import crops, manual, protocols, sources
+from tfds_builders import crops, manual, pictures, protocols, sources
 from tfds_builders.image_folder import tree
 
 HOW_TO_GET = """\
@@ -46,10 +46,7 @@ def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     train = [row for row in rows if row.split == protocols.TRAIN]
     drawn = protocols.official(train, seed, validation=0.15)
     held = {one: protocols.TEST for one, split in drawn.items() if split == protocols.VALIDATION}
-    if protocols.VALIDATION in stored:
-        return {row.id: row.split for row in rows} | held
-    rest = [row for row in train if row.id not in held]
-    return protocols.official(rest, seed, validation=0.15) | held
+    return {row.id: row.split for row in rows} | held
 
 
 class Builder(manual.ManualBuilder):
@@ -136,7 +133,9 @@ class Builder(manual.ManualBuilder):
 
 def _open(manual_dir: Path) -> sources.Source:
     if manual_dir.is_dir():
-        return sources.FolderSource(manual_dir)
+        folder = sources.FolderSource(manual_dir)
+        packed = not sources.pictures_in(folder, pictures.ENDINGS)
+        return sources.gather(manual_dir) if packed else folder
     if manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
         return sources.open_archive(manual_dir)
     raise errors.UserError(

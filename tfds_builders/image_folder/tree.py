@@ -65,8 +65,8 @@ def understand(source: sources.Source) -> Tree:
     kept = {*found, root + SUBJECTS}
     others = [one for one in visible if one.startswith(root) and one not in kept]
     files = [name.removeprefix(root) for name in found]
-    has_splits = bool(files) and all(_starts_with_split(file) for file in files)
-    _check_depth(source, root, files, 3 if has_splits else 2)
+    has_splits = any(map(_is_in_a_split, files))
+    _check_places(source, root, files, has_splits=has_splits)
     splits = tuple(sorted({SPLITS[file.split("/")[0].lower()] for file in files if has_splits}))
     classes = _classes(source, files, has_splits=has_splits)
     _check_empty(source, root, classes, has_splits=has_splits)
@@ -123,22 +123,27 @@ def _common(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return first[: [*same, False].index(False)]
 
 
-def _starts_with_split(file: str) -> bool:
-    return file.count("/") >= 1 and file.split("/")[0].lower() in SPLITS
+def _is_in_a_split(file: str) -> bool:
+    return file.count("/") == 2 and file.split("/")[0].lower() in SPLITS
+
+
+def _is_in_a_class(file: str) -> bool:
+    return file.count("/") == 1
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
-def _check_depth(source: sources.Source, root: str, files: list[str], depth: int) -> None:
-    shape = "<split>/<class>/<picture>" if depth == 3 else "<class>/<picture>"
+def _check_places(source: sources.Source, root: str, files: list[str], *, has_splits: bool) -> None:
+    shape = "<split>/<class>/<picture>" if has_splits else "<class>/<picture>"
     if not files:
         raise errors.UserError(
             f"expected pictures ({', '.join(pictures.ENDINGS)}) in class folders below "
             f"{source.path}, found {manual.what_is_there(source.path)}."
         )
-    wrong = [file for file in files if len(PurePosixPath(file).parts) != depth]
+    fits = _is_in_a_split if has_splits else _is_in_a_class
+    wrong = [file for file in files if not fits(file)]
     if wrong:
         raise errors.UserError(
             f"expected every picture below {source.path}/{root} as {shape}, found "

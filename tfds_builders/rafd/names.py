@@ -80,3 +80,8 @@ def picture_id(file: str) -> str:
     parts = parse(file)
     assert parts is not None  # `index` lets no other name pass
     return "Rafd" + "_".join(parts)
+
+
+def worth(file: str) -> int:
+    """The JPEG before a PNG that was made of it."""
+    return int(file.lower().endswith(".png"))

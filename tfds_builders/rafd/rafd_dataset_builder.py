@@ -87,9 +87,10 @@ class Builder(manual.ManualBuilder):
                 f"expression, gaze; anything may stand before), found {len(unknown)} others: "
                 f"{manual.some(unknown)}. Move what is not RaFD's out of the folder."
             )
-        first, drops = manual.drop_copies(source, files, names.picture_id)
+        pairs = [(names.picture_id(file), file) for file in files]
+        first, drops = copies.first_by_id(source, pairs, names.worth)
         drops += _foreign(source, files)
-        records = [_record(one, first[one]) for one in sorted(first)]
+        records = [_record(*pair) for pair in first.items()]
         _refuse_two_of_a_number(records, source)
         copies.check_classes(records, labels.RAFD, source)
         return records, drops

@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -127,17 +127,12 @@ class Builder(stored.StoredBuilder):
         }
         return self.stored_info(self.label_names, features, metadata)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
-        return {
-            split: self.stored(self._examples(split), spec.subjects * spec.pictures_per_subject)
-            for split, spec in self.specs.items()
-        }
+    def generate(self, manual_dir: pathlib.Path | None) -> Mapping[str, stored.Pairs]:
+        """See `StoredBuilder`."""
+        del manual_dir  # nothing is brought
+        return {split: self._examples(split) for split in self.specs}
 
-    def _generate_examples(self) -> None:
-        raise NotImplementedError("records come from _split_generators")  # TFDS asks for one
-
-    def _examples(self, split: str) -> Iterator[tuple[index.Entry, dict[str, Any]]]:
+    def _examples(self, split: str) -> stored.Pairs:
         for record in self._records(split):
             yield _entry(record, split), _example(record)
 

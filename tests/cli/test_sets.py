@@ -1,0 +1,117 @@
+"""Each of the paper's five sets goes from its files to a report by its own configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import labels, main
+from fer_jax.models.registry import MODELS
+from tfds_builders import build, stand_in
+
+SCALE = 0.001  # each set's smallest
+ORDER = {
+    "kdef": labels.KDEF,
+    "rafd": labels.RAFD,
+    "raf_db": labels.RAF_DB,
+    "sfew": labels.SFEW,
+    "amfed_plus": labels.AMFED_PLUS,
+}
+PROTOCOL = {
+    "kdef": "subject",
+    "rafd": "subject",
+    "raf_db": "official",
+    "sfew": "official",
+    "amfed_plus": "video",
+}
+QUICK = ("raf_db", "sfew", "amfed_plus")  # RaFD's and KDEF's stand-ins take a while to render
+CONFIGS = sorted(
+    path.stem for path in configuration.shipped_folder().glob("*.py") if path.stem != "defaults"
+)
+
+# Whatever the size of the set, a run of seconds.
+SMALL = {
+    "model.pretrained": "none",
+    "train.epochs": 1,
+    "train.batch_size": 16,
+    "eval.batch_size": 32,
+    "eval.samples": 1,
+}
+
+
+def _flags(settings: dict[str, object]) -> list[str]:
+    return [f"--config.{field}={value}" for field, value in settings.items()]
+
+
+def _check_report(name: str, folder: Path) -> None:
+    """Everything that a reader must know stands on each form of the report."""
+    report = json.loads((folder / "report.json").read_text())
+    card = report["card"]
+    assert card["dataset"] == name
+    assert card["protocol"] == PROTOCOL[name]
+    assert tuple(report["label_names"]) == ORDER[name]
+    assert report["count"] == sum(map(sum, report["confusion"])) > 0
+    assert card["leaks"] == 0
+    assert card["stand_in"] is True
+    assert card["derived_labels"] is (name == "amfed_plus")
+    assert card["label_rule"] == ("facs_v1" if name == "amfed_plus" else "")
+    banners = ["STAND-IN: synthetic faces in the place of " + name]
+    if name == "amfed_plus":
+        banners.append("DERIVED LABELS: labels follow from the rule facs_v1")
+    for banner in banners:
+        assert any(warning.startswith(banner) for warning in report["warnings"])
+        for form in ("report.txt", "report.md"):
+            assert banner in (folder / form).read_text()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_from_files_to_report(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    manual_dir = stand_in.write(name, tmp_path / "files", SCALE)
+    settings = SMALL | {
+        "data.dir": tmp_path / "data", "data.manual_dir": manual_dir, "data.size": 16,
+        "model.name": "light_vgg",
+    }  # fmt: skip
+    main.main([f"--config=configs/{name}.py", "--workdir=run", *_flags(settings)])
+    _check_report(name, tmp_path / "run" / "report")
+    out = capsys.readouterr().out
+    assert f"protocol {PROTOCOL[name]}" in out  # the summary of the preparation
+    assert ("DERIVED LABELS: by the rule facs_v1" in out) == (name == "amfed_plus")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ORDER)
+def test_from_a_stand_in_to_a_report_by_its_own_network(name, bare_cli, tmp_path):
+    """As a user would: each command a process, the stand-in rendered, the config's network."""
+    manual_dir = stand_in.write(name, tmp_path / "files", SCALE)
+    network = configuration.load(f"configs/{name}.py").model.name
+    settings = SMALL | {
+        "data.dir": tmp_path / "data", "data.manual_dir": manual_dir,
+        "data.size": max(32, MODELS[network].least_size),
+    }  # fmt: skip
+    done = bare_cli.run(f"--config=configs/{name}.py", "--workdir=run", *_flags(settings))
+    assert done.returncode == 0, done.stderr[-2000:]
+    _check_report(name, tmp_path / "run" / "report")
+    assert "STAND-IN" in done.stdout
+    card = json.loads((tmp_path / "run" / "report" / "report.json").read_text())["card"]
+    assert card["model"] == network
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_names_a_set_a_variant_a_protocol_and_a_network(name, tmp_path):
+    config = configuration.load(f"configs/{name}.py")
+    assert config.data.name in build.NAMES
+    builder = build.get(config.data.name, config.data.config, str(tmp_path))
+    protocol = builder.protocol(config.data.protocol)
+    assert protocol is not None
+    assert config.model.name in MODELS
+    assert config.data.size >= MODELS[config.model.name].least_size
+    if name.endswith("_paper"):
+        usual = configuration.load(f"configs/{name.removesuffix('_paper')}.py")
+        assert protocol.name == "paper"
+        assert protocol.note  # what its numbers cannot mean
+        assert usual.data.name == config.data.name
+        assert usual.data.protocol != "paper"
