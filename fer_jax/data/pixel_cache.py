@@ -67,7 +67,7 @@ def _key(split: Split) -> str:
 
 def _open(path: Path, split: Split) -> np.ndarray | None:
     """The stored pictures; None if there are none of the right number or the file is cut."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, EOFError):
         images = np.load(path, mmap_mode="r")
         if len(images) == len(split) and images.dtype == np.uint8:
             os.utime(path)  # used now: the last to go

@@ -70,8 +70,9 @@ class Checkpoints:
         read_only: bool = False,
         keep: int = LEAST_KEPT,
     ) -> None:
-        # Orbax reports each save through absl; what matters is said by `say`.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax reports each save, and failures with tracebacks, through absl; what matters is raised
+        # or said by `say`.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder.absolute()
         self._say = say
         self._policy = _LatestAndBest(keep)

@@ -76,8 +76,7 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> ChunkProgram:
 
     def one(state: TrainState, source: Any, item: Any) -> tuple[TrainState, TrainMetrics]:
         batch = feed.pick(source, item)
-        # What is before and behind must not be fused into the step: the same bits from every
-        # feed and for any length.
+        # What brings the batch must not be fused into the step: the same bits from every feed.
         return step(*jax.lax.optimization_barrier((state, batch)))
 
     def unrolled(state: TrainState, source: Any, items: Any) -> tuple[TrainState, TrainMetrics]:

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fer_jax.data import augment as module
-from fer_jax.data.augment import OFF, Augmentation, augment
+from fer_jax.data.augment import CHANGES, OFF, Augmentation, augment
 
 ROWS = 64
 
@@ -78,9 +79,90 @@ def test_values_move_within_the_range(images, field):
     assert 1.15 < ratio.max() <= 1.2
 
 
-def test_a_row_depends_on_its_own_key_only(images):
+def test_blur_agrees_with_opencv(images):
+    for share in (0.3, 1.0):
+        ours = module._blur(jnp.asarray(images[0], jnp.float32), jnp.float32(share * 1.2), most=1.2)
+        theirs = cv2.GaussianBlur(
+            images[0].astype(np.float32), (7, 7), share * 1.2, borderType=cv2.BORDER_REPLICATE
+        )
+        np.testing.assert_allclose(ours, theirs, atol=0.02)
+
+
+def test_noise_is_gaussian_and_of_each_image_its_own():
+    grey = np.full((ROWS, 24, 24, 3), 128, np.uint8)
+    level = 0.04
+    out = run(grey, dataclasses.replace(OFF, noise=level)) - 128
+    deviations = out.std(axis=(1, 2, 3)) / (level * 255)
+    assert deviations.max() <= 1.03
+    assert deviations.min() < 0.2
+    np.testing.assert_allclose(deviations.mean(), 0.5, atol=0.1)  # uniform between none and all
+    strongest = out[deviations.argmax()].ravel() / out[deviations.argmax()].std()
+    assert abs(strongest.mean()) < 0.1
+    # Excess of four bytes' sum: -0.3; a single uniform number's is -1.2.
+    assert -0.6 < (strongest**4).mean() - 3 < 0.3
+    assert len({tuple(image[0, :8, 0]) for image in out}) == ROWS
+    # Neither neighbours nor images go together.
+    assert abs(np.corrcoef(strongest[:-1], strongest[1:])[0, 1]) < 0.1
+
+
+def test_saturation_moves_colours_and_leaves_grey(images):
+    grey = np.repeat(images[..., :1], 3, axis=-1)
+    settings = dataclasses.replace(OFF, saturation=0.5)
+    np.testing.assert_allclose(run(grey, settings), grey, atol=1e-3)
+    soft = (images // 4 + 96).astype(np.uint8)
+    share = (run(soft, settings).std(axis=-1) / soft.std(axis=-1).clip(0.5)).mean(axis=(1, 2))
+    assert share.max() - share.min() > 0.5
+    luma = lambda x: x @ np.array(module.GREY)  # noqa: E731
+    np.testing.assert_allclose(luma(run(soft, settings)), luma(soft), atol=0.1)
+
+
+def test_tint_scales_each_colour_by_itself(images):
+    soft = (images // 4 + 96).astype(np.float32)
+    gains = (run(soft.astype(np.uint8), dataclasses.replace(OFF, tint=0.1)) / soft).mean((1, 2))
+    assert gains.min() > 0.899
+    assert gains.max() < 1.101
+    assert (np.ptp(gains, axis=1) > 0.01).mean() > 0.9
+
+
+@pytest.mark.parametrize("probability", [0.25, 1.0])
+def test_erasing_paints_a_rectangle(images, probability):
+    out = run(images, dataclasses.replace(OFF, erase=probability))
+    areas = []
+    for before, after in zip(images.astype(np.float32), out, strict=True):
+        painted = (np.abs(after - before.mean()) < 1e-3).all(axis=-1)
+        rows, columns = np.flatnonzero(painted.any(1)), np.flatnonzero(painted.any(0))
+        areas.append(painted.mean())
+        if painted.sum() > 2:
+            assert painted[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+            np.testing.assert_array_equal(after[~painted], before[~painted])
+    erased = np.array(areas) > 0.005
+    assert abs(erased.mean() - probability) < 0.2
+    assert max(areas) < 0.33  # a quarter, and what pixels add
+    assert min(np.array(areas)[erased]) > 0.005
+
+
+@pytest.mark.parametrize("name", CHANGES[:-2])
+def test_a_row_depends_on_its_key_alone(images, name):
+    value = 10.0 if name == "rotation" else 0.3
+    settings = dataclasses.replace(OFF, **{name: value})
     keys = jax.random.split(jax.random.key(3), ROWS)
-    changed = jax.jit(lambda x, k: augment(x, k, Augmentation()))
-    whole, part = changed(images, keys), changed(images[10:12], keys[10:12])
-    np.testing.assert_allclose(whole[10:12], part, atol=1e-3)
-    assert not np.allclose(run(images, Augmentation(), 0), run(images, Augmentation(), 1))
+    program = jax.jit(lambda x, k: augment(x, k, settings))
+    whole = np.asarray(program(images, keys))
+    order = np.random.default_rng(1).permutation(ROWS)
+    np.testing.assert_array_equal(whole[order], program(images[order], keys[order]))
+    assert whole.min() >= 0
+    assert whole.max() <= 255
+    assert not np.array_equal(whole, images)
+
+
+def test_two_devices_change_images_as_one_does(images):
+    settings = Augmentation(erase=0.3, tint=0.1)
+    keys = jax.random.split(jax.random.key(3), ROWS)
+    one = run(images, settings, seed=3)
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+    spread = NamedSharding(mesh, PartitionSpec("data"))
+    split = jax.jit(
+        lambda x, k: augment(x, k, settings),
+        out_shardings=spread,
+    )(jax.device_put(images, spread), jax.device_put(keys, spread))
+    np.testing.assert_allclose(split, one, atol=1e-3)

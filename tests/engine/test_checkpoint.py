@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from fer_jax.engine.checkpoint import Checkpoints, state_digest
@@ -17,6 +24,7 @@ from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
 
 SIZE = 8
+ROOT = Path(__file__).parents[2]
 
 
 def new_state(classes=3, optimizer=None, seed=0):
@@ -28,10 +36,10 @@ def memory(best_step):
     return {"stopping": {"best_step": best_step, "best": 0.1 + 0.2}, "seconds": 1.5}
 
 
-def save_steps(folder, steps, best_step=2):
+def save_steps(folder, steps, best_step=2, keep=2):
     """States that differ in every array from step to step."""
     base = new_state()
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, keep=keep) as checkpoints:
         for step in steps:
             state = jax.tree.map(lambda leaf, by=step: leaf + by, base)
             checkpoints.save(state.replace(step=jnp.int32(step)), memory(min(step, best_step)))
@@ -68,6 +76,18 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
     assert save_steps(tmp_path, range(1, 7)) == [2, 5, 6]
 
 
+@pytest.mark.parametrize(("keep", "kept"), [(3, [2, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
+def test_more_are_kept_where_asked(tmp_path, keep, kept):
+    assert save_steps(tmp_path, range(1, 7), keep=keep) == kept
+
+
+def test_a_moved_folder_works(tmp_path):
+    save_steps(tmp_path / "a", [1, 2])
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert restore(tmp_path / "b")[0].step == 2
+    assert save_steps(tmp_path / "b", [3]) == [2, 3]
+
+
 def test_nothing_there_is_none(tmp_path):
     assert restore(tmp_path)[0] is None
     with (
@@ -100,6 +120,10 @@ def remove_arrays(folder):
         file.unlink()
 
 
+def remove_manifest(folder):
+    (folder / "state" / "manifest.ocdbt").unlink()
+
+
 def remove_memory(folder):
     shutil.rmtree(folder / "memory")
 
@@ -114,7 +138,7 @@ def change_memory(folder):
 # Orbax' readers of files that are gone complain when their event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, truncate, remove_arrays, remove_memory, change_memory]
+    "damage", [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_memory, change_memory]
 )
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
@@ -152,6 +176,118 @@ def test_a_reader_changes_nothing(tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
     with pytest.raises(UserError, match="found none; train the run first"):
         Checkpoints(tmp_path / "none", read_only=True)
+
+
+def full_disk(monkeypatch, writes):
+    """Has the disk full after so many more files were synced."""
+    real, left = os.fsync, [writes]
+
+    def fsync(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def save_next(folder, step):
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(new_state().replace(step=jnp.int32(step)), memory(1))
+        checkpoints.wait()
+
+
+@pytest.mark.parametrize("place", ["in Orbax", "when syncing"])
+def test_a_full_disk_loses_nothing_that_was_saved(tmp_path, monkeypatch, place):
+    save_steps(tmp_path, [1, 2])
+    with monkeypatch.context() as patch:
+        if place == "when syncing":
+            full_disk(patch, 3)
+        else:
+
+            def half_saved(manager, step, args):
+                (tmp_path / f"{step}.orbax-checkpoint-tmp").mkdir()
+                raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device []")
+
+            patch.setattr(ocp.CheckpointManager, "save", half_saved)
+        with pytest.raises(UserError, match="(?s)No space left.*are whole.*Free some space"):
+            save_next(tmp_path, 3)
+    restored, said, _ = restore(tmp_path)
+    # Renamed but not synced, the new one may be used: its digest says whether it is whole.
+    assert restored.step == (3 if place == "when syncing" else 2)
+    assert not said
+    assert not list(tmp_path.glob("*tmp*"))
+    assert save_steps(tmp_path, [4])[-1] == 4  # there is room again
+
+
+def failing(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(ocp.CheckpointManager, "save", failing(KeyError("a fault of ours")))
+    with pytest.raises(KeyError):
+        save_next(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tmp_path):
+    """On a file system of its own, where that may be mounted; else with a small file limit."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    program = f"""
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+import test_checkpoint as t
+from fer_jax.errors import UserError
+t.save_steps(Path({str(folder)!r}), [1, 2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)) if {{limit}} else None
+try:
+    t.save_steps(Path({str(folder)!r}), range(3, 200), keep=300)
+except UserError as error:
+    print(error)
+"""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mounted = not subprocess.run(mount, capture_output=True).returncode
+    try:
+        done = subprocess.run([sys.executable, "-c", program.replace("{limit}", str(not mounted))],
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
+        restored, said, steps = restore(folder)
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+    assert done.returncode == 0, done.stderr
+    words = "No space left on device" if mounted else "File too large"
+    assert words in done.stdout
+    assert "Traceback" not in done.stderr
+    assert restored.step == steps[-1] >= 2
+    assert not said
+
+
+def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
+    let = threading.Event()
+    real = ocp.CheckpointManager.save
+
+    def slow(*args, **kwargs):
+        assert let.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", slow)
+    state = new_state().replace(step=jnp.int32(1))
+    expected = state_digest(state)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, memory(1))
+        # The next step gives the state's memory away while the disk is still at work.
+        donated = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+        jax.block_until_ready(donated(state))
+        assert checkpoints.steps == []
+        let.set()
+        checkpoints.wait()
+    assert state_digest(restore(tmp_path)[0].state) == expected
 
 
 def test_an_unfinished_save_is_not_trusted(tmp_path):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -40,6 +41,31 @@ def test_requests(first, second, code, saved):
     out, _ = process.communicate(timeout=30)
     assert process.returncode == code
     assert ("saved" in out) == saved
+
+
+# The main thread is inside C and comes back to no handler, as in a long compilation.
+DEAF = """
+from fer_jax.engine.signals import StopRequest
+import jax, jax.numpy as jnp
+with StopRequest() as stop:
+    print("listening", flush=True)
+    spin = jax.jit(lambda x: jax.lax.while_loop(lambda y: y < 2, lambda y: y * 0.5, x))
+    print("running", flush=True)
+    jax.block_until_ready(spin(jnp.float32(1)))
+"""
+
+
+def test_a_second_ctrl_c_does_not_wait_for_a_step():
+    command = [sys.executable, "-c", DEAF]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "listening\n"
+        assert process.stdout.readline() == "running\n"
+        time.sleep(1)  # now it computes
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
 
 
 def test_handlers_are_put_back():
