@@ -64,6 +64,12 @@ def check(
     assert not (tmp_path / "data").exists()
 
 
+def content(tree: pathlib.Path) -> dict[str, bytes]:
+    """Every file's bytes by its name below `tree`."""
+    files = (one for one in tree.rglob("*") if one.is_file())
+    return {file.relative_to(tree).as_posix(): file.read_bytes() for file in files}
+
+
 def pack(tree: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:

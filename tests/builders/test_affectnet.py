@@ -189,6 +189,16 @@ def test_the_full_scale_has_the_sets_counts() -> None:
     assert stand_in.pictures_of(1.0) == 420_299
 
 
+def test_a_killed_stand_in_is_finished_to_the_byte(
+    tree: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
+    for lost in ("*.bmp", "training.csv"):
+        sorted(copy.rglob(lost))[0].unlink()
+    assert sum(stand_in.write(copy, SCALE)) == stand_in.pictures_of(SCALE)
+    assert damage.content(copy) == damage.content(tree)
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [

@@ -90,10 +90,13 @@ def write(folder: Path, *names: str) -> sources.Source:
 
 def test_a_kept_jpeg_keeps_its_bytes_and_others_are_encoded(tmp_path: Path) -> None:
     source, settings = write(tmp_path, "a.jpg", "a.png"), faces.FaceCrop(method="keep")
+    smaller = faces.FaceCrop(method="keep", longest_side=45)
     requests = [crops.Request(name, name) for name in ("a.jpg", "a.png")]
     jpeg, png = crops.crop_all(source, requests, settings)
     assert jpeg.encoded == source.read("a.jpg")
     assert png.encoded == pictures.encode_jpeg(RGB, 95)
+    (small,) = crops.crop_all(source, requests[:1], smaller)
+    assert pictures.decode(small.encoded).shape == (30, 45, 3)
 
 
 def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ def _first_line(change) -> damage.Damage:
     )
 
 
+def test_a_killed_stand_in_is_finished_to_the_byte(
+    tree: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
+    for lost in ("*.jpg", "label.lst"):
+        sorted(copy.rglob(lost))[0].unlink()
+    assert sum(stand_in.write(copy, SCALE)) == stand_in.pictures_of(SCALE)
+    assert damage.content(copy) == damage.content(tree)
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [

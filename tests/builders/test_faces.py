@@ -175,6 +175,14 @@ def test_aligned_pictures_have_the_face_upright(scale: float) -> None:
         assert abs(int(out[round(y), round(x), 0]) - 50 * (number + 1)) <= 12
 
 
+def test_large_faces_are_averaged_not_sampled() -> None:
+    stripes = np.zeros((900, 900, 3), np.uint8)
+    stripes[:, ::2] = 255
+    points = np.array(ARCFACE) * 6.3 + 50
+    inside = faces.align(stripes, points, 112)[8:-8, 8:-8]
+    assert np.abs(inside.astype(int) - 127).max() < 40
+
+
 def test_landmarks_in_one_place_have_no_alignment() -> None:
     with pytest.raises(ValueError, match="all in one place"):
         faces.alignment(np.ones((5, 2)), 112)

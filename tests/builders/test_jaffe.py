@@ -83,6 +83,16 @@ def test_the_full_scale_has_the_sets_counts() -> None:
     assert counts == {"AN": 30, "DI": 29, "FE": 32, "HA": 31, "NE": 30, "SA": 31, "SU": 30}
 
 
+def test_a_killed_stand_in_is_finished_to_the_byte(
+    tree: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
+    for lost in ("*.tiff",):
+        sorted(copy.rglob(lost))[0].unlink()
+    assert sum(stand_in.write(copy, 0.01)) == stand_in.pictures_of(0.01)
+    assert damage.content(copy) == damage.content(tree)
+
+
 @pytest.mark.parametrize(
     ("bad", "says"),
     [

@@ -50,6 +50,16 @@ def test_a_truncated_file_is_named(data: bytes, share: float) -> None:
         pictures.decode(data[: int(share * len(data))])
 
 
+def test_a_tiff_whose_strips_lie_beyond_its_end_is_truncated() -> None:
+    start = struct.unpack("<I", TIFF[4:8])[0]
+    data = bytearray(TIFF)
+    for entry in range(start + 2, len(data) - 12, 12):
+        if struct.unpack("<H", data[entry : entry + 2])[0] == 279:  # StripByteCounts, one here
+            data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, len(data))
+    with pytest.raises(pictures.UnreadableError, match="truncated"):
+        pictures.decode(bytes(data))
+
+
 def _huge(data: bytes, at: int, form: str) -> bytes:
     numbers = struct.pack(form, 60_000, 60_000)
     return data[:at] + numbers + data[at + len(numbers) :]

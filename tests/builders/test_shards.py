@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from fer_jax import errors
 from tfds_builders import build, shards
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -24,6 +26,13 @@ def test_records_keep_their_order_over_several_files(
     for row, entry in enumerate(prepared.entries):  # another record there is an error
         assert prepared.record(row)["id"].decode() == entry.id
     assert prepared.entries == sorted(prepared.entries, key=lambda entry: entry.id)
+
+
+def test_another_record_in_the_place_of_one_is_noticed(kdef_data: pathlib.Path) -> None:
+    prepared = build.prepare("kdef", None, str(kdef_data))
+    moved = dataclasses.replace(prepared, entries=prepared.entries[::-1])
+    with pytest.raises(errors.UserError, match=r"expected the record BM31SUS.*AF01AFFL.*--rebuild"):
+        moved.record(0)
 
 
 _NEARLY_FULL = """

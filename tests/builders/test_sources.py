@@ -70,7 +70,7 @@ LAYOUTS = {
         "Label.zip": _zip(_inner(FILES, "Label/")),
         "Image.tar.gz": _tar(_inner(FILES, "Image/"), "w:gz"),
     },
-    "unpacked beside the archive": FILES | {"Image.zip": _zip({"other": b""})},
+    "unpacked beside the archive": FILES | {"Image.zip": _zip({"other.jpg": b""})},
 }
 
 
@@ -89,6 +89,7 @@ def test_every_shape_is_one_tree(layout: str, tmp_path: pathlib.Path) -> None:
             assert path.name == pathlib.PurePosixPath(name).name
             assert path.read_bytes() == data
     assert len(sources.pictures_in(source, (".jpg",))) == 2
+    assert not sources.find(source, "other.jpg")
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
 
 

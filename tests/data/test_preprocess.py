@@ -156,6 +156,6 @@ def test_without_landmarks_their_mask_is_the_ellipse():
 def test_landmarks_follow_the_cut_to_the_face():
     wide = np.full((40, 80, 3), 255, np.uint8)
     framing = Preprocessing(40, "unit", face_margin=0.0, mask="landmarks")
-    in_wide = face() * (0.5, 1.0) + (0.25, 0.0)  # the face is in the middle of the wide picture
+    in_wide = face(shift=-0.2) * (0.5, 1.0) + (0.25, 0.0)  # the box is the wide picture's middle
     out = framing.framed(wide, (20, 0, 40, 40), in_wide)
-    np.testing.assert_array_equal(out[..., 0] == 255, shown("landmarks", face()))
+    np.testing.assert_array_equal(out[..., 0] == 255, shown("landmarks", face(shift=-0.2)))

@@ -55,7 +55,9 @@ def test_summary_names_everything():
     [
         ({"stand_in": True, "synthetic": True}, ["STAND-IN: synthetic faces in the place of kdef"]),
         ({"synthetic": True}, ["SYNTHETIC FACES: figures say nothing about real faces"]),
-        ({"derived_labels": True}, ["DERIVED LABELS"]),
+        ({"derived_labels": True}, ["DERIVED LABELS: labels follow from a rule"]),
+        ({"derived_labels": True, "label_rule": "facs_v1"}, ["from the rule facs_v1, nobody"]),
+        ({"near_duplicates": 3}, ["NEAR-DUPLICATES: 3 pairs"]),
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
         ({}, []),

@@ -29,7 +29,7 @@ _CHUNK = 200  # pictures of a job
 _FOLDERS = 1_000
 _LEAST = 3  # of each code
 _SIZES = (150, 400)  # of a picture's sides, pixels
-_BMP, _CAPITALS = 17, 11  # one picture of so many is a bmp, or has an ending in capitals
+_BMP, _CAPITALS = 9, 11  # one picture of so many is a bmp, or has an ending in capitals
 
 
 @dataclasses.dataclass(frozen=True)
