@@ -119,7 +119,7 @@ def place(wanted: str, nbytes: int, room: Room) -> Placement:
     """
     if wanted not in STORES:
         raise UserError(f"expected one of {', '.join(STORES)} for data.store, found {wanted!r}")
-    size = f"{nbytes / 2**20:,.0f} MiB of pictures"
+    size = f"{nbytes / 2**20:,.1f} MiB of pictures"
     most = None if room.device is None else int(room.device * DEVICE_SHARE)
     fits_each = most is None or nbytes <= most
     fits_all = most is None or nbytes <= most * room.devices

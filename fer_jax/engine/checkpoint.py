@@ -70,8 +70,8 @@ class Checkpoints:
         read_only: bool = False,
         keep: int = LEAST_KEPT,
     ) -> None:
-        # Orbax reports each save, and failures with tracebacks, through absl; what matters is raised
-        # or said by `say`.
+        # Orbax reports each save, and failures with tracebacks, through absl; what matters is
+        # raised or said by `say`.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = folder.absolute()
         self._say = say

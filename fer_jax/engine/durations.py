@@ -69,10 +69,10 @@ class Clock:
 
     def steps(self, duration: Duration) -> int:
         """The nearest number of steps; at least one where the duration is above zero."""
-        scale = {
-            STEPS: 1.0,
-            EPOCHS: self.epoch_steps,
-            EXAMPLES: 1 / self.batch_size,
-            PER_CENT: (self.total_steps or 0) / 100,
-        }[duration.unit]
-        return max(math.floor(duration.amount * scale + 0.5), int(duration.amount > 0))
+        exact = {
+            STEPS: lambda amount: amount,
+            EPOCHS: lambda amount: amount * self.epoch_steps,
+            EXAMPLES: lambda amount: amount / self.batch_size,
+            PER_CENT: lambda amount: amount * (self.total_steps or 0) / 100,
+        }[duration.unit](duration.amount)
+        return max(math.floor(exact + 0.5), int(duration.amount > 0))

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import numpy as np
 import optax
 
 from fer_jax.engine.freezing import Frozen
@@ -33,4 +35,6 @@ class Stage:
 
     def rate(self, step: int) -> float:
         """The learning rate of the step that made the run `step` steps long."""
-        return float(self.schedule(step - self.start - 1))
+        within = jax.device_put(np.int32(step - self.start - 1))
+        # Explicitly and in one program: the loop runs under a transfer guard in tests.
+        return float(jax.device_get(jax.jit(self.schedule)(within)))

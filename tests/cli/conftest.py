@@ -17,6 +17,7 @@ TINY = (
     "--config.train.epochs=4",
     "--config.train.eval_epochs=1",
     "--config.train.log_steps=7",
+    "--config.train.pictures=0",
     "--config.eval.samples=2",
 )
 ROOT = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from fer_jax.errors import UserError
 DATA = {"name": "faces/demo/1.0.0", "protocol": "subject", "train": "d1", "validation": "d2"}
 
 
-def start(folder, overrides=(), labels=("a", "b"), data=DATA):
+def start(folder, overrides=(), labels=("a", "b"), data=DATA, engine=None, say=print):
     config = configuration.load("demo", overrides)
     preprocessing = Preprocessing(config.data.size, "standardize")
-    return module.start(folder, config, labels, preprocessing, data)
+    return module.start(folder, config, labels, preprocessing, data, engine=engine, say=say)
 
 
 def test_a_run_reads_back_as_it_was_begun(tmp_path):
@@ -51,6 +51,7 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     overrides = [f"{name}={value}" for name, value in
                  {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
                   "eval.samples": 1, "model.pretrained": "/w",
+                  "data.store": "stream", "train.keep": 5, "train.pictures": 0,
                   "train.log_steps": 3}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
     assert start(tmp_path, overrides).config.eval.samples == 1
@@ -73,6 +74,30 @@ def test_a_run_of_format_2_named_its_protocol_otherwise(tmp_path, name, then, no
     run = module.open_run(tmp_path)
     assert (run.config.data.config, run.config.data.protocol) == now
     assert run.preprocessing.mask == "none"
+
+
+def test_what_differs_and_may_is_said(tmp_path):
+    said = []
+    start(tmp_path, engine={"devices": 1, "total_steps": 40}, say=said.append)
+    changes = ["train.epochs=60", "train.log_steps=3"]
+    start(tmp_path, changes, engine={"devices": 8, "total_steps": 60}, say=said.append)
+    lines = (
+        "train.epochs was 40 and is 60 from here on",
+        "train.log_steps was 20 and is 3 from here on",
+        "the learning rate follows the cosine schedule of the longer run from here on: it is not "
+        "the run that it would have been from the start",
+        "devices was 1 and is 8 from here on: the bits of the parameters may differ from an "
+        "unbroken run's",
+    )
+    assert said == [f"{tmp_path}: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(("wanted", "kept"), [((), 7), (("train.steps_per_dispatch=3",), 3)])
+def test_steps_per_dispatch_stay_what_they_were_where_it_is_open(tmp_path, wanted, kept):
+    start(tmp_path, wanted, engine={"steps_per_dispatch": 7 if not wanted else 3})
+    run = start(tmp_path, wanted, engine={"steps_per_dispatch": 1 if not wanted else 3})
+    assert run.engine["steps_per_dispatch"] == kept
+    assert module.open_run(tmp_path) == run
 
 
 def test_a_moved_run_still_works(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -14,28 +13,11 @@ from fer_jax import config as configuration
 from fer_jax import experiment, learning, main, train
 from fer_jax import run as run_directory
 from fer_jax.engine.checkpoint import Checkpoints
+from fer_jax.engine.loop import Loop
 from fer_jax.engine.state import create_state
 from fer_jax.errors import UserError
 from fer_jax.models import registry
-
-
-class Backbone(nn.Module):
-    @nn.compact
-    def __call__(self, x, train):
-        x = nn.Conv(4, (3, 3), strides=2, name="block1_conv1")(x)
-        return nn.relu(nn.BatchNorm(name="block1_norm1")(x, use_running_average=not train))
-
-
-class Tiny(nn.Module):
-    """A network with a backbone that trains in a moment."""
-
-    classes: int
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, images, train):
-        x = Backbone(name="backbone")(images, train)
-        return nn.Dense(self.classes, name="head")(x.reshape(x.shape[0], -1))
+from tests.cli.tiny_network import Tiny
 
 
 @pytest.fixture
@@ -89,21 +71,21 @@ def test_the_head_first_then_all(settings, tmp_path):
 def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, monkeypatch):
     overrides = [*settings, "train.head_epochs=1"]
     train.train(configuration.load("demo", overrides), tmp_path / "whole")
-    real, limits = train.log_training, [0]
+    real, limits = Loop._log, [0]
 
     class StoppedError(Exception):
         pass
 
-    def stop_there(job, step, memory, writer, progress):
-        real(job, step, memory, writer, progress)
-        if step >= limits[0]:
+    def stop_there(loop):
+        real(loop)
+        if loop.step >= limits[0]:
             raise StoppedError
 
-    monkeypatch.setattr(train, "log_training", stop_there)
+    monkeypatch.setattr(Loop, "_log", stop_there)
     for limits[0] in (20, 35, 70):  # in the head's stage, at its end, after it
         with pytest.raises(StoppedError):
             train.train(configuration.load("demo", overrides), tmp_path / "parts")
-    monkeypatch.setattr(train, "log_training", real)
+    monkeypatch.setattr(Loop, "_log", real)
     train.train(configuration.load("demo", overrides), tmp_path / "parts")
     whole, parts = (checkpoint(tmp_path / name, 105) for name in ("whole", "parts"))
     jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
@@ -119,7 +101,7 @@ def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["train.head_epochs=3"], "train.head_epochs from 0 to below train.epochs=3, found 3"),
+        (["train.head_epochs=3"], "train.head_epochs below train.epochs=3, found 3"),
         (["model.freeze=block9"], "found 'block9'.*blocks in order: block1_conv1"),
         (["model.name=light_vgg", "train.head_epochs=1"], "found 'backbone'.*conv1_1"),
     ],

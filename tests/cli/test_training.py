@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -56,7 +57,7 @@ def wait_for_step(process, folder: Path, step: int) -> None:
 def unbroken(tmp_path_factory, cli_in, tiny):
     """One run from start to report; the others are compared with it."""
     folder = tmp_path_factory.mktemp("unbroken")
-    done = cli_in(folder).run(*tiny, "--workdir=run")
+    done = cli_in(folder).run(*tiny, "--workdir=run", "--config.train.pictures=3")
     assert done.returncode == 0, done.stderr
     return folder / "run", done
 
@@ -83,11 +84,31 @@ def test_tensorboard_shows_curves_settings_and_the_reports_pictures(unbroken):
     assert {
         "train/loss", "train/accuracy", "validation/accuracy", "learning_rate",
         "test/accuracy", "test/balanced_accuracy", "test/confusion_matrix",
-        "test/emotion_analysis_1", "_hparams_/session_start_info",
+        "test/emotion_analysis_1", "_hparams_/session_start_info", "train/gradient_norm",
+        "train/parameter_norm", "validation/confusion_matrix", "validation/misclassified",
     } <= tags  # fmt: skip
     assert [event.step for event in accumulator.Tensors("validation/accuracy")] == [
         STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)
     ]
+
+
+def test_a_row_for_every_validation_and_what_the_sitting_cost(unbroken):
+    folder, done = unbroken
+    with open(folder / "summary.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == [35, 70, 105, 140]
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert all(row[name] for row in rows for name in row)
+    best = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    assert best["best"] == "1"
+    (sitting,) = json.loads((folder / "timing.json").read_text())["sittings"]
+    assert (sitting["first_step"], sitting["last_step"]) == (0, 140)
+    assert 0 < sitting["seconds_to_first_step"] < sitting["seconds"]
+    assert sitting["images_per_second"] > 0
+    assert 0 <= sitting["waiting_share"] <= 1
+    assert sitting["host_bytes"] > 50 * 2**20
+    assert "140 steps in " in done.stderr
+    assert " images/s, " in done.stderr
 
 
 def test_the_metrics_hold_every_step_once(unbroken):
@@ -171,9 +192,14 @@ def test_it_stops_early_when_validation_gets_no_better(cli, tiny):
 def test_a_loss_that_is_not_finite_stops_the_run(cli, tiny):
     done = cli.run(*tiny, "--workdir=run", "--config.optim.learning_rate=1e30")
     assert done.returncode == 2
-    assert "error: the loss is" in done.stderr
+    assert "error: the " in done.stderr
+    assert " no step was saved before" in done.stderr
     assert "--config.optim.learning_rate" in done.stderr
     assert "Traceback" not in done.stderr
+    content = json.loads((cli.folder / "run" / "diverged.json").read_text())
+    assert len(set(content["records"])) == 64
+    assert content["records"][0] in done.stderr
+    assert f"at step {content['step']};" in done.stderr
 
 
 def test_evaluate_reports_any_split_of_a_run(unbroken, cli_in):

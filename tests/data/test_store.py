@@ -42,7 +42,7 @@ def test_where_pictures_go(wanted, nbytes, room, store, sharded, says):
     ("wanted", "message"),
     [
         ("gpu", "expected one of auto, device, host, stream for data.store, found 'gpu'"),
-        ("device", "40% of the devices' free memory, found 2 MiB .*--config.data.store=host"),
+        ("device", "40% of the devices' free memory, found 2.0 MiB .*--config.data.store=host"),
     ],
 )
 def test_a_place_that_is_none_or_too_small_is_refused(wanted, message):

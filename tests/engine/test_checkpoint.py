@@ -210,7 +210,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path, monkeypatch, place):
                 raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device []")
 
             patch.setattr(ocp.CheckpointManager, "save", half_saved)
-        with pytest.raises(UserError, match="(?s)No space left.*are whole.*Free some space"):
+        with pytest.raises(UserError, match=r"(?s)No space left.*are whole.*Free some space"):
             save_next(tmp_path, 3)
     restored, said, _ = restore(tmp_path)
     # Renamed but not synced, the new one may be used: its digest says whether it is whole.

@@ -1,0 +1,34 @@
+"""A training that is killed at random moments, again and again, ends at the unbroken one's bits."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from benchmarks import crashes
+
+KILLS = 20
+
+
+@pytest.fixture(scope="module")
+def arguments(data_dir) -> list[str]:
+    return [*crashes.SETTINGS, f"--config.data.dir={data_dir}", "--config.train.epochs=70"]
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, arguments):
+    training = crashes.Training(tmp_path_factory.mktemp("unbroken"), arguments)
+    training.finish()
+    return crashes.final_bits(training.run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "sigterm"])
+def test_the_bits_of_an_unbroken_run(tmp_path, arguments, unbroken, number):
+    training = crashes.Training(tmp_path, arguments)
+    tally = crashes.crash(training, KILLS, seed=1, number=number)
+    print(tally)
+    assert tally.kills == KILLS
+    assert tally.saving  # some came during a save
+    assert crashes.final_bits(training.run) == unbroken

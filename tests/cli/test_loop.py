@@ -1,0 +1,160 @@
+"""The loop in this process: chunks of several steps, stopping, going on, and its guards."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import train
+from fer_jax.engine import device_memory
+from fer_jax.engine.loop import DivergedError, InterruptedRunError, Loop
+from fer_jax.errors import UserError
+from fer_jax.models import registry
+from tests.cli.test_stages import checkpoint
+from tests.cli.tiny_network import Tiny
+
+EPOCH = 35  # steps
+
+
+@pytest.fixture(autouse=True)
+def _network(monkeypatch):
+    monkeypatch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
+
+
+@pytest.fixture(scope="module")
+def settings(data_dir) -> list[str]:
+    off = ("rotation", "zoom", "shift", "brightness", "contrast")
+    return [
+        "model.name=tiny", "model.dropout=none", f"data.dir={data_dir}", "data.size=8",
+        "train.epochs=2", "train.eval_epochs=1", "train.pictures=0", "eval.samples=0",
+        "train.steps_per_dispatch=4", *(f"augment.{name}=0" for name in off),
+    ]  # fmt: skip
+
+
+def stop_after(monkeypatch, chunks: int) -> None:
+    """A SIGTERM while the given number of chunks has been dispatched."""
+    real, left = Loop._dispatch, [chunks]
+
+    def dispatch(loop, first, last):
+        real(loop, first, last)
+        left[0] -= 1
+        if not left[0]:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Loop, "_dispatch", dispatch)
+
+
+def guarded(monkeypatch) -> None:
+    """Refuses every transfer between host and device that the loop does not ask for."""
+    real = Loop.run
+
+    def run(loop):
+        with jax.transfer_guard("disallow"):
+            real(loop)
+
+    monkeypatch.setattr(Loop, "run", run)
+
+
+def logged(folder, name: str) -> list[int]:
+    rows = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [row["step"] for row in rows if name in row]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, settings):
+    """An unbroken run, the transfer guard on, three steps traced."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
+        guarded(patch)
+        train.train(configuration.load("demo", settings), folder, profile_steps=3)
+    return folder
+
+
+def test_what_happens_between_steps_happens_between_chunks(whole):
+    assert logged(whole, "validation/accuracy") == [36, 70]  # 35 is in the middle of a chunk
+    assert logged(whole, "train/loss") == [20, 36, 40, 60, 70]
+    assert json.loads((whole / "run.json").read_text())["engine"]["steps_per_dispatch"] == 4
+
+
+def test_the_trace_is_where_tensorboard_looks(whole):
+    (trace,) = (whole / "plugins" / "profile").glob("*/*.xplane.pb")
+    assert trace.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["host", *(pytest.param(store, marks=pytest.mark.slow) for store in ("device", "stream"))],
+)
+def test_stopped_in_the_middle_it_ends_at_the_same_bits(
+    settings, whole, tmp_path, monkeypatch, store
+):
+    folder = tmp_path / "run"
+    config = configuration.load("demo", [*settings, f"data.store={store}"])
+    guarded(monkeypatch)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        with pytest.raises(InterruptedRunError):
+            train.train(config, folder)
+    assert checkpoint(folder, 12).step == 12
+    folder.rename(tmp_path / "moved")
+    train.train(config, tmp_path / "moved")
+    expected, found = (checkpoint(place, 70) for place in (whole, tmp_path / "moved"))
+    jax.tree.map(np.testing.assert_array_equal, expected.state, found.state)
+    assert (tmp_path / "moved" / "metrics.jsonl").read_text() == (
+        whole / "metrics.jsonl"
+    ).read_text()
+    sittings = json.loads((tmp_path / "moved" / "timing.json").read_text())["sittings"]
+    assert [(s["first_step"], s["last_step"]) for s in sittings] == [(0, 12), (12, 70)]
+
+
+def test_a_run_may_become_longer_but_not_shorter(settings, tmp_path, capsys):
+    folder, settings = tmp_path / "run", [*settings, "train.steps_per_dispatch=1"]
+    train.train(configuration.load("demo", [*settings, "train.epochs=1"]), folder)
+    longer = [*settings, "train.log_steps=10"]
+    train.train(configuration.load("demo", longer), folder)
+    said = capsys.readouterr().out
+    assert "train.epochs was 1 and is 2 from here on" in said
+    assert "train.log_steps was 20 and is 10 from here on" in said
+    assert "cosine schedule of the longer run" in said
+    assert "continuing at step 35 of 70" in said
+    assert logged(folder, "validation/accuracy") == [35, 70]
+    with pytest.raises(UserError, match=r"train\.epochs: 2 then, 1 now"):
+        train.train(configuration.load("demo", [*longer, "train.epochs=1"]), folder)
+
+
+def test_other_steps_per_dispatch_are_another_run(settings, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    stop_after(monkeypatch, 1)
+    with pytest.raises(InterruptedRunError):
+        train.train(configuration.load("demo", settings), folder)
+    with pytest.raises(UserError, match=r"train\.steps_per_dispatch: 4 then, 2 now"):
+        train.train(configuration.load("demo", [*settings, "train.steps_per_dispatch=2"]), folder)
+
+
+def test_numbers_that_are_not_finite_are_not_saved_on_a_sigterm(settings, tmp_path, monkeypatch):
+    overrides = [*settings, "optim.learning_rate=1e38", "optim.warmup=0", "optim.name=sgd"]
+    stop_after(monkeypatch, 1)
+    with pytest.raises(DivergedError, match=r"at step \d.*no step was saved before"):
+        train.train(configuration.load("demo", overrides), tmp_path / "run")
+    assert not [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.is_dir()]
+    content = json.loads((tmp_path / "run" / "diverged.json").read_text())
+    assert len(content["records"]) == 64
+    assert content["step"] <= 4
+
+
+def test_a_device_without_memory_is_told_from_other_errors(settings):
+    config = configuration.load("demo", settings)
+    with (
+        pytest.raises(UserError, match=r"no memory left .*train.batch_size=32, .*store=host"),
+        device_memory.explained(config, "device"),
+    ):
+        jax.block_until_ready(jnp.zeros((1 << 46,), jnp.uint8))
+    with pytest.raises(jax.errors.JaxRuntimeError), device_memory.explained(config, "host"):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -1,0 +1,89 @@
+"""Each network learns 64 images by heart through the real training step, and only real labels help.
+
+Synthetic patterns, not faces: three classes that differ by where a bright patch is.
+"""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from fer_jax.data.augment import OFF
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.engine.losses import cross_entropy
+from fer_jax.engine.recipe import PLAIN
+from fer_jax.engine.state import TrainState, create_state
+from fer_jax.engine.steps import make_step_function
+from fer_jax.models.registry import MODELS, create_model
+
+CLASSES, IMAGES = 3, 64
+# Settings that make a network small enough for a test, its rate, and the steps it may take.
+SMALL = {
+    "custom_cnn": ({"head_widths": (16,), "batch_norm": True}, 2e-3, 60),
+    "inception_resnet_v2": ({"head_widths": (16,), "repeats": (1, 1, 1)}, 1e-3, 40),
+    "light_vgg": ({"head_widths": (32,)}, 5e-3, 120),
+    "vgg16": ({"head_widths": (16,), "pooling": "max"}, 2e-4, 60),
+}
+SLOW = {"inception_resnet_v2", "vgg16"}
+
+
+def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a bright patch in one of three corners, and which: uint8 images, labels."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(60, 160, (count, size, size, 3), np.uint8)
+    labels = np.arange(count) % CLASSES
+    half = size // 2
+    for image, label in zip(images, labels, strict=True):
+        y, x = ((0, 0), (0, half), (half, 0))[label]
+        image[y : y + half, x : x + half] += 60
+    return images, labels
+
+
+def train(
+    name: str, images: np.ndarray, labels: np.ndarray, **settings: object
+) -> tuple[TrainState, float]:
+    """Until all images are right, or the steps are spent; the last accuracy in training."""
+    small, rate, steps = SMALL[name]
+    model = create_model(name, CLASSES, **{"dropout": 0.0, **small, **settings})
+    size, optimizer = images.shape[1], optax.adam(rate)
+    pixels = Preprocessing(size, "standardize")
+    step = jax.jit(make_step_function(model, optimizer, pixels, OFF, PLAIN, seed=0))
+    state = create_state(model, optimizer, size, seed=0)
+    for _ in range(steps):
+        state, metrics = step(state, {"image": images, "label": labels.astype(np.int32)})
+        accuracy = np.trace(metrics.confusion.counts) / len(labels)
+        if accuracy == 1:
+            break
+    return state, float(accuracy)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(MODELS)],
+)
+def test_a_network_learns_64_images_by_heart(name):
+    size = max(MODELS[name].least_size, 16)
+    images, labels = patches(IMAGES, size, seed=0)
+    assert train(name, images, labels)[1] == 1
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_only_true_labels_generalise(shuffled):
+    images, labels = patches(IMAGES, 16, seed=0)
+    others, truth = patches(300, 16, seed=1)
+    given = np.random.default_rng(2).permutation(labels) if shuffled else labels
+    state, accuracy = train("light_vgg", images, given)
+    model = create_model("light_vgg", CLASSES, head_widths=(32,))
+    logits = model.apply(
+        state.variables, Preprocessing(16, "standardize").normalized(others), False
+    )
+    found = float((np.argmax(logits, axis=1) == truth).mean())
+    loss = float(cross_entropy(logits, np.eye(CLASSES)[truth]).mean())
+    assert accuracy > 0.9  # by heart either way
+    if shuffled:
+        assert found < 0.5
+        assert loss > np.log(CLASSES)
+    else:
+        assert found > 0.95
