@@ -157,6 +157,11 @@ def make_stages(config: ConfigDict, model: nn.Module, epoch_steps: int) -> tuple
         ]
     freezes = any(frozen_name != NONE for *_, frozen_name, _ in plan)
     blocks = find_blocks(model, config.data.size) if freezes else ()  # seconds for deep networks
+    if head_epochs and not any(path[0] == BACKBONE for path in blocks):
+        raise UserError(
+            f"train.head_epochs trains the head before the backbone, and {config.model.name} has "
+            "no backbone; use --config.train.head_epochs=0"
+        )
     stages = []
     for start, end, frozen_name, chosen in plan:
         schedule = make_schedule(chosen, (end - start) * epoch_steps)

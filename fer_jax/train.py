@@ -14,12 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fer_jax import experiment, files
 from fer_jax import run as run_directory
 from fer_jax.config import flatten
+from fer_jax.data.preprocess import InputFormat
 from fer_jax.data.records import Records, load_records
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.engine import sharding
@@ -31,11 +33,11 @@ from fer_jax.engine.overview import describe_network
 from fer_jax.engine.progress import Progress
 from fer_jax.engine.signals import StopRequest
 from fer_jax.engine.stages import Stage
-from fer_jax.engine.state import TrainState, create_state
+from fer_jax.engine.state import TrainState, abstract_state, create_state
 from fer_jax.engine.steps import EvalStep, TrainStep, make_eval_step, make_train_step
 from fer_jax.engine.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
 from fer_jax.errors import UserError
-from fer_jax.initial import find_initial, load_initial
+from fer_jax.initial import Initial, find_initial, load_initial
 from fer_jax.run import Run
 from tfds_builders import build
 
@@ -54,7 +56,11 @@ class DivergedError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything that does not change while training."""
+    """Everything that does not change while training.
+
+    Attributes:
+      weights: what the network begins with; None where that is chance or lies behind.
+    """
 
     run: Run
     training: Records
@@ -63,7 +69,8 @@ class Job:
     stages: tuple[Stage, ...]
     train_steps: tuple[TrainStep, ...]
     eval_step: EvalStep
-    initial: TrainState
+    model: nn.Module
+    weights: Initial | None
 
     @property
     def config(self) -> ConfigDict:
@@ -82,8 +89,8 @@ class Job:
 
     def template_of(self, memory: dict[str, Any]) -> TrainState:
         """A state of the form that the stage of a checkpoint's memory has."""
-        state = with_optimizer_of(self.stages[memory["stage"]], self.initial)
-        return sharding.replicate(state, self.mesh)
+        optimizer = self.stages[memory["stage"]].optimizer
+        return abstract_state(self.model, optimizer, self.run.preprocessing.size, self.mesh)
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows when `step` steps are done."""
@@ -110,12 +117,14 @@ def train(config: ConfigDict, folder: Path) -> Run:
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints) as checkpoints:
             restored = checkpoints.restore_latest(job.template_of)
+            if restored is None and job.weights is None and job.run.weights is not None:
+                job = make_job(config, folder)  # every checkpoint was damaged: from the beginning
             if restored is None:
-                state, memory = job.initial, new_memory(job)
+                state, memory = first_state(job), new_memory(job)
             else:
                 state = restored.state
                 memory = Memory.from_json(restored.memory, len(job.run.labels))
-            announce(job, restored.step if restored else 0, memory)
+            announce(job, state.variables, restored.step if restored else 0, memory)
             if not memory.finished:
                 fit(job, state, memory, checkpoints)
     return job.run
@@ -139,16 +148,16 @@ def check_config(config: ConfigDict) -> None:
 
 def make_job(config: ConfigDict, folder: Path) -> Job:
     """Finds the first weights, opens the data and builds the programs."""
+    data = config.data
+    build.get(data.name, data.config, data.dir)  # a name that is wrong, before weights are fetched
     mesh = sharding.data_mesh()
     augmentation = experiment.make_augmentation(config)
-    initial = find_initial(config, mesh)
-    preprocessing = experiment.make_preprocessing(
-        config, initial.normalization if initial else None
-    )
+    begun = run_directory.continued(folder, config)
+    weights = None if begun else find_initial(config, mesh)
+    kept = weights.to_json() if weights else begun.weights if begun else None
+    preprocessing = experiment.make_preprocessing(config, normalization_of(begun, weights))
 
-    builder = build.prepare(
-        config.data.name, config.data.config, config.data.dir, config.data.manual_dir
-    )
+    builder = build.prepare(data.name, data.config, data.dir, data.manual_dir)
     training = load_records(builder, "train", preprocessing)
     validation = load_records(builder, "validation", preprocessing)
     run = run_directory.start(
@@ -157,17 +166,10 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         training.label_names,
         preprocessing,
         describe_data(builder, training, validation),
-        initial.to_json() if initial else None,
+        kept,
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = experiment.make_stages(config, model, steps_per_epoch(training, config))
-    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed)
-    if initial is not None:
-        params, batch_stats, said = load_initial(
-            initial, state.params, state.batch_stats, run.labels
-        )
-        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
-        print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
     return Job(
         run=run,
         training=training,
@@ -182,8 +184,35 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             for stage in stages
         ),
         eval_step=make_eval_step(model, preprocessing, mesh),
-        initial=sharding.replicate(state, mesh),
+        model=model,
+        weights=weights,
     )  # fmt: skip
+
+
+def normalization_of(
+    begun: Run | None, weights: Initial | None
+) -> tuple[str, InputFormat | None] | None:
+    """How the first weights saw pixels: as the run that is continued keeps it, or they say."""
+    if begun is not None and begun.weights is not None:
+        return begun.preprocessing.normalize, begun.preprocessing.input_format
+    return weights.normalization if weights else None
+
+
+def first_state(job: Job) -> TrainState:
+    """The state of a run that has not begun: random, or with the first weights in it.
+
+    Raises:
+      UserError: the weights do not fit the network.
+    """
+    size = job.run.preprocessing.size
+    state = create_state(job.model, job.stages[0].optimizer, size, job.config.seed)
+    if job.weights is not None:
+        params, batch_stats, said = load_initial(
+            job.weights, state.params, state.batch_stats, job.run.labels
+        )
+        state = dataclasses.replace(state, params=params, batch_stats=batch_stats)
+        print(f"{job.run.folder}: {said}; pixels: {job.run.preprocessing.normalize}")
+    return sharding.replicate(state, job.mesh)
 
 
 def steps_per_epoch(records: Records, config: ConfigDict) -> int:
@@ -209,10 +238,9 @@ def new_memory(job: Job) -> Memory:
     )
 
 
-def announce(job: Job, step: int, memory: Memory) -> None:
-    """Says what is about to happen, in a few lines."""
-    model = experiment.make_model(job.config, len(job.run.labels))
-    network = describe_network(model, job.initial.variables, job.run.preprocessing.size)
+def announce(job: Job, variables: dict[str, Any], step: int, memory: Memory) -> None:
+    """Says what is about to happen to the network of `variables`, in a few lines."""
+    network = describe_network(job.model, variables, job.run.preprocessing.size)
     title = f"{job.config.model.name} at {job.run.preprocessing.size} pixels: {network}"
     files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
     print(

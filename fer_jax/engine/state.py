@@ -12,6 +12,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+
+from fer_jax.engine import sharding
 
 
 @flax.struct.dataclass
@@ -56,6 +59,17 @@ def create_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
+    )
+
+
+def abstract_state(
+    model: nn.Module, optimizer: optax.GradientTransformation, size: int, mesh: Mesh
+) -> TrainState:
+    """The form of `create_state`'s result with a copy on each device of `mesh`: no arrays."""
+    state = jax.eval_shape(lambda: create_state(model, optimizer, size, 0))
+    copies = sharding.replicated(mesh)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copies), state
     )
 
 
