@@ -5,6 +5,7 @@ Nothing random is kept: every draw is folded from the seed and `step`.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +16,8 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.engine import sharding
+from fer_jax.models import initializers
+from fer_jax.models.registry import shared_blocks
 
 
 @flax.struct.dataclass
@@ -50,9 +53,7 @@ def create_state(
       size: side of the input, pixels.
       seed: of the initial weights.
     """
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    # lazy_init traces the network without compiling it: seconds instead of minutes.
-    variables = model.lazy_init({"params": jax.random.key(seed)}, images, train=False)
+    variables = initializers.draw(_variables(model, size), seed)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -66,11 +67,24 @@ def abstract_state(
     model: nn.Module, optimizer: optax.GradientTransformation, size: int, mesh: Mesh
 ) -> TrainState:
     """The form of `create_state`'s result with a copy on each device of `mesh`: no arrays."""
-    state = jax.eval_shape(lambda: create_state(model, optimizer, size, 0))
+    variables = _variables(model, size)
+    state = TrainState(
+        step=jax.eval_shape(lambda: jnp.zeros((), jnp.int32)),
+        params=variables["params"],
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=jax.eval_shape(optimizer.init, variables["params"]),
+    )
     copies = sharding.replicated(mesh)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copies), state
     )
+
+
+def _variables(model: nn.Module, size: int) -> Any:
+    """The shapes of the network's arrays; nothing is compiled or computed for them."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    init = functools.partial(shared_blocks(model).init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), images)
 
 
 def count_parameters(params: Any) -> int:

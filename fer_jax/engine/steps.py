@@ -17,10 +17,11 @@ from jax.sharding import Mesh
 
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.engine import losses, sharding
+from fer_jax.engine import compiler, losses, sharding
 from fer_jax.engine.freezing import Frozen
 from fer_jax.engine.metrics import StepMetrics
 from fer_jax.engine.state import TrainState
+from fer_jax.models.registry import shared_blocks
 
 NOTHING_FROZEN = Frozen()
 
@@ -44,12 +45,13 @@ def make_train_step(
     The batch has image: uint8[B, H, W, 3] and label: int32[B]. `optimizer` is that of what
     is not frozen.
     """
+    network = model if frozen.blocks else shared_blocks(model)
 
     def loss_of(
         params: Any, state: TrainState, inputs: jax.Array, labels: jax.Array, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         with frozen.inference_norms():
-            logits, updated = model.apply(
+            logits, updated = network.apply(
                 {"params": frozen.stop_gradients(params), "batch_stats": state.batch_stats},
                 inputs,
                 train=True,
@@ -85,7 +87,12 @@ def make_train_step(
         )
         return new_state, metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    return jax.jit(
+        train_step,
+        donate_argnums=0,
+        out_shardings=sharding.replicated(mesh),
+        compiler_options=compiler.options(),
+    )
 
 
 def make_eval_step(model: nn.Module, preprocessing: Preprocessing, mesh: Mesh) -> EvalStep:
@@ -94,10 +101,11 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, mesh: Mesh) -
     The batch has image: uint8[B, H, W, 3], label: int32[B] and mask: float32[B];
     the result is the metrics and the probabilities float32[B, C].
     """
+    network = shared_blocks(model)
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[StepMetrics, jax.Array]:
         inputs = preprocessing.normalized(batch["image"])
-        logits = jnp.asarray(model.apply(variables, inputs, train=False))
+        logits = jnp.asarray(network.apply(variables, inputs, train=False))
         metrics = StepMetrics.single_from_model_output(
             logits=logits,
             labels=batch["label"],
@@ -106,4 +114,6 @@ def make_eval_step(model: nn.Module, preprocessing: Preprocessing, mesh: Mesh) -
         )
         return metrics, jax.nn.softmax(logits)
 
-    return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
+    return jax.jit(
+        eval_step, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()
+    )

@@ -1,0 +1,30 @@
+"""Options of the compiler: taken where XLA knows them, left out where it does not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fer_jax.engine import compiler
+
+
+@pytest.fixture(autouse=True)
+def forgotten():
+    """Options are asked for anew, here and in the next test."""
+    compiler.options.cache_clear()
+    yield
+    compiler.options.cache_clear()
+
+
+def test_convolutions_on_cpu_are_not_ynnpacks():
+    convolve = lambda x, k: jax.lax.conv(x, k, (1, 1), "SAME")  # noqa: E731
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 16, 16), (8, 8, 3, 3))]
+    for options, theirs in (({}, True), (compiler.options(), False)):
+        program = jax.jit(convolve, compiler_options=options).lower(*shapes).compile()
+        assert ("__ynn_fusion" in program.as_text()) == theirs
+
+
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(compiler, "_CPU", {"xla_no_such_option": ""})
+    assert compiler.options() == {}
