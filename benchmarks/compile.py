@@ -4,8 +4,9 @@
 
 Two processes, one after the other, with a compile cache of their own that is empty for the
 first. CPU s is what the process used until the first step was done: on a machine that does
-other work too, the figure to compare. Needs no data set. What is measured is what training does: initial values, the
-training step of a uint8 batch with augmentation and Adam, and its speed.
+other work too, the figure to compare. Needs no data set. What is measured is what training
+does: initial values, the training step of a uint8 batch with augmentation and Adam, and its
+speed.
 """
 
 from __future__ import annotations

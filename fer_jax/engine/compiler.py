@@ -6,10 +6,11 @@ import functools
 
 import jax
 
-# YNNPACK's convolutions are the default on CPU and slower than Eigen's there (figures in
-# benchmarks/RESULTS.md); besides, reading a program back from the compile cache searches the whole
-# program once for each operation of YNNPACK. Empty is: for no kind of operation.
-_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# By default XLA gives YNNPACK convolutions, matrix products and reductions on CPU. Eigen's
+# convolutions are faster than its, and reading a program back from the compile cache searches the
+# whole program once for each operation of YNNPACK; custom_cnn's large product is faster with it.
+# Figures: benchmarks/RESULTS.md.
+_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
@@ -18,10 +19,11 @@ def forgotten():
 
 
 def test_convolutions_on_cpu_are_not_ynnpacks():
-    convolve = lambda x, k: jax.lax.conv(x, k, (1, 1), "SAME")  # noqa: E731
-    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 8, 16, 16), (8, 8, 3, 3))]
+    layer = nn.Conv(64, (3, 3))
+    kernel = {"params": {"kernel": jnp.zeros((3, 3, 64, 64)), "bias": jnp.zeros(64)}}
+    images = jnp.zeros((4, 56, 56, 64))
     for options, theirs in (({}, True), (compiler.options(), False)):
-        program = jax.jit(convolve, compiler_options=options).lower(*shapes).compile()
+        program = jax.jit(layer.apply, compiler_options=options).lower(kernel, images).compile()
         assert ("__ynn_fusion" in program.as_text()) == theirs
 
 
