@@ -144,6 +144,11 @@ def make_stages(
     plan = list(_plan(config, epoch_steps))
     freezes = any(frozen_name != NONE for *_, frozen_name, _ in plan)
     blocks = find_blocks(model, config.data.size) if freezes else ()  # seconds for deep networks
+    if len(plan) > 1 and not any(path[0] == BACKBONE for path in blocks):
+        raise UserError(
+            f"train.head_epochs trains the head before the backbone, and {config.model.name} has "
+            "no backbone; use --config.train.head_epochs=0"
+        )
     stages = []
     for start, end, frozen_name, rate in plan:
         settings = _optim_settings(config, rate, end - start, epoch_steps or 1)

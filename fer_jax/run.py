@@ -239,6 +239,24 @@ def _name_protocol(data: dict[str, Any]) -> None:
         data["protocol"], data["config"] = data["config"], None
 
 
+def continued(folder: Path, config: ConfigDict) -> Run | None:
+    """The run in `folder` if a checkpoint stands in for the weights that it began with.
+
+    None too where `config` names other first weights: those have to be compared.
+
+    Raises:
+      UserError: this version cannot read it.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    run = open_run(folder)
+    saved = run.checkpoints.is_dir() and any(
+        path.name.isdigit() for path in run.checkpoints.iterdir()
+    )
+    same = run.config.model.pretrained == config.model.pretrained
+    return run if saved and same else None
+
+
 def versions() -> dict[str, str]:
     """What bit-identical repetition depends on, besides device kind, count and cores."""
     found = {package: _version(package) for package in _PACKAGES}

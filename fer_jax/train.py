@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from fer_jax import experiment, files, learning
 from fer_jax import run as run_directory
+from fer_jax.data.preprocess import InputFormat
 from fer_jax.data.records import Split, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
@@ -32,7 +33,7 @@ from fer_jax.engine.overview import describe_network
 from fer_jax.engine.state import TrainState, create_state, with_weights
 from fer_jax.engine.steps import make_eval_step, make_step_function
 from fer_jax.engine.stopping import EarlyStopping
-from fer_jax.initial import find_initial, load_initial
+from fer_jax.initial import Initial, find_initial, load_initial
 from fer_jax.learning import Pace
 from fer_jax.run import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from tfds_builders import build
@@ -60,8 +61,10 @@ def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> Run:
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints, keep=config.train.keep) as checkpoints:
             restored = checkpoints.restore_latest(job.template_of)
+            if restored is None and job.weights is None and job.run.weights is not None:
+                job = make_job(config, folder)  # every checkpoint was damaged: from the beginning
             step, state, memory = begin(job, restored)
-            announce(job, step, memory)
+            announce(job, state.variables, step, memory)
             if not memory.finished:
                 with Loop(job, state, step, memory, checkpoints, began, profile_steps) as loop:
                     loop.run()
@@ -86,12 +89,17 @@ def check_config(config: ConfigDict) -> None:
 
 def make_job(config: ConfigDict, folder: Path) -> Job:
     """Finds the first weights, opens the data and builds the programs."""
+    wanted = experiment.data_arguments(config)
+    # A name that is wrong is told before weights are fetched.
+    build.get(*(wanted[name] for name in ("name", "variant", "data_dir", "manual_dir", "crop")))
     mesh = sharding.data_mesh()
     augmentation = experiment.make_augmentation(config)
-    initial = find_initial(config, mesh)
-    learned = initial.normalization if initial else None
+    begun = run_directory.continued(folder, config)
+    weights = None if begun else find_initial(config, mesh)
+    kept = weights.to_json() if weights else begun.weights if begun else None
+    learned = normalization_of(begun, weights)
     experiment.make_preprocessing(config, learned)  # wrong settings are told before a long build
-    data = build.prepare(**experiment.data_arguments(config))
+    data = build.prepare(**wanted)
     preprocessing = experiment.make_preprocessing(config, learned, data.metadata["mask"])
     training = open_split(data, "train", preprocessing)
     validation = open_split(data, "validation", preprocessing)
@@ -102,19 +110,12 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         training.label_names,
         preprocessing,
         describe_data(data, training, validation),
-        initial.to_json() if initial else None,
+        kept,
         describe_engine(config, pace, mesh),
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = learning.make_stages(config, model, pace.epoch_steps)
     recipe = learning.make_recipe(config, training.labels, len(training.label_names))
-    state = create_state(model, stages[0].optimizer, preprocessing.size, config.seed, recipe)
-    if initial is not None:
-        params, batch_stats, said = load_initial(
-            initial, state.params, state.batch_stats, run.labels
-        )
-        state = with_weights(state, params, batch_stats)
-        print(f"{folder}: {said}; pixels: {preprocessing.normalize}")
     placement = place_pictures(config, (training, validation), preprocessing.size, mesh)
     store = open_store(training, placement.store)
     validation_store = open_store(validation, placement.store)
@@ -149,10 +150,38 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             config.eval.batch_size,
             mesh,
         ),
-        initial=sharding.replicate(state, mesh),
+        model=model,
+        recipe=recipe,
+        weights=weights,
         store=placement.store,
         pace=pace,
     )  # fmt: skip
+
+
+def normalization_of(
+    begun: Run | None, weights: Initial | None
+) -> tuple[str, InputFormat | None] | None:
+    """How the first weights saw pixels: as the run that is continued keeps it, or they say."""
+    if begun is not None and begun.weights is not None:
+        return begun.preprocessing.normalize, begun.preprocessing.input_format
+    return weights.normalization if weights else None
+
+
+def first_state(job: Job) -> TrainState:
+    """The state of a run that has not begun: random, or with the first weights in it.
+
+    Raises:
+      UserError: the weights do not fit the network.
+    """
+    size, optimizer = job.run.preprocessing.size, job.stages[0].optimizer
+    state = create_state(job.model, optimizer, size, job.config.seed, job.recipe)
+    if job.weights is not None:
+        params, batch_stats, said = load_initial(
+            job.weights, state.params, state.batch_stats, job.run.labels
+        )
+        state = with_weights(state, params, batch_stats)
+        print(f"{job.run.folder}: {said}; pixels: {job.run.preprocessing.normalize}")
+    return sharding.replicate(state, job.mesh)
 
 
 def place_pictures(
@@ -197,7 +226,7 @@ def describe_engine(config: ConfigDict, pace: Pace, mesh: Mesh) -> dict[str, Any
 def begin(job: Job, restored: Restored | None) -> tuple[int, TrainState, Memory]:
     """Step, state and memory to start from: of the newest checkpoint, else of a new run."""
     if restored is None:
-        return 0, job.initial, new_memory(job)
+        return 0, first_state(job), new_memory(job)
     memory = Memory.from_json(restored.memory, len(job.run.labels))
     if restored.step < job.total_steps and not memory.stopping.should_stop:
         memory.finished = False  # it has become longer since
@@ -213,10 +242,9 @@ def new_memory(job: Job) -> Memory:
     )
 
 
-def announce(job: Job, step: int, memory: Memory) -> None:
-    """Says what is about to happen, in a few lines."""
-    model = experiment.make_model(job.config, len(job.run.labels))
-    network = describe_network(model, job.initial.variables, job.run.preprocessing.size)
+def announce(job: Job, variables: dict[str, Any], step: int, memory: Memory) -> None:
+    """Says what is about to happen to the network of `variables`, in a few lines."""
+    network = describe_network(job.model, variables, job.run.preprocessing.size)
     title = f"{job.config.model.name} at {job.run.preprocessing.size} pixels: {network}"
     files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
     print(

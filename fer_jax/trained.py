@@ -12,9 +12,8 @@ import flax.linen as nn
 from jax.sharding import Mesh
 
 from fer_jax import experiment, learning
-from fer_jax.engine import sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
-from fer_jax.engine.state import TrainState, create_state
+from fer_jax.engine.state import TrainState, abstract_state
 from fer_jax.run import Run
 
 
@@ -43,8 +42,7 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
 
     def template_of(memory: dict[str, Any]) -> TrainState:
         optimizer = stages[memory["stage"]].optimizer
-        state = create_state(model, optimizer, run.preprocessing.size, run.config.seed, recipe)
-        return sharding.replicate(state, mesh)
+        return abstract_state(model, optimizer, run.preprocessing.size, mesh, recipe)
 
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         return Trained(model, checkpoints.restore_best(template_of))

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from fer_jax.engine import sharding
+from fer_jax.engine import compiler, sharding
 from fer_jax.engine.feed import Feed
 from fer_jax.engine.metrics import TrainMetrics
 from fer_jax.engine.state import TrainState
@@ -95,6 +95,7 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> ChunkProgram:
         unrolled if platform == "cpu" else scanned,
         donate_argnums=0,
         out_shardings=sharding.replicated(mesh),
+        compiler_options=compiler.options(),
     )
 
 

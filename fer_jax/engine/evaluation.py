@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
-from fer_jax.engine import sharding
+from fer_jax.engine import compiler, sharding
 from fer_jax.engine.feed import Feed, HostFeed
 from fer_jax.engine.metrics import StepMetrics
 from fer_jax.engine.steps import EvalStep
@@ -54,7 +54,9 @@ class Evaluator:
             batch = feed.pick(source, jax.tree.map(lambda leaf: leaf[0], items))
             return eval_step(variables, {**batch, **mask})
 
-        self._program = jax.jit(program, out_shardings=sharding.replicated(mesh))
+        self._program = jax.jit(
+            program, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()
+        )
 
     def __call__(self, variables: dict[str, Any]) -> Evaluation:
         """Evaluates with the given variables."""

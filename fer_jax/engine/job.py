@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import flax.linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from fer_jax.data.records import Split
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import Store
-from fer_jax.engine import sharding
 from fer_jax.engine.chunks import ChunkPlan, ChunkProgram
 from fer_jax.engine.evaluation import Evaluator
 from fer_jax.engine.feed import Feed
+from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.stages import Stage
-from fer_jax.engine.state import TrainState
+from fer_jax.engine.state import TrainState, abstract_state
+from fer_jax.initial import Initial
 from fer_jax.learning import Pace
 from fer_jax.run import Run
 
@@ -37,7 +39,9 @@ class Job:
       stages: of training.
       programs: a chunk's program for each stage.
       evaluate: of the validation split.
-      initial: the state at step 0.
+      model: the network.
+      recipe: how a step learns.
+      weights: what the network begins with; None where that is chance or lies behind.
       store: where the pictures are, by name.
       pace: when things happen.
     """
@@ -53,7 +57,9 @@ class Job:
     stages: tuple[Stage, ...]
     programs: tuple[ChunkProgram, ...]
     evaluate: Evaluator
-    initial: TrainState
+    model: nn.Module
+    recipe: Recipe
+    weights: Initial | None
     store: str
     pace: Pace
 
@@ -74,8 +80,10 @@ class Job:
 
     def template_of(self, memory: dict[str, Any]) -> TrainState:
         """A state of the form that the stage of a checkpoint's memory has."""
-        state = with_optimizer_of(self.stages[memory["stage"]], self.initial)
-        return sharding.replicate(state, self.mesh)
+        optimizer = self.stages[memory["stage"]].optimizer
+        return abstract_state(
+            self.model, optimizer, self.run.preprocessing.size, self.mesh, self.recipe
+        )
 
     def validates_after(self, first: int, last: int) -> bool:
         """Whether a validation follows the chunk from step `first` to step `last`."""

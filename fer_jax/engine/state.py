@@ -6,6 +6,7 @@ Nothing random is kept: every draw is folded from the seed and `step`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -13,8 +14,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
+from fer_jax.engine import sharding
 from fer_jax.engine.recipe import PLAIN, Recipe
+from fer_jax.models import initializers
+from fer_jax.models.registry import shared_blocks
 
 
 @flax.struct.dataclass
@@ -65,20 +70,45 @@ def create_state(
       seed: of the initial weights.
       recipe: says which of the optional arrays there are.
     """
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    # lazy_init traces the network without compiling it: seconds instead of minutes.
-    variables = model.lazy_init({"params": jax.random.key(seed)}, images, train=False)
-    params = variables["params"]
+    return _begun(initializers.draw(_variables(model, size), seed), optimizer, recipe)
+
+
+def abstract_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    size: int,
+    mesh: Mesh,
+    recipe: Recipe = PLAIN,
+) -> TrainState:
+    """The form of `create_state`'s result with a copy on each device of `mesh`: no arrays."""
+    begun = functools.partial(_begun, optimizer=optimizer, recipe=recipe)
+    state = jax.eval_shape(begun, _variables(model, size))
+    copies = sharding.replicated(mesh)
+    form: TrainState = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copies), state
+    )
+    return form
+
+
+def _begun(variables: Any, optimizer: optax.GradientTransformation, recipe: Recipe) -> TrainState:
+    """The state at step 0 of the network's arrays."""
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=params,
+        params=variables["params"],
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
+        opt_state=optimizer.init(variables["params"]),
         rate_scale=jnp.ones((), jnp.float32) if recipe.scales_rate else None,
     )
     if recipe.ema_decay:
         state = dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.variables))
     return state
+
+
+def _variables(model: nn.Module, size: int) -> Any:
+    """The shapes of the network's arrays; nothing is compiled or computed for them."""
+    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    init = functools.partial(shared_blocks(model).init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), images)
 
 
 def with_weights(state: TrainState, params: Any, batch_stats: Any) -> TrainState:

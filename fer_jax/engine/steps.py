@@ -21,13 +21,14 @@ from jax.sharding import Mesh
 from fer_jax.data.augment import Augmentation, augment
 from fer_jax.data.mixing import Labels, mix
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.engine import losses, sam, sharding, tta
+from fer_jax.engine import compiler, losses, sam, sharding, tta
 from fer_jax.engine.accumulate import dropout_of_rows, in_parts
 from fer_jax.engine.ema import averaged
 from fer_jax.engine.freezing import Frozen
 from fer_jax.engine.metrics import StepMetrics, TrainMetrics
 from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import TrainState
+from fer_jax.models.registry import shared_blocks
 
 NOTHING_FROZEN = Frozen()
 
@@ -132,12 +133,13 @@ def make_examples(
 
 def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen) -> PassOf:
     """The gradient of the recipe's mean loss, in one piece or in parts."""
+    network = model if frozen.blocks else shared_blocks(model)
 
     def loss_of(
         params: Any, batch_stats: Any, examples: Examples, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         with frozen.inference_norms():
-            logits, updated = model.apply(
+            logits, updated = network.apply(
                 {"params": frozen.stop_gradients(params), "batch_stats": batch_stats},
                 examples.inputs,
                 train=True,
@@ -164,7 +166,12 @@ def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen) -> PassOf:
 
 def make_train_step(function: TrainStep, mesh: Mesh) -> TrainStep:
     """Compiles one step over the mesh; the old state's memory is reused."""
-    return jax.jit(function, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+    return jax.jit(
+        function,
+        donate_argnums=0,
+        out_shardings=sharding.replicated(mesh),
+        compiler_options=compiler.options(),
+    )
 
 
 def make_eval_step(
@@ -176,11 +183,12 @@ def make_eval_step(
     the result is the metrics and the probabilities float32[B, C], the mean over the `views`
     of each image, a name of `tta.VIEWS`.
     """
+    network = shared_blocks(model)
 
     def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[StepMetrics, jax.Array]:
         def logits_of(images: jax.Array) -> jax.Array:
             return jnp.asarray(
-                model.apply(variables, preprocessing.normalized(images), train=False)
+                network.apply(variables, preprocessing.normalized(images), train=False)
             )
 
         log_p = tta.mean_log_probabilities(logits_of, batch["image"], views)
@@ -192,4 +200,6 @@ def make_eval_step(
         )
         return metrics, jnp.exp(log_p)
 
-    return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
+    return jax.jit(
+        eval_step, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()
+    )

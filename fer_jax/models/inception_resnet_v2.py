@@ -204,18 +204,21 @@ class InceptionResNetV2Backbone(nn.Module):
       dtype: of the computation; parameters and statistics stay float32.
       remat: compute each residual block again in the backward pass instead of keeping what
         is in it.
+      shares_blocks: trace the residual blocks of one form as one function: faster, but what
+        looks into blocks (interceptors, intermediates) sees the first of each form only.
     """
 
     repeats: tuple[int, int, int] = (10, 20, 10)
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    shares_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
-        # One function per form of block (nn.jit) would be traced faster, but frozen blocks could
-        # not be told apart in it.
         block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        if self.shares_blocks:
+            block = nn.jit(block, static_argnums=(2,))
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)
@@ -244,6 +247,7 @@ class InceptionResNetV2(nn.Module):
       repeats: how many of block35, block17 and block8 there are.
       dtype: of the computation; parameters and statistics stay float32, logits are float32.
       remat: trade time for memory, as in `InceptionResNetV2Backbone`.
+      shares_blocks: as there.
     """
 
     classes: int
@@ -253,10 +257,13 @@ class InceptionResNetV2(nn.Module):
     repeats: tuple[int, int, int] = (10, 20, 10)
     dtype: DTypeLike = jnp.float32
     remat: bool = False
+    shares_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
-        backbone = InceptionResNetV2Backbone(self.repeats, self.dtype, self.remat, name="backbone")
+        backbone = InceptionResNetV2Backbone(
+            self.repeats, self.dtype, self.remat, self.shares_blocks, name="backbone"
+        )
         pooled = global_pool(backbone(images, train), self.pooling)
         return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)

@@ -55,9 +55,10 @@ def load_config(data_dir, port, *overrides):
 def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys):
     config = load_config(data_dir, port)
     job = train.make_job(config, tmp_path)
-    backbone = jax.tree.leaves(job.initial.params["backbone"])
+    state = train.first_state(job)
+    backbone = jax.tree.leaves(state.params["backbone"])
     assert {float(value) for leaf in backbone for value in (leaf.min(), leaf.max())} == {0.5}
-    assert float(np.std(job.initial.params["head"]["kernel"])) > 0
+    assert float(np.std(state.params["head"]["kernel"])) > 0
 
     # What evaluation reads back: the input of the weights, and which they were.
     run = run_directory.open_run(tmp_path)
@@ -70,7 +71,7 @@ def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys
         f"(keras legacy h5, sha256 {'a' * 16})"
     )
     assert run.weights["sha256"] == digest
-    train.announce(job, 0, train.new_memory(job))
+    train.announce(job, state.variables, 0, train.new_memory(job))
     assert "began as vgg16.safetensors" in capsys.readouterr().out
 
 
@@ -136,11 +137,22 @@ def test_weights_that_cannot_be_used_are_refused(port, overrides, says):
         preprocessing_of(config)
 
 
+def test_the_data_sets_name_is_checked_before_weights_are_fetched(tmp_path):
+    config = load_config("/nowhere", "/no/file", "data.name=synthetic_face")
+    with pytest.raises(UserError, match="synthetic_face"):
+        train.train(config, tmp_path)
+
+
 @pytest.mark.parametrize("name", ["rafd", "sfew", "amfed_plus"])
 def test_the_papers_pretrained_networks_are_never_silently_random(bare_cli, name, monkeypatch):
     monkeypatch.setenv(published.CACHE_VARIABLE, str(bare_cli.folder / "cache"))
     monkeypatch.setenv(published.BASE_URL_VARIABLE, "http://127.0.0.1:9")  # discard: not served
-    done = bare_cli.run(f"--config=configs/{name}.py", "--config.eval.batch_size=256")
+    # Data that needs no files, because theirs may be asked for before the weights are.
+    data = (
+        "--config.data.name=synthetic_faces", "--config.data.config=none",
+        "--config.data.protocol=none",
+    )  # fmt: skip
+    done = bare_cli.run(f"--config=configs/{name}.py", "--config.eval.batch_size=256", *data)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     for part in [

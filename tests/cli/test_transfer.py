@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
@@ -64,6 +65,33 @@ def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
     assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels
     evaluate.evaluate(run, "validation")
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
+
+
+def test_a_run_continues_without_what_it_began_with(teacher, tmp_path, capsys):
+    folder = shutil.copytree(teacher[0], tmp_path / "teacher")
+    config = configuration.load("demo", [*teacher[1], f"model.pretrained={folder}"])
+    run = train.train(config, tmp_path / "pupil")
+    shutil.rmtree(folder)
+    capsys.readouterr()
+    again = train.train(config, tmp_path / "pupil")
+    assert (again.weights, again.preprocessing) == (run.weights, run.preprocessing)
+    assert "it began with" not in capsys.readouterr().out
+
+    for checkpoint in run.checkpoints.iterdir():
+        shutil.rmtree(checkpoint / "state")
+    with pytest.raises(UserError, match=f"expected .* at {folder}, found no file"):
+        train.train(config, tmp_path / "pupil")
+
+
+def test_other_weights_are_compared_when_a_run_continues(teacher, tmp_path):
+    folder, settings = teacher
+    settings = [*settings, "data.normalize=unit"]
+    train.train(configuration.load("demo", settings), tmp_path / "pupil")
+    with pytest.raises(UserError, match=r"sha256 of the weights: None then, '\w+' now"):
+        train.train(
+            configuration.load("demo", [*settings, f"model.pretrained={folder}"]),
+            tmp_path / "pupil",
+        )
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def test_a_second_report_replaces_the_first(tmp_path, given, history):
     write.write_report(folder, card=CARD, samples=5, **given)
     paths = write.write_report(folder, card=CARD, samples=2, **(given | {"history": history}))
     assert sorted(path.name for path in folder.glob("*.png")) == [
-        "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png", "reliability.png",
+        "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
+        "reliability.png",
     ]  # fmt: skip
     assert len(paths.pictures) == 4
 
