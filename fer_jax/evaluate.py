@@ -24,7 +24,7 @@ from fer_jax.engine import compile_cache, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
-from fer_jax.engine.steps import make_eval_step
+from fer_jax.engine.steps import make_eval_function
 from fer_jax.engine.timing import read_costs
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
@@ -209,7 +209,7 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
-        make_eval_step(network.model, run.preprocessing, mesh, run.config.eval.tta),
+        make_eval_function(network.model, run.preprocessing, run.config.eval.tta),
         network.best.state.inference_variables,
         records,
         run.config.eval.batch_size,

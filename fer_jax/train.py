@@ -31,7 +31,7 @@ from fer_jax.engine.loop import Loop
 from fer_jax.engine.memory import Memory, MetricWindow
 from fer_jax.engine.overview import describe_network
 from fer_jax.engine.state import TrainState, create_state, with_weights
-from fer_jax.engine.steps import make_eval_step, make_step_function
+from fer_jax.engine.steps import make_eval_function, make_step_function
 from fer_jax.engine.stopping import EarlyStopping
 from fer_jax.initial import Initial, find_initial, load_initial
 from fer_jax.learning import Pace
@@ -144,7 +144,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             for stage in stages
         ),
         evaluate=Evaluator(
-            make_eval_step(model, preprocessing, mesh, config.eval.tta),
+            make_eval_function(model, preprocessing, config.eval.tta),
             make_feed(validation_store, placement, mesh),
             len(validation),
             config.eval.batch_size,

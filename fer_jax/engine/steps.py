@@ -174,10 +174,10 @@ def make_train_step(function: TrainStep, mesh: Mesh) -> TrainStep:
     )
 
 
-def make_eval_step(
-    model: nn.Module, preprocessing: Preprocessing, mesh: Mesh, views: str = tta.NONE
+def make_eval_function(
+    model: nn.Module, preprocessing: Preprocessing, views: str = tta.NONE
 ) -> EvalStep:
-    """Compiles the forward pass; padded rows have mask 0 and do not count.
+    """The forward pass, not compiled yet; padded rows have mask 0 and do not count.
 
     The batch has image: uint8[B, H, W, 3], label: int32[B] and mask: float32[B];
     the result is the metrics and the probabilities float32[B, C], the mean over the `views`
@@ -200,6 +200,4 @@ def make_eval_step(
         )
         return metrics, jnp.exp(log_p)
 
-    return jax.jit(
-        eval_step, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()
-    )
+    return eval_step

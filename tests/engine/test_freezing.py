@@ -183,4 +183,4 @@ def equations(frozen: Frozen) -> int:
 
 def test_blocks_of_one_form_share_a_function_only_when_nothing_is_frozen():
     # With a frozen block Adam has less to do, yet every block stands for itself.
-    assert equations(Frozen()) < 0.8 * equations(Frozen(frozenset({("backbone", "block35_1")})))
+    assert equations(Frozen()) < 0.9 * equations(Frozen(frozenset({("backbone", "block35_1")})))

@@ -16,7 +16,7 @@ from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.metrics import scalars
 from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_eval_step, make_step_function, make_train_step
+from fer_jax.engine.steps import make_eval_function, make_step_function, make_train_step
 from fer_jax.models.registry import create_model
 
 SIZE, CLASSES, BATCH, STEPS = 12, 3, 8, 5
@@ -89,7 +89,7 @@ def test_evaluation_counts_every_record_once(devices, count, batch_size):
     records = faces(count, seed=1)
     variables = create_state(model, optax.adam(1e-3), SIZE, 0).variables
     evaluation = evaluate_records(
-        make_eval_step(model, PREPROCESSING, mesh), sharding.replicate(variables, mesh),
+        make_eval_function(model, PREPROCESSING), sharding.replicate(variables, mesh),
         records, batch_size, mesh,
     )  # fmt: skip
     logits = model.apply(variables, PREPROCESSING.normalized(records.images), train=False)
