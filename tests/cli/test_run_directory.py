@@ -85,8 +85,8 @@ def test_what_differs_and_may_is_said(tmp_path):
         "train.epochs was 40 and is 60 from here on",
         "train.log_steps was 20 and is 3 from here on",
         (
-            "the learning rate follows the cosine schedule of the longer run from here on: it is not "
-            "the run that it would have been from the start"
+            "the learning rate follows the cosine schedule of the longer run from here on: it is "
+            "not the run that it would have been from the start"
         ),
         (
             "devices was 1 and is 8 from here on: the bits of the parameters may differ from an "

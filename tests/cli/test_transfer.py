@@ -63,7 +63,7 @@ def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
     run = train.train(configuration.load("demo", overrides), tmp_path / "pupil")
     assert "it began with the weights of the run" in capsys.readouterr().out
     assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels
-    evaluate.evaluate(run, "validation")
+    evaluate.show(evaluate.evaluate(run, "validation"))
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
 
 
