@@ -2,8 +2,9 @@
 
 Two copies of one photograph, or two neighbouring frames of a film, in train and in
 test make a network look better than it is. A coarse hash of 64 bits finds candidates
-in buckets, so that half a million pictures take seconds; a finer one of 256 bits tells
-copies from other faces, which in their crops all look a little alike. It reads no files.
+in buckets, so that half a million pictures take less than a minute; a finer one of 256
+bits tells copies from other faces, which in their crops all look a little alike. It
+reads no files.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from tfds_builders import protocols
 FILE = "records.csv"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
     """One stored record without its picture.
 

@@ -27,7 +27,7 @@ _FOLD = re.compile(r"fold(\d+)of(\d+)")
 _NAMED = 5  # group ids in a message
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """What a protocol may look at: one stored record, without its picture.
 

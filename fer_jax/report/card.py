@@ -86,9 +86,4 @@ class ReportCard:
                 f"LEAK: {self.leaks} ids are shared by the splits; "
                 "figures are too high for unseen people"
             )
-        if self.near_duplicates:
-            lines.append(
-                f"NEAR-DUPLICATES: {self.near_duplicates} pairs of pictures that look alike are in "
-                "different splits"
-            )
         return tuple(lines)

@@ -51,6 +51,10 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
         ("protocol", card.protocol),
         ("split", f"{card.split}, n = {scores.count}"),
+        (
+            "across splits",
+            f"{card.leaks:,} shared ids, {card.near_duplicates:,} pairs of near-duplicates",
+        ),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("weights", f"{card.weights}, {average}step {card.step:,} after {spent}"),
         *([("test time", card.views)] if card.views else []),

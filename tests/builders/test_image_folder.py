@@ -121,6 +121,11 @@ def test_two_folders_do_not_meet_in_one_data_dir(tmp_path: pathlib.Path) -> None
     assert (one.label_names, other.label_names) == (("a", "b"), ("c", "d"))
     again = _prepare(tmp_path, tmp_path / "one" / "mine")
     assert again.metadata["digest"] == one.metadata["digest"]
+    name = one.builder.builder_config.name
+    shutil.rmtree(tmp_path / "one")
+    gone = build.prepare("image_folder", name, str(tmp_path / "data"))
+    assert gone.metadata["digest"] == one.metadata["digest"]
+    _write(tmp_path / "one" / "mine", "a", "b", each=6)
     cut = _prepare(tmp_path, tmp_path / "one" / "mine", crop={"longest_side": 20})
     assert cut.builder.data_dir != one.builder.data_dir
     assert cut.label_names == ("a", "b")

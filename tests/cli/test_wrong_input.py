@@ -18,6 +18,13 @@ REFUSED = [
     ([DEMO, "--config.model.name=light_vg"], ["light_vg", "did you mean 'light_vgg'"]),
     ([DEMO, "--config.data.name=kdeff"], ["kdeff", "'kdef'", "synthetic_faces"]),
     ([DEMO, "--config.data.config=dem"], ["dem", "'demo'"]),
+    ([DEMO, "--config.data.protocol=subjects"], ["subject, fold1of10", "'subjects'"]),
+    ([DEMO, "--config.data.crop.margin=0.2"], ["stored whole", "found margin"]),
+    ([DEMO, "--config.data.mask=oval"], ["none, ellipse, landmarks for data.mask", "'oval'"]),
+    (
+        ["--config=configs/kdef.py", "--config.data.crop.fallback=drop"],
+        ["view or whole for fallback", "config.data.crop"],
+    ),
     ([DEMO, "--config.data.normalize=minmax"], ["data.normalize", "standardize", "'minmax'"]),
     ([DEMO, "--config.data.size=0"], ["data.size", "found 0"]),
     ([DEMO, "--config.optim.name=adamx"], ["optim.name", "adamw", "'adamx'"]),

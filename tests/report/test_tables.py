@@ -40,8 +40,10 @@ def test_summary_names_an_average_and_the_views_of_test_time():
 
 
 def test_summary_names_everything():
-    text = tables.summary(make_scores(), CARD)
+    card = dataclasses.replace(CARD, leaks=2, near_duplicates=1234)
+    text = tables.summary(make_scores(), card)
     for part in (
+        "2 shared ids, 1,234 pairs of near-duplicates",
         "demo (seed 3)", "kdef / frontal", "subject-disjoint", "test, n = 4",
         "light_vgg, 5,391,055 parameters", "random initialisation, step 1,500 after 3 min 07 s",
         "0.7500 [", "0.8333 [", "chance 0.5000", "most frequent class 0.7500",
@@ -57,7 +59,6 @@ def test_summary_names_everything():
         ({"synthetic": True}, ["SYNTHETIC FACES: figures say nothing about real faces"]),
         ({"derived_labels": True}, ["DERIVED LABELS: labels follow from a rule"]),
         ({"derived_labels": True, "label_rule": "facs_v1"}, ["from the rule facs_v1, nobody"]),
-        ({"near_duplicates": 3}, ["NEAR-DUPLICATES: 3 pairs"]),
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
         ({}, []),
