@@ -17,7 +17,8 @@ import numpy as np
 
 from fer_jax import errors
 from fer_jax import run as run_directory
-from fer_jax.data.records import Records, load_records
+from fer_jax.data.pixel_cache import load_cached
+from fer_jax.data.records import Records, open_split
 from fer_jax.engine import compile_cache, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
@@ -44,7 +45,7 @@ def evaluate(run: Run, split: str) -> ReportPaths:
         config.data.name, config.data.config, config.data.dir, config.data.manual_dir
     )
     check_labels(run, tuple(builder.info.features["label"].names))
-    records = load_records(builder, split, run.preprocessing)
+    records = load_cached(open_split(builder, split, run.preprocessing))
     best, probabilities = predict_records(run, records)
     predictions = Predictions(
         ids=records.ids,
