@@ -34,6 +34,10 @@ def test_a_run_reads_back_as_it_was_begun(tmp_path):
             {"overrides": ["model.name=custom_cnn"]},
             "model.name: 'light_vgg' then, 'custom_cnn' now",
         ),
+        (
+            {"overrides": ["train.steps_per_dispatch=2"]},
+            "train.steps_per_dispatch: None then, 2 now",
+        ),
         ({"labels": ("a", "c")}, r"labels: \['a', 'b'\] then, \['a', 'c'\] now"),
         ({"data": DATA | {"train": "d9"}}, "data of the run: train: 'd1' then, 'd9' now"),
     ],
