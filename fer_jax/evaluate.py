@@ -18,8 +18,9 @@ import numpy as np
 
 from fer_jax import errors, experiment
 from fer_jax import run as run_directory
+from fer_jax.data.pixel_cache import load_cached
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, load_records
+from fer_jax.data.records import Records, open_split
 from fer_jax.engine import compile_cache, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
@@ -74,7 +75,7 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
     """
     data = open_data(run, other)
     preprocessing = framing_for(run, data)
-    records = load_records(data, split, preprocessing)
+    records = load_cached(open_split(data, split, preprocessing))
     labels, kept, said = map_labels(run, records, other.unmapped)
     records, attributes = select(records, kept), attributes_of(data, split, kept)
     best, probabilities = predict_records(run, records)

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from fer_jax import files
-from fer_jax.data.records import Records, Split
+from fer_jax.data.records import Records, Split, decode_all
 
 MOST_BYTES = 20 * 2**30
 """The files used longest ago go when the folder holds more."""
@@ -55,7 +55,7 @@ def load_cached(split: Split, say: Say = print, most_bytes: int = MOST_BYTES) ->
                 f"the decoded pictures are not kept in {folder}: {error.strerror or error}; "
                 "every start decodes them again"
             )
-            images = np.stack(list(_decoded(split)))
+            return decode_all(split)
     return Records(images, split.labels, split.ids, split.groups, split.label_names, split.digest)
 
 

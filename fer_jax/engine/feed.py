@@ -76,12 +76,18 @@ class DeviceFeed:
     def __init__(self, store: HostStore, mesh: Mesh, sharded: bool = False) -> None:
         self._mesh, self._sharded = mesh, sharded
         self._sharding = sharding.steps_sharding(mesh)
-        images = store.all_images
+        images = np.asarray(store.all_images)
         placed = sharding.batch_sharding(mesh) if sharded else sharding.replicated(mesh)
-        # Past the last picture, a device with fewer has the first one again: never asked for.
         rows = np.arange(-(-len(images) // mesh.size) * mesh.size if sharded else len(images))
+
+        def share(part: np.ndarray) -> np.ndarray:
+            if part[-1] < len(images):
+                return images[part[0] : part[-1] + 1]  # no copy of what may fill the memory
+            # Past the last picture, a device with fewer has the first ones again: never asked for.
+            return images[part % len(images)]
+
         self.source = {
-            "image": sharding.put_parts(rows, lambda part: images[part % len(images)], placed),
+            "image": sharding.put_parts(rows, share, placed),
             "label": jax.device_put(store.labels, sharding.replicated(mesh)),
         }
 

@@ -144,6 +144,8 @@ class Loop:
         if validates or self.job.logs_after(first, last):
             scale = self.memory.plateau.scale if self.memory.plateau else 1.0
             self._unlogged = last, self.job.stages[self.memory.stage].rate(last) * scale
+        if asked is not None:
+            self._progress.message("asked to stop: saving (Ctrl-C leaves at once, without)")
         if validates or asked is not None:
             # What is saved has been looked at: every step's numbers are finite.
             self.memory.window.fetch()

@@ -80,10 +80,13 @@ def test_values_move_within_the_range(images, field):
 
 
 def test_blur_agrees_with_opencv(images):
-    for share in (0.3, 1.0):
-        ours = module._blur(jnp.asarray(images[0], jnp.float32), jnp.float32(share * 1.2), most=1.2)
+    image, draws = jnp.asarray(images[0], jnp.float32), jnp.zeros(module.DRAWS)
+    for draw, deviation in ((1.0, 1.2), (-0.4, 0.36)):
+        ours = image
+        for axis in (0, 1):
+            ours = module._blur(ours, draws.at[11].set(draw), 0.05, axis)
         theirs = cv2.GaussianBlur(
-            images[0].astype(np.float32), (7, 7), share * 1.2, borderType=cv2.BORDER_REPLICATE
+            images[0].astype(np.float32), (7, 7), deviation, borderType=cv2.BORDER_REPLICATE
         )
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 

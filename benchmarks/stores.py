@@ -1,0 +1,127 @@
+"""Training speed with the pictures in device memory, in main memory and decoded as needed.
+
+    python -m benchmarks.stores [--model light_vgg] [--size 64] [--batch 64] [--steps 12]
+
+The loop's own parts: sampler, prefetch, chunk program with augmentation and Adam. Stores
+take turns, `--rounds` times; a round's first chunk is not counted. Needs no data set: the
+pictures are noise, for the stream as JPEG files in memory. Prints images per second and the
+share of the time in which the loop waited for data and the CPU time per image (which another
+load on the machine changes less), medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+import cv2
+import jax
+import numpy as np
+import optax
+
+from fer_jax.data.augment import Augmentation
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.records import Records, Split, decode_picture
+from fer_jax.data.sampling import BatchSampler
+from fer_jax.data.store import HostStore, Placement, Store, StreamStore
+from fer_jax.engine import sharding
+from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
+from fer_jax.engine.feed import Prefetch, make_feed
+from fer_jax.engine.recipe import Recipe
+from fer_jax.engine.state import create_state
+from fer_jax.engine.steps import make_step_function
+from fer_jax.models.registry import create_model
+
+STORES = ("device", "host", "stream")
+CLASSES, RECORDS = 7, 512
+
+
+def make_stores(size: int) -> dict[str, Store]:
+    """The same noise as arrays and as JPEG."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (RECORDS, size, size, 3), np.uint8)
+    labels = rng.integers(0, CLASSES, RECORDS).astype(np.int32)
+    encoded = [cv2.imencode(".jpg", image)[1].tobytes() for image in images]
+    ids = tuple(map(str, range(RECORDS)))
+    names = tuple(map(str, range(CLASSES)))
+    records = Records(images, labels, ids, ids, names, "")
+    split = Split(labels, ids, ids, names, "", lambda row: decode_picture(encoded[row], ids[row]))
+    host = HostStore(records)
+    return {"device": host, "host": host, "stream": StreamStore(split)}
+
+
+class Runner:
+    """Trains with one store for as long as it is asked to."""
+
+    def __init__(self, name: str, store: Store, options: argparse.Namespace) -> None:
+        self.mesh = sharding.data_mesh()
+        platform = self.mesh.devices.flat[0].platform
+        self.chunk = choose_steps(options.chunk, 16, platform)
+        self.feed = make_feed(store, Placement(name, False, ""), self.mesh)
+        model, optimizer = create_model(options.model, CLASSES), optax.adam(1e-3)
+        step = make_step_function(
+            model, optimizer, Preprocessing(options.size, "standardize"), Augmentation(),
+            Recipe(), 0,
+        )  # fmt: skip
+        self.program = make_chunk_program(step, self.feed, self.mesh)
+        state = create_state(model, optimizer, options.size, 0)
+        self.state = sharding.replicate(state, self.mesh)
+        self.sampler = BatchSampler(store.labels, options.batch, 0)
+        self.steps, self.batch = -(-options.steps // self.chunk) * self.chunk, options.batch
+
+    def round(self) -> tuple[float, float, float]:
+        """Images per second, share of waiting, CPU milliseconds per image, behind one chunk."""
+        plan = ChunkPlan(self.chunk, (self.chunk + self.steps,))
+        with Prefetch(
+            lambda b, e: self.feed.put(self.sampler.rows(b, e - b)), plan.end_after
+        ) as data:
+            began, waited, pending, first = 0.0, 0.0, None, 0
+            while (end := plan.end_after(first)) is not None:
+                items = data.take(first)
+                self.state, metrics = self.program(self.state, self.feed.source, items)
+                if pending is not None:
+                    jax.device_get(pending)  # as the loop does: one chunk behind
+                if first == 0:
+                    jax.block_until_ready(metrics)
+                    began, worked = time.perf_counter(), time.process_time()
+                    waited = data.waited
+                pending, first = metrics, end
+            jax.block_until_ready(self.state)
+            seconds, work = time.perf_counter() - began, time.process_time() - worked
+        images = self.steps * self.batch
+        return images / seconds, (data.waited - waited) / seconds, 1000 * work / images
+
+
+def main() -> None:
+    """Prints a row per store."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default="light_vgg")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--chunk", type=int, help="steps per dispatch; default: the loop's own")
+    options = parser.parse_args()
+    stores = make_stores(options.size)
+    runners = {name: Runner(name, stores[name], options) for name in STORES}
+    found: dict[str, list[Any]] = {name: [] for name in STORES}
+    for number in range(options.rounds + 1):
+        for name, runner in runners.items():
+            measured = runner.round()
+            if number:  # the first one compiles
+                found[name].append(measured)
+    chunk, kind = runners["host"].chunk, jax.devices()[0].device_kind
+    print(f"{options.model}, {options.size} px, batch {options.batch}, {chunk} a dispatch, {kind}")
+    for name, rows in found.items():
+        ratios = [row[0] / host[0] for row, host in zip(rows, found["host"], strict=True)]
+        rate, waited, work = (statistics.median(column) for column in zip(*rows, strict=True))
+        print(
+            f"{name:>7} {rate:9.1f} images/s, {statistics.median(ratios):.2f} of host, "
+            f"waiting {waited:.1%}, {work:.2f} CPU ms per image"
+        )
+
+
+if __name__ == "__main__":
+    main()
