@@ -7,7 +7,7 @@ those of the data that the run was trained on. It reads no files and runs no net
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -93,6 +93,19 @@ class FaceFinder:
             stored = faces.crop_square(image, face.box, _STORED_MARGIN)
             pixels = framed_whole(self._preprocessing, faces.shrink(stored, _STORED_SIDE))
         return Located(face.box, face.source, pixels, square)
+
+
+def description(run: Run) -> dict[str, Any]:
+    """How `FaceFinder` finds and cuts a run's faces, for programs that do it without fer_jax."""
+    margin = run.preprocessing.face_margin
+    return {
+        "detector": "OpenCV's haarcascade_frontalface_default.xml on the equalized grey picture, "
+        "no side above 320 pixels; scale factor 1.1, 5 neighbours",
+        "margin": _STORED_MARGIN if margin is None else margin,
+        "box_change": None if margin is None else _TO_STORED_BOX["haar"],
+        "longest_side": _STORED_SIDE if margin is None else None,
+        "none_found": "the whole picture",
+    }
 
 
 def framed_whole(preprocessing: Preprocessing, face: np.ndarray) -> np.ndarray:

@@ -152,7 +152,7 @@ def test_wrong_input_is_one_message(run, media, tmp_path, monkeypatch, inputs, m
 
 def test_an_output_folder_that_cannot_be_written_is_told(run, media, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="expected to write results in .*choose another folder"):
+    with pytest.raises(UserError, match=r"expected to write results in .*choose another folder"):
         predict.main([str(run.folder), str(media / "wall.png"), "--out", str(tmp_path / "file")])
 
 
