@@ -17,6 +17,9 @@ from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.engine.checkpoint import Checkpoints
 from fer_jax.engine.state import create_state
+from tests.chromium import chromium
+
+__all__ = ["chromium"]
 
 SIZE = 32
 
