@@ -77,11 +77,12 @@ class Browser:
 def chromium() -> Iterator[Callable[[], Browser]]:
     """Opens windows; all are closed at the end."""
     with contextlib.ExitStack() as windows:
-        yield lambda: windows.enter_context(_window())
+        yield lambda: windows.enter_context(open_window())
 
 
 @contextlib.contextmanager
-def _window() -> Iterator[Browser]:
+def open_window() -> Iterator[Browser]:
+    """A window that is closed at the end."""
     os.environ["SE_OFFLINE"] = "true"  # Selenium would look for a browser on the web
     paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     missing = [name for name, path in paths.items() if path is None]
