@@ -21,11 +21,12 @@ PYTEST := $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests launch benchmarks
 SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh launch/*.sbatch)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
+  -c requirements/constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo test check check-marked parity lint types format lock upgrade \
+.PHONY: help setup setup-dev setup-check demo test check check-marked parity lint types format lock upgrade \
   wheel clean other-python
 
 help:  ## Print this list.
@@ -39,11 +40,11 @@ demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into
 test: setup-dev  ## Run the fast tests; say what they skip and leave to `make check`.
 	$(PYTEST) -m "not ($(MARKED))"
 
-check: setup-dev  ## Run every test, slow, browser and parity ones too; a skipped test is a failure.
+check: setup-check  ## Run every test, slow, browser and parity ones too; a skipped test is a failure.
 	$(PYTEST) --no-skips -m "not parity"
 	$(MAKE) parity
 
-check-marked: setup-dev  ## Run the slow and browser tests, which `make test` leaves out.
+check-marked: setup-check  ## Run the slow and browser tests, which `make test` leaves out.
 	$(PYTEST) --no-skips -m "($(IN_VENV)) and not parity" || [ $$? -eq 5 ]  # 5: no test is marked
 
 parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in an environment of their own.
@@ -65,6 +66,7 @@ lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, chang
 	$(COMPILE) --group build -o requirements/build.lock
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) -c requirements/dev.lock --extra check pyproject.toml -o requirements/check.lock
 	$(COMPILE) -c requirements/dev.lock --overrides requirements/parity-overrides.txt \
 	  requirements/parity.in -o requirements/parity.lock
 
@@ -80,12 +82,16 @@ clean:  ## Remove .venv, .venv-parity, caches and build products; keep runs/ and
 
 setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
 setup-dev: $(VENV)/dev.stamp  ## Make .venv with what testing and developing need.
+setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, Selenium.
 
 $(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml $(OTHER_PYTHON)
 	@PYTHON="$(PYTHON)" NEW_VENV="$(OTHER_PYTHON)" sh requirements/install.sh run
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.lock
 	@sh requirements/install.sh dev
+
+$(VENV)/check.stamp: $(VENV)/dev.stamp requirements/check.lock
+	@sh requirements/install.sh check
 
 $(PARITY)/stamp: $(VENV)/dev.stamp requirements/parity.lock requirements/install_parity.sh
 	@sh requirements/install_parity.sh

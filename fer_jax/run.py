@@ -257,6 +257,18 @@ def continued(folder: Path, config: ConfigDict) -> Run | None:
     return run if saved and same else None
 
 
+def report_warnings(run: Run) -> tuple[str, ...]:
+    """What stands across the top of the run's report, such as STAND-IN; () if there is none.
+
+    Whoever shows what the run says has to say this too.
+    """
+    try:
+        stored = json.loads((run.report / "report.json").read_text())
+        return tuple(str(line) for line in stored["warnings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+
+
 def versions() -> dict[str, str]:
     """What bit-identical repetition depends on, besides device kind, count and cores."""
     found = {package: _version(package) for package in _PACKAGES}

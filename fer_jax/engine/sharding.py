@@ -24,6 +24,12 @@ def data_mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
+def one_device_mesh() -> Mesh:
+    """The first device of this process alone, for work too small to share."""
+    devices = jax.local_devices()[:1]
+    return jax.make_mesh((1,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows split over the devices."""
     return NamedSharding(mesh, PartitionSpec(DATA_AXIS))

@@ -8,16 +8,39 @@ a window the gradient is shared among the tied pixels instead of given to the fi
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 GLOBAL_POOLINGS = ("average", "max")
 
+_WINDOWED = contextvars.ContextVar("windowed", default=False)
+
+
+@contextlib.contextmanager
+def windowed() -> Iterator[None]:
+    """Inside, maxima are windowed operations wherever the network runs.
+
+    For programs that are exported: they take no gradient, and run on other devices.
+    """
+    token = _WINDOWED.set(True)
+    try:
+        yield
+    finally:
+        _WINDOWED.reset(token)
+
+
+def _takes_windows() -> bool:
+    return _WINDOWED.get() or jax.default_backend() != "cpu"
+
 
 def max_pool_2x2(images: jax.Array) -> jax.Array:
     """2 x 2 max pooling with stride 2, valid: [B, H, W, C] to [B, H // 2, W // 2, C]."""
-    if jax.default_backend() != "cpu":
+    if _takes_windows():
         return nn.max_pool(images, window_shape=(2, 2), strides=(2, 2))
     batch, height, width, channels = images.shape
     rows, columns = height // 2, width // 2
@@ -27,7 +50,7 @@ def max_pool_2x2(images: jax.Array) -> jax.Array:
 
 def max_pool_3x3(images: jax.Array) -> jax.Array:
     """3 x 3 max pooling with stride 2, valid: [B, H, W, C] to [B, (H - 1) // 2, ...]."""
-    if jax.default_backend() != "cpu":
+    if _takes_windows():
         return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2))
     return _max_of_three(_max_of_three(images, axis=1), axis=2)
 

@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
-LOCKS = ("build", "run", "dev", "parity")
+LOCKS = ("build", "run", "dev", "check", "parity")
 PYTHONS = ("3.11", "3.12", "3.13")
 FORBIDDEN = re.compile(
     r"tensorflow(-cpu|-gpu|-intel)?|tf-nightly.*|torch.*|nvidia-.*|jax-cuda.*|libtpu"
@@ -69,6 +69,10 @@ def _declared(lock: str) -> list[Requirement]:
         "build": project["dependency-groups"]["build"],
         "run": project["project"]["dependencies"],
         "dev": project["project"]["dependencies"] + extras["test"] + extras["dev"],
+        "check": project["project"]["dependencies"]
+        + extras["onnx"]
+        + extras["serve"]
+        + extras["check"],
         "parity": _lines(ROOT / "requirements" / "parity.in"),
     }[lock]
     requirements = [Requirement(line) for line in asked]
@@ -106,7 +110,8 @@ def test_all_that_the_project_declares_is_locked_once(lock: str, python: str) ->
 
 
 @pytest.mark.parametrize(
-    ("smaller", "larger"), [("run", "dev"), ("build", "dev"), ("parity", "dev")]
+    ("smaller", "larger"),
+    [("run", "dev"), ("build", "dev"), ("parity", "dev"), ("check", "dev"), ("run", "check")],
 )
 def test_the_locks_agree(smaller: str, larger: str) -> None:
     pinned = {str(pin.requirement) for pin in _pins(larger)}

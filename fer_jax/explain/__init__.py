@@ -1,0 +1,1 @@
+"""Why a network says what it says: maps of the places that spoke for a class."""

@@ -1,0 +1,347 @@
+"""Translates a JAX program of convolutions, poolings and dense layers to an ONNX graph.
+
+Knows the operations that the networks here are made of, some thirty, and refuses others by
+name; the parity check of the export verb compares what comes out. The general exporter,
+jax2onnx, needs an older Orbax than checkpoints here are written with.
+
+What depends on weights alone is computed here and stored. Maps [B, H, W, C] become [B, C, H, W]
+where a convolution asks for it and stay so until something needs them otherwise, so that a
+runtime sees convolutions, biases and ReLUs side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+OPSET = 18
+"""The first with axes as inputs of every reduction; all runtimes of use have it."""
+
+_TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
+
+_SAME = {  # elementwise, one operator each
+    "abs": "Abs", "add": "Add", "div": "Div", "exp": "Exp", "log": "Log", "logistic": "Sigmoid",
+    "max": "Max", "min": "Min", "mul": "Mul", "neg": "Neg", "sqrt": "Sqrt", "sub": "Sub",
+    "tanh": "Tanh",
+}  # fmt: skip
+_INSIDE = {  # calls whose program is a parameter
+    "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call",
+    "jit", "pjit", "remat", "remat2",
+}  # fmt: skip
+
+
+class UnsupportedError(Exception):
+    """The program has an operation that is not translated here."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """A value that the graph computes.
+
+    Attributes:
+      name: in the graph.
+      nchw: whether it lies as [B, C, H, W] where the program has [B, H, W, C].
+    """
+
+    name: str
+    nchw: bool = False
+
+
+Value = Tensor | np.ndarray
+"""Of the graph, or known now. Dimensions of a known value that only repeat it are 1."""
+
+
+def translate(
+    program: Callable[..., jax.Array],
+    variables: Any,
+    images: jax.ShapeDtypeStruct,
+    input_name: str,
+    output_name: str,
+) -> Any:
+    """The ONNX model of `program(variables, images)`.
+
+    Args:
+      program: a pure function.
+      variables: its weights, stored in the model.
+      images: the form of its input; the first dimension may be symbolic.
+      input_name: of the graph.
+      output_name: of the graph.
+
+    Raises:
+      UnsupportedError: naming the operation.
+    """
+    closed = jax.make_jaxpr(program)(variables, images)
+    graph = _Graph()
+    weights = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
+    arguments: list[Value] = [*weights, Tensor(input_name)]
+    constants = [np.asarray(value) for value in closed.consts]
+    (result,) = graph.run(closed.jaxpr, constants, arguments)
+    return graph.finish(result, images, closed.out_avals[0], input_name, output_name)
+
+
+class _Graph:
+    """Nodes and weights, as they come about."""
+
+    def __init__(self) -> None:
+        from onnx import helper, numpy_helper
+
+        self._helper, self._numpy_helper = helper, numpy_helper
+        self._nodes: list[Any] = []
+        self._weights: list[Any] = []
+        self._stored: dict[tuple[Any, ...], str] = {}
+
+    def finish(
+        self,
+        result: Value,
+        images: jax.ShapeDtypeStruct,
+        output: Any,
+        input_name: str,
+        output_name: str,
+    ) -> Any:
+        """The model whose output is `result`."""
+        import onnx
+
+        helper = self._helper
+        self._nodes.append(helper.make_node("Identity", [self.plain(result)], [output_name]))
+        described = [
+            helper.make_tensor_value_info(name, kind, ["batch", *map(int, form.shape[1:])])
+            for name, kind, form in (
+                (input_name, onnx.TensorProto.UINT8, images),
+                (output_name, onnx.TensorProto.FLOAT, output),
+            )
+        ]
+        graph = helper.make_graph(
+            self._nodes, "fer_jax", described[:1], described[1:], self._weights
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        # The oldest file format that has the operators: runtimes lag behind the library.
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="fer_jax")
+
+    def run(
+        self, jaxpr: Any, constants: Sequence[Value], arguments: Sequence[Value]
+    ) -> list[Value]:
+        """The values of a program's outputs."""
+        values: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
+        values.update(zip(jaxpr.invars, arguments, strict=True))
+
+        def read(variable: Any) -> Value:
+            if isinstance(variable, Literal):
+                return np.asarray(variable.val)
+            return values[variable]
+
+        for equation in jaxpr.eqns:
+            inputs = [read(variable) for variable in equation.invars]
+            values.update(zip(equation.outvars, self.apply(equation, inputs), strict=True))
+        return [read(variable) for variable in jaxpr.outvars]
+
+    def apply(self, equation: Any, inputs: list[Value]) -> list[Value]:
+        """One operation of the program."""
+        name, params = equation.primitive.name, equation.params
+        if name in _INSIDE:
+            inner = params.get("jaxpr", params.get("call_jaxpr"))
+            if hasattr(inner, "consts"):
+                constants = [np.asarray(value) for value in inner.consts]
+                return self.run(inner.jaxpr, constants, inputs)
+            return self.run(inner, [], inputs)
+        if name in ("stop_gradient", "copy", "copy_p", "optimization_barrier"):
+            return inputs
+        if name == "broadcast_in_dim":
+            return [self._broadcast(inputs[0], **params)]
+        known = [value for value in inputs if isinstance(value, np.ndarray)]
+        if len(known) == len(inputs):
+            # A program's own arithmetic, not NumPy's, so that the bits are the same.
+            result = equation.primitive.bind(*map(jax.numpy.asarray, known), **params)
+            return [np.asarray(result)]
+        if name == "rev":
+            return [self._reverse(inputs[0], params["dimensions"], equation.invars[0].aval.shape)]
+        if name in _SAME:
+            return [self._elementwise(_SAME[name], inputs)]
+        method = getattr(self, f"_{name}", None)
+        if method is None:
+            raise UnsupportedError(f"the operation {name} has no translation to ONNX here")
+        return [method(*inputs, **params)]
+
+    def node(self, operator: str, inputs: Sequence[Value | str], **attributes: Any) -> str:
+        """Adds a node and gives the name of its output."""
+        names = [one if isinstance(one, str) else self.name(one) for one in inputs]
+        output = f"{operator.lower()}_{len(self._nodes)}"
+        node = self._helper.make_node(operator, names, [output], name=output, **attributes)
+        self._nodes.append(node)
+        return output
+
+    def name(self, value: Value) -> str:
+        """The name of a value; a known one is stored, once."""
+        if isinstance(value, Tensor):
+            return value.name
+        key = (value.dtype.str, value.shape, value.tobytes())
+        if key not in self._stored:
+            self._stored[key] = f"weight_{len(self._stored)}"
+            array = np.ascontiguousarray(value).reshape(value.shape)
+            self._weights.append(self._numpy_helper.from_array(array, self._stored[key]))
+        return self._stored[key]
+
+    def plain(self, value: Value) -> str:
+        """The name of a value as the program has it, [B, H, W, C]."""
+        if isinstance(value, Tensor) and value.nchw:
+            return self.node("Transpose", [value], perm=_TO_NHWC)
+        return self.name(value)
+
+    def turned(self, value: Value) -> str:
+        """The name of a map as [B, C, H, W]."""
+        if isinstance(value, Tensor) and value.nchw:
+            return value.name
+        if isinstance(value, np.ndarray):
+            return self.name(value.transpose(_TO_NCHW) if value.ndim == 4 else value)
+        return self.node("Transpose", [value], perm=_TO_NCHW)
+
+    def _elementwise(self, operator: str, inputs: Sequence[Value]) -> Value:
+        for one, other in (inputs, inputs[::-1]) if operator == "Max" else ():
+            if isinstance(one, np.ndarray) and one.ndim == 0:
+                if one == -np.inf:
+                    return other
+                if one == 0:
+                    assert isinstance(other, Tensor)
+                    return Tensor(self.node("Relu", [other]), other.nchw)
+        if operator == "Sub" and isinstance(inputs[1], np.ndarray):
+            operator, inputs = (
+                "Add",
+                [inputs[0], -inputs[1]],
+            )  # runtimes fuse it with what is before
+        nchw = any(isinstance(value, Tensor) and value.nchw for value in inputs)
+        names = [self.turned(value) if nchw else self.name(value) for value in inputs]
+        return Tensor(self.node(operator, names), nchw)
+
+    def _square(self, value: Value) -> Value:
+        return self._elementwise("Mul", [value, value])
+
+    def _integer_pow(self, value: Value, *, y: int) -> Value:
+        return self._elementwise("Pow", [value, np.array(y, np.float32)])
+
+    def _rsqrt(self, value: Value) -> Value:
+        return self._elementwise("Reciprocal", [self._elementwise("Sqrt", [value])])
+
+    def _convert_element_type(self, value: Tensor, *, new_dtype: Any, **_: Any) -> Value:
+        kind = self._helper.np_dtype_to_tensor_dtype(np.dtype(new_dtype))
+        return Tensor(self.node("Cast", [value], to=kind), value.nchw)
+
+    def _select_n(self, which: Value, *cases: Value) -> Value:
+        if not isinstance(which, np.ndarray) or which.ndim:
+            raise UnsupportedError("a choice that depends on the picture has no translation here")
+        return cases[int(which)]
+
+    def _broadcast(
+        self,
+        value: Value,
+        *,
+        shape: Sequence[Any],
+        broadcast_dimensions: Sequence[int],
+        **_: Any,
+    ) -> Value:
+        """Puts dimensions of 1 in; operators repeat along them by themselves."""
+        if isinstance(value, np.ndarray):
+            form = [1] * len(shape)
+            for size, dimension in zip(value.shape, broadcast_dimensions, strict=True):
+                form[dimension] = size
+            if value.ndim:
+                return value.reshape(form)
+            # Ones that a window then counts need their extent, but not along the batch.
+            return np.full([int(n) if isinstance(n, int) else 1 for n in shape], value)
+        new = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
+        if not new:
+            return value
+        return Tensor(self.node("Unsqueeze", [self.plain(value), np.array(new)]))
+
+    def _reshape(self, value: Tensor, *, new_sizes: Sequence[Any], **_: Any) -> Value:
+        sizes = np.array([size if isinstance(size, int) else -1 for size in new_sizes])
+        return Tensor(self.node("Reshape", [self.plain(value), sizes]))
+
+    def _squeeze(self, value: Tensor, *, dimensions: Sequence[int]) -> Value:
+        return Tensor(self.node("Squeeze", [self.plain(value), np.array(dimensions)]))
+
+    def _transpose(self, value: Tensor, *, permutation: Sequence[int]) -> Value:
+        return Tensor(self.node("Transpose", [self.plain(value)], perm=list(permutation)))
+
+    def _concatenate(self, *values: Value, dimension: int) -> Value:
+        if all(isinstance(value, Tensor) and value.nchw for value in values):
+            axis = _TO_NCHW.index(dimension)
+            return Tensor(self.node("Concat", [self.name(one) for one in values], axis=axis), True)
+        return Tensor(self.node("Concat", [self.plain(one) for one in values], axis=dimension))
+
+    def _reverse(self, value: Value, axes: Sequence[int], shape: Sequence[Any]) -> Value:
+        name = self.plain(value)
+        for axis in axes:
+            backwards = np.arange(int(shape[axis]))[::-1]
+            name = self.node("Gather", [name, backwards.astype(np.int64)], axis=int(axis))
+        return Tensor(name)
+
+    def _gather(self, value: Tensor, indices: Value, **params: Any) -> Value:
+        """Picks along one axis by known numbers, which is how channels are swapped."""
+        numbers = params["dimension_numbers"]
+        collapsed = numbers.collapsed_slice_dims
+        if len(collapsed) != 1 or not isinstance(indices, np.ndarray) or indices.shape[-1] != 1:
+            raise UnsupportedError("a gather along several axes has no translation here")
+        flat = indices.astype(np.int64).reshape(-1)
+        return Tensor(self.node("Gather", [self.plain(value), flat], axis=int(collapsed[0])))
+
+    def _conv_general_dilated(self, images: Value, kernel: Value, **params: Any) -> Value:
+        numbers = params["dimension_numbers"]
+        form = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
+        if form != (_TO_NCHW, (3, 2, 0, 1), _TO_NCHW) or set(params["lhs_dilation"]) != {1}:
+            raise UnsupportedError("a convolution that is not NHWC by HWIO, or a transposed one")
+        if not isinstance(kernel, np.ndarray):
+            raise UnsupportedError("a convolution whose kernel depends on the picture")
+        padding = params["padding"]
+        output = self.node(
+            "Conv",
+            [self.turned(images), kernel.transpose(3, 2, 0, 1)],
+            kernel_shape=kernel.shape[:2],
+            strides=params["window_strides"],
+            dilations=params["rhs_dilation"],
+            group=params["feature_group_count"],
+            pads=[low for low, _ in padding] + [high for _, high in padding],
+        )
+        return Tensor(output, nchw=True)
+
+    def _reduce_window_max(self, value: Value, **params: Any) -> Value:
+        return Tensor(self.node("MaxPool", [self.turned(value)], **_window(params)), nchw=True)
+
+    def _reduce_window_sum(self, value: Value, **params: Any) -> Value:
+        window = _window(params)
+        means = self.node("AveragePool", [self.turned(value)], count_include_pad=1, **window)
+        count = np.float32(np.prod(window["kernel_shape"]))
+        return Tensor(self.node("Mul", [means, np.asarray(count)]), nchw=True)
+
+    def _reduce_sum(self, value: Tensor, *, axes: Sequence[int], **_: Any) -> Value:
+        return self._reduce("ReduceSum", value, axes)
+
+    def _reduce_max(self, value: Tensor, *, axes: Sequence[int], **_: Any) -> Value:
+        return self._reduce("ReduceMax", value, axes)
+
+    def _reduce(self, operator: str, value: Tensor, axes: Sequence[int]) -> Value:
+        over_picture = value.nchw and tuple(axes) == (1, 2)  # channels stay behind
+        name = value.name if over_picture else self.plain(value)
+        where = np.array((2, 3) if over_picture else axes, np.int64)
+        return Tensor(self.node(operator, [name, where], keepdims=0))
+
+    def _dot_general(self, left: Value, right: Value, *, dimension_numbers: Any, **_: Any) -> Value:
+        if dimension_numbers != (((1,), (0,)), ((), ())):
+            raise UnsupportedError("a product that is not of two matrices")
+        return Tensor(self.node("MatMul", [self.plain(left), self.plain(right)]))
+
+
+def _window(params: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of a pooling over the picture."""
+    dimensions, padding = params["window_dimensions"], params["padding"]
+    over_batch = (dimensions[0], dimensions[3]) != (1, 1)
+    if len(dimensions) != 4 or over_batch or set(params["base_dilation"]) != {1}:
+        raise UnsupportedError("a pooling over something else than a picture")
+    return {
+        "kernel_shape": dimensions[1:3],
+        "strides": params["window_strides"][1:3],
+        "pads": [low for low, _ in padding[1:3]] + [high for _, high in padding[1:3]],
+    }

@@ -1,0 +1,1 @@
+"""The local page: what it answers (`answers`), and how it looks (`page`, with gradio)."""
