@@ -51,6 +51,9 @@ _ALIGNED = np.array(
      [70.7299, 92.2041]]
 )  # fmt: skip
 
+ALIGNED_SHARES = _ALIGNED / _ALIGNED_SIDE
+"""Where they lie in an aligned face of any size: float[5, 2], shares of its side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Face:

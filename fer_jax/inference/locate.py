@@ -28,8 +28,8 @@ the right and down, and the longer side, as shares of the detector's longer side
 validation split of synthetic_faces/demo, the only such set: its boxes are tight and go by the
 head model, and a network is 30 points worse on faces that are cut otherwise."""
 
-_STORED_MARGIN = 0.1  # around the faces of sets that are stored cut
-_STORED_SIDE = 256  # pixels; those crops are stored no larger
+_PLAIN_CROP = faces.FaceCrop()
+"""How faces are cut for a run whose data does not say: whole pictures, or runs of format 2."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,7 +59,8 @@ class FaceFinder:
 
     def __init__(self, run: Run, least_share: float = LEAST_SHARE) -> None:
         self._preprocessing = run.preprocessing
-        self._detector = faces.HaarDetector(least_share)
+        self._crop = crop_of(run)
+        self._detector = dataclasses.replace(self._crop, min_share=least_share).make_detector()
 
     def find(
         self, image: np.ndarray, choice: Choice = "largest", whole: bool = True
@@ -85,43 +86,65 @@ class FaceFinder:
         return [_as_stored(face, image.shape[1], image.shape[0]) for face in found]
 
     def _cut(self, image: np.ndarray, face: faces.Face) -> Located:
-        margin = self._preprocessing.face_margin
-        square = _square(face.box, _STORED_MARGIN if margin is None else margin)
+        margin, crop = self._preprocessing.face_margin, self._crop
+        square = faces.crop_origin(face.box, crop.margin if margin is None else margin)
+        points = None if face.landmarks is None else np.array(face.landmarks)
         if margin is not None:
-            pixels = self._preprocessing.framed(image, face.box)
+            shares = None if points is None else points / (image.shape[1], image.shape[0])
+            pixels = self._preprocessing.framed(image, face.box, shares)
+        elif crop.method == "align" and points is not None:
+            stored = faces.align(image, points, crop.longest_side)
+            pixels = framed_whole(self._preprocessing, stored, faces.ALIGNED_SHARES)
         else:
-            stored = faces.crop_square(image, face.box, _STORED_MARGIN)
-            pixels = framed_whole(self._preprocessing, faces.shrink(stored, _STORED_SIDE))
+            stored = faces.shrink(
+                faces.crop_square(image, face.box, crop.margin), crop.longest_side
+            )
+            shares = None if points is None else (points - square[:2]) / square[2]
+            pixels = framed_whole(self._preprocessing, stored, shares)
         return Located(face.box, face.source, pixels, square)
+
+
+def crop_of(run: Run) -> faces.FaceCrop:
+    """How the faces of the run's training data were cut.
+
+    A set that ships its faces cut, or with boxes, says nothing of a photo: there the detector
+    looks, and what it finds is cut with the margin of those settings.
+    """
+    stored = run.data.get("crop")
+    return faces.FaceCrop.from_json(stored) if stored else _PLAIN_CROP
 
 
 def description(run: Run) -> dict[str, Any]:
     """How `FaceFinder` finds and cuts a run's faces, for programs that do it without fer_jax."""
-    margin = run.preprocessing.face_margin
+    margin, crop = run.preprocessing.face_margin, crop_of(run)
     return {
+        "trained_on": crop.to_json(),
         "detector": "OpenCV's haarcascade_frontalface_default.xml on the equalized grey picture, "
         "no side above 320 pixels; scale factor 1.1, 5 neighbours",
-        "margin": _STORED_MARGIN if margin is None else margin,
+        "margin": crop.margin if margin is None else margin,
         "box_change": None if margin is None else _TO_STORED_BOX["haar"],
-        "longest_side": _STORED_SIDE if margin is None else None,
+        "longest_side": crop.longest_side if margin is None else None,
         "none_found": "the whole picture",
     }
 
 
-def framed_whole(preprocessing: Preprocessing, face: np.ndarray) -> np.ndarray:
+def framed_whole(
+    preprocessing: Preprocessing, face: np.ndarray, landmarks: np.ndarray | None = None
+) -> np.ndarray:
     """A picture that is cut to its face already, as network input: uint8[S, S, 3].
 
     Args:
       preprocessing: of the run.
       face: uint8[H, W, 3] RGB.
+      landmarks: float[5, 2], shares of its width and height, if they are known.
     """
     uncut = dataclasses.replace(preprocessing, face_margin=None)
-    return uncut.framed(face, (0, 0, face.shape[1], face.shape[0]))
+    return uncut.framed(face, (0, 0, face.shape[1], face.shape[0]), landmarks)
 
 
 def _as_stored(face: faces.Face, width: int, height: int) -> faces.Face:
     """The box of a detector as the data set would have it, inside the picture."""
-    right, down, share = _TO_STORED_BOX[face.source]
+    right, down, share = _TO_STORED_BOX.get(face.source, (0.0, 0.0, 1.0))
     x, y, wide, high = face.box
     longer = max(wide, high)
     side = max(1, round(share * longer))
@@ -130,10 +153,3 @@ def _as_stored(face: faces.Face, width: int, height: int) -> faces.Face:
     box_x, box_y = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     box = box_x, box_y, min(left + side, width) - box_x, min(top + side, height) - box_y
     return dataclasses.replace(face, box=box)
-
-
-def _square(box: tuple[int, int, int, int], margin: float) -> tuple[int, int, int]:
-    """x, y and side of what `faces.crop_square` cuts."""
-    x, y, width, height = box
-    side = max(1, round(max(width, height) * (1.0 + 2.0 * margin)))
-    return round(x + width / 2 - side / 2), round(y + height / 2 - side / 2), side

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.engine import sharding
+from fer_jax.engine import compiler, sharding
 from fer_jax.explain import gradcam
 from fer_jax.run import Run
 from fer_jax.trained import load_trained
@@ -43,7 +43,7 @@ class Network:
         trained = load_trained(run, sharding.one_device_mesh())
         self.run, self.model = run, trained.model
         self.step = trained.best.step
-        self.variables = trained.best.state.variables
+        self.variables = trained.best.state.inference_variables
 
     def classify(self, faces: np.ndarray) -> np.ndarray:
         """Probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
@@ -74,7 +74,7 @@ class Network:
             logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
             return jax.nn.softmax(logits)
 
-        return jax.jit(program)
+        return jax.jit(program, compiler_options=compiler.options())
 
     @functools.cached_property
     def _explain(self) -> Program:

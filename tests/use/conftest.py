@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import experiment
+from fer_jax import experiment, learning
 from fer_jax import labels as emotions
 from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
@@ -39,7 +40,7 @@ def write_run(
     data = {"name": "synthetic_faces/demo/1.0.0", "protocol": "subject"}
     run = run_directory.start(folder, config, labels, preprocessing, data)
     model = experiment.make_model(config, len(labels))
-    (stage,) = experiment.make_stages(config, model, epoch_steps=1)
+    (stage,) = learning.make_stages(config, model, epoch_steps=1)
     state = create_state(model, stage.optimizer, preprocessing.size, seed=1)
     state = dataclasses.replace(state, params=edit(state.params))
     memory = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
@@ -67,14 +68,14 @@ def colour_run(tmp_path_factory) -> run_directory.Run:
                   for name, leaf in params.items()}  # fmt: skip
         for name in ("conv1_1", "conv1_2", "conv2_1", "conv2_2"):
             for channel in range(3):
-                kernel = params[name]["kernel"]
+                kernel = jnp.asarray(params[name]["kernel"])
                 params[name]["kernel"] = kernel.at[1, 1, channel, channel].set(1.0)
         side, channels = SIZE // 4, 16
         for channel in range(3):  # the mean over the map
             column = np.zeros((side, side, channels), np.float32)
             column[:, :, channel] = 1 / side**2
             for name, value in (("head1", column.reshape(-1)), ("head2", None), ("head", None)):
-                kernel = params[name]["kernel"]
+                kernel = jnp.asarray(params[name]["kernel"])
                 value = np.eye(kernel.shape[0])[channel] if value is None else value
                 params[name]["kernel"] = kernel.at[:, channel].set(value)
         return params

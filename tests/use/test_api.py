@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
+from unittest import mock
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fer_jax
 from fer_jax import run as run_directory
+from fer_jax.data import faces
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.engine import sharding
 from fer_jax.errors import UserError
-from fer_jax.inference import network
+from fer_jax.inference import locate, network
+from fer_jax.trained import load_trained
 from tests.use.conftest import SIZE, write_run
 
 
@@ -126,3 +133,49 @@ def test_a_run_of_a_newer_version_is_told(tmp_path, run, monkeypatch):
     monkeypatch.setattr(run_directory, "FORMAT", 1)
     with pytest.raises(UserError, match="written by a newer fer_jax"):
         fer_jax.load(run.folder)
+
+
+class OneFace:
+    """A detector that always finds the same face."""
+
+    def __init__(self, face: faces.Face) -> None:
+        self.face = face
+
+    def detect(self, image: np.ndarray) -> list[faces.Face]:
+        return [self.face]
+
+
+@pytest.mark.parametrize("settings", [{"margin": 0.4}, {"margin": 0.0, "longest_side": 40}])
+def test_faces_are_cut_as_the_runs_data_was(run, portraits, settings):
+    crop = faces.FaceCrop(**settings)
+    uncut = dataclasses.replace(run.preprocessing, face_margin=None, mask="ellipse")
+    same = dataclasses.replace(run, preprocessing=uncut, data={**run.data, "crop": crop.to_json()})
+    (face,) = locate.FaceFinder(same).find(portraits[0])
+    stored = faces.shrink(faces.crop_square(portraits[0], face.box, crop.margin), crop.longest_side)
+    expected = uncut.framed(stored, (0, 0, *stored.shape[1::-1]))
+    np.testing.assert_array_equal(face.pixels, expected)
+    assert face.square[2] == round(max(face.box[2:]) * (1 + 2 * crop.margin))
+
+
+def test_a_run_on_aligned_faces_aligns_what_has_landmarks(run, portraits):
+    crop = faces.FaceCrop(method="align", longest_side=112)
+    uncut = dataclasses.replace(run.preprocessing, face_margin=None, mask="landmarks")
+    same = dataclasses.replace(run, preprocessing=uncut, data={**run.data, "crop": crop.to_json()})
+    finder = locate.FaceFinder(same)
+    points = ((30.0, 40.0), (60.0, 38.0), (45.0, 55.0), (33.0, 70.0), (58.0, 69.0))
+    finder._detector = OneFace(faces.Face((20, 20, 50, 60), "yunet", points))
+    (face,) = finder.find(portraits[0])
+    stored = faces.align(portraits[0], np.array(points), 112)
+    expected = uncut.framed(stored, (0, 0, 112, 112), faces.ALIGNED_SHARES)
+    np.testing.assert_array_equal(face.pixels, expected)
+
+
+def test_the_average_of_the_weights_is_what_predicts(run):
+    trained = load_trained(run, sharding.one_device_mesh())
+    average = jax.tree.map(jnp.zeros_like, trained.best.state.variables)
+    state = dataclasses.replace(trained.best.state, ema=average)
+    averaged = dataclasses.replace(trained, best=dataclasses.replace(trained.best, state=state))
+    with mock.patch.object(network, "load_trained", return_value=averaged):
+        model = fer_jax.load(run.folder)
+    probabilities = model.predict_faces(np.full((1, 32, 32, 3), 9, np.uint8))
+    np.testing.assert_allclose(probabilities, 1 / 7, atol=1e-6)
