@@ -278,7 +278,7 @@ class _LatestAndBest:
 
 def _difference(stored: Any, template: TrainState) -> str | None:
     """The first array whose presence or shape differs, as "expected ..., found ..."."""
-    found, expected = _shapes(stored), _shapes(ocp.utils.serialize_tree(template))
+    found, expected = _shapes(stored), _shapes(template)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             return (

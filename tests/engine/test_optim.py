@@ -5,11 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.engine.optim import OptimSettings, make_optimizer, make_schedule
+from fer_jax.engine.checkpoint import Checkpoints
+from fer_jax.engine.optim import (
+    DECAYING,
+    DIRECTIONS,
+    OptimSettings,
+    make_optimizer,
+    make_schedule,
+)
+from fer_jax.engine.state import TrainState
 from fer_jax.errors import UserError
 
 PLAIN = OptimSettings(
@@ -76,6 +85,22 @@ def test_first_update(changes, kernel, bias):
     update = first_update(**changes)
     np.testing.assert_allclose(update["kernel"], kernel, rtol=1e-4)
     np.testing.assert_allclose(update["bias"], [bias], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_the_memory_of_every_optimizer_survives_a_checkpoint(tmp_path, name):
+    # Clipping and decay have no arrays, which leaves gaps in the chain's numbering.
+    decay = 0.1 if name in DECAYING else 0.0
+    settings = dataclasses.replace(PLAIN, name=name, weight_decay=decay, clip_norm=1.0)
+    optimizer = make_optimizer(settings, make_schedule(settings, STEPS))
+    _, memory = optimizer.update(GRADIENT, optimizer.init(PARAMS), PARAMS)
+    state = TrainState(jnp.int32(1), PARAMS, {}, memory)
+    template = dataclasses.replace(state, opt_state=optimizer.init(PARAMS))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, {"stopping": {"best_step": 1}})
+        checkpoints.wait()
+        restored = checkpoints.restore_latest(lambda _: template)
+    jax.tree.map(np.testing.assert_array_equal, restored.state.opt_state, memory)
 
 
 WRONG = [
