@@ -51,6 +51,9 @@ def predict(
 
     Raises:
       UserError: no checkpoint, or a folder that cannot be written.
+
+    Returns:
+      What was written; after a Ctrl-C `interrupted` is set.
     """
     from fer_jax.api import Model
     from fer_jax.inference.outputs import Outputs
@@ -67,15 +70,17 @@ def predict(
         Outputs(out, header, run.labels, figures, pictures) as outputs,
         contextlib.closing(_until(recognize_all(model, sources, wanted), seconds)) as results,
         Watch(len(sources)) as watch,
-        contextlib.suppress(KeyboardInterrupt),  # what was seen until then is kept
     ):
-        for result in results:
-            if isinstance(result, inputs.Unreadable):
-                outputs.add_unreadable(result)
-                watch.say(f"passed over: {result.source.name}: {result.reason}")
-            else:
-                outputs.add(*result)
-                watch.advance(result[0])
+        try:
+            for result in results:
+                if isinstance(result, inputs.Unreadable):
+                    outputs.add_unreadable(result)
+                    watch.say(f"passed over: {result.source.name}: {result.reason}")
+                else:
+                    outputs.add(*result)
+                    watch.advance(result[0])
+        except KeyboardInterrupt:  # what was seen until then is kept
+            outputs.interrupted = True
     return outputs
 
 
@@ -201,6 +206,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
       UserError: input that cannot be used.
+      KeyboardInterrupt: after a Ctrl-C, when everything is written. A camera's view ends so.
     """
     options = parse(arguments)
     if not 0 < options.min_face <= 1:
@@ -220,13 +226,15 @@ def main(arguments: Sequence[str]) -> None:
     outputs = predict(
         run, sources, options.out, wanted, options.figures, not options.no_pictures, options.seconds
     )
-    if not outputs.sources:
+    if not outputs.sources and not outputs.interrupted:
         raise UserError(
             f"expected a picture or video that can be read, found none among {len(sources):,}; "
             f"{options.out / 'predictions.json'} says why"
         )
     for line in describe(outputs, run_directory.report_warnings(run)):
         print(line)
+    if outputs.interrupted and all(source.kind != "camera" for source in sources):
+        raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@
     annotated/NAME.jpg .mp4   faces framed and named
     figures/NAME_1.png        a face beside the probabilities of its classes, for pictures
 
-The tables are written beside their place and renamed when whole. No network is run here.
+Tables and videos are written beside their place and named when whole; where writing fails,
+those of an earlier prediction stay. No network is run here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -61,6 +63,7 @@ class Outputs:
         self.faces = self.figures = 0
         self.sources: list[dict[str, Any]] = []
         self.unreadable: list[Unreadable] = []
+        self.interrupted = False
         self._header, self._label_names = header, label_names
         self._most_figures, self._pictures = figures, pictures
         self._names: set[str] = set()
@@ -85,6 +88,9 @@ class Outputs:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            self._give_up()
+            return
         self._finish_source()
         tail = {
             "sources": self.sources,
@@ -125,6 +131,15 @@ class Outputs:
         if self._video is not None:
             self._video.close()
             self._video = None
+
+    def _give_up(self) -> None:
+        """Removes what is not whole."""
+        if self._video is not None:
+            self._video.discard()
+        for file in (self._csv, self._json):
+            with contextlib.suppress(OSError):
+                file.close()
+            Path(file.name).unlink(missing_ok=True)
 
     def _add_rows(self, frame: Frame, picture: Picture) -> None:
         shown = "" if frame.seconds is None else f"{frame.seconds:.3f}"
@@ -211,8 +226,14 @@ class _Video:
         self._writer.write(cv2.cvtColor(painted, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
+        """Gives it its name."""
         self._writer.release()
         os.replace(self._part, self._path)
+
+    def discard(self) -> None:
+        """Removes it."""
+        self._writer.release()
+        self._part.unlink(missing_ok=True)
 
 
 class _told:  # noqa: N801 - used like a function

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -57,7 +58,7 @@ class Frame:
     Attributes:
       source: where it is from.
       index: 0 for the first; 0 for a picture.
-      seconds: since the start of the video; None for a picture.
+      seconds: since the start of the video, or of watching; None for a picture.
       image: uint8[H, W, 3] RGB.
       rate: frames per second of the video; 0 for a picture.
       expected: frames that the video claims to have; 0 if it does not say.
@@ -172,11 +173,14 @@ def _captured(source: Source) -> Iterator[Frame]:
         rate = _rate(capture.get(cv2.CAP_PROP_FPS))
         claimed = capture.get(cv2.CAP_PROP_FRAME_COUNT) if source.kind == "video" else 0
         expected = int(claimed) if 0 < claimed < 1e9 else 0
-        index = 0
+        index, began = 0, time.monotonic()
         while (read := capture.read())[0]:
-            # Files with a variable rate say when each frame is shown; some say nothing.
+            # Files with a variable rate say when each frame is shown; some say nothing. A camera
+            # counts from whenever its driver likes.
             shown = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             seconds = shown if shown > 0 or index == 0 else index / rate
+            if source.kind == "camera":
+                seconds = time.monotonic() - began
             image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
             yield Frame(source, index, seconds, image, rate, expected)
             index += 1

@@ -156,6 +156,63 @@ def test_an_output_folder_that_cannot_be_written_is_told(run, media, tmp_path):
         predict.main([str(run.folder), str(media / "wall.png"), "--out", str(tmp_path / "file")])
 
 
+def test_a_camera_is_watched_as_long_as_asked(run, media, tmp_path, monkeypatch):
+    class Camera:
+        """Pictures without end; its clock began yesterday."""
+
+        def __init__(self):
+            self.image = picture(media / "anna.png")
+
+        def isOpened(self):  # noqa: N802 - OpenCV's name
+            return True
+
+        def read(self):
+            time.sleep(0.02)
+            return True, self.image
+
+        def get(self, what):
+            return {cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_POS_MSEC: 9e7}.get(what, -1.0)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(sources, "_open", lambda source: Camera())
+    predict.main([str(run.folder), "camera", "--seconds=0.5", "--out", str(tmp_path / "out")])
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    times = [frame["seconds"] for frame in content["frames"]]
+    assert times[0] < 0.2
+    assert times[-1] <= 0.5
+    assert content["sources"][0]["annotated"] == "annotated/camera.mp4"
+
+
+def test_ctrl_c_keeps_what_was_seen_and_leaves_with_its_own_code(run, media, tmp_path, monkeypatch):
+    whole = stream.recognize_all
+
+    def stopped(*arguments):
+        yield next(whole(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream, "recognize_all", stopped)
+    arguments = [str(run.folder), str(media), "--out", str(tmp_path / "out"), "--figures=0"]
+    with pytest.raises(KeyboardInterrupt):
+        predict.main(arguments)
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["frames"]) == 1
+
+
+def test_where_writing_fails_earlier_results_stay(run, media, tmp_path, monkeypatch):
+    arguments = [str(run.folder), str(media / "clip.mp4"), "--out", str(tmp_path)]
+    predict.main(arguments)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(self, painted):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs._Video, "add", full)
+    with pytest.raises(UserError, match="No space left on device; free some space"):
+        predict.main(arguments)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_the_exit_code_is_2_without_a_traceback(media, tmp_path):
     command = [sys.executable, "-m", "fer_jax.predict", tmp_path, media, "--out", tmp_path / "out"]
     done = subprocess.run(
