@@ -8,15 +8,21 @@ traceback. Programming errors are not caught here.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed next time
 
 
 class UserError(Exception):
     """Wrong input: the message says what was expected, what was found, what to do."""
+
+
+class PeerLostError(Exception):
+    """Another process of the same job is gone; the message says what to do."""
 
 
 @contextlib.contextmanager
@@ -24,13 +30,17 @@ def exit_cleanly() -> Iterator[None]:
     """Wraps a verb's `main`: no traceback for what a user did.
 
     A `UserError` becomes a message on stderr and exit code 2; Ctrl-C where nothing has to
-    be saved becomes exit code 130.
+    be saved becomes exit code 130; a process of the job that is gone, 75.
     """
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_USER_ERROR) from None
+    except PeerLostError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        # At once: what would be tidied up at exit waits for the process that is gone.
+        os._exit(EXIT_PEER_LOST)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         raise SystemExit(EXIT_INTERRUPTED) from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,29 @@ class OtherData:
 OWN_DATA = OtherData()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a network said of a split; everything that the report needs.
+
+    Attributes:
+      run: the run.
+      records: the pictures, their classes those of the data.
+      predictions: the classes are the network's.
+      attributes: what else the set knows of the pictures.
+      card: the circumstances.
+      folder: of the report.
+      is_own: the data is the run's own set.
+    """
+
+    run: Run
+    records: Records
+    predictions: Predictions
+    attributes: Mapping[str, Sequence[str] | np.ndarray]
+    card: ReportCard
+    folder: Path
+    is_own: bool
+
+
 def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
     """Evaluates the best checkpoint on `split` and writes the report.
 
@@ -73,34 +96,50 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
     Raises:
       UserError: no checkpoint, a damaged one, or data with classes that the run has not.
     """
+    return report(examine(run, split, other))
+
+
+def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
+    """Runs the best checkpoint over a split, in every process of the job; writes nothing."""
     data = open_data(run, other)
     preprocessing = framing_for(run, data)
     records = load_cached(open_split(data, split, preprocessing))
     labels, kept, said = map_labels(run, records, other.unmapped)
-    records, attributes = select(records, kept), attributes_of(data, split, kept)
+    records = select(records, kept)
     best, probabilities = predict_records(run, records)
-    predictions = Predictions(
-        ids=records.ids,
-        labels=labels,
-        probabilities=probabilities,
-        groups=records.groups,
-        label_names=run.labels,
-    )
-    card = make_card(run, data, split, best, said)
     is_own = other == OWN_DATA and split == "test"
-    folder = run.report if is_own else run.evaluations / evaluation_name(data, split)
+    return Evaluated(
+        run=run,
+        records=records,
+        predictions=Predictions(
+            ids=records.ids,
+            labels=labels,
+            probabilities=probabilities,
+            groups=records.groups,
+            label_names=run.labels,
+        ),
+        attributes=attributes_of(data, split, kept),
+        card=make_card(run, data, split, best, said),
+        folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
+        is_own=other.name is None,
+    )
+
+
+def report(found: Evaluated) -> ReportPaths:
+    """Writes what was found, also for TensorBoard where the data is the run's own."""
+    run, card = found.run, found.card
     paths = write_report(
-        folder,
-        predictions,
-        records.images,
+        found.folder,
+        found.predictions,
+        found.records.images,
         card,
         run.metrics,
         run.config.eval.samples,
-        attributes,
+        found.attributes,
         {"Time and memory of training": cost_rows(run)},
     )
-    if other.name is None:
-        write_tensorboard(run, split, best.step, paths)
+    if found.is_own:
+        write_tensorboard(run, card.split, card.step, paths)
     return paths
 
 

@@ -10,6 +10,7 @@ finite, with a message; 130 stopped by Ctrl-C and 143 by SIGTERM, saved.
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,9 +33,12 @@ def main(arguments: Sequence[str]) -> None:
 
     # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
     from fer_jax import evaluate, train
-    from fer_jax.engine import compile_cache
+    from fer_jax.engine import compile_cache, distributed
     from fer_jax.engine.loop import InterruptedRunError
 
+    distributed.start()
+    if not distributed.is_lead():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one process speaks; errors are stderr's
     compile_cache.enable()
     try:
         run = train.train(config, folder, options.profile_steps)
@@ -42,7 +46,10 @@ def main(arguments: Sequence[str]) -> None:
         command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
-    evaluate.show(evaluate.evaluate(run, split="test"))
+    with distributed.peers_explained(run.checkpoints):
+        found = evaluate.examine(run, split="test")
+    if distributed.is_lead():
+        evaluate.show(evaluate.report(found))
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -51,7 +58,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         prog="python -m fer_jax.main",
         description=__doc__.split("\n")[0],
         epilog="Any field of configs/defaults.py: --config.train.epochs=50. "
-        "Exit codes: 0 finished, 2 wrong input, 130 stopped by Ctrl-C and 143 by SIGTERM (saved).",
+        "Exit codes: 0 finished, 2 wrong input, 75 another process of the "
+        "job is gone, 130 stopped by Ctrl-C and 143 by SIGTERM (saved).",
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/demo.py")

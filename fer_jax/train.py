@@ -6,6 +6,7 @@ is put together from data, weights and programs; engine.loop runs it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -21,7 +22,7 @@ from fer_jax.data.preprocess import InputFormat
 from fer_jax.data.records import Split, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
-from fer_jax.engine import sharding
+from fer_jax.engine import distributed, sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored
 from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.engine.evaluation import Evaluator
@@ -57,7 +58,7 @@ def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> Run:
     """
     began = time.monotonic()
     check_config(config)  # before anything is written
-    with run_directory.locked(folder):
+    with run_directory.locked(folder) if distributed.is_lead() else contextlib.nullcontext():
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints, keep=config.train.keep) as checkpoints:
             restored = checkpoints.restore_latest(job.template_of)
@@ -104,14 +105,17 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
     training = open_split(data, "train", preprocessing)
     validation = open_split(data, "validation", preprocessing)
     pace = learning.make_pace(config, steps_per_epoch(training, config))
-    run = run_directory.start(
-        folder,
-        config,
-        training.label_names,
-        preprocessing,
-        describe_data(data, training, validation),
-        kept,
-        describe_engine(config, pace, mesh),
+    run = distributed.lead_first(
+        lambda: run_directory.start(
+            folder,
+            config,
+            training.label_names,
+            preprocessing,
+            describe_data(data, training, validation),
+            kept,
+            describe_engine(config, pace, mesh),
+        ),
+        lambda: run_directory.open_run(folder),
     )
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = learning.make_stages(config, model, pace.epoch_steps)
@@ -193,7 +197,8 @@ def place_pictures(
       UserError: an unknown place, or one that is too small.
     """
     nbytes = sum(map(len, splits)) * size * size * 3
-    room = Room(sharding.free_device_bytes(mesh), mesh.size, free_host_bytes())
+    device, host = distributed.least([sharding.free_device_bytes(mesh), free_host_bytes()])
+    room = Room(device, mesh.size, host)
     placement = place(config.data.store, nbytes, room)
     print(f"pictures are in store {placement.store!r}: {placement.reason}")
     return placement
@@ -246,7 +251,8 @@ def announce(job: Job, variables: dict[str, Any], step: int, memory: Memory) -> 
     """Says what is about to happen to the network of `variables`, in a few lines."""
     network = describe_network(job.model, variables, job.run.preprocessing.size)
     title = f"{job.config.model.name} at {job.run.preprocessing.size} pixels: {network}"
-    files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
+    if distributed.is_lead():
+        files.write_text(job.run.folder / "model.txt", f"{title}\n{network.table}\n")
     print(
         f"{job.run.folder}: {title}\n"
         f"on {job.run.data['name']}: {len(job.training):,} training and "

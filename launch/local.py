@@ -5,8 +5,8 @@
     python launch/local.py --processes 2 --cpu_devices 2 -- python -m fer_jax.main --config ...
 
 One process for each GPU, or processes with CPU devices where there is none. Their output
-is prefixed with their number. SIGTERM and Ctrl-C go to all of them, once; a second one ends
-them at once. When one fails the others get a while to end by themselves, then are ended.
+is prefixed with their number. SIGTERM and Ctrl-C reach all of them as SIGTERM, at which they
+save at one common step; a second one ends them at once. When one fails the others get a while to end by themselves, then are ended.
 Only the standard library is used, so any Python can run it.
 """
 
@@ -171,7 +171,7 @@ def run(plans: Sequence[Plan], grace: float) -> int:
     try:
         while None in (codes := processes.codes()):
             if len(asked) > passed_on:
-                processes.send(asked[0] if passed_on == 0 else signal.SIGKILL)
+                processes.send(signal.SIGTERM if passed_on == 0 else signal.SIGKILL)
                 passed_on = len(asked)
             if not first_failure and any(codes):
                 first_failure = next(code for code in codes if code)

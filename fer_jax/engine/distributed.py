@@ -7,12 +7,17 @@ either, one process, no service and no open port. Importing this starts nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
 
-from fer_jax.errors import UserError
+from fer_jax.errors import PeerLostError, UserError
+
+T = TypeVar("T")
 
 ADDRESS = "JAX_COORDINATOR_ADDRESS"
 COUNT = "JAX_NUM_PROCESSES"
@@ -106,6 +111,97 @@ def is_lead() -> bool:
     import jax
 
     return bool(jax.process_index() == 0)
+
+
+def is_alone() -> bool:
+    """Whether there is one process only."""
+    import jax
+
+    return bool(jax.process_count() == 1)
+
+
+def lead_first(lead: Callable[[], T], others: Callable[[], T]) -> T:
+    """What `lead` gives in the lead process, and then `others` in the others.
+
+    They wait for the lead to be done with its files.
+    """
+    if is_alone():
+        return lead()
+    from jax.experimental import multihost_utils
+
+    if is_lead():
+        result = lead()
+        multihost_utils.sync_global_devices("the lead is done")
+        return result
+    multihost_utils.sync_global_devices("the lead is done")
+    return others()
+
+
+def least(values: Sequence[int | None]) -> list[int | None]:
+    """Each value's least over all processes, so that all decide alike; None where none tells."""
+    if is_alone():
+        return list(values)
+    import numpy as np
+    from jax.experimental import multihost_utils
+
+    unknown = np.iinfo(np.int64).max
+    own = np.array([unknown if value is None else value for value in values], np.int64)
+    # As two halves: 64 bits are cut to 32 on the way.
+    halves = np.stack([own >> 31, own & 0x7FFFFFFF]).astype(np.int32)
+    everybody = np.asarray(multihost_utils.process_allgather(halves)).astype(np.int64)
+    found = ((everybody[:, 0] << 31) | everybody[:, 1]).min(axis=0)
+    return [None if value == unknown else int(value) for value in found]
+
+
+class StopSign:
+    """Whether a process of the job was asked to leave, told to all at the same chunk.
+
+    In a job of several processes JAX listens for SIGTERM; the number of the call is what they
+    agree on, so every process has to ask once a chunk.
+    """
+
+    def __init__(self) -> None:
+        self._calls = 0
+
+    def asked(self) -> bool:
+        """Asked once at the end of each chunk."""
+        from jax.experimental import multihost_utils
+
+        self._calls += 1
+        return bool(multihost_utils.reached_preemption_sync_point(self._calls))
+
+
+@contextlib.contextmanager
+def peers_explained(checkpoints: Path) -> Iterator[None]:
+    """Turns what a step says when another process is gone into what to do.
+
+    Raises:
+      PeerLostError: another process is gone; other errors pass.
+    """
+    import jax
+
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if is_alone() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+            raise
+        raise PeerLostError(
+            "another process of the job is gone; start the job again: it continues from the last "
+            f"checkpoint in {checkpoints}"
+        ) from error
+
+
+_SIGNS_OF_LOSS = (
+    "Gloo",
+    "gloo",
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "NCCL",
+    "coordination service",
+    "CoordinationService",
+    "heartbeat",
+)
+"""In the messages of collectives that wait for a process which is gone."""
 
 
 def _by_contract(given: Mapping[str, str]) -> Job | None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
+import signal
 import time
 from types import TracebackType
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.config import flatten
-from fer_jax.engine import device_memory, sharding, summary_table, watch
+from fer_jax.engine import device_memory, distributed, sharding, summary_table, watch
 from fer_jax.engine.checkpoint import Checkpoints
 from fer_jax.engine.evaluation import Evaluation
 from fer_jax.engine.feed import Prefetch
@@ -26,7 +28,7 @@ from fer_jax.engine.job import Job, with_optimizer_of
 from fer_jax.engine.memory import Memory, NotFiniteError
 from fer_jax.engine.metrics import scalars
 from fer_jax.engine.profile import Profiler
-from fer_jax.engine.progress import Progress
+from fer_jax.engine.progress import PlainConsole, Progress
 from fer_jax.engine.signals import StopRequest
 from fer_jax.engine.state import TrainState
 from fer_jax.engine.stopping import Plateau
@@ -82,12 +84,16 @@ class Loop:
         self._compiled: set[tuple[int, int]] = set()  # stage and length of the chunks so far
         self._last_line: dict[str, float] = {}
         self._timing = Timing(step, job.config.train.batch_size, began)
+        self._stop_sign = distributed.StopSign()
         with contextlib.ExitStack() as stack:
-            self._stop = stack.enter_context(StopRequest())
+            self._stop = StopRequest()
+            if distributed.is_alone():  # else JAX listens, so that all leave at one step
+                stack.enter_context(self._stop)
             self._writer = stack.enter_context(open_writers(job, step))
             self._summary = SummaryTable(job.run.folder / summary_table.FILE, step)
             self._progress = stack.enter_context(open_progress(job, step, memory))
-            self._profiler = stack.enter_context(Profiler(job.run.folder, profile_steps))
+            traced = profile_steps if distributed.is_lead() else 0
+            self._profiler = stack.enter_context(Profiler(job.run.folder, traced))
             self._batches = stack.enter_context(
                 Prefetch(
                     lambda begin, end: job.feed.put(job.sampler.rows(begin, end - begin)),
@@ -116,7 +122,10 @@ class Loop:
           UserError: a device has no memory left, or nothing can be written.
         """
         try:
-            with device_memory.explained(self.job.config, self.job.store):
+            with (
+                device_memory.explained(self.job.config, self.job.store),
+                distributed.peers_explained(self.job.run.checkpoints),
+            ):
                 while not self.memory.finished:
                     self._enter_stage()
                     asked = self._train_chunk()
@@ -140,7 +149,7 @@ class Loop:
         self.step = last
         self._log()
         validates = self.job.validates_after(first, last)
-        asked = self._stop.signal  # read once: one that comes later waits for the next chunk
+        asked = self._asked_to_leave()  # once: a later one waits for the next chunk
         if validates or self.job.logs_after(first, last):
             scale = self.memory.plateau.scale if self.memory.plateau else 1.0
             self._unlogged = last, self.job.stages[self.memory.stage].rate(last) * scale
@@ -155,6 +164,12 @@ class Loop:
                     self._validate()
                 self._save()
         return asked
+
+    def _asked_to_leave(self) -> int | None:
+        """The signal that asked to leave; the same in every process of the job."""
+        if distributed.is_alone():
+            return self._stop.signal
+        return signal.SIGTERM if self._stop_sign.asked() else None
 
     def _dispatch(self, first: int, last: int) -> None:
         program = self.job.programs[self.memory.stage]
@@ -242,6 +257,9 @@ class Loop:
                 self._writer, step, job.validation, job.validation_store, evaluation, most
             )
         self._writer.flush()
+        self._progress.evaluated(step, means, is_best)
+        if not distributed.is_lead():
+            return
         line = self._last_line
         self._summary.add(
             {
@@ -254,7 +272,6 @@ class Loop:
                 **{f"validation_{name}": value for name, value in means.items()},
             }
         )
-        self._progress.evaluated(step, means, is_best)
 
     def _save(self) -> None:
         self.memory.seconds = self._seconds()
@@ -265,7 +282,8 @@ class Loop:
 
     def _report_cost(self) -> None:
         cost = self._timing.cost(self.step, self._batches.waited)
-        append_cost(self.job.run.folder, cost)
+        if distributed.is_lead():
+            append_cost(self.job.run.folder, cost)
         self._progress.message(str(cost))
 
     def _diverged(self, error: NotFiniteError) -> DivergedError:
@@ -281,7 +299,9 @@ class Loop:
             "checkpoint": kept[0] if kept else None,
             "records": records,
         }
-        path = files.write_text(run.folder / "diverged.json", json.dumps(content, indent=2) + "\n")
+        path = run.folder / "diverged.json"
+        if distributed.is_lead():
+            files.write_text(path, json.dumps(content, indent=2) + "\n")
         last = f"the checkpoint of step {kept[0]} is kept" if kept else "no step was saved before"
         return DivergedError(
             f"{error}; {last} in {run.checkpoints}. The batch was {len(records)} records: "
@@ -291,14 +311,20 @@ class Loop:
 
 
 def open_writers(job: Job, step: int) -> MultiWriter:
-    """TensorBoard's events and metrics.jsonl, behind what they say of `step` and before."""
+    """TensorBoard's events and metrics.jsonl, behind what they say of `step` and before.
+
+    Only the lead process writes.
+    """
+    if not distributed.is_lead():
+        return MultiWriter([])
     board = TensorBoardWriter(job.run.folder, continues_at=step)
     board.write_hparams(flatten(job.config.to_dict()))
     return MultiWriter([board, JsonLinesWriter(job.run.metrics, step)])
 
 
 def open_progress(job: Job, step: int, memory: Memory) -> Progress:
-    """What people watch."""
+    """What people watch; the lead process alone shows it."""
+    nowhere = None if distributed.is_lead() else PlainConsole(file=io.StringIO())
     return Progress(
         total_steps=job.total_steps,
         steps_per_epoch=job.steps_per_epoch,
@@ -306,4 +332,5 @@ def open_progress(job: Job, step: int, memory: Memory) -> Progress:
         first_step=step,
         best=memory.stopping.best,
         monitor=memory.stopping.monitor,
+        console=nowhere,
     )
