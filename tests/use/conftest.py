@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_jax import api, experiment
 from fer_jax import config as configuration
-from fer_jax import experiment
 from fer_jax import labels as emotions
 from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
@@ -53,6 +53,12 @@ def write_run(
 def run(tmp_path_factory) -> run_directory.Run:
     """LightVGG at 32 pixels, untrained; not to be changed."""
     return write_run(tmp_path_factory.mktemp("runs") / "small")
+
+
+@pytest.fixture(scope="session")
+def model(run) -> api.Model:
+    """`run`, opened once for all tests."""
+    return api.Model(run)
 
 
 @pytest.fixture(scope="session")
