@@ -80,7 +80,7 @@ def detector():
     """A small network that has learnt whether there is a patch."""
     model = create_model("light_vgg", 2, widths=(8,), head_widths=(), dropout=0.0)
     variables = initial(model, SIZE)
-    optimizer = optax.adam(3e-3)
+    optimizer = optax.adam(5e-3)
 
     def loss(params, pictures, labels):
         logits = model.apply({"params": params}, pictures, train=False)
@@ -88,13 +88,13 @@ def detector():
 
     @jax.jit
     def step(params, state, key):
-        pictures, labels, _ = planted(key, 64)
+        pictures, labels, _ = planted(key, 32)
         gradient = jax.grad(loss)(params, pictures, labels)
         updates, state = optimizer.update(gradient, state)
         return optax.apply_updates(params, updates), state
 
     params, state = variables["params"], optimizer.init(variables["params"])
-    for number in range(60):
+    for number in range(40):
         params, state = step(params, state, jax.random.key(number))
     return model, {"params": params}
 
