@@ -59,6 +59,7 @@ class Evaluated:
     Attributes:
       run: name of the run.
       trained_on: the set that it was trained on.
+      trained_by: the protocol of that set.
       dataset: the set that it was evaluated on.
       config: of that set, or "".
       protocol: of that set.
@@ -77,6 +78,7 @@ class Evaluated:
 
     run: str
     trained_on: str
+    trained_by: str
     dataset: str
     config: str
     protocol: str
@@ -187,12 +189,12 @@ class Matrix:
     """How well runs of each set read the others.
 
     Attributes:
-      trained: (set, network) of each row.
+      trained: set, protocol, network and name of the runs of each row.
       evaluated: set of each column.
       cells: by row and column; None where nobody looked.
     """
 
-    trained: tuple[tuple[str, str], ...]
+    trained: tuple[tuple[str, str, str, str], ...]
     evaluated: tuple[str, ...]
     cells: tuple[tuple[Line | None, ...], ...]
 
@@ -201,20 +203,30 @@ def cross_matrix(reports: Sequence[Evaluated]) -> Matrix | None:
     """Every set against every other, or None if no run was evaluated on another set."""
     if all(one.dataset == one.trained_on for one in reports):
         return None
-    # A run's own test split, and the whole of what it has not seen.
-    groups: dict[tuple[str, str, str], dict[str, Evaluated]] = collections.defaultdict(dict)
-    for one in sorted(reports, key=lambda one: one.split != "test"):
-        groups[one.trained_on, one.model, one.dataset].setdefault(one.run, one)
-    trained = tuple(sorted({key[:2] for key in groups}))
-    evaluated = tuple(sorted({key[2] for key in groups}))
+    rows: dict[tuple[str, str, str, str], dict[str, dict[str, Evaluated]]] = {}
+    # Of a set that was evaluated on several splits, test counts.
+    for one in sorted(reports, key=lambda one: (one.trained_on, one.run, one.split != "test")):
+        row = rows.setdefault((one.trained_on, one.trained_by, one.model, one.settings), {})
+        row.setdefault(one.dataset, {}).setdefault(one.run, one)
+    evaluated = tuple(sorted({one.dataset for one in reports}))
     cells = tuple(
         tuple(
-            Line(None, tuple(found.values())) if (found := groups.get((*row, column))) else None
+            Line(None, tuple(row[column].values())) if column in row else None
             for column in evaluated
         )
-        for row in trained
+        for row in rows.values()
+    )
+    trained = tuple(
+        (dataset, protocol, model, names_of({run for found in row.values() for run in found}))
+        for (dataset, protocol, model, _), row in rows.items()
     )
     return Matrix(trained, evaluated, cells)
+
+
+def names_of(runs: Iterable[str]) -> str:
+    """The first of several names, and how many there are more."""
+    first, *more = sorted(runs)
+    return f"{first} and {len(more)} more" if more else first
 
 
 # What may differ within a line, and the values that stand for any.
@@ -240,6 +252,7 @@ def _read(folder: Path, path: Path) -> Evaluated:
     return Evaluated(
         run=folder.absolute().name,
         trained_on=str(described["data"]["name"]).split("/")[0],
+        trained_by=str(described["data"].get("protocol", "")),
         dataset=card["dataset"],
         config=card.get("config", ""),
         protocol=card["protocol"],

@@ -104,6 +104,8 @@ def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
     data = open_data(run, other)
     preprocessing = framing_for(run, data)
     records = load_cached(open_split(data, split, preprocessing))
+    if data.builder.name == run.config.data.name and other.protocol is None:
+        check_labels(run, records.label_names)
     labels, kept, said = map_labels(run, records, other.unmapped)
     records = select(records, kept)
     best, probabilities = predict_records(run, records)
@@ -188,6 +190,20 @@ def framing_for(run: Run, data: Prepared) -> Preprocessing:
     if run.config.data.name == data.builder.name:
         margin = run.preprocessing.face_margin
     return dataclasses.replace(run.preprocessing, face_margin=margin)
+
+
+def check_labels(run: Run, names: tuple[str, ...]) -> None:
+    """Refuses a run's own data where its classes are not those of the run's head any more.
+
+    Raises:
+      UserError: naming both.
+    """
+    if names != run.labels:
+        raise UserError(
+            f"the run {run.folder} tells {len(run.labels)} classes apart "
+            f"({', '.join(run.labels)}); its data has {len(names)} now ({', '.join(names)}); "
+            "prepare the data as it was, or train another run"
+        )
 
 
 def map_labels(

@@ -27,18 +27,22 @@ _NUMBERS = frozenset({2, 6, 7, 8, 9})  # columns that are set flush right
 _NOTE = (
     "Figures stand beside each other where the protocols agree; the paper's random splits have "
     "the same people in training and test. Intervals are 95 % bootstrap; ± is the standard "
-    "deviation over seeds."
+    "deviation over seeds. The paper's splits: "
+    + "; ".join(f"{one.title} {one.protocol}" for one in comparison.TABLE_1)
+    + "."
 )
 _STYLE = """
 :root { color-scheme: light dark; --line: #d5dade; --head: #f2f5f7; --mark: #a34700; }
 @media (prefers-color-scheme: dark) { :root { --line: #3b434a; --head: #22282d; --mark: #ff9d57; } }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px;
+body { font: 14px/1.5 system-ui, sans-serif; max-width: 1240px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
-th, td { border-bottom: 1px solid var(--line); padding: 6px 10px; text-align: left; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 13px; }
+th, td { border-bottom: 1px solid var(--line); padding: 6px 7px; text-align: left; }
+td:first-child { white-space: nowrap; }
 th { background: var(--head); font-weight: 600; vertical-align: bottom; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 td.marks { color: var(--mark); font-weight: 600; font-size: 0.85em; }
 """
 
@@ -60,7 +64,7 @@ def _row(line: Line) -> tuple[str, ...]:
         name,
         *paper,
         first.model,
-        first.run if len(line.runs) == 1 else f"{first.run} and {len(line.runs) - 1} more",
+        comparison.names_of(run.run for run in line.runs),
         protocol,
         f"{line.folds} x {line.seeds}",
         f"{first.count:,}",
@@ -80,9 +84,9 @@ def _accuracy(line: Line) -> str:
 def matrix_rows(matrix: Matrix) -> list[tuple[str, ...]]:
     """The cells of the cross-data-set matrix, its header first."""
     rows: list[tuple[str, ...]] = [("trained on", *matrix.evaluated)]
-    for (trained, model), cells in zip(matrix.trained, matrix.cells, strict=True):
+    for (trained, protocol, model, runs), cells in zip(matrix.trained, matrix.cells, strict=True):
         values = ("" if cell is None else _cell(cell) for cell in cells)
-        rows.append((f"{trained}, {model}", *values))
+        rows.append((f"{trained} ({protocol}), {model}: {runs}", *values))
     return rows
 
 

@@ -7,6 +7,7 @@ is put together from data, weights and programs; engine.loop runs it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -88,13 +89,22 @@ def check_config(config: ConfigDict) -> None:
         experiment.make_preprocessing(config, None)
 
 
-def make_job(config: ConfigDict, folder: Path) -> Job:
-    """Finds the first weights, opens the data and builds the programs."""
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What a job begins with: the run, its first weights if it needs any, its data, its pace."""
+
+    run: Run
+    weights: Initial | None
+    training: Split
+    validation: Split
+    pace: Pace
+
+
+def open_job(config: ConfigDict, folder: Path, mesh: Mesh) -> Opened:
+    """Finds the first weights, opens the data, and begins or joins the run directory."""
     wanted = experiment.data_arguments(config)
     # A name that is wrong is told before weights are fetched.
     build.get(*(wanted[name] for name in ("name", "variant", "data_dir", "manual_dir", "crop")))
-    mesh = sharding.data_mesh()
-    augmentation = experiment.make_augmentation(config)
     begun = run_directory.continued(folder, config)
     weights = None if begun else find_initial(config, mesh)
     kept = weights.to_json() if weights else begun.weights if begun else None
@@ -117,6 +127,15 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         ),
         lambda: run_directory.open_run(folder),
     )
+    return Opened(run, weights, training, validation, pace)
+
+
+def make_job(config: ConfigDict, folder: Path) -> Job:
+    """Opens the run and its data, and builds the programs."""
+    mesh = sharding.data_mesh()
+    opened = open_job(config, folder, mesh)
+    run, training, validation, pace = opened.run, opened.training, opened.validation, opened.pace
+    preprocessing, augmentation = run.preprocessing, experiment.make_augmentation(config)
     model = experiment.make_model(config, classes=len(training.label_names))
     stages = learning.make_stages(config, model, pace.epoch_steps)
     recipe = learning.make_recipe(config, training.labels, len(training.label_names))
@@ -156,7 +175,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
         ),
         model=model,
         recipe=recipe,
-        weights=weights,
+        weights=opened.weights,
         store=placement.store,
         pace=pace,
     )  # fmt: skip

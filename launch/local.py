@@ -6,7 +6,8 @@
 
 One process for each GPU, or processes with CPU devices where there is none. Their output
 is prefixed with their number. SIGTERM and Ctrl-C reach all of them as SIGTERM, at which they
-save at one common step; a second one ends them at once. When one fails the others get a while to end by themselves, then are ended.
+save at one common step; a second one ends them at once. When one fails the others get a while
+to end by themselves, then are ended.
 Only the standard library is used, so any Python can run it.
 """
 

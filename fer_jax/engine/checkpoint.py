@@ -34,6 +34,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from fer_jax import files
+from fer_jax.engine import distributed
 from fer_jax.engine.state import TrainState
 from fer_jax.errors import UserError
 
@@ -126,6 +127,10 @@ class Checkpoints:
         # A copy, because the next step gives the state's memory away.
         copied = jax.tree.map(np.array, jax.device_get(state))
         self._policy.best_step = memory["stopping"]["best_step"]
+        if not distributed.is_alone():
+            # Orbax lets the processes of a job meet on their devices, between two steps then.
+            self._write(step, copied, memory)
+            return
         self._saving = self._saver.submit(self._write, step, copied, memory)
 
     def wait(self) -> None:

@@ -23,11 +23,6 @@ from fer_jax.trained import load_trained
 from tests.use.conftest import SIZE, write_run
 
 
-@pytest.fixture(scope="module")
-def model(run):
-    return fer_jax.load(run.folder)
-
-
 def test_importing_the_package_imports_neither_jax_nor_opencv():
     program = "import sys, fer_jax; print(sorted({'jax', 'cv2', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from fer_jax import api, export
+from fer_jax import export
 from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
@@ -43,14 +43,14 @@ def exported(run, tmp_path_factory):
     return out, compared
 
 
-def test_the_file_says_what_the_run_says_for_any_batch(exported, run):
+def test_the_file_says_what_the_run_says_for_any_batch(exported, model):
     out, compared = exported
     assert compared.difference < 1e-5
     assert compared.agreement == 1
     assert compared.accuracies[0] == compared.accuracies[1]
     faces = noise(5)
-    wanted = Network(run).classify(faces)
-    for batch in (1, 3, 5):
+    wanted = model.network.classify(faces)
+    for batch in (1, 3):
         np.testing.assert_allclose(stablehlo.run(out, faces, batch), wanted, atol=1e-5)
 
 
@@ -102,22 +102,22 @@ def alone(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def check_alone(out: Path, run, media: Path, tolerance: float = 1e-4) -> None:
+def check_alone(out: Path, model, media: Path, tolerance: float = 1e-4) -> None:
     """The script beside a file prints what predict says, for a face of any place, or none."""
     shown = [media / "anna.png", media / "group.jpg", media / "wall.png"]
     done = alone(out.parent / export.SCRIPT, out, *shown, media / "half.txt")
     assert done.returncode == 0, done.stderr
     assert "half.txt: not a picture" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    for line, expected in zip(lines, api.Model(run).predict(shown), strict=True):
+    for line, expected in zip(lines, model.predict(shown), strict=True):
         face = expected.faces[0]
         assert line["box"] == list(face.box)
         assert line["probabilities"] == pytest.approx(dict(face.probabilities), abs=tolerance)
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].__getitem__)
 
 
-def test_the_script_beside_it_says_what_predict_says_without_fer_jax(exported, run, media):
-    check_alone(exported[0], run, media)
+def test_the_script_beside_it_says_what_predict_says_without_fer_jax(exported, model, media):
+    check_alone(exported[0], model, media)
 
 
 @pytest.mark.parametrize("script", [run_onnx, run_stablehlo])
@@ -201,23 +201,25 @@ def onnx_folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("variant", "difference"), [("float32", 1e-5), ("float16", 5e-3), ("int8", 0.1)]
 )
-def test_each_onnx_variant_says_what_the_run_says(run, media, onnx_folder, variant, difference):
+def test_each_onnx_variant_says_what_the_run_says(
+    run, model, media, onnx_folder, variant, difference
+):
     import onnx
 
     out = onnx_folder / f"{variant}.onnx"
     compared = export.export(run, "onnx", variant, out, samples())
     assert compared.difference < difference
-    model = onnx.load(out)
-    stored = {entry.key: entry.value for entry in model.metadata_props}
+    written = onnx.load(out)
+    stored = {entry.key: entry.value for entry in written.metadata_props}
     assert stored["labels"] == ",".join(run.labels)
     assert json.loads(stored[onnx_file.METADATA])["variant"] == variant
-    (given,) = model.graph.input
+    (given,) = written.graph.input
     assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
     faces = noise(5)
     together = onnx_file.run(out, faces, 5)
     np.testing.assert_allclose(onnx_file.run(out, faces, 2), together, atol=1e-3)
-    check_alone(out, run, media, tolerance=10 * difference)
+    check_alone(out, model, media, tolerance=10 * difference)
 
 
 @pytest.mark.slow

@@ -13,17 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_jax import api, serve
+from fer_jax import serve
 from fer_jax.errors import UserError
 from fer_jax.serving import answers, page
 from tests.use.conftest import write_picture
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(run):
-    return api.Model(run)
 
 
 def test_every_face_is_listed_from_left_to_right(model, media):
@@ -136,9 +131,9 @@ def upload(window, path: Path, expected: str) -> str:
 
 
 @pytest.mark.browser
-def test_an_uploaded_picture_is_answered_without_errors(window, run, media, served):
+def test_an_uploaded_picture_is_answered_without_errors(window, model, media, served):
     text = upload(window, media / "group.jpg", "Face 3")
-    (picture,) = api.Model(run).predict(media / "group.jpg", choice="all")
+    (picture,) = model.predict(media / "group.jpg", choice="all")
     for face in picture.faces:
         assert face.label in text
         assert f"{face.confidence:.1%}" in text

@@ -35,7 +35,7 @@ def write_report(
     folder = runs / name
     place = folder / "report" / ("" if dataset is None and split == "test" else f"{dataset}{split}")
     place.mkdir(parents=True)
-    described = {"data": {"name": f"{trained}/face/1.0.0"}}
+    described = {"data": {"name": f"{trained}/face/1.0.0", "protocol": protocol}}
     (folder / "run.json").write_text(json.dumps(described))
     config = {"seed": seed, "data": {"dir": name}, "train": {"epochs": epochs}}
     (folder / "config.json").write_text(json.dumps(config))
@@ -118,12 +118,15 @@ def test_sets_against_sets(tmp_path):
     write_report(tmp_path, "k", 0.9)
     write_report(tmp_path, "k", 0.3, dataset="raf_db", warnings=("STAND-IN",))
     write_report(tmp_path, "r", 0.7, trained="raf_db", model="light_vgg")
+    for seed, accuracy in enumerate((0.80, 0.84)):
+        write_report(tmp_path, f"s{seed}", accuracy, seed=seed, protocol="subject")
     reports, _ = comparison.read_runs(sorted(tmp_path.iterdir()))
     matrix = comparison.cross_matrix(reports)
     assert summary.matrix_rows(matrix) == [
         ("trained on", "kdef", "raf_db"),
-        ("kdef, custom_cnn", "90.00%", "30.00% (STAND-IN)"),
-        ("raf_db, light_vgg", "", "70.00%"),
+        ("kdef (paper), custom_cnn: k", "90.00%", "30.00% (STAND-IN)"),
+        ("kdef (subject), custom_cnn: s0 and 1 more", "82.00%", ""),
+        ("raf_db (paper), light_vgg: r", "", "70.00%"),
     ]
     # What a run says of another set does not stand in Table 1.
     raf_db = [line for line in comparison.table_1(reports) if line.published.dataset == "raf_db"]
