@@ -139,16 +139,15 @@ def compare(wanted: np.ndarray, found: np.ndarray, labels: np.ndarray | None) ->
 
 def find_samples(run: Run) -> Samples:
     """Pictures of the run's test and validation splits; noise where the data is not here."""
+    from fer_jax import experiment
     from fer_jax.data.records import open_split
     from tfds_builders import build
 
-    config, size = run.config, run.preprocessing.size
+    size = run.preprocessing.size
     try:
-        builder = build.prepare(
-            config.data.name, config.data.config, config.data.dir, config.data.manual_dir
-        )
-        test = open_split(builder, "test", run.preprocessing)
-        validation = open_split(builder, "validation", run.preprocessing)
+        data = build.prepare(**experiment.data_arguments(run.config))
+        test = open_split(data, "test", run.preprocessing)
+        validation = open_split(data, "validation", run.preprocessing)
     except UserError as error:
         print(f"the run's data is not here ({str(error).splitlines()[0][:80]}...)", file=sys.stderr)
         noise = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)

@@ -10,7 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from fer_jax.data.preprocess import ellipse_mask
 from fer_jax.inference.network import Network
 from fer_jax.models import pooling
 
@@ -26,11 +28,16 @@ Program = Callable[[Any, jax.Array], jax.Array]
 def make_program(network: Network) -> Program:
     """The function (variables, uint8[B, S, S, 3]) to float32[B, C]."""
     model = network.model.clone(dtype=jnp.float32)
-    normalized = network.run.preprocessing.normalized
+    preprocessing = network.run.preprocessing
 
     def program(variables: Any, faces: jax.Array) -> jax.Array:
+        pixels = faces.astype(jnp.float32)
+        if preprocessing.mask == "ellipse":  # masked faces stay as they are
+            inside = ellipse_mask(preprocessing.size, None).astype(np.float32)
+            pixels = pixels * inside[None, :, :, None]
         with pooling.windowed():
-            logits = jnp.asarray(model.apply(variables, normalized(faces), train=False))
+            inputs = preprocessing.normalized(pixels)
+            logits = jnp.asarray(model.apply(variables, inputs, train=False))
         return jax.nn.softmax(logits)
 
     return program

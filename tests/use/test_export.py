@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.exporting import card, onnx_file, run_onnx, run_stablehlo, stablehlo
+from fer_jax.exporting.program import make_program
 from fer_jax.inference import locate
 from fer_jax.inference.network import Network
 from tests.use.conftest import SIZE, write_run
@@ -272,3 +274,13 @@ def test_what_cannot_be_translated_is_named(run):
             lambda _, x: jnp.sort(x.astype(jnp.float32)), {},
             jax.ShapeDtypeStruct((1, 4), np.uint8), "a", "b",
         )  # fmt: skip
+
+
+def test_the_mask_is_in_the_exported_function(tmp_path):
+    masked = Preprocessing(SIZE, "standardize", mask="ellipse")
+    network = Network(write_run(tmp_path / "masked", preprocessing=masked))
+    crops = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+    said = make_program(network)(network.variables, jnp.asarray(crops))
+    framed = np.stack([masked.framed(crop, (0, 0, SIZE, SIZE)) for crop in crops])
+    np.testing.assert_allclose(said, network.classify(framed), atol=1e-5)
+    assert np.abs(said - network.classify(crops)).max() > 1e-4
