@@ -44,7 +44,8 @@ def main(arguments: Sequence[str]) -> None:
         run = train.train(config, folder, options.profile_steps)
     except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax.main", *arguments])
-        print(f"stopped and saved; to continue: {command}", file=sys.stderr)
+        if distributed.is_lead():
+            print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
     with distributed.peers_explained(run.checkpoints):
         found = evaluate.examine(run, split="test")

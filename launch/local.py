@@ -176,7 +176,8 @@ def run(plans: Sequence[Plan], grace: float) -> int:
                 passed_on = len(asked)
             if not first_failure and any(codes):
                 first_failure = next(code for code in codes if code)
-                _report(codes, grace)
+                if not asked:
+                    _report(codes, grace)
                 end = time.monotonic() + grace
                 pressure = [(end, signal.SIGTERM), (end + _KILL_SECONDS, signal.SIGKILL)]
             if pressure and time.monotonic() > pressure[0][0]:

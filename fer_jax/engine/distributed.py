@@ -7,15 +7,20 @@ either, one process, no service and no open port. Importing this starts nothing.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import ipaddress
+import itertools
 import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from fer_jax.errors import PeerLostError, UserError
+from fer_jax.errors import EXIT_PEER_LOST, PeerLostError, UserError
 
 T = TypeVar("T")
 
@@ -27,8 +32,10 @@ CONTRACT = (ADDRESS, COUNT, NUMBER)
 MEETING_SECONDS = 300
 """How long processes wait for each other at the start; a cold node needs minutes."""
 
-SILENCE_SECONDS = 60
-"""A process that is not heard of for so long is taken for dead, and the job ends."""
+SILENCE_SECONDS = 30
+"""A process that is not heard of for so long is taken for dead, and the others end."""
+
+_BEAT_SECONDS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +100,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
             num_processes=job.processes,
             process_id=job.number,
             initialization_timeout=MEETING_SECONDS,
-            heartbeat_timeout_seconds=SILENCE_SECONDS,
+            heartbeat_timeout_seconds=4 * SILENCE_SECONDS,  # ours says what to do, and is sooner
             coordinator_bind_address=job.bind_address if job.number == 0 else None,
         )
     except (RuntimeError, ValueError) as error:
@@ -104,6 +111,83 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
             f"found: {first_line}. Start all processes, with one address that all can reach, or "
             f"unset {', '.join(CONTRACT)} to train with one."
         ) from error
+    watch = Watch(jax.process_index(), jax.process_count())
+    watch.start()
+    atexit.register(watch.done)
+
+
+class Watch(threading.Thread):
+    """Says now and then that this process lives, and ends it when another one does not.
+
+    A collective waits for a process that is gone, on some backends for ever. The words go
+    through the job's own meeting point.
+
+    Args:
+      number: of this process.
+      processes: how many there are.
+    """
+
+    def __init__(self, number: int, processes: int) -> None:
+        super().__init__(name="watch", daemon=True)
+        self._number = number
+        self._others = [other for other in range(processes) if other != number]
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Until `done`, or until another process is silent for too long."""
+        heard = dict.fromkeys(self._others, ("", time.monotonic()))
+        for beat in itertools.count():
+            try:
+                self._say(str(beat))
+                words = {other: self._word_of(other) for other in self._others}
+            except Exception as error:  # noqa: BLE001 - whatever the service's client raises
+                if not self._ended.is_set():
+                    _leave(f"the meeting point of the job is gone ({str(error).splitlines()[0]})")
+                return
+            now = time.monotonic()
+            for other, word in words.items():
+                if word != heard[other][0] or word == _DONE:
+                    heard[other] = word, now
+                elif now - heard[other][1] > SILENCE_SECONDS and not self._ended.is_set():
+                    _leave(f"process {other} was not heard of for {SILENCE_SECONDS} s")
+            if self._ended.wait(_BEAT_SECONDS):
+                return
+
+    def done(self) -> None:
+        """This process is about to end as it should; nobody need miss it."""
+        self._ended.set()
+        with contextlib.suppress(Exception):
+            self._say(_DONE)
+
+    def _say(self, word: str) -> None:
+        _client().key_value_set(f"fer_jax/alive/{self._number}", word, allow_overwrite=True)
+
+    def _word_of(self, other: int) -> str:
+        try:
+            return str(_client().key_value_try_get(f"fer_jax/alive/{other}"))
+        except Exception as error:  # the service's client raises one kind for everything
+            if "NOT_FOUND" in str(error):
+                return ""
+            raise
+
+
+_DONE = "done"
+
+
+def _client() -> Any:
+    # JAX has no public name for it; everything else here is public.
+    from jax._src import distributed
+
+    return distributed.global_state.client
+
+
+def _leave(why: str) -> None:
+    print(
+        f"error: {why}; start the job again: it continues from the last checkpoint",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(EXIT_PEER_LOST)  # at once: tidying up would wait for the process that is gone
 
 
 def is_lead() -> bool:
