@@ -27,7 +27,7 @@ PROTOCOL = {
     "sfew": "official",
     "amfed_plus": "video",
 }
-QUICK = ("raf_db", "sfew", "amfed_plus")  # RaFD's and KDEF's stand-ins take a while to render
+QUICK = ("raf_db", "amfed_plus")  # the others take a while to render, or to compile
 CONFIGS = sorted(
     path.stem for path in configuration.shipped_folder().glob("*.py") if path.stem != "defaults"
 )

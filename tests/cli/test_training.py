@@ -138,6 +138,7 @@ def test_another_seed_differs(unbroken, cli, tiny):
     assert final_state(cli.folder / "run")[1] != final_state(unbroken[0])[1]
 
 
+@pytest.mark.slow
 def test_killed_twice_it_ends_at_the_same_bits(unbroken, cli, tiny):
     folder = cli.folder / "run"
     for step in (50, 90):  # in the middle of the second and of the third epoch

@@ -147,6 +147,7 @@ def test_a_frozen_norm_normalises_with_stored_statistics():
     assert jnp.isfinite(run(True)).all()
 
 
+@pytest.mark.slow
 def test_blocks_of_one_form_are_told_apart():
     model = create_model("inception_resnet_v2", 3, head_widths=(), repeats=(3, 1, 1))
     images = jax.random.normal(jax.random.key(1), (2, 75, 75, 3))

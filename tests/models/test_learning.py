@@ -58,7 +58,7 @@ def first_values(model: nn.Module, images: jax.Array) -> dict[str, Any]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name == "inception_resnet_v2" else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("inception_resnet_v2", "vgg16") else [])
         for name in sorted(MODELS)
     ],
 )

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fer_jax import api, experiment, learning
 from fer_jax import config as configuration
-from fer_jax import experiment, learning
 from fer_jax import labels as emotions
 from fer_jax import run as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
@@ -54,6 +54,12 @@ def write_run(
 def run(tmp_path_factory) -> run_directory.Run:
     """LightVGG at 32 pixels, untrained; not to be changed."""
     return write_run(tmp_path_factory.mktemp("runs") / "small")
+
+
+@pytest.fixture(scope="session")
+def model(run) -> api.Model:
+    """`run`, opened once for all tests."""
+    return api.Model(run)
 
 
 @pytest.fixture(scope="session")
