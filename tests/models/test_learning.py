@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vgg16": {"head_widths": (16,), "pooling": "max"},
 }
 CLASSES, BATCH, STEPS = 3, 6, 14
+SLOW = ("inception_resnet_v2", "vgg16")
 RATES = {"vgg16": 2e-4}
 
 
@@ -58,7 +59,7 @@ def first_values(model: nn.Module, images: jax.Array) -> dict[str, Any]:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=[pytest.mark.slow] if name in ("inception_resnet_v2", "vgg16") else [])
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
         for name in sorted(MODELS)
     ],
 )

@@ -165,7 +165,7 @@ def test_every_difference_counts(wanted, found, difference):
 def test_without_the_data_noise_is_compared_and_int8_is_refused(run, tmp_path, monkeypatch, capsys):
     from tfds_builders import build
 
-    def gone(*arguments):
+    def gone(**arguments):
         raise UserError("expected the set, found nothing")
 
     monkeypatch.setattr(build, "prepare", gone)
