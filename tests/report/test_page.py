@@ -11,6 +11,9 @@ import pytest
 from fer_jax.report import page, scores, slices
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
+from tests.chromium import chromium
+
+__all__ = ["chromium"]
 
 CARD = ReportCard(
     run="a <b>run</b>", dataset="kdef", config="face", protocol="paper", split="test",
@@ -143,3 +146,53 @@ def test_parts_are_counted_as_the_whole_would_be():
         assert part.low <= part.accuracy <= part.high
     ages = slices.slice_scores(said, {"yaw": np.tile([-45.0, 0.0, 45.0], 10)})["yaw"]
     assert [part.value for part in ages] == ["-45", "0", "45"]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1280, 420])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_in_a_browser_nothing_is_wrong_cut_off_or_unreadable(
+    chromium, written, tmp_path, width, scheme
+):
+    path = tmp_path / "index.html"
+    path.write_text(written)
+    browser = chromium()
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.resize(width, 900)
+    browser.open(path.as_uri())
+    browser.wait_for("footer")
+    assert browser.errors() == []
+    assert browser.foreign_requests("file:") == []
+    assert not browser.overflows()
+    contrasts = browser.driver.execute_script(_CONTRASTS)
+    assert len(contrasts) > 40
+    assert [text for contrast, text in contrasts if contrast < 3.0] == []
+
+
+# Of every element with text of its own: the contrast of its colour with what lies behind (WCAG).
+_CONTRASTS = """
+const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+const over = (front, back) => {
+  const alpha = front.length > 3 ? front[3] : 1;
+  return front.slice(0, 3).map((value, i) => value * alpha + back[i] * (1 - alpha));
+};
+const light = rgb => rgb.map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92
+  : ((v + 0.055) / 1.055) ** 2.4).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+const behind = element => {
+  const layers = [];
+  for (let at = element; at; at = at.parentElement)
+    layers.push(parse(getComputedStyle(at).backgroundColor));
+  return layers.reverse().reduce(
+    (back, front) => front.length ? over(front, back) : back, [255, 255, 255]);
+};
+const shown = element => element.getClientRects().length && [...element.childNodes].some(
+  node => node.nodeType === 3 && node.textContent.trim());
+return [...document.querySelectorAll("body *")].filter(shown).map(element => {
+  const style = getComputedStyle(element);
+  const colour = element instanceof SVGElement ? style.fill : style.color;
+  const back = behind(element), front = over(parse(colour), back);
+  const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
+  return [(a + 0.05) / (b + 0.05), element.tagName + ": " + element.textContent.trim()];
+});
+"""
