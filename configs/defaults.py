@@ -200,5 +200,7 @@ def get_config() -> ConfigDict:
     config.eval.tta = "none"
     # Test pictures shown in the report with their probabilities.
     config.eval.samples = 6
+    # Whether the report's page says why, of its examples (Grad-CAM).
+    config.eval.explain = True
 
     return config

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from fer_jax import run as run_directory
 from fer_jax.data.pixel_cache import load_cached
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, open_split
-from fer_jax.engine import compile_cache, sharding, tta
+from fer_jax.engine import compile_cache, distributed, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
@@ -29,6 +30,8 @@ from fer_jax.engine.steps import make_eval_function
 from fer_jax.engine.timing import read_costs
 from fer_jax.engine.writers import TensorBoardWriter
 from fer_jax.errors import UserError
+from fer_jax.explain.overlay import overlay
+from fer_jax.inference.network import Network
 from fer_jax.labels import label_map
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
@@ -139,10 +142,23 @@ def report(found: Evaluated) -> ReportPaths:
         run.config.eval.samples,
         found.attributes,
         {"Time and memory of training": cost_rows(run)},
+        functools.partial(explain, found) if explains(run) else None,
     )
     if found.is_own:
         write_tensorboard(run, card.split, card.step, paths)
     return paths
+
+
+def explains(run: Run) -> bool:
+    """Whether the report says why; one process of several cannot read a checkpoint alone."""
+    return bool(run.config.eval.explain) and distributed.is_alone()
+
+
+def explain(found: Evaluated, rows: Sequence[int]) -> list[np.ndarray]:
+    """Pictures of the split coloured by Grad-CAM of the predicted class, uint8[S, S, 3]."""
+    images = found.records.images[list(rows)]
+    _, maps = Network(found.run).explain(images)
+    return [overlay(image, heat) for image, heat in zip(images, maps, strict=True)]
 
 
 def show(paths: ReportPaths) -> None:

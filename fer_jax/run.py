@@ -46,6 +46,7 @@ CHANGEABLE = frozenset(
         "data.manual_dir",
         "data.store",
         "eval.batch_size",
+        "eval.explain",
         "eval.samples",
         "model.pretrained",  # which file it is, not what is in it
         "train.keep",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +33,9 @@ _SHOWN_SIDE = 192  # pixels; larger ones only make the file larger
 
 Rows = Sequence[tuple[str, str]]
 
+Explain = Callable[[Sequence[int]], Sequence[np.ndarray]]
+"""Row numbers to their pictures coloured by what spoke for the prediction, uint8[H, W, 3]."""
+
 
 class Pictures(Protocol):
     """N pictures, such as uint8[N, H, W, 3], or what decodes them one by one."""
@@ -54,6 +57,7 @@ class Example:
     true: str
     predicted: str
     bars: tuple[tuple[str, float], ...]
+    reason: str = ""
 
     @property
     def is_right(self) -> bool:
@@ -70,6 +74,7 @@ def write_page(
     history: Sequence[Mapping[str, Any]] = (),
     slices: Mapping[str, Sequence[Slice]] | None = None,
     details: Mapping[str, Rows] | None = None,
+    explain: Explain | None = None,
 ) -> Path:
     """Writes the page.
 
@@ -82,8 +87,11 @@ def write_page(
       history: rows of metrics.jsonl; without any there are no curves.
       slices: scores of parts, by attribute.
       details: further tables of names and values by heading, such as timing.
+      explain: says why, of the examples; None leaves it out.
     """
     best, worst = choose_best(predictions, EXAMPLES), choose_worst(predictions, EXAMPLES)
+    rows = [*best, *worst]
+    reasons = dict(zip(rows, explain(rows), strict=True)) if explain else {}
     content = {
         "card": card,
         "scores": scores,
@@ -92,8 +100,8 @@ def write_page(
         "confusion": _confusion(scores),
         "figures": _figures(scores, history),
         "slices": slices or {},
-        "best": [_example(predictions, images, row) for row in best],
-        "worst": [_example(predictions, images, row) for row in worst],
+        "best": [_example(predictions, images, row, reasons.get(row)) for row in best],
+        "worst": [_example(predictions, images, row, reasons.get(row)) for row in worst],
         "facts": _facts(scores, card),
         "details": details or {},
         "level": f"{CONFIDENCE_LEVEL:.0%}",
@@ -137,7 +145,9 @@ def _by_turns(predictions: Predictions, rows: np.ndarray, cost: np.ndarray) -> l
     return [row for _, _, row in sorted(keys)]
 
 
-def _example(predictions: Predictions, images: Pictures, row: int) -> Example:
+def _example(
+    predictions: Predictions, images: Pictures, row: int, reason: np.ndarray | None
+) -> Example:
     names, probabilities = predictions.label_names, predictions.probabilities[row]
     order = np.argsort(-probabilities, kind="stable")[:4]
     label = int(predictions.labels[row])
@@ -150,6 +160,7 @@ def _example(predictions: Predictions, images: Pictures, row: int) -> Example:
         true=names[label],
         predicted=names[int(predictions.predicted[row])],
         bars=tuple((names[place], float(probabilities[place])) for place in shown),
+        reason="" if reason is None else picture_source(reason),
     )
 
 

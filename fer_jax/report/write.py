@@ -69,6 +69,7 @@ def write_report(
     samples: int = 6,
     attributes: Mapping[str, Sequence[str] | np.ndarray] | None = None,
     details: Mapping[str, page.Rows] | None = None,
+    explain: page.Explain | None = None,
 ) -> ReportPaths:
     """Scores the predictions and writes all files; those of an older report are replaced.
 
@@ -83,6 +84,7 @@ def write_report(
       attributes: what else is known of the N pictures, such as view or sex, for scores of
         parts; see `slices.slice_scores`.
       details: further tables of the page by heading, such as timing.
+      explain: says why, of the page's examples.
 
     Raises:
       UserError: the images do not match, or the folder cannot be written.
@@ -106,7 +108,7 @@ def write_report(
     return ReportPaths(
         folder=folder,
         page=page.write_page(
-            folder / "index.html", predictions, images, scores, card, rows, slices, details
+            folder / "index.html", predictions, images, scores, card, rows, slices, details, explain
         ),
         text=files.write_text(folder / "report.txt", tables.report_text(scores, card)),
         json=files.write_text(folder / "report.json", document),

@@ -19,6 +19,7 @@ TINY = (
     "--config.train.log_steps=7",
     "--config.train.pictures=0",
     "--config.eval.samples=2",
+    "--config.eval.explain=false",
 )
 ROOT = Path(__file__).parents[2]
 

@@ -19,7 +19,7 @@ def load(data_dir: Path, *overrides: str):
     return configuration.load(
         "configs/demo.py",
         [f"data.dir={data_dir}", "data.size=16", "train.epochs=1", "train.eval_epochs=1",
-         "eval.samples=1", *overrides],
+         "eval.samples=1", "eval.explain=false", *overrides],
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def test_a_whole_cross_validation(cli, data_dir):
     arguments = (
         "--config=configs/demo.py", "--workdir=cv", "--folds=3", "--seeds=2",
         f"--config.data.dir={data_dir}", "--config.data.size=16", "--config.train.epochs=1",
-        "--config.train.eval_epochs=1", "--config.eval.samples=1",
+        "--config.train.eval_epochs=1", "--config.eval.samples=1", "--config.eval.explain=false",
     )  # fmt: skip
     first = cli.run(*arguments, verb="crossval")
     assert first.returncode == 0, first.stderr

@@ -32,7 +32,8 @@ def settings(data_dir) -> list[str]:
     off = ("rotation", "zoom", "shift", "brightness", "contrast")
     return [
         "model.name=tiny", "model.dropout=none", f"data.dir={data_dir}", "data.size=8",
-        "train.epochs=2", "train.eval_epochs=1", "train.pictures=0", "eval.samples=0",
+        "train.epochs=2", "train.eval_epochs=1", "train.pictures=0",
+        "eval.samples=0", "eval.explain=false",
         "train.steps_per_dispatch=3", *(f"augment.{name}=0" for name in off),
     ]  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_from_files_to_report(kdef_dir, tmp_path, monkeypatch, name, protocol, c
     settings = {
         "model.name": name, "data.protocol": protocol, "data.dir": kdef_dir, "data.size":
         max(16, MODELS[name].least_size), "train.epochs": 1, "train.batch_size": 64,
-        "eval.batch_size": 64, "eval.samples": 1,
+        "eval.batch_size": 64, "eval.samples": 1, "eval.explain": False,
     }  # fmt: skip
     config = "kdef_paper" if protocol == "paper" else "kdef"
     flags = [f"--config.{field}={value}" for field, value in settings.items()]

@@ -30,7 +30,8 @@ def settings(data_dir) -> list[str]:
     return [
         "model.name=tiny", "model.dropout=none", f"data.dir={data_dir}", "data.size=8",
         "train.epochs=60st", "train.eval_epochs=10st", "train.log_steps=10%", "train.pictures=0",
-        "eval.samples=0", "eval.tta=flip", "train.accumulate=2", "train.balance=sqrt",
+        "eval.samples=0", "eval.explain=false", "eval.tta=flip", "train.accumulate=2",
+        "train.balance=sqrt",
         "train.monitor=loss", "optim.schedule=plateau", "optim.plateau_patience=1",
         # So high that some validations are worse.
         "optim.learning_rate=0.05", "optim.ema_decay=0.5", "augment.rotation=0",

@@ -39,6 +39,7 @@ SMALL = {
     "train.batch_size": 16,
     "eval.batch_size": 32,
     "eval.samples": 1,
+    "eval.explain": False,
 }
 
 

@@ -25,7 +25,7 @@ def settings(monkeypatch, data_dir) -> list[str]:
     monkeypatch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
     return [
         "model.name=tiny", "model.dropout=none", f"data.dir={data_dir}", "data.size=8",
-        "train.epochs=3", "train.eval_epochs=1", "eval.samples=0",
+        "train.epochs=3", "train.eval_epochs=1", "eval.samples=0", "eval.explain=false",
     ]  # fmt: skip
 
 

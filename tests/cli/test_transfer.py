@@ -59,7 +59,7 @@ def test_with_other_classes_the_classifier_is_new(teacher, labels):
 
 def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
     folder, settings = teacher
-    overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0"]
+    overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0", "eval.explain=false"]
     run = train.train(configuration.load("demo", overrides), tmp_path / "pupil")
     assert "it began with the weights of the run" in capsys.readouterr().out
     assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels

@@ -70,7 +70,10 @@ def written(tmp_path_factory) -> str:
     parts = slices.slice_scores(said, {"view": ["left", "right"] * 15})
     path = tmp_path_factory.mktemp("page") / "index.html"
     details = {"Timing": [("steady", "9 images/s")]}
-    page.write_page(path, said, images, scores.score(said), CARD, HISTORY, parts, details)
+    page.write_page(
+        path, said, images, scores.score(said), CARD, HISTORY, parts, details,
+        lambda rows: [images[row][::-1] for row in rows],
+    )  # fmt: skip
     return path.read_text()
 
 
@@ -104,6 +107,13 @@ def test_it_shows_every_figure_and_warning(written):
         for count in row:
             assert f"{100 * count / support:.0f}% {count}" in text
     assert "Learning curves" in text
+
+
+def test_examples_are_shown_beside_the_reason(written):
+    pictures = re.findall(r'<img src="([^"]+)" alt="(.*?)">', written)
+    assert len(pictures) == 2 * (8 + 8)
+    assert sum(text.startswith("Grad-CAM of ") for _, text in pictures) == 16
+    assert len({source for source, _ in pictures}) == 32
 
 
 def test_figures_take_the_colours_of_the_page(written):
