@@ -54,7 +54,7 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     start(tmp_path)
     overrides = [f"{name}={value}" for name, value in
                  {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
-                  "eval.samples": 1, "model.pretrained": "/w",
+                  "eval.explain": "false", "eval.samples": 1, "model.pretrained": "/w",
                   "data.store": "stream", "train.keep": 5, "train.pictures": 0,
                   "train.log_steps": 3}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
