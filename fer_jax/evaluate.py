@@ -38,7 +38,7 @@ from fer_jax.report.predictions import Predictions
 from fer_jax.report.tables import duration
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run import Run
-from fer_jax.trained import load_trained
+from fer_jax.trained import Trained, load_trained
 from tfds_builders import build
 from tfds_builders.prepared import Prepared
 
@@ -73,6 +73,7 @@ class Evaluated:
 
     Attributes:
       run: the run.
+      trained: its network, as it was evaluated.
       records: the pictures, their classes those of the data.
       predictions: the classes are the network's.
       attributes: what else the set knows of the pictures.
@@ -82,6 +83,7 @@ class Evaluated:
     """
 
     run: Run
+    trained: Trained
     records: Records
     predictions: Predictions
     attributes: Mapping[str, Sequence[str] | np.ndarray]
@@ -111,10 +113,11 @@ def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
         check_labels(run, records.label_names)
     labels, kept, said = map_labels(run, records, other.unmapped)
     records = select(records, kept)
-    best, probabilities = predict_records(run, records)
+    trained, probabilities = predict_records(run, records)
     is_own = other == OWN_DATA and split == "test"
     return Evaluated(
         run=run,
+        trained=trained,
         records=records,
         predictions=Predictions(
             ids=records.ids,
@@ -124,7 +127,7 @@ def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
             label_names=run.labels,
         ),
         attributes=attributes_of(data, split, kept),
-        card=make_card(run, data, split, best, said),
+        card=make_card(run, data, split, trained.best, said),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
         is_own=other.name is None,
     )
@@ -157,7 +160,7 @@ def explains(run: Run) -> bool:
 def explain(found: Evaluated, rows: Sequence[int]) -> list[np.ndarray]:
     """Pictures of the split coloured by Grad-CAM of the predicted class, uint8[S, S, 3]."""
     images = found.records.images[list(rows)]
-    _, maps = Network(found.run).explain(images)
+    _, maps = Network(found.run, found.trained).explain(images)
     return [overlay(image, heat) for image, heat in zip(images, maps, strict=True)]
 
 
@@ -275,8 +278,8 @@ def attributes_of(
     return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
 
 
-def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
-    """The best checkpoint, and its probabilities float32[N, C] for the records."""
+def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
+    """The network with its best checkpoint, and its probabilities float32[N, C] for the records."""
     mesh = sharding.data_mesh()
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     network = load_trained(run, mesh)
@@ -287,7 +290,7 @@ def predict_records(run: Run, records: Records) -> tuple[Restored, np.ndarray]:
         run.config.eval.batch_size,
         mesh,
     )
-    return network.best, evaluation.probabilities
+    return network, evaluation.probabilities
 
 
 def make_card(

@@ -1,7 +1,7 @@
 """One split of a prepared data set: what is known of its records, and their pictures.
 
 `open_split` reads everything but the pictures, which `Split.read` decodes one at a time;
-`load_records` decodes all of them into memory, once. Which rows form a batch is sampling's
+`decode_all` decodes all of them into memory. Which rows form a batch is sampling's
 matter.
 """
 
@@ -161,15 +161,6 @@ def _digest(
     lines += [f"{one.id}\0{one.subject}\0{one.digest}" for one in entries]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text + labels.tobytes()).hexdigest()
-
-
-def load_records(prepared: Prepared, split: str, preprocessing: Preprocessing) -> Records:
-    """Decodes and frames one split; arguments and errors are `open_split`'s.
-
-    Raises:
-      UserError: as `open_split`, or a picture that cannot be decoded.
-    """
-    return decode_all(open_split(prepared, split, preprocessing))
 
 
 def decode_all(split: Split) -> Records:

@@ -18,7 +18,7 @@ import numpy as np
 from fer_jax.engine import compiler, sharding
 from fer_jax.explain import gradcam
 from fer_jax.run import Run
-from fer_jax.trained import load_trained
+from fer_jax.trained import Trained, load_trained
 
 BATCHES = (1, 8, 32)
 """Batch sizes of classifying, ascending."""
@@ -34,13 +34,14 @@ class Network:
 
     Args:
       run: a trained run.
+      trained: its network where that has been read already.
 
     Raises:
       UserError: there is no checkpoint, it is damaged, or it does not fit the configuration.
     """
 
-    def __init__(self, run: Run) -> None:
-        trained = load_trained(run, sharding.one_device_mesh())
+    def __init__(self, run: Run, trained: Trained | None = None) -> None:
+        trained = trained or load_trained(run, sharding.one_device_mesh())
         self.run, self.model = run, trained.model
         self.step = trained.best.step
         self.variables = trained.best.state.inference_variables

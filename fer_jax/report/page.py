@@ -22,6 +22,7 @@ import numpy as np
 from fer_jax import files
 from fer_jax.report import plots, png, svg, tables
 from fer_jax.report.card import ReportCard
+from fer_jax.report.examples import by_turns
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores
 from fer_jax.report.slices import Slice
@@ -120,7 +121,8 @@ def write_page(
 def choose_best(predictions: Predictions, count: int) -> list[int]:
     """Rows that are right, the surest of each class in turn."""
     right = np.flatnonzero(predictions.predicted == predictions.labels)
-    return _by_turns(predictions, right, -_truth(predictions)[right])[:count]
+    order = np.argsort(-_truth(predictions)[right], kind="stable")
+    return by_turns(predictions.labels, right[order])[:count]
 
 
 def choose_worst(predictions: Predictions, count: int) -> list[int]:
@@ -133,16 +135,6 @@ def choose_worst(predictions: Predictions, count: int) -> list[int]:
 def _truth(predictions: Predictions) -> np.ndarray:
     """float32[N], the probability of the true class."""
     return predictions.probabilities[np.arange(len(predictions)), predictions.labels]
-
-
-def _by_turns(predictions: Predictions, rows: np.ndarray, cost: np.ndarray) -> list[int]:
-    seen: dict[int, int] = {}
-    keys = []
-    for row in rows[np.argsort(cost, kind="stable")]:
-        label = int(predictions.labels[row])
-        seen[label] = seen.get(label, -1) + 1
-        keys.append((seen[label], label, int(row)))
-    return [row for _, _, row in sorted(keys)]
 
 
 def _example(

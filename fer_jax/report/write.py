@@ -25,6 +25,7 @@ from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.report import page, plots, png, tables
 from fer_jax.report.card import ReportCard
+from fer_jax.report.examples import by_turns
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores, score
 from fer_jax.report.slices import Slice, slice_scores
@@ -128,10 +129,10 @@ def choose_samples(predictions: Predictions, count: int) -> list[int]:
     last among the wrong. Where one kind has too few pictures the other fills up.
     """
     correct = predictions.predicted == predictions.labels
-    right = _by_turns(predictions.labels, np.flatnonzero(correct), last=set())
+    right = by_turns(predictions.labels, np.flatnonzero(correct))
     first_right = right[: (count + 1) // 2]
     shown = {int(predictions.labels[row]) for row in first_right}
-    wrong = _by_turns(predictions.labels, np.flatnonzero(~correct), last=shown)
+    wrong = by_turns(predictions.labels, np.flatnonzero(~correct), last=shown)
     wrong = wrong[: count - len(first_right)]
     return right[: count - len(wrong)] + wrong
 
@@ -207,17 +208,6 @@ def _draw(
             f"{doubt}\n{predictions.ids[row]}".lstrip(),
         )
     return drawings
-
-
-def _by_turns(labels: np.ndarray, rows: np.ndarray, last: set[int]) -> list[int]:
-    """`rows` in rounds, a row of each class per round; the classes `last` end a round."""
-    seen: dict[int, int] = {}
-    keys = []
-    for row in rows:
-        label = int(labels[row])
-        turn = seen[label] = seen.get(label, -1) + 1
-        keys.append((turn, label in last, label, int(row)))
-    return [key[-1] for key in sorted(keys)]
 
 
 def _remove_stale(folder: Path, drawings: Mapping[str, np.ndarray]) -> None:

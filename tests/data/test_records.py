@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import decode_picture, load_records, open_split
+from fer_jax.data.records import Records, decode_all, decode_picture, open_split
 from fer_jax.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
@@ -18,6 +18,10 @@ PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
 
 def png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+
+
+def load_records(*arguments) -> Records:
+    return decode_all(open_split(*arguments))
 
 
 def prepared(records: list[dict], split: str = "train", pictures: str = "face", names="ab"):
