@@ -1,0 +1,197 @@
+"""Tables of what was measured, as Markdown.
+
+    python -m benchmarks.speed.table [runs/speed/speed.json]
+
+A ratio is that of two speeds of the same round, the median over the rounds that both had. The
+best peer of a precision has the highest median; of any precision, likewise. A share of the
+ceiling is that of the arithmetic done to the fastest matrix product of the same precision.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.speed.tasks import CONTENDERS
+
+NOTHING = "-"
+
+Task = Mapping[str, Any]
+"""What the results' file has of a task."""
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender is fer_jax."""
+    return CONTENDERS[name].is_ours
+
+
+def speed(result: Mapping[str, Any]) -> float | None:
+    """Images per second, the median; None if there is no round."""
+    return statistics.median(result["rounds"]) if result.get("rounds") else None
+
+
+def best(task: Task, ours: bool, precision: str | None = None) -> str | None:
+    """The fastest of us or of the peers, in one precision or any; None if there is none."""
+    speeds = {
+        name: found
+        for name, result in task["contenders"].items()
+        if is_ours(name) == ours
+        and precision in (None, result["precision"])
+        and (found := speed(result)) is not None
+        and "failed" not in result
+    }
+    return max(speeds, key=lambda name: speeds[name], default=None)
+
+
+def ratio(task: Task, name: str | None, other: str | None) -> float | None:
+    """How many times as fast as `other` a contender is; None where one is missing."""
+    if name is None or other is None:
+        return None
+    rounds, others = (task["contenders"][one]["rounds"] for one in (name, other))
+    pairs = zip(rounds, others, strict=False)  # one of them may have ended early
+    return statistics.median(mine / theirs for mine, theirs in pairs)
+
+
+def ceiling(task: Task, figure: str) -> float | None:
+    """The best library's median of a figure: a precision (GFLOP/s), or "copy" (GB/s)."""
+    found = [
+        statistics.median(one[figure] for one in result["rounds"])
+        for result in task["ceilings"].values()
+        if result.get("rounds") and figure in result["rounds"][0]
+    ]
+    return max(found, default=None)
+
+
+def flops_per_image(task: Task) -> int | None:
+    """Counted by fer_jax; None where it did not take part."""
+    counts = (
+        result.get("facts", {}).get("flops_per_image") for result in task["contenders"].values()
+    )
+    return next((count for count in counts if count), None)
+
+
+def share(task: Task, name: str) -> float | None:
+    """Of the fastest matrix product of the contender's precision."""
+    result = task["contenders"][name]
+    most, work, rate = ceiling(task, result["precision"]), flops_per_image(task), speed(result)
+    return None if most is None or work is None or rate is None else rate * work / 1e9 / most
+
+
+def figure(value: float | None, form: str) -> str:
+    """A value in a form, or a dash."""
+    return NOTHING if value is None else format(value, form)
+
+
+def row(cells: list[str]) -> str:
+    """A line of a Markdown table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def contender_cells(task: Task, name: str) -> list[str]:
+    """The line of a contender."""
+    result = task["contenders"][name]
+    rounds, rate = result.get("rounds", []), speed(result)
+    peer = best(task, ours=False, precision=result["precision"])
+    to_first = [*result["seconds_to_first_step"], None, None][:2]
+    work = result.get("cpu_ms_per_image")
+    note = result.get("failed") and f"failed: {result['failed']}"
+    early = result.get("ended_early") and f"one round: {result['ended_early']}"
+    spread = f" ({min(rounds):.4g} to {max(rounds):.4g})" if len(rounds) > 1 else ""
+    return [
+        name,
+        result["precision"],
+        figure(rate, ".4g") + spread,
+        figure(None if rate is None else ratio(task, name, peer), ".2f"),
+        figure(share(task, name), ".0%"),
+        figure(statistics.median(work) if work else None, ".4g"),
+        figure(to_first[0], ".1f"),
+        figure(to_first[1], ".1f"),
+        figure(result["peak_bytes"] / 2**20 if "peak_bytes" in result else None, ",.0f"),
+        (note or early or "").replace("|", "/"),
+    ]
+
+
+HEADER = [
+    "contender", "precision", "images/s (range)", "of best peer", "of ceiling", "CPU ms an image",
+    "first step cold, s", "warm, s", "peak MiB", "remark",
+]  # fmt: skip
+
+
+def details(task: Task, name: str) -> Iterator[str]:
+    """All contenders of a task, fastest first."""
+    yield f"### {name}"
+    yield ""
+    rounds = max((len(one.get("rounds", [])) for one in task["contenders"].values()), default=0)
+    machine = task["machine"]
+    work = flops_per_image(task)
+    yield (
+        f"`{task['command']}`, {task['date'][:10]}, {machine['cores']} cores "
+        f"({machine['processor']}), load before it {machine['load']:.1f}, {rounds} rounds"
+        + (f"; {work / 1e9:.3g} GFLOP an image." if work else ".")
+    )
+    known = {one: ceiling(task, one) for one in ("float32", "tf32", "bfloat16", "copy")}
+    units = {"copy": "GB/s"}
+    said = [f"{one} {most:,.0f} {units.get(one, 'GFLOP/s')}" for one, most in known.items() if most]
+    if said:
+        yield f"Ceilings, at the same time: {', '.join(said)}."
+    yield ""
+    yield row(HEADER)
+    yield row(["---"] * len(HEADER))
+    contenders = task["contenders"]
+    for one in sorted(contenders, key=lambda one: -(speed(contenders[one]) or 0)):
+        yield row(contender_cells(task, one))
+    yield ""
+
+
+SUMMARY = [
+    "task", "fer_jax, float32", "best peer, float32", "ratio",
+    "fer_jax, any", "best peer, any", "ratio",
+]  # fmt: skip
+
+
+def summary(tasks: Mapping[str, Task]) -> Iterator[str]:
+    """A line per task: us against the best peer, in float32 and in any precision."""
+    yield row(SUMMARY)
+    yield row(["---"] * len(SUMMARY))
+    for name, task in tasks.items():
+        cells = [name]
+        for precision in ("float32", None):
+            pair = [best(task, ours, precision) for ours in (True, False)]
+            for one in pair:
+                rate = speed(task["contenders"][one]) if one else None
+                cells.append(f"{figure(rate, '.4g')} ({one})" if one else NOTHING)
+            cells.append(figure(ratio(task, *pair), ".2f"))
+        yield row(cells)
+    yield ""
+
+
+def versions(tasks: Mapping[str, Task]) -> str:
+    """Of all libraries that took part."""
+    found: dict[str, str] = {}
+    for task in tasks.values():
+        found["python"] = task["machine"]["python"]
+        for result in [*task["contenders"].values(), *task["ceilings"].values()]:
+            found |= result.get("facts", {}).get("versions", {})
+    return ", ".join(f"{library} {version}" for library, version in found.items())
+
+
+def document(tasks: Mapping[str, Task]) -> str:
+    """Summary and details."""
+    lines = [*summary(tasks), versions(tasks), ""]
+    for name, task in tasks.items():
+        lines += details(task, name)
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prints the tables of a results' file."""
+    path = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/speed/speed.json")
+    print(document(json.loads(path.read_text())["tasks"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""What is measured: networks, sizes and batches; and who takes part. Imports no library."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+CLASSES = 7
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One line of work.
+
+    Attributes:
+      kind: "train", a step of forward, backward and Adam; or "infer", probabilities.
+      model: fer_jax's name of the network.
+      size: side of the pictures, pixels.
+      batch: pictures at a time.
+    """
+
+    kind: str
+    model: str
+    size: int
+    batch: int
+
+    @property
+    def name(self) -> str:
+        """For people, and the key in results."""
+        return f"{self.kind} {self.model}, {self.size} px, batch {self.batch}"
+
+
+SIZES: Mapping[str, tuple[int, int]] = {  # pixels, as in the paper, and the batch of a step
+    "light_vgg": (100, 64),
+    "custom_cnn": (224, 8),
+    "vgg16": (224, 8),
+    "inception_resnet_v2": (224, 4),
+}
+
+INFERENCE_BATCHES = (1, 32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A library in one mode.
+
+    Attributes:
+      module: of `benchmarks.speed.contenders`.
+      precision: "float32"; "bfloat16", which parameters are not, and on GPUs "tf32".
+      kinds: of tasks that it takes part in.
+      devices: that it runs on.
+      settings: for the module.
+      environment: variables of its process.
+    """
+
+    module: str
+    precision: str = "float32"
+    kinds: tuple[str, ...] = ("train", "infer")
+    devices: tuple[str, ...] = ("cpu", "gpu")
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is fer_jax, which runs in this environment and not in the peers'."""
+        return self.module == "ours"
+
+
+def _ours(precision: str, products: str, **more: Any) -> Contender:
+    # On GPUs a float32 product is tf32's unless JAX is told otherwise; on CPUs there is no tf32.
+    return Contender(
+        "ours", precision, environment={"JAX_DEFAULT_MATMUL_PRECISION": products}, **more
+    )
+
+
+def _torch(precision: str = "float32", **settings: Any) -> Contender:
+    devices = ("gpu",) if precision == "tf32" or settings.get("graphs") else ("cpu", "gpu")
+    kinds = ("infer",) if settings.get("freeze") else ("train", "infer")
+    return Contender("pytorch", precision, kinds, devices, {**settings, "precision": precision})
+
+
+def _keras(backend: str, precision: str = "float32", **settings: Any) -> Contender:
+    given = {**settings, "precision": precision}
+    return Contender("keras3", precision, settings=given, environment={"KERAS_BACKEND": backend})
+
+
+CONTENDERS: Mapping[str, Contender] = {
+    "fer_jax": _ours("float32", "highest"),
+    "fer_jax_tf32": _ours("tf32", "tensorfloat32", devices=("gpu",)),
+    "fer_jax_bf16": _ours("bfloat16", "highest", settings={"dtype": "bfloat16"}),
+    "torch_eager": _torch(),
+    "torch_eager_cl": _torch(channels_last=True),
+    "torch_compile": _torch(compile=True),
+    "torch_compile_cl": _torch(compile=True, channels_last=True),
+    "torch_freeze": _torch(compile=True, freeze=True),
+    "torch_bf16": _torch("bfloat16"),
+    "torch_bf16_cl": _torch("bfloat16", channels_last=True),
+    "torch_compile_bf16": _torch("bfloat16", compile=True),
+    "torch_compile_bf16_cl": _torch("bfloat16", compile=True, channels_last=True),
+    "torch_freeze_bf16": _torch("bfloat16", compile=True, freeze=True),
+    "torch_tf32_cl": _torch("tf32", channels_last=True),
+    "torch_compile_tf32_cl": _torch("tf32", compile=True, channels_last=True),
+    "torch_graphs_bf16_cl": _torch("bfloat16", compile=True, channels_last=True, graphs=True),
+    "keras_jax": _keras("jax"),
+    "keras_jax_bf16": _keras("jax", "bfloat16"),
+    "keras_torch": _keras("torch"),
+    "keras_tensorflow": _keras("tensorflow"),
+    "keras_tensorflow_xla": _keras("tensorflow", xla=True),
+    "keras_tensorflow_bf16": _keras("tensorflow", "bfloat16"),
+    "onnxruntime": Contender("onnx", kinds=("infer",), devices=("cpu",)),
+}
+"""Modes by name; cl is channels_last, graphs are CUDA's, freeze folds weights into the program."""
+
+CEILINGS: Mapping[str, Contender] = {
+    f"ceiling_{library}": Contender("ceiling", settings={"library": library})
+    for library in ("numpy", "torch", "jax")
+}
+"""What the machine can do, as these libraries reach it."""
+
+
+def taking_part(task: Task, device: str) -> dict[str, Contender]:
+    """The contenders of a task on a device, "cpu" or "gpu"."""
+    return {
+        name: contender
+        for name, contender in CONTENDERS.items()
+        if task.kind in contender.kinds and device in contender.devices
+    }

@@ -1,0 +1,108 @@
+"""The process of one contender: makes its work ready, does it when told to, sleeps otherwise.
+
+    python -m benchmarks.speed.worker '{"task": ..., "module": ..., "settings": ..., ...}'
+
+Speaks JSON, a line each. It begins with {"first": true} after the first step, whose parameters
+the runner compares, then answers {"seconds": S} with what it did in about that time. It ends
+when its input does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import resource
+import sys
+import time
+from typing import Any, Protocol
+
+from benchmarks.speed.tasks import Task
+
+WARM_UP = 2  # steps before a step's time is believed
+SHORT = 0.5  # seconds of a step; shorter ones have one that does not count before each round
+
+
+class Work(Protocol):
+    """What a contender's module makes.
+
+    Attributes:
+      facts: to keep with the results: `parameters`, an int, and `versions` at least.
+      at_once: images in one step, or in what it takes for one.
+    """
+
+    facts: dict[str, Any]
+    at_once: int
+
+    def run(self, steps: int) -> None:
+        """Does so many steps; returns when the device is done."""
+
+
+class Paced:
+    """Does a work for about as long as it is asked to."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._step = self._timed(WARM_UP) / WARM_UP
+
+    def round(self, seconds: float) -> dict[str, float]:
+        """Speed over as many steps as take about `seconds`, one at least.
+
+        Returns:
+          images_per_second, and cpu_ms_per_image, the processor's time of all threads: on a
+          machine that does other work too it changes less.
+        """
+        if self._step < SHORT:
+            self._work.run(1)
+        steps = max(1, math.ceil(seconds / self._step))
+        worked = time.process_time()
+        taken = self._timed(steps)
+        worked = time.process_time() - worked
+        self._step = taken / steps
+        images = steps * self._work.at_once
+        return {"images_per_second": images / taken, "cpu_ms_per_image": 1000 * worked / images}
+
+    def _timed(self, steps: int) -> float:
+        began = time.perf_counter()
+        self._work.run(steps)
+        return time.perf_counter() - began
+
+
+def peak_bytes() -> int:
+    """The most main memory that this process has held."""
+    try:
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    """Works until its input ends."""
+    order = json.loads(sys.argv[1])
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not be taken for an answer
+
+    def say(**answer: Any) -> None:
+        print(json.dumps(answer), file=answers, flush=True)
+
+    task = Task(**order["task"])
+    module = importlib.import_module(f"benchmarks.speed.contenders.{order['module']}")
+    work = module.make(task, order["settings"], order["device"], order["threads"])
+    if hasattr(work, "measure"):  # a ceiling
+        say(first=True, facts=work.facts)
+        for _ in sys.stdin:
+            say(**work.measure())
+        return
+    work.run(1)
+    say(first=True, facts=work.facts)
+    paced: Paced | None = None
+    for line in sys.stdin:
+        paced = paced or Paced(work)
+        say(**paced.round(json.loads(line)["seconds"]), peak_bytes=peak_bytes())
+
+
+if __name__ == "__main__":
+    main()
