@@ -1,15 +1,20 @@
 """Pooling, each in the form whose gradient is fast where the network runs.
 
 XLA lowers the gradient of a windowed maximum to select-and-scatter, which on
-CPU costs more than the convolutions around it; a maximum over a reshaped array
-or over shifted slices has an elementwise gradient. Values are equal; on ties within
-a window the gradient is shared among the tied pixels instead of given to the first one.
+CPU costs more than the convolutions around it; a maximum over shifted slices has an
+elementwise gradient. Values are equal; on ties within a window the gradient is shared among
+the tied pixels instead of given to the first one.
+
+No maximum is a reduction where a gradient is taken: that gradient goes to the elements that
+equal the maximum, and a compiler that computes the elements anew for the comparison may round
+them otherwise. XLA did for BatchNorm before a maximum on CPU, and lost a tenth of the gradient.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Iterator
 
 import flax.linen as nn
@@ -42,26 +47,24 @@ def max_pool_2x2(images: jax.Array) -> jax.Array:
     """2 x 2 max pooling with stride 2, valid: [B, H, W, C] to [B, H // 2, W // 2, C]."""
     if _takes_windows():
         return nn.max_pool(images, window_shape=(2, 2), strides=(2, 2))
-    batch, height, width, channels = images.shape
-    rows, columns = height // 2, width // 2
-    windows = images[:, : rows * 2, : columns * 2].reshape(batch, rows, 2, columns, 2, channels)
-    return windows.max(axis=(2, 4))
+    return _max_of_neighbours(_max_of_neighbours(images, 2, axis=1), 2, axis=2)
 
 
 def max_pool_3x3(images: jax.Array) -> jax.Array:
     """3 x 3 max pooling with stride 2, valid: [B, H, W, C] to [B, (H - 1) // 2, ...]."""
     if _takes_windows():
         return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2))
-    return _max_of_three(_max_of_three(images, axis=1), axis=2)
+    return _max_of_neighbours(_max_of_neighbours(images, 3, axis=1), 3, axis=2)
 
 
-def _max_of_three(x: jax.Array, axis: int) -> jax.Array:
-    """The maximum of each three neighbours along `axis`, every second one."""
-    last = 2 * ((x.shape[axis] - 3) // 2)
-    first, second, third = (
-        jax.lax.slice_in_dim(x, start, start + last + 1, stride=2, axis=axis) for start in range(3)
+def _max_of_neighbours(x: jax.Array, count: int, axis: int) -> jax.Array:
+    """The maximum of each `count` neighbours along `axis`, every second one."""
+    last = 2 * ((x.shape[axis] - count) // 2)
+    shifted = (
+        jax.lax.slice_in_dim(x, start, start + last + 1, stride=2, axis=axis)
+        for start in range(count)
     )
-    return jnp.maximum(jnp.maximum(first, second), third)
+    return functools.reduce(jnp.maximum, shifted)
 
 
 def average_pool_3x3(images: jax.Array) -> jax.Array:
@@ -79,4 +82,10 @@ def global_pool(features: jax.Array, kind: str) -> jax.Array:
     """
     if kind not in GLOBAL_POOLINGS:
         raise ValueError(f"expected a pooling of {', '.join(GLOBAL_POOLINGS)}, found {kind!r}")
-    return features.mean(axis=(1, 2)) if kind == "average" else features.max(axis=(1, 2))
+    if kind == "average":
+        return features.mean(axis=(1, 2))
+    if _WINDOWED.get():
+        return features.max(axis=(1, 2))
+    pixels = features.reshape(features.shape[0], -1, features.shape[-1])
+    highest = pixels.argmax(axis=1, keepdims=True)
+    return jnp.take_along_axis(pixels, highest, axis=1)[:, 0]
