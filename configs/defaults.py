@@ -130,6 +130,9 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 64
     # Parts that a batch is worked through in, one after the other, where memory is short.
     config.train.accumulate = 1
+    # So many devices share one copy of the parameters and the optimizer's memory, where that does
+    # not fit on each; it divides the number of devices. 1 gives each device its own.
+    config.train.fsdp = 1
     # Passes over the training images. Durations take units: "30ep" epochs, "2000st" steps,
     # "50000ex" examples, "5%" of all steps (not here).
     config.train.epochs = duration(30)

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from fer_jax import errors, experiment
@@ -280,7 +282,8 @@ def attributes_of(
 
 def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
     """The network with its best checkpoint, and its probabilities float32[N, C] for the records."""
-    mesh = sharding.data_mesh()
+    # On fewer devices than the run was trained on, fewer can share.
+    mesh = sharding.data_mesh(math.gcd(run.config.train.fsdp, jax.device_count()))
     sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(

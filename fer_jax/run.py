@@ -49,6 +49,7 @@ CHANGEABLE = frozenset(
         "eval.explain",
         "eval.samples",
         "model.pretrained",  # which file it is, not what is in it
+        "train.fsdp",
         "train.keep",
         "train.log_steps",
         "train.pictures",

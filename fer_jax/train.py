@@ -80,9 +80,10 @@ def check_config(config: ConfigDict) -> None:
       UserError: naming the field.
     """
     learning.check_learning(config)
+    mesh = sharding.data_mesh(config.train.fsdp)
     for section in ("train", "eval"):
         size = config[section].batch_size
-        sharding.check_batch_size(f"config.{section}.batch_size", size, sharding.data_mesh())
+        sharding.check_batch_size(f"config.{section}.batch_size", size, mesh)
     experiment.make_augmentation(config)
     learning.make_stages(config, experiment.make_model(config, classes=2))
     if config.model.pretrained == "none":
@@ -132,7 +133,7 @@ def open_job(config: ConfigDict, folder: Path, mesh: Mesh) -> Opened:
 
 def make_job(config: ConfigDict, folder: Path) -> Job:
     """Opens the run and its data, and builds the programs."""
-    mesh = sharding.data_mesh()
+    mesh = sharding.data_mesh(config.train.fsdp)
     opened = open_job(config, folder, mesh)
     run, training, validation, pace = opened.run, opened.training, opened.validation, opened.pace
     preprocessing, augmentation = run.preprocessing, experiment.make_augmentation(config)
@@ -159,7 +160,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             make_chunk_program(
                 make_step_function(
                     model, stage.optimizer, preprocessing, augmentation, recipe, config.seed,
-                    stage.frozen,
+                    stage.frozen, mesh,
                 ),
                 feed,
                 mesh,
@@ -204,7 +205,7 @@ def first_state(job: Job) -> TrainState:
         )
         state = with_weights(state, params, batch_stats)
         print(f"{job.run.folder}: {said}; pixels: {job.run.preprocessing.normalize}")
-    return sharding.replicate(state, job.mesh)
+    return sharding.place(state, job.mesh)
 
 
 def place_pictures(

@@ -94,7 +94,7 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> ChunkProgram:
     return jax.jit(
         unrolled if platform == "cpu" else scanned,
         donate_argnums=0,
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
         compiler_options=compiler.options(),
     )
 

@@ -52,7 +52,7 @@ class Evaluator:
             variables: dict[str, Any], source: Any, items: Any, mask: dict[str, jax.Array]
         ) -> tuple[StepMetrics, jax.Array]:
             batch = feed.pick(source, jax.tree.map(lambda leaf: leaf[0], items))
-            return eval_step(variables, {**batch, **mask})
+            return eval_step(sharding.gathered(variables, mesh), {**batch, **mask})
 
         self._program = jax.jit(
             program, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()

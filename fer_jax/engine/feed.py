@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.data.store import HostStore, Placement, Store
 from fer_jax.engine import sharding
-from fer_jax.engine.sharding import DATA_AXIS
+from fer_jax.engine.sharding import ROW_AXES
 
 Batch = dict[str, jax.Array]
 
@@ -99,7 +99,7 @@ class DeviceFeed:
         """Gathers them where they are."""
         images, rows = source["image"], item["row"]
         if self._sharded:
-            split = PartitionSpec(DATA_AXIS)
+            split = PartitionSpec(ROW_AXES)
             gather = jax.shard_map(
                 _gather_shares, mesh=self._mesh, in_specs=(split, split), out_specs=split
             )
@@ -107,18 +107,18 @@ class DeviceFeed:
         else:
             batch = images.at[rows].get(mode="promise_in_bounds")
         label = source["label"].at[rows].get(mode="promise_in_bounds")
-        placed = NamedSharding(self._mesh, PartitionSpec(DATA_AXIS))
+        placed = NamedSharding(self._mesh, PartitionSpec(ROW_AXES))
         return jax.lax.with_sharding_constraint({"image": batch, "label": label}, placed)
 
 
 def _gather_shares(images: jax.Array, rows: jax.Array) -> jax.Array:
     """On each device: what of the batch's pictures it has, then its part of everybody's sum."""
-    everybody = jax.lax.all_gather(rows, DATA_AXIS, tiled=True)
-    here = everybody - jax.lax.axis_index(DATA_AXIS) * images.shape[0]
+    everybody = jax.lax.all_gather(rows, ROW_AXES, tiled=True)
+    here = everybody - jax.lax.axis_index(ROW_AXES) * images.shape[0]
     inside = (here >= 0) & (here < images.shape[0])
     found = images.at[jnp.where(inside, here, 0)].get(mode="promise_in_bounds")
     masked = jnp.where(inside[:, None, None, None], found, jnp.uint8(0))
-    return jax.lax.psum_scatter(masked, DATA_AXIS, tiled=True)
+    return jax.lax.psum_scatter(masked, ROW_AXES, tiled=True)
 
 
 def make_feed(store: Store, placement: Placement, mesh: Mesh) -> Feed:

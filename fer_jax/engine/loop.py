@@ -202,7 +202,7 @@ class Loop:
             f"stage {memory.stage + 1} of {len(stages)} begins at step {self.step:,}"
         )
         state = with_optimizer_of(stages[memory.stage], self.state)
-        self.state = sharding.replicate(state, self.job.mesh)
+        self.state = sharding.place(state, self.job.mesh)
 
     def _log(self) -> None:
         """Writes the line that is due, once the metrics of its last step are there."""

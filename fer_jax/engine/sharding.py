@@ -1,4 +1,9 @@
-"""Where arrays live: one mesh over all devices, batches split along it, the rest copied.
+"""Where arrays live: one mesh over all devices, which share every batch.
+
+Each device has a copy of the rest, unless `config.train.fsdp` has so many of them share one:
+then each keeps its part of every large array of the state. A step gathers the parameters, for
+as long as it needs them, and splits the gradients again; moments of the optimizer and averages
+of the weights are never whole anywhere.
 
 There is no pmap: it is a wrapper over jit today, and jit with named shardings
 compiles the same program for one device and for many.
@@ -6,7 +11,8 @@ compiles the same program for one device and for many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,29 +21,93 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from fer_jax.errors import UserError
 
-DATA_AXIS = "data"
+DATA_AXIS, FSDP_AXIS = "data", "fsdp"
+
+ROW_AXES = (DATA_AXIS, FSDP_AXIS)
+"""Rows of a batch are split over every device, whether or not it has a whole state."""
+
+LEAST_SPLIT_BYTES = 2**20
+"""Smaller arrays of the state are copied: gathering one costs more than the memory it saves."""
 
 
-def data_mesh() -> Mesh:
-    """All devices of all processes along one axis."""
+def data_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The devices as a grid, such that the `fsdp` of a row have one copy of the state.
+
+    Args:
+      fsdp: devices that share a copy; 1 gives each its own.
+      devices: all of all processes by default.
+
+    Raises:
+      UserError: they cannot be put into rows of `fsdp`.
+    """
+    count = jax.device_count() if devices is None else len(devices)
+    if fsdp < 1 or count % fsdp:
+        fit = [parts for parts in range(1, count + 1) if not count % parts]
+        raise UserError(
+            f"expected config.train.fsdp to be a divisor of the {count} devices "
+            f"({', '.join(map(str, fit))}), found {fsdp}; try --config.train.fsdp="
+            f"{math.gcd(fsdp, count)}"
+        )
     # Linen's Dropout needs axes whose sharding the compiler chooses.
-    return jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    types = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((count // fsdp, fsdp), ROW_AXES, axis_types=types, devices=devices)
 
 
 def one_device_mesh() -> Mesh:
     """The first device of this process alone, for work too small to share."""
-    devices = jax.local_devices()[:1]
-    return jax.make_mesh((1,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+    return data_mesh(devices=jax.local_devices()[:1])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """One copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def state_shardings(tree: Any, mesh: Mesh) -> Any:
+    """How each array of a state lies: a large one split along its longest axis that can be.
+
+    Args:
+      tree: of arrays or their shapes: a state, or any part of one.
+      mesh: of the devices.
+    """
+    parts = mesh.shape[FSDP_AXIS]
+
+    def placed(leaf: Any) -> NamedSharding:
+        axes = [axis for axis, length in enumerate(leaf.shape) if not length % parts]
+        if parts == 1 or not axes or leaf.size * leaf.dtype.itemsize < LEAST_SPLIT_BYTES:
+            return replicated(mesh)
+        longest = max(axes, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP_AXIS))
+
+    return jax.tree.map(placed, tree)
+
+
+def split(tree: Any, mesh: Mesh | None) -> Any:
+    """Traced: `tree`, a state or a part of one, as it lies between steps."""
+    if mesh is None or mesh.shape[FSDP_AXIS] == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, state_shardings(tree, mesh))
+
+
+def gathered(tree: Any, mesh: Mesh | None) -> Any:
+    """Traced: `tree`, a part of a state, whole on each device for what is computed with it.
+
+    Without it the compiler would split what a layer computes as the layer's parameters are,
+    and move activations to and fro.
+    """
+    if mesh is None or mesh.shape[FSDP_AXIS] == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, replicated(mesh))
+
+
+def new_state_sharding(mesh: Mesh) -> NamedSharding | None:
+    """The state's part in `out_shardings` of a step; None where its arrays were `split`."""
+    return replicated(mesh) if mesh.shape[FSDP_AXIS] == 1 else None
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
@@ -57,7 +127,7 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
 
 def steps_sharding(mesh: Mesh) -> NamedSharding:
     """Arrays [K, B, ...] of K steps: rows B split over the devices."""
-    return NamedSharding(mesh, PartitionSpec(None, DATA_AXIS))
+    return NamedSharding(mesh, PartitionSpec(None, ROW_AXES))
 
 
 def put_parts(
@@ -101,3 +171,8 @@ def free_device_bytes(mesh: Mesh) -> int | None:
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """Puts a copy of every array of `tree` on each device."""
     return jax.device_put(tree, replicated(mesh))
+
+
+def place(tree: Any, mesh: Mesh) -> Any:
+    """Puts a state, or a part of one, on the devices, large arrays split if they are to be."""
+    return jax.device_put(tree, state_shardings(tree, mesh))

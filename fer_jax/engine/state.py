@@ -80,12 +80,13 @@ def abstract_state(
     mesh: Mesh,
     recipe: Recipe = PLAIN,
 ) -> TrainState:
-    """The form of `create_state`'s result with a copy on each device of `mesh`: no arrays."""
+    """The form of `create_state`'s result as it lies on the devices of `mesh`: no arrays."""
     begun = functools.partial(_begun, optimizer=optimizer, recipe=recipe)
     state = jax.eval_shape(begun, _variables(model, size))
-    copies = sharding.replicated(mesh)
     form: TrainState = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=copies), state
+        lambda leaf, placed: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=placed),
+        state,
+        sharding.state_shardings(state, mesh),
     )
     return form
 

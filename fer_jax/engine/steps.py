@@ -79,13 +79,15 @@ def make_step_function(
     recipe: Recipe,
     seed: int,
     frozen: Frozen = NOTHING_FROZEN,
+    mesh: Mesh | None = None,
 ) -> TrainStep:
     """One optimizer step as a pure function, not compiled yet.
 
     The batch has image: uint8[B, H, W, 3] and label: int32[B]. `optimizer` is that of what
-    is not frozen.
+    is not frozen. `mesh` is needed where devices share a state: there the step says what is
+    gathered and what stays split.
     """
-    pass_of = make_pass(model, recipe, frozen)
+    pass_of = make_pass(model, recipe, frozen, mesh)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -115,7 +117,7 @@ def make_step_function(
             gradient_norm=optax.tree.norm(gradient),
             parameter_norm=optax.tree.norm(new_state.params),
         )
-        return new_state, metrics
+        return sharding.split(new_state, mesh), metrics
 
     return train_step
 
@@ -131,7 +133,7 @@ def make_examples(
     return Examples(preprocessing.normalized(images), labels)
 
 
-def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen) -> PassOf:
+def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen, mesh: Mesh | None = None) -> PassOf:
     """The gradient of the recipe's mean loss, in one piece or in parts."""
     network = model if frozen.blocks else shared_blocks(model)
 
@@ -153,10 +155,12 @@ def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen) -> PassOf:
     gradient_of = jax.grad(loss_of, has_aux=True)
 
     def pass_of(params: Any, batch_stats: Any, examples: Examples, key: jax.Array) -> Pass:
+        whole = sharding.gathered((params, batch_stats), mesh)
+
         def part(some: Examples, rows: jax.Array) -> tuple[Any, Any]:
             with dropout_of_rows(rows, examples.inputs.shape[0]):
-                gradient, (logits, values, stats) = gradient_of(params, batch_stats, some, key)
-            return (gradient, stats), (logits, values)
+                gradient, (logits, values, stats) = gradient_of(*whole, some, key)
+            return (sharding.split(gradient, mesh), stats), (logits, values)
 
         (gradient, stats), (logits, values) = in_parts(part, recipe.accumulate, examples)
         return Pass(gradient, stats, logits, values)
@@ -169,7 +173,7 @@ def make_train_step(function: TrainStep, mesh: Mesh) -> TrainStep:
     return jax.jit(
         function,
         donate_argnums=0,
-        out_shardings=sharding.replicated(mesh),
+        out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
         compiler_options=compiler.options(),
     )
 

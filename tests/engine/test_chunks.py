@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, Mesh
 
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
@@ -84,8 +83,7 @@ class Small(nn.Module):
 
 def final_state(model: nn.Module, devices: int, store: str, lengths: list[int]):
     """State and losses after `STEPS` steps in chunks of the given lengths."""
-    mesh = Mesh(np.array(jax.devices()[:devices]), (sharding.DATA_AXIS,),
-                axis_types=(AxisType.Auto,))  # fmt: skip
+    mesh = sharding.data_mesh(devices=jax.devices()[:devices])
     rng = np.random.default_rng(0)
     records = Records(
         images=rng.integers(0, 256, (20, SIZE, SIZE, 3), np.uint8),

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from fer_jax.data.records import Records, Split
 from fer_jax.data.sampling import BatchSampler
@@ -28,8 +28,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def mesh_of(devices: int) -> Mesh:
-    return jax.make_mesh((devices,), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,),
-                         devices=jax.devices()[:devices])  # fmt: skip
+    return sharding.data_mesh(devices=jax.devices()[:devices])
 
 
 def faces() -> Records:

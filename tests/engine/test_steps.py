@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 
 from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
@@ -24,8 +24,7 @@ PREPROCESSING = Preprocessing(SIZE, "standardize")
 
 
 def mesh_of(devices: int) -> Mesh:
-    return jax.make_mesh((devices,), (sharding.DATA_AXIS,), axis_types=(AxisType.Auto,),
-                         devices=jax.devices()[:devices])  # fmt: skip
+    return sharding.data_mesh(devices=jax.devices()[:devices])
 
 
 def faces(count: int, seed: int = 0):
