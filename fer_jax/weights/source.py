@@ -71,10 +71,11 @@ def read_source(path: Path) -> Source:
         return _keras(path, digest)
     if head.startswith(_ZIP):
         return _zipped(path, digest)
-    if head.startswith(_PICKLE):
-        return Source(path, "pytorch", digest, tensors=torch_pth.read_stream(path))
+    # Before pickles: the length that safetensors begin with may have a pickle's first byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return Source(path, "pytorch", digest, tensors=_read_safetensors(path))
+    if head.startswith(_PICKLE):
+        return Source(path, "pytorch", digest, tensors=torch_pth.read_stream(path))
     raise UserError(f"expected a weight file, found one of an unknown kind at {path}: {KINDS}")
 
 

@@ -83,6 +83,14 @@ def test_safetensors_give_arrays_by_name(tmp_path):
     assert source.tensors["b"].astype(np.float32) == 1.5
 
 
+def test_safetensors_that_begin_like_a_pickle_are_read(tmp_path):
+    # The length of what describes them comes first; protocol 2 and later begin with 0x80.
+    content = safetensors.numpy.save({"a": A}, {"note": "x" * 42})
+    assert content[:8] == (128).to_bytes(8, "little")
+    (tmp_path / "x").write_bytes(content)
+    np.testing.assert_array_equal(read_source(tmp_path / "x").tensors["a"], A)
+
+
 class Payload:
     """Unpickled, this would create a file."""
 
