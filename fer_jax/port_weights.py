@@ -30,7 +30,9 @@ def main(arguments: Sequence[str]) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("source", type=Path, help="weight file of Keras, torchvision or timm")
-    parser.add_argument("--model", required=True, help="vgg16 or inception_resnet_v2")
+    parser.add_argument(
+        "--model", required=True, help="vgg16, inception_resnet_v2, resnet18 or resnet50"
+    )
     parser.add_argument("--out", required=True, type=Path, help="file to write (.safetensors)")
     options = parser.parse_args(arguments)
     if options.out.suffix != ".safetensors":

@@ -50,10 +50,19 @@ def max_pool_2x2(images: jax.Array) -> jax.Array:
     return _max_of_neighbours(_max_of_neighbours(images, 2, axis=1), 2, axis=2)
 
 
-def max_pool_3x3(images: jax.Array) -> jax.Array:
-    """3 x 3 max pooling with stride 2, valid: [B, H, W, C] to [B, (H - 1) // 2, ...]."""
+def max_pool_3x3(images: jax.Array, padding: int = 0) -> jax.Array:
+    """3 x 3 max pooling with stride 2: [B, H, W, C] to [B, (H - 1) // 2 + padding, ...].
+
+    Args:
+      images: to pool.
+      padding: 0, or 1 pixel on every side that is never the maximum.
+    """
     if _takes_windows():
-        return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2))
+        sides = ((padding, padding), (padding, padding))
+        return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2), padding=sides)
+    if padding:
+        width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+        images = jnp.pad(images, width, constant_values=-jnp.inf)
     return _max_of_neighbours(_max_of_neighbours(images, 3, axis=1), 3, axis=2)
 
 

@@ -16,6 +16,7 @@ import flax.linen as nn
 from fer_jax.models.custom_cnn import CustomCNN
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
+from fer_jax.models.resnet import ResNet18, ResNet50
 from fer_jax.models.vgg import VGG16
 
 
@@ -30,6 +31,8 @@ MODELS: dict[str, Network] = {
     "custom_cnn": Network(CustomCNN, 6),
     "inception_resnet_v2": Network(InceptionResNetV2, 75),
     "light_vgg": Network(LightVGG, 4),
+    "resnet18": Network(ResNet18, 1),
+    "resnet50": Network(ResNet50, 1),
     "vgg16": Network(VGG16, 32),
 }
 

@@ -80,7 +80,7 @@ def _layers() -> Iterator[Conv | Norm]:
 
 TABLE = Table(
     model="inception_resnet_v2",
-    keras_order=tuple(_layers()),
+    layers=tuple(_layers()),
     formats={"keras": INCEPTION, "pytorch": INCEPTION},
     torch_tops=("classif.", "last_linear."),
 )

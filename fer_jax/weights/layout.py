@@ -1,7 +1,7 @@
 """How a network's layers lie in files of each kind: what a network's table has to state.
 
-A network's own file (vgg16.py, inception_resnet_v2.py) makes the table; matching a file to
-it is port.py's.
+A network's own file (vgg16.py, inception_resnet_v2.py, resnet.py) makes the table; matching a
+file to it is port.py's.
 """
 
 from __future__ import annotations
@@ -36,17 +36,19 @@ class Conv:
 
 @dataclasses.dataclass(frozen=True)
 class Norm:
-    """A BatchNorm; ours has no scale.
+    """A BatchNorm.
 
     Attributes:
       path: of its parameters here, such as "backbone/stem1/bn".
       torch: its prefix in a PyTorch file.
       conv: path of the convolution, without bias, whose output it normalises.
+      scaled: whether ours has a scale; else a file's is folded into the convolution.
     """
 
     path: str
     torch: str
     conv: str
+    scaled: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +57,15 @@ class Table:
 
     Attributes:
       model: name of the network.
-      keras_order: its layers with weights, in the order of Keras' `Model.layers`, which is
-        the order of legacy files and of the numbers in Keras 3's.
+      layers: its layers with weights; where Keras has the network, in the order of Keras'
+        `Model.layers`, which is that of legacy files and of the numbers in Keras 3's.
       formats: the input that published weights expect, by kind: "keras" and "pytorch".
       torch_tops: prefixes of what a PyTorch file has besides the backbone.
+      no_keras: why a file of Keras is not for this network, if none is.
     """
 
     model: str
-    keras_order: tuple[Conv | Norm, ...]
+    layers: tuple[Conv | Norm, ...]
     formats: Mapping[str, InputFormat]
     torch_tops: tuple[str, ...]
+    no_keras: str = ""

@@ -24,13 +24,14 @@ from fer_jax import files
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
-from fer_jax.weights import inception_resnet_v2, vgg16
+from fer_jax.weights import inception_resnet_v2, resnet, vgg16
 from fer_jax.weights.layout import Conv, Norm, Table
 from fer_jax.weights.load import FORMAT, METADATA
 from fer_jax.weights.source import Source, read_source
 
 TABLES: dict[str, Table] = {
-    table.model: table for table in (vgg16.TABLE, inception_resnet_v2.TABLE)
+    table.model: table
+    for table in (inception_resnet_v2.TABLE, resnet.RESNET18, resnet.RESNET50, vgg16.TABLE)
 }
 _KERAS_TOPS = re.compile(r"(predictions|fc\d+|dense(_\d+)?)")
 _KERAS_3_EXTRAS = re.compile(
@@ -53,7 +54,7 @@ class Port:
       tensors: float32 arrays by name: params/backbone/..., batch_stats/backbone/...
       input_format: what the weights expect of pixels.
       dropped: names in the file that are no part of a backbone.
-      folded: how many BatchNorms had a scale other than one.
+      folded: how many BatchNorm scales other than one went into convolutions.
     """
 
     source: Source
@@ -105,6 +106,12 @@ def port_source(source: Source, model: str) -> Port:
     """
     _check_model(model)
     table = TABLES[model]
+    kind = "pytorch" if source.layout == "pytorch" else "keras"
+    if kind not in table.formats:
+        raise UserError(
+            f"expected weights of torchvision or timm for {model}, found {source.path} "
+            f"({source.layout}). {table.no_keras}; give a .pth or safetensors file"
+        )
     matched = _MATCHERS[source.layout](source, table)
     _refuse(source, table, matched)
     folded = _fold_scales(table, matched.layers)
@@ -112,7 +119,6 @@ def port_source(source: Source, model: str) -> Port:
     problems = list(_shape_problems(tensors, backbone_shapes(model)))
     if problems:
         raise _other_file(source, table, problems)
-    kind = "pytorch" if source.layout == "pytorch" else "keras"
     return Port(source, model, tensors, table.formats[kind], tuple(matched.dropped), folded)
 
 
@@ -144,14 +150,14 @@ class _Matched:
 def _match_legacy(source: Source, table: Table) -> _Matched:
     """By position alone: names of layers are numbered anew in every session of Keras."""
     matched = _Matched()
-    count = len(table.keras_order)
-    for layer, found in zip(table.keras_order, source.layers, strict=False):
+    count = len(table.layers)
+    for layer, found in zip(table.layers, source.layers, strict=False):
         roles = _keras_roles(layer, len(found.arrays))
         if roles is None:
             matched.unknown.append(f"{found.name} where {_keras_name(layer)} is expected")
         else:
             matched.layers[layer.path] = dict(zip(roles, found.arrays, strict=True))
-    matched.missing += [layer.path for layer in table.keras_order[len(source.layers) :]]
+    matched.missing += [layer.path for layer in table.layers[len(source.layers) :]]
     for found in source.layers[count:]:
         known = _KERAS_TOPS.fullmatch(found.name) is not None
         (matched.dropped if known else matched.unknown).append(found.name)
@@ -177,7 +183,7 @@ def _match_keras_3(source: Source, table: Table) -> _Matched:
     matched, used = _Matched(), set()
     prefix = _keras_3_prefix(source)
     numbers = {Conv: 0, Norm: 0}
-    for layer in table.keras_order:
+    for layer in table.layers:
         kind = "conv2d" if isinstance(layer, Conv) else "batch_normalization"
         number = numbers[type(layer)]
         numbers[type(layer)] += 1
@@ -206,9 +212,9 @@ def _keras_3_prefix(source: Source) -> str:
 def _match_pytorch(source: Source, table: Table) -> _Matched:
     """By name, as torchvision and timm give them."""
     matched, used = _Matched(), set()
-    first = f"{table.keras_order[0].torch}.weight"
+    first = f"{table.layers[0].torch}.weight"
     prefix = next((p for p in _TORCH_WRAPPERS if p + first in source.tensors), "")
-    for layer in table.keras_order:
+    for layer in table.layers:
         roles = matched.layers.setdefault(layer.path, {})
         for role, name in _torch_names(layer):
             used.add(prefix + name)
@@ -246,7 +252,7 @@ _MATCHERS: dict[str, Callable[[Source, Table], _Matched]] = {
 
 
 def _fold_scales(table: Table, layers: dict[str, _Roles]) -> int:
-    """Takes the scales out of BatchNorms, into the convolutions before them.
+    """Takes scales that ours have not out of BatchNorms, into the convolutions before them.
 
     scale * (conv - mean) / deviation = (scale * conv - scale * mean) / deviation: exact for
     any scale wherever the stored statistics are used, that is in inference and where they
@@ -255,11 +261,11 @@ def _fold_scales(table: Table, layers: dict[str, _Roles]) -> int:
     be exact there too, but the ends of residual blocks have many followers.
 
     Returns:
-      How many BatchNorms had a scale other than one.
+      How many of them had a scale other than one.
     """
     folded = 0
-    for layer in table.keras_order:
-        if not isinstance(layer, Norm):
+    for layer in table.layers:
+        if not isinstance(layer, Norm) or layer.scaled:
             continue
         norm, conv = layers[layer.path], layers[layer.conv]
         scale = norm.pop("scale", None)

@@ -1,6 +1,6 @@
-"""The ImageNet weights that Keras publishes, and the cache of their ports.
+"""The ImageNet weights that Keras and torchvision publish, and the cache of their ports.
 
-A file is used only if it has the hash that Keras publishes with it. Nothing is downloaded
+A file is used only if it has the hash that it is published with. Nothing is downloaded
 twice, and nothing is replaced by something else when it cannot be had.
 """
 
@@ -17,39 +17,65 @@ from pathlib import Path
 from fer_jax.errors import UserError
 from fer_jax.files import CACHE_VARIABLE, cache_folder
 
-BASE_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications"
+TORCHVISION_URL = "https://download.pytorch.org"
 BASE_URL_VARIABLE = "FER_JAX_WEIGHTS_URL"
-"""Environment variable: another server with the same folders, such as a mirror."""
+"""Environment variable: another server with the folders of both, such as a mirror."""
 
 _TIMEOUT = 60  # seconds without a byte
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A file that Keras publishes.
+    """A file of weights.
 
     Attributes:
-      path: below the base URL.
-      md5: as Keras publishes it, in keras/src/applications/<model>.py of Keras 3.15.1.
+      publisher: "Keras" or "torchvision".
+      base_url: of the publisher's server.
+      path: below that.
+      algorithm: of the hash, "md5" or "sha256".
+      digest: hexadecimal.
     """
 
+    publisher: str
+    base_url: str
     path: str
-    md5: str
+    algorithm: str
+    digest: str
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"{os.environ.get(BASE_URL_VARIABLE) or BASE_URL}/{self.path}"
+        return f"{os.environ.get(BASE_URL_VARIABLE) or self.base_url}/{self.path}"
+
+
+def _keras(path: str, md5: str) -> Published:
+    """The hash stands in keras/src/applications/<model>.py of Keras 3.15.1."""
+    return Published("Keras", KERAS_URL, path, "md5", md5)
+
+
+def _torchvision(name: str, sha256: str) -> Published:
+    """Of the hash, the name has the first eight digits; the rest is as users of it record it."""
+    return Published("torchvision", TORCHVISION_URL, f"models/{name}", "sha256", sha256)
 
 
 IMAGENET = {
-    "vgg16": Published(
+    "vgg16": _keras(
         "vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "6d6bbae143d832006294945121d1f1fc",
     ),
-    "inception_resnet_v2": Published(
+    "inception_resnet_v2": _keras(
         "inception_resnet_v2/inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
         "d19885ff4a710c122648d3b5c3b684e4",
+    ),
+    # IMAGENET1K_V1 of both: trained alike, and what the field's networks begin with.
+    "resnet18": _torchvision(
+        "resnet18-f37072fd.pth",
+        "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec",
+    ),
+    "resnet50": _torchvision(
+        "resnet50-0676ba61.pth",
+        "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a",
     ),
 }
 
@@ -72,7 +98,7 @@ def imagenet_port(model: str) -> Path:
         )
     port = cached_port(model)
     if not port.is_file():
-        from fer_jax.weights.port import port as port_file  # HDF5 is read this once
+        from fer_jax.weights.port import port as port_file  # needed this once
 
         with tempfile.TemporaryDirectory(dir=_made(port.parent), prefix=".download-") as folder:
             downloaded = Path(folder) / Path(IMAGENET[model].path).name
@@ -105,19 +131,23 @@ def _download(published: Published, model: str, to: Path) -> None:
         reason = str(error).strip("<>")
         raise _unavailable(published, model, f"it cannot be downloaded ({reason})") from error
     with open(to, "rb") as downloaded:
-        digest = hashlib.file_digest(downloaded, lambda: hashlib.md5(usedforsecurity=False))
+        digest = hashlib.file_digest(
+            downloaded, lambda: hashlib.new(published.algorithm, usedforsecurity=False)
+        )
     found = digest.hexdigest()
-    if found != published.md5:
+    if found != published.digest:
         raise _unavailable(
-            published, model, f"what was downloaded has the md5 {found}, not {published.md5}"
+            published,
+            model,
+            f"what was downloaded has the {published.algorithm} {found}, not {published.digest}",
         )
 
 
 def _unavailable(published: Published, model: str, why: str) -> UserError:
     name = Path(published.path).name
     return UserError(
-        f"expected the ImageNet weights of {model} that Keras publishes ({name}, from "
-        f"{published.url}): {why}. Get the file, or torchvision's or timm's, elsewhere and "
+        f"expected the ImageNet weights of {model} that {published.publisher} publishes ({name}, "
+        f"from {published.url}): {why}. Get the file, or torchvision's or timm's, elsewhere and "
         f"run: python -m fer_jax.port_weights FILE --model {model} --out {cached_port(model)}; "
         "or train from random weights with --config.model.pretrained=none"
     )

@@ -24,7 +24,7 @@ def _convs() -> Iterator[Conv]:
 
 TABLE = Table(
     model="vgg16",
-    keras_order=tuple(_convs()),
+    layers=tuple(_convs()),
     formats={"keras": CAFFE, "pytorch": TORCH},
     torch_tops=("classifier.", "pre_logits.", "head."),
 )

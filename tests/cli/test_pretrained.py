@@ -167,7 +167,7 @@ def test_the_papers_pretrained_networks_are_never_silently_random(bare_cli, name
 def write_keras(path):
     shapes = backbone_shapes("vgg16")
     with h5py.File(path, "w") as file:
-        names = [layer.path for layer in TABLES["vgg16"].keras_order]
+        names = [layer.path for layer in TABLES["vgg16"].layers]
         file.attrs["layer_names"] = [name.encode() for name in names]
         for name in names:
             group = file.create_group(name)

@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def random_like(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
         return rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
     if "var" in name:
         return rng.uniform(0.5, 2, shape).astype(np.float32)
-    if name.endswith(("bn.weight", "gamma")):
+    if re.search(r"(bn\d?|downsample\.1)\.weight$|gamma$", name):
         return (rng.choice([-1, 1], shape) * rng.uniform(0.5, 1.5, shape)).astype(np.float32)
     return rng.normal(0, 0.2, shape).astype(np.float32)
 

@@ -25,12 +25,11 @@ pytestmark = [
 ]
 
 TOLERANCE = 1e-5
-SIZES = [
-    pytest.param("vgg16", 32, id="vgg16-light"),
-    pytest.param("inception_resnet_v2", 75, id="inception_resnet_v2-light"),
-    pytest.param("vgg16", 224, id="vgg16-full", marks=pytest.mark.slow),
-    pytest.param("inception_resnet_v2", 224, id="inception_resnet_v2-full", marks=pytest.mark.slow),
+LIGHT = {"vgg16": 32, "inception_resnet_v2": 75, "resnet18": 32, "resnet50": 33}
+SIZES = [pytest.param(model, size, id=f"{model}-light") for model, size in LIGHT.items()] + [
+    pytest.param(model, 224, id=f"{model}-full", marks=pytest.mark.slow) for model in LIGHT
 ]
+KERAS_SIZES = [size for size in SIZES if not size.values[0].startswith("resnet")]
 LAST = {"vgg16": "block5_pool", "inception_resnet_v2": "conv_7b_ac"}
 
 
@@ -52,9 +51,12 @@ def our_features(path: Path, model: str, images: np.ndarray) -> np.ndarray:
 def backbone_of(model: str):
     """The module whose variables are those below `backbone`."""
     from fer_jax.models.inception_resnet_v2 import InceptionResNetV2Backbone
+    from fer_jax.models.resnet import ResNetBackbone
     from fer_jax.models.vgg import VGGBackbone
 
-    create_model(model, 2)  # it exists under this name
+    network = create_model(model, 2)
+    if model.startswith("resnet"):
+        return ResNetBackbone(network.depths, network.has_bottlenecks)
     return {"vgg16": VGGBackbone, "inception_resnet_v2": InceptionResNetV2Backbone}[model]()
 
 
@@ -107,7 +109,7 @@ def keras_files(keras, tmp_path_factory, randomly):
     return make
 
 
-@pytest.mark.parametrize(("model", "size"), SIZES)
+@pytest.mark.parametrize(("model", "size"), KERAS_SIZES)
 def test_keras_legacy_h5(model, size, keras_files, difference):
     files, theirs = keras_files(model, size)
     began = time.monotonic()
@@ -171,7 +173,7 @@ def test_timm_safetensors(model, size, torch, timm_network, difference, tmp_path
 
 
 @pytest.mark.parametrize("as_zip", [True, False])
-@pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2"])
+@pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2", "resnet18"])
 def test_pth_gives_the_arrays_of_safetensors(model, as_zip, torch, timm_network, tmp_path):
     state = timm_network(model).state_dict()
     save_tensors(state, tmp_path / "a.safetensors")

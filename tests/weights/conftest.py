@@ -50,7 +50,7 @@ def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
     if isinstance(layer, Conv):
         roles = ["kernel", "bias"] if layer.bias else ["kernel"]
     else:
-        roles = ["bias", "mean", "var"]
+        roles = [*(["scale"] if layer.scaled else []), "bias", "mean", "var"]
     return [
         (role, f"{'batch_stats' if role in ('mean', 'var') else 'params'}/{layer.path}/{role}")
         for role in roles
@@ -58,7 +58,7 @@ def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
 
 
 def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
-    """Every layer of a network, in Keras' order, with arrays of one number that tells it.
+    """Every layer of a network, in its table's order, with arrays of one number that tells it.
 
     The number is the layer's place, and a quarter per role; no memory is taken.
     """
@@ -71,7 +71,7 @@ def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
                 for i, (role, name) in enumerate(roles_of(layer))
             },
         )
-        for place, layer in enumerate(TABLES[model].keras_order)
+        for place, layer in enumerate(TABLES[model].layers)
     ]
 
 
@@ -87,7 +87,7 @@ def expected_marks() -> Callable[[str], dict[str, float]]:
     def expected(model: str) -> dict[str, float]:
         return {
             name: place + 0.25 * i
-            for place, layer in enumerate(TABLES[model].keras_order)
+            for place, layer in enumerate(TABLES[model].layers)
             for i, (_, name) in enumerate(roles_of(layer))
         }
 

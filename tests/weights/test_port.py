@@ -17,10 +17,10 @@ from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
 from fer_jax.weights import port
 from fer_jax.weights.keras_h5 import Layer
-from fer_jax.weights.layout import Conv, Norm
+from fer_jax.weights.layout import Conv
 from fer_jax.weights.source import Source
+from tests.weights import torchvision
 
-MODELS = sorted(port.TABLES)
 CAFFE = InputFormat("bgr", 1.0, (103.939, 116.779, 123.68))
 TF = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -29,6 +29,8 @@ INPUT = {
     ("vgg16", "pytorch"): TORCH,
     ("inception_resnet_v2", "keras"): TF,
     ("inception_resnet_v2", "pytorch"): TF,
+    ("resnet18", "pytorch"): TORCH,
+    ("resnet50", "pytorch"): TORCH,
 }
 ANY = {"path": Path("weights"), "sha256": "0" * 64}
 
@@ -53,36 +55,35 @@ def keras_3(layers, extras=(), prefix="") -> Source:
 
 
 def pytorch(layers, extras=(), prefix="", scale=1.0) -> Source:
-    names = {"kernel": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-    tensors = {}
-    for layer, arrays in layers:
-        for role, array in arrays.items():
-            turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-            tensors[f"{prefix}{layer.torch}.{names[role]}"] = turned
-        if isinstance(layer, Norm):
-            ones = np.full(arrays["bias"].shape, scale, np.float32)
-            tensors[f"{prefix}{layer.torch}.weight"] = ones
-            tensors[f"{prefix}{layer.torch}.num_batches_tracked"] = np.array(3)
+    tensors = torchvision.tensors_of(layers, prefix, scale)
     tensors |= {prefix + name: np.zeros(2) for name in extras}
     return Source(layout="pytorch", tensors=tensors, **ANY)
 
 
-@pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("make", [legacy, keras_3, pytorch])
+KINDS = {legacy: "keras", keras_3: "keras", pytorch: "pytorch"}
+PORTABLE = [(make, model) for make, kind in KINDS.items() for model, of in INPUT if of == kind]
+
+
+def test_every_kind_of_every_network_is_here():
+    found = {(model, kind) for model, table in port.TABLES.items() for kind in table.formats}
+    assert found == set(INPUT)
+
+
+@pytest.mark.parametrize(("make", "model"), PORTABLE)
 def test_every_layer_finds_its_place(model, make, marked, expected_marks):
     ported = port.port_source(make(marked(model)), model)
     expected = expected_marks(model)
     assert ported.tensors.keys() == expected.keys() == port.backbone_shapes(model).keys()
     found = {name: float(array.flat[-1]) for name, array in ported.tensors.items()}
     assert found == expected
-    assert ported.input_format == INPUT[model, "pytorch" if make is pytorch else "keras"]
+    assert ported.input_format == INPUT[model, KINDS[make]]
     assert ported.folded == 0
 
 
 def test_keras_order_is_as_recorded(fixture):
     """`Model.layers` of Keras 3.15.1: the names count layers in the order they were made."""
     recorded = (fixture / "inception_resnet_v2_layers.txt").read_text().split()
-    order = port.TABLES["inception_resnet_v2"].keras_order
+    order = port.TABLES["inception_resnet_v2"].layers
     made = sorted(
         (layer.path for layer in order if layer.path.endswith("/conv")), key=order_of_making
     )
@@ -114,6 +115,8 @@ def order_of_making(path: str) -> tuple:
         (pytorch, "vgg16", {"extras": ("head.fc.weight",), "prefix": "module."}, 1),
         (pytorch, "vgg16", {"prefix": "timm_model."}, 0),
         (pytorch, "inception_resnet_v2", {"extras": ("classif.weight",)}, 1 + 204),
+        (pytorch, "resnet18", {"extras": ("fc.weight", "fc.bias")}, 2 + 20),
+        (pytorch, "resnet50", {"extras": ("fc.weight",), "prefix": "module."}, 1 + 53),
     ],
 )
 def test_known_extras_are_dropped_and_listed(marked, make, model, extras, dropped):
@@ -163,6 +166,9 @@ WRONG = [
         r"block2_conv2/kernel has the shape \(5, 5, 128, 128\) instead of \(3, 3, 128, 128\)",
     ),
     (pytorch, "vgg16", other_shape, {}, r"instead of \(3, 3, 128, 128\)"),
+    (pytorch, "resnet18", without_last, {}, r"layer4.1.bn2.weight is missing; .* and 1 more"),
+    # What ResNet-34 has besides.
+    (pytorch, "resnet18", same, {"extras": ("layer1.2.conv1.weight",)}, "layer1.2.* is not known"),
     (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has numbers that are not finite"),
 ]
 
@@ -173,15 +179,24 @@ def test_anything_else_is_one_message(marked, make, model, change, extras, messa
         port.port_source(make(change(marked(model)), **extras), model)
 
 
-@pytest.mark.parametrize("make", [legacy, keras_3, pytorch])
-@pytest.mark.parametrize(("of", "to"), [MODELS, MODELS[::-1]])
+@pytest.mark.parametrize(
+    ("make", "of", "to"),
+    [(make, of, to) for make, of in PORTABLE for made, to in PORTABLE if made == make and to != of],
+)
 def test_another_networks_weights_are_refused(marked, make, of, to):
     with pytest.raises(UserError, match=f"expected the weights of {to} .*and \\d+ more"):
         port.port_source(make(marked(of)), to)
 
 
+@pytest.mark.parametrize("make", [legacy, keras_3])
+def test_another_network_of_the_same_name_is_refused(marked, make):
+    said = r"expected weights of torchvision .* resnet50, found .*Keras has no such .*\.pth"
+    with pytest.raises(UserError, match=said):
+        port.port_source(make(marked("resnet50")), "resnet50")
+
+
 def test_an_unknown_network_is_refused():
-    with pytest.raises(UserError, match=r"inception_resnet_v2, vgg16\), found 'light_vgg'"):
+    with pytest.raises(UserError, match=r"resnet50, vgg16\), found 'light_vgg'"):
         port.port(Path("x"), "light_vgg")
 
 
@@ -213,7 +228,7 @@ def small_table():
     whole = port.TABLES["inception_resnet_v2"]
     from dataclasses import replace
 
-    return replace(whole, keras_order=whole.keras_order[:2])
+    return replace(whole, layers=whole.layers[:2])
 
 
 @pytest.mark.parametrize("scale", [np.ones(32, np.float32), None])

@@ -1,0 +1,205 @@
+"""ResNet-18 and ResNet-50, which the field's figures for RAF-DB and FER2013 are built on.
+
+Model card. Source: He et al. 2016, table 1; strides as torchvision and timm place them
+(version 1.5: a bottleneck strides in its 3x3 convolution, not in its first 1x1), so that
+their weights fit. Not one of the paper's networks. At 1000 classes they have 11,689,512 and
+25,557,032 parameters, as published, and 9,600 and 53,120 statistics of BatchNorm; at 7
+classes 11,180,103 and 23,522,375 parameters. Evidence: published networks, same features.
+
+A unit is a convolution without bias, padded by half its kernel, BatchNorm and ReLU; s2 is
+stride 2. A block is the units in brackets plus its input; where the form changes, the input
+passes a 1x1 unit of the same stride. The ReLU of the last unit comes behind the sum.
+
+| stage  | ResNet-18              | parameters | ResNet-50                       | parameters | at 224 px |
+|--------|------------------------|------------|---------------------------------|------------|-----------|
+| stem   | 64 7x7 s2; max pool 3 s2 | 9,536    | the same                        | 9,536      | 56 x 56   |
+| layer1 | 2 x [64 3x3, 64 3x3]   | 147,968    | 3 x [64 1x1, 64 3x3, 256 1x1]   | 215,808    | 56 x 56   |
+| layer2 | 2 x [128 3x3, 128 3x3] | 525,568    | 4 x [128 1x1, 128 3x3, 512 1x1] | 1,219,584  | 28 x 28   |
+| layer3 | 2 x [256 3x3, 256 3x3] | 2,099,712  | 6 x [256 1x1, 256 3x3, 1024 1x1] | 7,098,368 | 14 x 14   |
+| layer4 | 2 x [512 3x3, 512 3x3] | 8,393,728  | 3 x [512 1x1, 512 3x3, 2048 1x1] | 14,964,736 | 7 x 7    |
+| head   | global average pool, dropout, dense | 513 a class | the same           | 2,049 a class | classes |
+
+The first 3x3 unit of layer2, layer3 and layer4 has stride 2. With `small_stem` the stem is
+64 3x3 of stride 1 without pooling (1,856 parameters), as in networks that learn from faces of
+32 to 64 pixels from scratch.
+
+Parameters (what weight files are ported to), all under `backbone/` but the head:
+
+    stem                               a unit
+    layer1_1 .. layer4_2 or layer4_3   unit1, unit2, (unit3); shortcut where the form changes
+    head                               {kernel, bias}, beside `backbone`
+
+A unit holds conv/kernel, bn/{scale, bias}, and bn/{mean, var} among the statistics.
+"""  # noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from fer_jax.models.head import dense_head
+from fer_jax.models.initializers import glorot_uniform
+from fer_jax.models.pooling import global_pool, max_pool_3x3
+
+WIDTHS = (64, 128, 256, 512)
+"""Of the layers; a bottleneck ends with four times as many filters."""
+
+
+class Unit(NamedTuple):
+    """Filters, side of the kernel and stride of a unit."""
+
+    filters: int
+    kernel: int
+    stride: int = 1
+
+
+Units = tuple[Unit, ...]
+
+
+def basic(width: int, stride: int) -> Units:
+    """The units of a block of ResNet-18."""
+    return Unit(width, 3, stride), Unit(width, 3)
+
+
+def bottleneck(width: int, stride: int) -> Units:
+    """The units of a block of ResNet-50."""
+    return Unit(width, 1), Unit(width, 3, stride), Unit(4 * width, 1)
+
+
+class ConvUnit(nn.Module):
+    """Convolution without bias, BatchNorm, and ReLU unless a sum comes first."""
+
+    unit: Unit
+    relu: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H / stride, W / stride, filters], rounded up."""
+        filters, kernel, stride = self.unit
+        # Not "SAME", which pads a stride of 2 on one side only: weights are of this padding.
+        conv = nn.Conv(
+            filters, (kernel, kernel), stride, padding=kernel // 2, use_bias=False,
+            dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
+        )  # fmt: skip
+        norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="bn")
+        x = norm(conv(x), use_running_average=not train)
+        return nn.relu(x) if self.relu else x
+
+
+class ResidualBlock(nn.Module):
+    """Adds what its units make of the input to the input."""
+
+    units: Units
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H', W', the filters of the last unit]."""
+        residual = x
+        for number, unit in enumerate(self.units, 1):
+            relu = number < len(self.units)
+            residual = ConvUnit(unit, relu, self.dtype, name=f"unit{number}")(residual, train)
+        if residual.shape != x.shape:
+            stride = max(unit.stride for unit in self.units)
+            unit = Unit(residual.shape[-1], 1, stride)
+            x = ConvUnit(unit, False, self.dtype, name="shortcut")(x, train)
+        return nn.relu(x + residual)
+
+
+class ResNetBackbone(nn.Module):
+    """The convolutions of a ResNet.
+
+    Attributes:
+      depths: blocks of each layer.
+      has_bottlenecks: whether blocks are ResNet-50's, else ResNet-18's.
+      small_stem: begin with a 3x3 convolution of stride 1 and no pooling.
+      dtype: of the computation; parameters and statistics stay float32.
+      remat: compute each block again in the backward pass instead of keeping what is in it.
+      shares_blocks: trace the blocks of one form as one function: faster, but what looks into
+        blocks (interceptors, intermediates) sees the first of each form only.
+    """
+
+    depths: Sequence[int]
+    has_bottlenecks: bool
+    small_stem: bool = False
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    shares_blocks: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px."""
+        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
+        if self.shares_blocks:
+            block = nn.jit(block, static_argnums=(2,))
+        units_of = bottleneck if self.has_bottlenecks else basic
+        stem = Unit(64, 3) if self.small_stem else Unit(64, 7, 2)
+
+        x = ConvUnit(stem, dtype=self.dtype, name="stem")(images.astype(self.dtype), train)
+        if not self.small_stem:
+            x = max_pool_3x3(x, padding=1)
+        for layer, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True), 1):
+            for number in range(1, depth + 1):
+                stride = 2 if layer > 1 and number == 1 else 1
+                units = units_of(width, stride)
+                x = block(units, self.dtype, name=f"layer{layer}_{number}")(x, train)
+        return x
+
+
+class ResNet(nn.Module):
+    """A ResNet with its classifier.
+
+    Attributes:
+      classes: number of output classes.
+      head_widths: width of each dense layer between the pooled features and the classes; the
+        published networks have none.
+      dropout: fraction of the pooled features, and of dense activations, dropped in training;
+        the published networks drop none.
+      pooling: of the features over the picture: "average" or "max".
+      small_stem: for small pictures, as in `ResNetBackbone`; published weights do not fit.
+      depths: blocks of each layer.
+      dtype: of the computation; parameters and statistics stay float32, logits are float32.
+      remat: trade time for memory, as in `ResNetBackbone`.
+      shares_blocks: as there.
+    """
+
+    classes: int
+    head_widths: Sequence[int] = ()
+    dropout: float = 0.0
+    pooling: str = "average"
+    small_stem: bool = False
+    depths: Sequence[int] = (2, 2, 2, 2)
+    dtype: DTypeLike = jnp.float32
+    remat: bool = False
+    shares_blocks: bool = False
+
+    has_bottlenecks: ClassVar[bool] = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array, train: bool) -> jax.Array:
+        """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
+        backbone = ResNetBackbone(
+            self.depths, self.has_bottlenecks, self.small_stem, self.dtype, self.remat,
+            self.shares_blocks, name="backbone",
+        )  # fmt: skip
+        pooled = global_pool(backbone(images, train), self.pooling)
+        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
+        return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)
+
+
+class ResNet18(ResNet):
+    """ResNet-18."""
+
+
+class ResNet50(ResNet):
+    """ResNet-50."""
+
+    depths: Sequence[int] = (3, 4, 6, 3)
+
+    has_bottlenecks: ClassVar[bool] = True

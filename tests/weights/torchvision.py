@@ -1,0 +1,27 @@
+"""A network's arrays under the names that torchvision and timm give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from fer_jax.weights.layout import Conv, Norm
+
+NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+
+
+def tensors_of(
+    layers: Iterable[tuple[Conv | Norm, dict[str, np.ndarray]]], prefix="", scale=1.0
+) -> dict[str, np.ndarray]:
+    """Layers with their arrays as a PyTorch file has them; `scale` where ours have none."""
+    tensors = {}
+    for layer, arrays in layers:
+        for role, array in arrays.items():
+            turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+            tensors[f"{prefix}{layer.torch}.{NAMES.get(role, role)}"] = turned
+        if isinstance(layer, Norm):
+            ones = np.full(arrays["bias"].shape, scale, np.float32)
+            tensors.setdefault(f"{prefix}{layer.torch}.weight", ones)
+            tensors[f"{prefix}{layer.torch}.num_batches_tracked"] = np.array(3)
+    return tensors
