@@ -69,23 +69,26 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict()
     # Network: a name of fer_jax/models/registry.py.
     config.model.name = "light_vgg"
-    # The next five belong to the network: unset is its own, and one that it has not is refused.
+    # The next six belong to the network: unset is its own, and one that it has not is refused.
     # Share of the dense activations dropped in training.
     config.model.dropout = placeholder(float)
     # Widths of the dense layers before the classes, such as 512,512.
     config.model.head_widths = placeholder(tuple)
-    # How vgg16 and inception_resnet_v2 pool their last features: "average" or "max".
+    # How vgg16, inception_resnet_v2 and the ResNets pool their last features: "average", "max".
     config.model.pooling = placeholder(str)
     # Whether custom_cnn normalises behind its convolutions; the paper's does not.
     config.model.batch_norm = placeholder(bool)
-    # Whether vgg16 and inception_resnet_v2 compute blocks again in the backward pass: slower, but
-    # larger batches fit into memory.
+    # Whether resnet18 and resnet50 begin with a 3x3 convolution of stride 1 and no pooling, for
+    # pictures of 32 to 64 pixels; published weights do not fit then.
+    config.model.small_stem = placeholder(bool)
+    # Whether vgg16, inception_resnet_v2 and the ResNets compute blocks again in the backward pass:
+    # slower, but larger batches fit into memory.
     config.model.remat = placeholder(bool)
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     config.model.dtype = "float32"
-    # Weights to begin with: "none" (random), "imagenet" (Keras' published ones: from the cache,
-    # else downloaded), a file that `python -m fer_jax.port_weights` wrote, or the directory of
-    # another run.
+    # Weights to begin with: "none" (random), "imagenet" (Keras' or torchvision's published ones:
+    # from the cache, else downloaded), a file that `python -m fer_jax.port_weights` wrote, or the
+    # directory of another run.
     config.model.pretrained = "none"
     # What does not learn: "none", "backbone", or a block of the network: it and all before it.
     config.model.freeze = "none"

@@ -1,6 +1,7 @@
-"""FER2013 from scratch: a VGG at 48 pixels, SGD with momentum, crops and flips, ten-crop test.
+"""FER2013 from scratch: ResNet-18 at 48 pixels, SGD with momentum, crops and flips, ten crops.
 
-Published for this form: 73.1 (VGG19) and 73.7 (ResNet-18) on PrivateTest.
+Published for this form: 73.7 on PrivateTest, and 73.1 with VGG19. Half the pooled features are
+dropped there too; the small stem keeps the first layer's maps at 48 pixels.
 """
 
 from ml_collections import ConfigDict
@@ -13,8 +14,8 @@ def get_config() -> ConfigDict:
     config = defaults()
     config.data.name = "fer2013"
     config.data.size = 48
-    config.model.name = "vgg16"
-    config.model.pooling = "average"
+    config.model.name = "resnet18"
+    config.model.small_stem = True
     config.model.dropout = 0.5
     # The pictures are grey, small and cut tightly: no colour, no blur.
     config.augment.rotation = 10.0

@@ -31,7 +31,7 @@ SHARES = tuple(field for field in CHANGES if field != "rotation")
 """Fields of `config.augment` in [0, 1]."""
 
 DTYPES = ("float32", "bfloat16")
-MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "remat")
+MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "small_stem", "remat")
 """Fields of `config.model` that not every network has."""
 
 

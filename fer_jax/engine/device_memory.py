@@ -9,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from fer_jax.errors import UserError
+from fer_jax.models.registry import has_setting
 
 
 @contextlib.contextmanager
@@ -33,7 +34,7 @@ def explained(config: ConfigDict, store: str) -> Iterator[None]:
             advice.append("--config.data.store=host")
         if config.model.dtype == "float32":
             advice.append("--config.model.dtype=bfloat16")
-        if config.model.name in ("vgg16", "inception_resnet_v2") and not config.model.remat:
+        if has_setting(config.model.name, "remat") and not config.model.remat:
             advice.append("--config.model.remat=true")
         first = str(error).splitlines()[0][:200]
         raise UserError(

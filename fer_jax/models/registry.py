@@ -66,7 +66,7 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
       UnknownSettingError: if the network has no such field.
     """
     module = find_network(name).module
-    known = {field.name for field in dataclasses.fields(module)} - _NO_SETTINGS
+    known = _settings(module)
     for setting in settings:
         if setting not in known:
             raise UnknownSettingError(name, setting, known)
@@ -85,6 +85,19 @@ def find_network(name: str) -> Network:
         known = ", ".join(sorted(MODELS))
         raise UnknownModelError(f"no network is called {name!r}{hint} (there are: {known})")
     return MODELS[name]
+
+
+def has_setting(name: str, setting: str) -> bool:
+    """Whether the network `name` has a setting that the user may choose.
+
+    Raises:
+      UnknownModelError: if there is no such network.
+    """
+    return setting in _settings(find_network(name).module)
+
+
+def _settings(module: type[nn.Module]) -> set[str]:
+    return {field.name for field in dataclasses.fields(module)} - _NO_SETTINGS
 
 
 def shared_blocks(model: nn.Module) -> nn.Module:

@@ -4,7 +4,7 @@
     vgg16.py, inception_resnet_v2.py,
     resnet.py                              where each layer lies in each kind of file
     port.py                                names, shapes and BatchNorm made ours; written
-    published.py                           the files that Keras and torchvision publish, and the cache
+    published.py                           what Keras and torchvision publish, and the cache
     load.py                                a ported file into a network's state
 
 The networks know nothing of this. Nothing here imports Keras or PyTorch.

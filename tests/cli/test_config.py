@@ -7,8 +7,9 @@ import ast
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import main
+from fer_jax import experiment, main
 from fer_jax.errors import UserError
+from fer_jax.weights import published
 
 SHIPPED = sorted(path.stem for path in configuration.shipped_folder().glob("*.py"))
 
@@ -26,6 +27,16 @@ def test_every_shipped_config_loads_locked(name):
     assert set(configuration.flatten(config)) == set(
         configuration.flatten(configuration.defaults())
     )
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name != "defaults"])
+def test_every_shipped_config_fits_its_network(name):
+    config = configuration.load(f"configs/{name}.py")
+    model = experiment.make_model(config, classes=7)
+    for setting in experiment.MODEL_SETTINGS:
+        assert config.model[setting] in (None, getattr(model, setting, None))
+    assert config.model.pretrained in ("none", "imagenet")
+    assert config.model.pretrained == "none" or config.model.name in published.IMAGENET
 
 
 def test_every_field_of_the_defaults_has_a_comment():

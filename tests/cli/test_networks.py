@@ -1,4 +1,4 @@
-"""Each of the paper's networks goes from KDEF's files to a report, at a reduced size."""
+"""Each network goes from KDEF's files to a report, at a reduced size."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ NETWORKS = [
     pytest.param("light_vgg", "paper", 6),
     pytest.param("vgg16", "subject", 7, marks=pytest.mark.slow),
     pytest.param("inception_resnet_v2", "subject", 7, marks=pytest.mark.slow),
+    pytest.param("resnet18", "subject", 7, marks=pytest.mark.slow),
+    pytest.param("resnet50", "subject", 7, marks=pytest.mark.slow),
 ]
 
 

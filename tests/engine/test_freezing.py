@@ -55,6 +55,13 @@ def test_blocks_come_in_the_order_of_the_network():
     )  # fmt: skip
 
 
+def test_blocks_of_a_resnet_are_frozen_by_layer():
+    blocks = find_blocks(create_model("resnet18", 3), 32)
+    layers = [f"layer{layer}_{block}" for layer in (1, 2, 3, 4) for block in (1, 2)]
+    assert [path[-1] for path in blocks] == ["stem", *layers, "head"]
+    assert freeze("layer2", blocks).blocks == frozenset(blocks[:5])
+
+
 @pytest.mark.parametrize(
     ("name", "count"), [("none", 0), ("backbone", 5), ("block1_conv1", 1), ("block1", 4)]
 )

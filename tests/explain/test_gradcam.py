@@ -18,6 +18,8 @@ NETWORKS = {
     "light_vgg": (24, {}, ("conv2_2",)),
     "custom_cnn": (16, {"batch_norm": True}, ("bn2",)),
     "vgg16": (64, {"remat": True}, ("backbone",)),
+    "resnet18": (40, {}, ("backbone",)),
+    "resnet50": (40, {"depths": (1, 1, 1, 1)}, ("backbone",)),
     # One block of each kind: the whole network has its own tests, and takes a minute.
     "inception_resnet_v2": (80, {"repeats": (1, 1, 1)}, ("backbone",)),
 }
@@ -46,6 +48,7 @@ def test_the_last_map_of_each_network_is_found(name):
         pytest.param("custom_cnn", marks=pytest.mark.slow),
         pytest.param("vgg16", marks=pytest.mark.slow),
         pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
+        pytest.param("resnet18", marks=pytest.mark.slow),
     ],
 )
 def test_maps_have_the_pictures_size_and_lie_in_0_to_1_and_logits_stay(name):

@@ -19,10 +19,12 @@ SMALL: dict[str, dict[str, Any]] = {
     "custom_cnn": {"head_widths": (16,), "batch_norm": True},
     "inception_resnet_v2": {"head_widths": (16,), "repeats": (1, 1, 1)},
     "light_vgg": {"head_widths": (16, 16)},
+    "resnet18": {"small_stem": True, "depths": (1, 1, 1, 1)},
+    "resnet50": {"depths": (1, 1, 2, 1)},
     "vgg16": {"head_widths": (16,), "pooling": "max"},
 }
 CLASSES, BATCH, STEPS = 3, 6, 14
-SLOW = ("inception_resnet_v2", "vgg16")
+SLOW = ("inception_resnet_v2", "resnet18", "resnet50", "vgg16")
 RATES = {"vgg16": 2e-4}
 
 
@@ -128,7 +130,10 @@ def test_inference_moves_no_statistic(name):
 
 
 @pytest.mark.parametrize("remat", [False, True])
-@pytest.mark.parametrize(("name", "blocks"), [("vgg16", 5), ("inception_resnet_v2", 3)])
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [("vgg16", 5), ("inception_resnet_v2", 3), ("resnet18", 4), ("resnet50", 5)],
+)
 def test_remat_computes_each_block_again(name, blocks, remat):
     model, size = small(name, remat=remat)
     program = jax.make_jaxpr(lambda key, x: model.init(key, x, train=True))(

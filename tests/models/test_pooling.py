@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -14,15 +16,22 @@ FORMS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
 
 
 @pytest.mark.parametrize("side", [3, 6])
-@pytest.mark.parametrize("window", sorted(FORMS))
-def test_max_pooling_equals_the_windowed_maximum(window, side):
+@pytest.mark.parametrize(("window", "padding"), [(2, 0), (3, 0), (3, 1)])
+def test_max_pooling_equals_the_windowed_maximum(window, padding, side):
     # Distinct values: on ties the two forms share the gradient differently.
     images = jax.random.permutation(jax.random.key(0), jnp.arange(2.0 * side * (side + 1) * 3))
-    images = images.reshape(2, side, side + 1, 3)
-    windowed = lambda x: nn.max_pool(x, window_shape=(window, window), strides=(2, 2))  # noqa: E731
-    np.testing.assert_array_equal(FORMS[window](images), windowed(images))
+    # Some below zero, where padding with zeros would be the maximum.
+    images = images.reshape(2, side, side + 1, 3) - 100
+    form = functools.partial(FORMS[window], **({"padding": padding} if padding else {}))
+    sides = ((padding, padding), (padding, padding))
+    windowed = functools.partial(
+        nn.max_pool, window_shape=(window, window), strides=(2, 2), padding=sides
+    )
+    np.testing.assert_array_equal(form(images), windowed(images))
+    with pooling.windowed():
+        np.testing.assert_array_equal(form(images), windowed(images))
     gradient = lambda pool: jax.grad(lambda x: (pool(x) ** 2).sum())(images)  # noqa: E731
-    np.testing.assert_array_equal(gradient(FORMS[window]), gradient(windowed))
+    np.testing.assert_array_equal(gradient(form), gradient(windowed))
 
 
 @pytest.mark.parametrize("window", sorted(FORMS))

@@ -12,17 +12,27 @@ import pytest
 from fer_jax.engine.state import count_parameters
 from fer_jax.models.registry import MODELS, UnknownModelError, UnknownSettingError, create_model
 
-# Network, side of the input, classes, and the paper's count to the unit.
+# Network, side of the input, classes, and parameters and statistics to the unit: the paper's
+# counts, who counts both together, and those that are published with ResNets.
 COUNTS = [
-    ("light_vgg", 100, 7, 5_391_055),
-    ("custom_cnn", 224, 6, 99_143_494),
-    ("vgg16", 224, 8, 15_244_104),
-    ("inception_resnet_v2", 224, 7, 56_568_551),
+    ("light_vgg", 100, 7, 5_391_055, 0),
+    ("custom_cnn", 224, 6, 99_143_494, 0),
+    ("vgg16", 224, 8, 15_244_104, 0),
+    ("inception_resnet_v2", 224, 7, 56_508_007, 60_544),
+    ("resnet18", 224, 1000, 11_689_512, 9_600),
+    ("resnet18", 224, 7, 11_180_103, 9_600),
+    ("resnet50", 224, 1000, 25_557_032, 53_120),
+    ("resnet50", 224, 7, 23_522_375, 53_120),
 ]
 
 
 # Settings with which the network has every kind of layer, and few of each.
-SMALL = {"custom_cnn": {"batch_norm": True}, "inception_resnet_v2": {"repeats": (1, 1, 1)}}
+SMALL = {
+    "custom_cnn": {"batch_norm": True},
+    "inception_resnet_v2": {"repeats": (1, 1, 1)},
+    "resnet18": {"dropout": 0.5},
+    "resnet50": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
+}
 
 
 def shapes_of(model: nn.Module, size: int):
@@ -33,10 +43,11 @@ def shapes_of(model: nn.Module, size: int):
     )
 
 
-@pytest.mark.parametrize(("name", "size", "classes", "count"), COUNTS)
-def test_parameter_count_is_the_papers(name, size, classes, count):
+@pytest.mark.parametrize(("name", "size", "classes", "parameters", "statistics"), COUNTS)
+def test_parameter_count_is_the_published_one(name, size, classes, parameters, statistics):
     _, variables = shapes_of(create_model(name, classes), size)
-    assert count_parameters(variables) == count
+    assert count_parameters(variables["params"]) == parameters
+    assert count_parameters(variables.get("batch_stats", {})) == statistics
 
 
 def test_every_network_has_its_count_tested():

@@ -242,6 +242,8 @@ def test_smaller_variants_are_smaller(run, onnx_folder):
         ("custom_cnn", 24, ("model.batch_norm=true",)),
         ("vgg16", 64, ("model.pooling=max", "model.dtype=bfloat16")),
         ("inception_resnet_v2", 80, ()),
+        ("resnet18", 40, ()),
+        ("resnet50", 40, ()),
     ],
 )
 def test_every_network_can_be_exported_to_both_formats(tmp_path, name, size, overrides):

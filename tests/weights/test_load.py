@@ -91,6 +91,19 @@ def opened(path, arrays, model="vgg16"):
     return load.open_weights(path, model)
 
 
+def test_weights_of_the_published_stem_do_not_fit_a_small_one(tmp_path):
+    shapes = port.backbone_shapes("resnet18")
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    weights = opened(tmp_path / "x.safetensors", arrays, "resnet18")
+    small = shapes | {"params/backbone/stem/conv/kernel": (3, 3, 3, 64)}
+    tree = flax.traverse_util.unflatten_dict(
+        {name: jnp.zeros(shape) for name, shape in small.items()}, sep="/"
+    )
+    said = r"stem/conv/kernel \(7, 7, 3, 64\) instead of \(3, 3, 3, 64\); .* fields as they were"
+    with pytest.raises(UserError, match=said):
+        load.load_into(weights, tree["params"], tree["batch_stats"])
+
+
 def truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
