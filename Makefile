@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PARITY := .venv-parity
+PEERS := .venv-peers
 
 # PYTHON given by hand: another Python than the one .venv was made with means a new .venv.
 ifneq ($(origin PYTHON),file)
@@ -26,7 +27,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-check demo test check check-marked parity lint types format lock upgrade \
+.PHONY: help setup setup-dev setup-check demo test check check-marked parity benchmark lint types format lock upgrade \
   wheel clean other-python
 
 help:  ## Print this list.
@@ -50,6 +51,10 @@ check-marked: setup-check  ## Run the slow and browser tests, which `make test` 
 parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in an environment of their own.
 	$(PARITY)/bin/python -m pytest $(PYTEST_FLAGS) --no-skips -m parity tests/parity
 
+benchmark: $(PEERS)/stamp  ## Measure speed beside PyTorch, Keras, TensorFlow and ONNX Runtime; BENCHMARK_FLAGS chooses.
+	$(BIN)/python -m benchmarks.speed $(BENCHMARK_FLAGS)
+	$(BIN)/python -m benchmarks.speed.table
+
 lint: setup-dev  ## Check style (ruff) and shell scripts (shellcheck).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -69,6 +74,8 @@ lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, chang
 	$(COMPILE) -c requirements/dev.lock --extra check pyproject.toml -o requirements/check.lock
 	$(COMPILE) -c requirements/dev.lock --overrides requirements/parity-overrides.txt \
 	  requirements/parity.in -o requirements/parity.lock
+	$(COMPILE) -c requirements/check.lock -c requirements/parity.lock \
+	  --overrides requirements/peers-overrides.txt requirements/peers.in -o requirements/peers.lock
 
 upgrade:  ## Lock the newest versions that pyproject.toml admits.
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
@@ -76,8 +83,8 @@ upgrade:  ## Lock the newest versions that pyproject.toml admits.
 wheel: setup-dev  ## Build the wheel and the source archive into dist/.
 	$(BIN)/python -m hatchling build
 
-clean:  ## Remove .venv, .venv-parity, caches and build products; keep runs/ and data/.
-	rm -rf $(VENV) $(PARITY) dist build .pytest_cache .mypy_cache .ruff_cache
+clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; keep runs/ and data/.
+	rm -rf $(VENV) $(PARITY) $(PEERS) dist build .pytest_cache .mypy_cache .ruff_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
@@ -95,3 +102,6 @@ $(VENV)/check.stamp: $(VENV)/dev.stamp requirements/check.lock
 
 $(PARITY)/stamp: $(VENV)/dev.stamp requirements/parity.lock requirements/install_parity.sh
 	@sh requirements/install_parity.sh
+
+$(PEERS)/stamp: $(PARITY)/stamp requirements/peers.lock requirements/install_peers.sh
+	@sh requirements/install_peers.sh

@@ -85,7 +85,6 @@ class Worker:
             "device": options.device,
             "threads": options.threads,
         }
-        cores = sorted(os.sched_getaffinity(0))[: options.threads]
         began = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -101,9 +100,6 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 start_new_session=True,  # compilers that it starts end with it
-                preexec_fn=None
-                if options.device == "gpu"
-                else lambda: os.sched_setaffinity(0, cores),
             )
         try:
             self.facts: dict[str, Any] = self._answer()["facts"]

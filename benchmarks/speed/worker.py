@@ -88,6 +88,9 @@ def main() -> None:
     def say(**answer: Any) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
+    if order["device"] == "cpu":
+        # XLA has as many threads as the process has cores.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: order["threads"]])
     task = Task(**order["task"])
     module = importlib.import_module(f"benchmarks.speed.contenders.{order['module']}")
     work = module.make(task, order["settings"], order["device"], order["threads"])

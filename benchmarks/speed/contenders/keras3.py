@@ -115,7 +115,7 @@ class Training(Mode):
             while True:
                 yield self.images, self.labels
 
-        self.model.fit(batches(), steps_per_epoch=steps, epochs=1, verbose=0)
+        self.model.fit(batches(), steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
 class Inference(Mode):

@@ -1,0 +1,139 @@
+"""The speed benchmark runs, keeps what fails, and its table says what was measured. No speed is
+asserted here; that the peers train the same networks is, in tests/parity.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import table
+from benchmarks.speed.tasks import CONTENDERS, Task, taking_part
+
+ROOT = Path(__file__).parents[2]
+TINY = ("--models", "light_vgg", "--size", "8", "--batch", "2")
+
+
+def run(out: Path, *flags: str) -> str:
+    """What the command prints."""
+    # With peers that are not there.
+    fixed = ["--out", out, "--seconds", "0.01", "--peers", sys.executable]
+    command = [sys.executable, "-m", "benchmarks.speed", *fixed]
+    done = subprocess.run(
+        [*map(str, command), *flags], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def cells(document: str, contender: str) -> dict[str, str]:
+    """The line of a contender."""
+    lines = [line for line in document.splitlines() if line.startswith(f"| {contender} |")]
+    assert len(lines) == 1, document
+    return dict(zip(table.HEADER, lines[0].strip("| ").split(" | "), strict=False))
+
+
+@pytest.mark.slow
+def test_a_small_run(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    more = ("--kinds", "train", "--rounds", "2", "--ceilings", "ceiling_numpy")
+    said = run(out, *TINY, *more, "--contenders", "fer_jax,keras_torch")
+    assert "fer_jax  " in said
+    tasks = json.loads(out.read_text())["tasks"]
+    assert list(tasks) == ["train light_vgg, 8 px, batch 2"]
+    document = table.document(tasks)
+    ours = cells(document, "fer_jax")
+    assert "" not in ours.values()
+    for column in ("images/s (range)", "of ceiling", "CPU ms an image", "first step cold, s"):
+        assert ours[column] != table.NOTHING, column
+    assert ours["of best peer"] == ours["warm, s"] == table.NOTHING
+    peer = cells(document, "keras_torch")
+    assert peer["images/s (range)"] == table.NOTHING
+    assert "failed: ended with code 1: ModuleNotFoundError" in peer["remark"]
+
+
+@pytest.mark.slow
+def test_results_of_other_tasks_stay_and_a_warm_start_is_timed(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    for kind, starts in (("train", "1"), ("infer", "2")):
+        more = ("--rounds", "1", "--ceilings=", "--starts", starts)
+        run(out, *TINY, "--kinds", kind, "--contenders", "fer_jax", *more)
+    found = json.loads(out.read_text())["tasks"]
+    counts = {
+        kind: len(task["contenders"]["fer_jax"]["seconds_to_first_step"])
+        for kind, task in found.items()
+    }
+    assert counts == {"train light_vgg, 8 px, batch 2": 1, "infer light_vgg, 8 px, batch 2": 2}
+
+
+def result(precision: str, rounds: list[float], **more: object) -> dict[str, object]:
+    return {
+        "precision": precision,
+        "rounds": rounds,
+        "seconds_to_first_step": [2.0, 1.0],
+        "cpu_ms_per_image": [4.0],
+        "facts": {"flops_per_image": 10**9},
+        "peak_bytes": 2**30,
+        **more,
+    }
+
+
+def measured() -> dict[str, object]:
+    """Of a machine with 100 GFLOP/s in float32 and 200 in bfloat16."""
+    return {
+        "command": "c",
+        "date": "2026-01-01T00:00",
+        "machine": {"processor": "p", "cores": 2, "load": 0.0, "python": "3"},
+        "contenders": {
+            "fer_jax": result("float32", [10.0, 20.0, 30.0]),
+            "fer_jax_bf16": result("bfloat16", [50.0, 50.0, 50.0]),
+            "torch_eager": result("float32", [20.0, 20.0, 20.0]),
+            "torch_compile": result("float32", [19.0], ended_early="0.4 of the best peer so far"),
+            "torch_bf16": result("bfloat16", [40.0, 100.0, 100.0]),
+            "keras_jax": result("float32", [90.0], failed="took longer than 5 s"),
+        },
+        "ceilings": {
+            "ceiling_numpy": {"rounds": [{"float32": 90.0, "copy": 3.0}] * 3},
+            "ceiling_torch": {"rounds": [{"float32": 100.0, "bfloat16": 200.0}] * 3},
+        },
+    }
+
+
+def test_ratios_are_of_the_same_rounds_and_shares_of_the_best_ceiling() -> None:
+    task = measured()
+    assert table.best(task, ours=False, precision="float32") == "torch_eager"
+    assert table.best(task, ours=False) == "torch_bf16"
+    assert table.best(task, ours=True) == "fer_jax_bf16"
+    assert table.ratio(task, "fer_jax", "torch_eager") == 1.0
+    assert table.ratio(task, "fer_jax_bf16", "torch_bf16") == 0.5
+    assert table.ratio(task, "torch_compile", "torch_eager") == 0.95
+    assert table.share(task, "fer_jax") == 0.2
+    assert table.share(task, "fer_jax_bf16") == 0.25
+    assert table.ceiling(task, "tf32") is None
+
+
+def test_the_summary_has_a_line_per_task() -> None:
+    lines = list(table.summary({"one": measured(), "other": measured()}))
+    expected = (
+        "20 (fer_jax) | 20 (torch_eager) | 1.00 | 50 (fer_jax_bf16) | 100 (torch_bf16) | 0.50"
+    )
+    assert lines[2:4] == [f"| one | {expected} |", f"| other | {expected} |"]
+
+
+def test_contenders_go_where_they_can() -> None:
+    train, infer = Task("train", "vgg16", 224, 8), Task("infer", "vgg16", 224, 8)
+    assert "onnxruntime" not in taking_part(train, "cpu")
+    assert "onnxruntime" in taking_part(infer, "cpu")
+    assert "torch_freeze" not in taking_part(train, "cpu")
+    precisions = {one.precision for one in taking_part(train, "cpu").values()}
+    assert precisions == {"float32", "bfloat16"}
+    assert set(CONTENDERS) == {
+        name
+        for kind in (train, infer)
+        for device in ("cpu", "gpu")
+        for name in taking_part(kind, device)
+    }
