@@ -168,36 +168,38 @@ def run(plans: Sequence[Plan], grace: float) -> int:
         signal.signal(number, ask)
     processes = Processes(plans)
     passed_on, first_failure = 0, 0
+    told: set[int] = set()  # the processes whose failure was reported
     pressure: list[tuple[float, signal.Signals]] = []  # what is sent when, after a failure
     try:
         while None in (codes := processes.codes()):
             if len(asked) > passed_on:
                 processes.send(signal.SIGTERM if passed_on == 0 else signal.SIGKILL)
                 passed_on = len(asked)
+            if not asked:
+                _report(codes, told, grace)
             if not first_failure and any(codes):
                 first_failure = next(code for code in codes if code)
-                if not asked:
-                    _report(codes, grace)
                 end = time.monotonic() + grace
                 pressure = [(end, signal.SIGTERM), (end + _KILL_SECONDS, signal.SIGKILL)]
             if pressure and time.monotonic() > pressure[0][0]:
                 processes.send(pressure.pop(0)[1])
             time.sleep(_POLL_SECONDS)
+        if not asked:
+            _report(processes.codes(), told, grace)
         failures = [code for code in processes.codes() if code]
         return _shell_code(first_failure or next(iter(failures), 0))
     finally:
         processes.join()
 
 
-def _report(codes: Sequence[int | None], grace: float) -> None:
+def _report(codes: Sequence[int | None], told: set[int], grace: float) -> None:
+    """Says how processes failed that are not in `told` yet, and adds them."""
     for number, code in enumerate(codes):
-        if code:
+        if code and number not in told:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            print(
-                f"launch: process {number} {how}; the others have {grace:.0f} s to end",
-                file=sys.stderr,
-                flush=True,
-            )
+            rest = "" if told or None not in codes else f"; the others have {grace:.0f} s to end"
+            print(f"launch: process {number} {how}{rest}", file=sys.stderr, flush=True)
+            told.add(number)
 
 
 def _shell_code(code: int) -> int:

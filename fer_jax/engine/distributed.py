@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import dataclasses
 import ipaddress
 import itertools
 import os
+import signal
+import socket
 import sys
 import threading
 import time
@@ -36,6 +39,7 @@ SILENCE_SECONDS = 30
 """A process that is not heard of for so long is taken for dead, and the others end."""
 
 _BEAT_SECONDS = 2.0
+_LAST_WORD_SECONDS = 0.5  # JAX itself may be speaking of the same loss, at length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +118,8 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     watch = Watch(jax.process_index(), jax.process_count())
     watch.start()
     atexit.register(watch.done)
+    if (address := _meeting_point()) is not None:
+        explain_abort(address)
 
 
 class Watch(threading.Thread):
@@ -142,7 +148,8 @@ class Watch(threading.Thread):
                 words = {other: self._word_of(other) for other in self._others}
             except Exception as error:  # noqa: BLE001 - whatever the service's client raises
                 if not self._ended.is_set():
-                    _leave(f"the meeting point of the job is gone ({str(error).splitlines()[0]})")
+                    time.sleep(_LAST_WORD_SECONDS)
+                    _leave(f"process 0 of the job is gone ({str(error).splitlines()[0]})")
                 return
             now = time.monotonic()
             for other, word in words.items():
@@ -174,6 +181,41 @@ class Watch(threading.Thread):
 _DONE = "done"
 
 
+def explain_abort(address: str) -> None:
+    """Gives this process our words and exit code where JAX aborts it for want of a meeting point.
+
+    JAX aborts in C++, at once, when the process is gone that listens at `address`; its words do
+    not say what to do. A handler of Python's own would run too late: abort() ends the process
+    when the handler returns. Aborts for other reasons go on as they would.
+    """
+    if sys.platform == "win32":
+        return
+
+    def aborted(_number: int) -> None:
+        if not _answers(address):
+            _leave("process 0 of the job is gone")
+
+    handler = _HANDLER(aborted)
+    _handlers.append(handler)  # kept: C has its address alone
+    ctypes.CDLL(None).signal(signal.SIGABRT, handler)
+
+
+_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int)
+_handlers: list[Any] = []
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at host:port, also a second later."""
+    host, _, port = address.rpartition(":")
+    for wait in (0.5, 0.5, 0.0):  # a process that is being ended closes one thing after another
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=2).close()
+        except OSError:
+            return False
+        time.sleep(wait)
+    return True
+
+
 def _client() -> Any:
     # JAX has no public name for it; everything else here is public.
     from jax._src import distributed
@@ -181,13 +223,26 @@ def _client() -> Any:
     return distributed.global_state.client
 
 
+def _meeting_point() -> str | None:
+    """host:port of process 0; None in that process itself."""
+    from jax._src import distributed
+
+    state = distributed.global_state
+    return None if state.process_id == 0 else state.coordinator_address
+
+
 def _leave(why: str) -> None:
+    if not _leaving.acquire(blocking=False):
+        threading.Event().wait()  # another thread has said it, and ends this process
     print(
         f"error: {why}; start the job again: it continues from the last checkpoint",
         file=sys.stderr,
         flush=True,
     )
     os._exit(EXIT_PEER_LOST)  # at once: tidying up would wait for the process that is gone
+
+
+_leaving = threading.Lock()
 
 
 def is_lead() -> bool:

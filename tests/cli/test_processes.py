@@ -93,16 +93,18 @@ def test_losses_are_those_of_one_process_on_one_device(unbroken, tmp_path, data_
     assert "[1] balanced" not in log_of(unbroken)
 
 
+@pytest.mark.parametrize("victim", [0, 1])  # the others meet at 0
 def test_a_killed_process_ends_the_job_and_the_next_start_ends_at_the_same_bits(
-    unbroken, tmp_path, data_dir, tiny
+    unbroken, tmp_path, data_dir, tiny, victim
 ):
     job = start(tmp_path / "killed", data_dir, tiny, 2, 2)
     wait_for(tmp_path / "killed", "epoch 2/")  # the first checkpoint is whole
     pids = members(job)
-    os.kill(pids[1], signal.SIGKILL)
+    os.kill(pids[victim], signal.SIGKILL)
     assert job.wait(timeout=100) == 128 + signal.SIGKILL
     log = log_of(tmp_path / "killed")
-    assert "launch: process 1 was ended by signal 9" in log
+    assert f"launch: process {victim} was ended by signal 9" in log
+    assert f"launch: process {1 - victim} ended with exit code 75" in log
     assert "start the job again: it continues from the last checkpoint" in log
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 

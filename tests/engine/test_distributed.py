@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from fer_jax.engine import distributed
-from fer_jax.errors import UserError
+from fer_jax.errors import EXIT_PEER_LOST, UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def contract(address="10.0.0.1:4000", count="4", number="2") -> dict[str, str]:
@@ -79,3 +89,57 @@ def test_a_job_that_cannot_be_joined_is_fatal(monkeypatch):
         UserError, match=r"4 processes at 10.0.0.1:4000\), found: DEADLINE_EXCEEDED"
     ):
         distributed.start(contract())
+
+
+def run(code: str, *launcher: str) -> subprocess.CompletedProcess[str]:
+    """Python that runs `code`, as many times as the launcher is told."""
+    return subprocess.run(
+        [*launcher, sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_an_abort_is_explained_where_the_meeting_point_is_gone(listens):
+    with socket.socket() as meeting_point:
+        meeting_point.bind(("127.0.0.1", 0))
+        if listens:
+            meeting_point.listen()
+        address = f"127.0.0.1:{meeting_point.getsockname()[1]}"
+        done = run(f"""
+            import os
+            from fer_jax.engine import distributed
+            distributed.explain_abort("{address}")
+            os.abort()
+        """)
+    if listens:
+        assert (done.returncode, done.stderr) == (-signal.SIGABRT, "")
+    else:
+        assert done.returncode == EXIT_PEER_LOST
+        assert done.stderr.startswith("error: process 0 of the job is gone; start the job again")
+
+
+def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
+    code = """
+    import os, time
+    from fer_jax.engine import distributed
+    distributed.start()
+    if distributed.is_lead():
+        distributed._client().blocking_key_value_get("started", 60_000)
+        os.kill(os.getpid(), 9)
+    distributed._client().key_value_set("started", "")
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        pass  # as a busy main thread
+    """
+    launcher = ROOT / "launch" / "local.py"
+    done = run(code, sys.executable, str(launcher), "--processes=2", "--cpu_devices=1", "--")
+    assert done.returncode == 128 + signal.SIGKILL
+    said = [line for line in done.stdout.splitlines() if line.startswith("[1] error: ")]
+    assert len(said) == 1
+    assert said[0].startswith("[1] error: process 0 of the job is gone")
+    assert said[0].endswith("start the job again: it continues from the last checkpoint")
+    assert [line.split(";")[0] for line in done.stderr.splitlines()] == [
+        "launch: process 0 was ended by signal 9",
+        f"launch: process 1 ended with exit code {EXIT_PEER_LOST}",
+    ]
