@@ -198,14 +198,14 @@ def first_state(job: Job) -> TrainState:
       UserError: the weights do not fit the network.
     """
     size, optimizer = job.run.preprocessing.size, job.stages[0].optimizer
-    state = create_state(job.model, optimizer, size, job.config.seed, job.recipe)
+    state = create_state(job.model, optimizer, size, job.config.seed, job.recipe, job.mesh)
     if job.weights is not None:
         params, batch_stats, said = load_initial(
             job.weights, state.params, state.batch_stats, job.run.labels
         )
-        state = with_weights(state, params, batch_stats)
+        state = with_weights(state, *sharding.place((params, batch_stats), job.mesh))
         print(f"{job.run.folder}: {said}; pixels: {job.run.preprocessing.normalize}")
-    return sharding.place(state, job.mesh)
+    return state
 
 
 def place_pictures(

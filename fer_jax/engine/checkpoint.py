@@ -34,7 +34,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from fer_jax import files
-from fer_jax.engine import distributed
+from fer_jax.engine import distributed, sharding
 from fer_jax.engine.state import TrainState
 from fer_jax.errors import UserError
 
@@ -47,7 +47,7 @@ TemplateOf = Callable[[dict[str, Any]], TrainState]
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint read back: the state on the host's default device, and its memory."""
+    """A checkpoint read back: the state, placed as its template says, and its memory."""
 
     step: int
     state: TrainState
@@ -96,8 +96,9 @@ class Checkpoints:
                 # Our own thread saves, and makes the digest there too.
                 enable_async_checkpointing=False,
             )
-        # Named handlers, because a manager that has only read cannot tell an item's shapes.
-        handlers = {"state": ocp.StandardCheckpointHandler(), "memory": ocp.JsonCheckpointHandler()}
+        self._state = ocp.StandardCheckpointHandler()
+        self._memory = ocp.JsonCheckpointHandler()
+        handlers = {"state": self._state, "memory": self._memory}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> Checkpoints:
@@ -124,8 +125,7 @@ class Checkpoints:
         step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
-        # A copy, because the next step gives the state's memory away.
-        copied = jax.tree.map(np.array, jax.device_get(state))
+        copied = _copied(state)
         self._policy.best_step = memory["stopping"]["best_step"]
         if not distributed.is_alone():
             # Orbax lets the processes of a job meet on their devices, between two steps then.
@@ -219,26 +219,27 @@ class Checkpoints:
           DamagedCheckpointError: files are missing, unreadable or other than saved.
           UserError: the checkpoint belongs to another network.
         """
+        folder, reason = self._folder / str(step), None
         try:
-            args = ocp.args.Composite(memory=ocp.args.JsonRestore())
-            memory = dict(self._manager.restore(step, args=args).memory)
+            # By the handlers: in the manager processes meet, which one that cannot read misses.
+            memory = dict(self._memory.restore(folder / "memory"))
             template = template_of(memory)
-            difference = _difference(self._manager.item_metadata(step)["state"].tree, template)
+            difference = _difference(self._state.metadata(folder / "state").tree, template)
             if difference is None:
-                args = ocp.args.Composite(state=ocp.args.StandardRestore(template))
-                state = self._manager.restore(step, args=args).state
-        except Exception as error:  # a damaged file raises almost anything
+                args = ocp.args.StandardRestore(template)
+                state = self._state.restore(folder / "state", args=args)
+        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
             _drop_loops(error)
-            raise DamagedCheckpointError(self._folder / str(step), _first_line(error)) from error
+            reason = _first_line(error)
+        if not distributed.everywhere(reason is None):
+            raise DamagedCheckpointError(folder, reason or "another process cannot read it")
         if difference is not None:
             raise UserError(
-                f"the checkpoint {self._folder / str(step)} is of another network: {difference}; "
+                f"the checkpoint {folder} is of another network: {difference}; "
                 "use the configuration it was trained with, or another --workdir"
             )
         if state_digest(state) != memory.pop("digest", None):
-            raise DamagedCheckpointError(
-                self._folder / str(step), "its content differs from what was saved"
-            )
+            raise DamagedCheckpointError(folder, "its content differs from what was saved")
         return Restored(step, state, memory)
 
     def _remove(self, damaged: list[int]) -> None:
@@ -254,13 +255,29 @@ class DamagedCheckpointError(UserError):
 
 
 def state_digest(state: Any) -> str:
-    """SHA-256 over names, types, shapes and bytes of all arrays of a tree."""
+    """SHA-256 over names, types, shapes and bytes of all arrays of a tree.
+
+    Where they are does not matter. All processes of a job have to ask together.
+    """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        array = np.asarray(leaf)
+        array = leaf if hasattr(leaf, "dtype") else np.asarray(leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        for piece in sharding.pieces(leaf):
+            digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _copied(state: TrainState) -> TrainState:
+    """A copy on the host, because the next step gives the state's memory away.
+
+    What several processes share stays where it is: there the next step waits for the save.
+    """
+    leaves, form = jax.tree.flatten(state)
+    held = iter(jax.device_get([leaf for leaf in leaves if sharding.is_held(leaf)]))
+    copies = [np.array(next(held)) if sharding.is_held(leaf) else leaf for leaf in leaves]
+    copied: TrainState = jax.tree.unflatten(form, copies)
+    return copied
 
 
 class _LatestAndBest:

@@ -292,6 +292,11 @@ def least(values: Sequence[int | None]) -> list[int | None]:
     return [None if value == unknown else int(value) for value in found]
 
 
+def everywhere(holds: bool) -> bool:
+    """Whether something holds in all processes."""
+    return least([int(holds)]) == [1]
+
+
 class StopSign:
     """Whether a process of the job was asked to leave, told to all at the same chunk.
 

@@ -12,10 +12,11 @@ compiles the same program for one device and for many.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -175,4 +176,46 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 def place(tree: Any, mesh: Mesh) -> Any:
     """Puts a state, or a part of one, on the devices, large arrays split if they are to be."""
-    return jax.device_put(tree, state_shardings(tree, mesh))
+
+    def put(leaf: Any, placed: NamedSharding) -> jax.Array:
+        if isinstance(leaf, np.ndarray) and not placed.is_fully_addressable:
+            # Every process has all of it; JAX would send it to all of them, to compare.
+            return jax.make_array_from_callback(leaf.shape, placed, leaf.__getitem__)
+        return jax.device_put(leaf, placed)
+
+    return jax.tree.map(put, tree, state_shardings(tree, mesh))
+
+
+PIECE_BYTES = 2**26
+"""Of an array that no process has whole, at a time."""
+
+
+def is_held(leaf: Any) -> bool:
+    """Whether this process has all of an array, wherever it is."""
+    if not isinstance(leaf, jax.Array):
+        return True
+    return bool(leaf.is_fully_addressable or leaf.is_fully_replicated)
+
+
+def pieces(leaf: Any) -> Iterator[np.ndarray]:
+    """The values of an array one behind the other, for every process the same.
+
+    What this process holds is one piece. Of another, whose processes have to ask together, so
+    much comes at a time that no device needs room for all of it; its floats come as integers of
+    the same bits.
+    """
+    if is_held(leaf):
+        yield np.asarray(leaf)
+        return
+    count = max(1, leaf.shape[0] * PIECE_BYTES // leaf.nbytes)
+    pick = jax.jit(_rows_as_integers, out_shardings=replicated(leaf.sharding.mesh))
+    for first in range(0, leaf.shape[0], count):
+        rows = np.arange(first, min(first + count, leaf.shape[0]))
+        yield np.asarray(pick(leaf, rows))
+
+
+def _rows_as_integers(leaf: jax.Array, rows: jax.Array) -> jax.Array:
+    # Rows by number: every device looks up what it has, and only that is exchanged. Its part of
+    # the sum is 0 elsewhere, which changes the sign of a float zero, but no integer.
+    unsigned = jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")
+    return jax.lax.bitcast_convert_type(leaf, unsigned).at[rows].get(mode="promise_in_bounds")

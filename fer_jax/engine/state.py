@@ -60,6 +60,7 @@ def create_state(
     size: int,
     seed: int,
     recipe: Recipe = PLAIN,
+    mesh: Mesh | None = None,
 ) -> TrainState:
     """A new state at step 0 with random weights.
 
@@ -69,8 +70,14 @@ def create_state(
       size: side of the input, pixels.
       seed: of the initial weights.
       recipe: says which of the optional arrays there are.
+      mesh: of the devices that it is placed on, where it must never be whole on one of them;
+        else parts of it are NumPy arrays.
     """
-    return _begun(initializers.draw(_variables(model, size), seed), optimizer, recipe)
+    variables = initializers.draw(_variables(model, size), seed)
+    if mesh is None:
+        return _begun(variables, optimizer, recipe)
+    # What follows lies as the variables do.
+    return sharding.place(_begun(sharding.place(variables, mesh), optimizer, recipe), mesh)
 
 
 def abstract_state(
