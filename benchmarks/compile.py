@@ -1,101 +1,169 @@
-"""How long a network takes until it trains, cold and warm, and how fast it trains then.
+"""How long `fer_jax.main` takes from its start until the first step is done, cold and warm.
 
-    python -m benchmarks.compile [--model inception_resnet_v2] [--size 224] [--batch 4]
+    python -m benchmarks.compile [--model inception_resnet_v2] [--size 224] [--batch 4] [--warm 3]
 
-Two processes, one after the other, with a compile cache of their own that is empty for the
-first. CPU s is what the process used until the first step was done: on a machine that does
-other work too, the figure to compare. Needs no data set. What is measured is what training
-does: initial values, the training step of a uint8 batch with augmentation and Adam, and its
-speed.
+Each start is a new process: one with an empty cache, then `--warm` more that find what it left.
+It is the command that users give, on the faces that come with the project, stopped after a few
+steps; a row says how its time passed:
+
+  import          Python, the configuration, the libraries
+  data            opening the run and its data; cold, the pictures are decoded into the cache too
+  state           initial values and the overview; a thread makes the program ready meanwhile
+  program         how long the first step then still waited for its program
+  first step      the step itself
+
+CPU s is what all threads used until then: on a machine that does other work too, the figure to
+compare. images/s is of the median step after the first.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-STAGES = ("import", "initial values", "trace and lower", "compile or load", "first step")
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+    from fer_jax.engine.job import Job
+
+MODELS = ("custom_cnn", "vgg16", "light_vgg", "inception_resnet_v2")
+STAGES = ("import", "data", "state", "program", "first step")
+COLUMNS = ("network", "start", "load", *STAGES, "total", "CPU s", "images/s")
 
 
-def measure(model_name: str, size: int, batch: int, steps: int) -> dict[str, float]:
-    """Seconds of each stage in this process, and images per second after them."""
-    seconds, clock = {}, [time.perf_counter()]
+class Clock:
+    """Seconds of each stage since the process was started.
 
-    def lap(stage: str) -> None:
-        now = time.perf_counter()
-        seconds[stage], clock[0] = now - clock[0], now
+    Args:
+      began: when it was, by time.monotonic.
+    """
 
+    def __init__(self, began: float) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = began
+
+    def lap(self, stage: str) -> None:
+        """The stage ends now."""
+        now = time.monotonic()
+        self.seconds[stage], self._last = now - self._last, now
+
+
+def measure(began: float, steps: int, arguments: list[str]) -> NoReturn:
+    """Runs `fer_jax.main` in this process, and ends it after `steps` steps more than the first.
+
+    Prints what was measured as JSON on the last line.
+    """
+    clock, times = Clock(began), []
     import jax
-    import numpy as np
-    import optax
 
-    from fer_jax.data.augment import Augmentation
-    from fer_jax.data.preprocess import Preprocessing
-    from fer_jax.engine import compile_cache, sharding
-    from fer_jax.engine.recipe import PLAIN
-    from fer_jax.engine.state import create_state
-    from fer_jax.engine.steps import make_step_function, make_train_step
-    from fer_jax.models.registry import create_model
+    from fer_jax import main, train
+    from fer_jax.engine.programs import Program
+    from fer_jax.errors import COMPILER
 
-    compile_cache.enable()
-    lap("import")
-    model, optimizer, mesh = create_model(model_name, 7), optax.adam(1e-3), sharding.data_mesh()
-    state = sharding.replicate(create_state(model, optimizer, size, 0), mesh)
-    jax.block_until_ready(state)
-    lap("initial values")
-    preprocessing = Preprocessing(size, "standardize")
-    function = make_step_function(model, optimizer, preprocessing, Augmentation(), PLAIN, 0)
-    step: Any = make_train_step(function, mesh)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
-    labels = rng.integers(0, 7, batch).astype(np.int32)
-    data = sharding.put_batch({"image": images, "label": labels}, mesh)
-    lowered = step.lower(state, data)
-    lap("trace and lower")
-    compiled = lowered.compile()
-    lap("compile or load")
-    state, metrics = compiled(state, data)
-    jax.block_until_ready((state, metrics))
-    lap("first step")
-    seconds["CPU s"] = time.process_time()
-    times = []
-    for _ in range(steps):
-        state, metrics = compiled(state, data)
-        jax.block_until_ready((state, metrics))
-        lap("step")
-        times.append(seconds.pop("step"))
-    return {**seconds, "images/s": batch / statistics.median(times)}
+    make_job, call = train.make_job, Program.__call__
+
+    def timed_make_job(config: ConfigDict, folder: Path) -> Job:
+        clock.lap("import")
+        job = make_job(config, folder)
+        clock.lap("data")
+        return job
+
+    def timed_call(program: Program, *given: Any) -> Any:
+        is_first = "first step" not in clock.seconds
+        if is_first:
+            clock.lap("state")
+            assert program.ready is not None, "a process that is alone makes its program ready"
+            program.ready.result()
+            clock.lap("program")
+        result = jax.block_until_ready(call(program, *given))
+        clock.lap("first step" if is_first else "step")
+        if is_first:
+            clock.seconds["CPU s"] = time.process_time()
+            return result
+        times.append(clock.seconds.pop("step"))
+        if len(times) == steps:
+            images = jax.tree.leaves(given[-1])[0].shape[1]
+            finish({**clock.seconds, "images/s": images / statistics.median(times)})
+        return result
+
+    def finish(found: dict[str, float]) -> NoReturn:
+        for thread in threading.enumerate():
+            if thread.name == COMPILER:
+                thread.join()  # the program is kept after it was made ready
+        print(json.dumps(found), flush=True)
+        os._exit(0)
+
+    for owner, name, timed in (
+        (train, "make_job", timed_make_job),
+        (Program, "__call__", timed_call),
+    ):
+        setattr(owner, name, timed)
+    main.main(arguments)
+    raise AssertionError("the run ended before it was measured")
+
+
+def start(model: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """What one start of a network took."""
+    with tempfile.TemporaryDirectory() as run:
+        given = (
+            f"--workdir={run}/run",
+            f"--config={options.config}",
+            f"--config.data.dir={folder / 'data'}",
+            f"--config.data.size={options.size}",
+            f"--config.model.name={model}",
+            "--config.model.dropout=none",
+            f"--config.train.batch_size={options.batch}",
+        )
+        command = [sys.executable, "-m", "benchmarks.compile", f"--steps={options.steps}"]
+        environment = os.environ | {"FER_JAX_CACHE": str(folder / model)}
+        began = f"--began={time.monotonic()}"
+        done = subprocess.run(
+            [*command, began, *given], env=environment, text=True, check=False,
+            capture_output=True,
+        )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{model} ended with {done.returncode}:\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
-    """Prints a line for the cold and one for the warm start."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="inception_resnet_v2")
+    """Prints a row for each start."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("--model", choices=[*MODELS, "all"], default="all")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--here", action="store_true", help="measure in this process, once")
-    options = parser.parse_args()
-    if options.here:
-        print(json.dumps(measure(options.model, options.size, options.batch, options.steps)))
-        return
-    print("start", *(f"{stage:>16}" for stage in (*STAGES, "total", "CPU s", "images/s")))
-    with tempfile.TemporaryDirectory() as cache:
-        for start in ("cold", "warm"):
-            command = [sys.executable, "-m", "benchmarks.compile", *sys.argv[1:], "--here"]
-            environment = os.environ | {"FER_JAX_CACHE": cache}
-            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True)
-            found = json.loads(done.stdout)
-            figures = [found[stage] for stage in STAGES]
-            figures += [sum(figures), found["CPU s"], found["images/s"]]
-            print(f"{start:>5}", *(f"{figure:16.2f}" for figure in figures))
+    parser.add_argument("--steps", type=int, default=3, help="after the first, for images/s")
+    parser.add_argument("--warm", type=int, default=3, help="starts after the cold one")
+    parser.add_argument("--config", default="configs/demo.py")
+    parser.add_argument("--began", type=float, help="measure in this process, once")
+    options, arguments = parser.parse_known_args()
+    if options.began is not None:
+        measure(options.began, options.steps, [f"--config={options.config}", *arguments])
+    from tfds_builders import build
+
+    print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.redirect_stdout(None):
+            build.prepare("synthetic_faces", "demo", f"{folder}/data")
+        for model in MODELS if options.model == "all" else (options.model,):
+            for name in ("cold", *["warm"] * options.warm):
+                load = os.getloadavg()[0]
+                found = start(model, options, Path(folder))
+                figures = [found[stage] for stage in STAGES]
+                figures += [sum(figures), found["CPU s"], found["images/s"]]
+                row = [model, name, f"{load:.1f}", *(f"{figure:.2f}" for figure in figures)]
+                print("| " + " | ".join(row) + " |", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ and does not import TensorFlow; JAX itself is imported with the first `load`.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
+
+IMPORTED = time.time()
+"""When this package was imported, in seconds since the epoch: before any other of its sources."""
 
 
 def load(folder: str | os.PathLike[str]) -> Model:

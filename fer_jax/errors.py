@@ -10,11 +10,17 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed next time
+
+
+COMPILER = "compiler"
+"""Name of threads that may be in XLA's code for a minute, and that nobody waits for at the end."""
 
 
 class UserError(Exception):
@@ -36,11 +42,19 @@ def exit_cleanly() -> Iterator[None]:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_USER_ERROR) from None
+        _leave(EXIT_USER_ERROR)
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         # At once: what would be tidied up at exit waits for the process that is gone.
         os._exit(EXIT_PEER_LOST)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        _leave(EXIT_INTERRUPTED)
+
+
+def _leave(code: int) -> NoReturn:
+    if any(thread.name == COMPILER for thread in threading.enumerate()):
+        # Python would wait for it, and it cannot be stopped.
+        sys.stdout.flush()
+        os._exit(code)
+    raise SystemExit(code) from None

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     folder = options.workdir or Path("runs") / Path(options.config).stem
 
     # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
-    from fer_jax import evaluate, train
+    from fer_jax import train
     from fer_jax.engine import compile_cache, distributed
     from fer_jax.engine.loop import InterruptedRunError
 
@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> None:
         if distributed.is_lead():
             print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
+    from fer_jax import evaluate  # and Matplotlib: the first step does not wait for it
+
     with distributed.peers_explained(run.checkpoints):
         found = evaluate.examine(run, split="test")
     if distributed.is_lead():

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from fer_jax.data.records import Split, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
 from fer_jax.engine import distributed, sharding
-from fer_jax.engine.checkpoint import Checkpoints, Restored
+from fer_jax.engine.checkpoint import Checkpoints, Restored, TemplateOf
 from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.engine.evaluation import Evaluator
 from fer_jax.engine.feed import make_feed
@@ -62,7 +63,7 @@ def train(config: ConfigDict, folder: Path, profile_steps: int = 0) -> Run:
     with run_directory.locked(folder) if distributed.is_lead() else contextlib.nullcontext():
         job = make_job(config, folder)
         with Checkpoints(job.run.checkpoints, keep=config.train.keep) as checkpoints:
-            restored = checkpoints.restore_latest(job.template_of)
+            restored = checkpoints.restore_latest(preparing(job, checkpoints.steps))
             if restored is None and job.weights is None and job.run.weights is not None:
                 job = make_job(config, folder)  # every checkpoint was damaged: from the beginning
             step, state, memory = begin(job, restored)
@@ -246,6 +247,24 @@ def describe_engine(config: ConfigDict, pace: Pace, mesh: Mesh) -> dict[str, Any
         "devices": mesh.size,
         "device_kind": device.device_kind,
     }
+
+
+def preparing(job: Job, steps: Sequence[int]) -> TemplateOf:
+    """The job's `template_of`; the program of the next step is made ready as soon as it is known.
+
+    Args:
+      job: that begins or is continued.
+      steps: of its checkpoints.
+    """
+    if not steps:
+        job.prepare(0)
+
+    def template_of(memory: dict[str, Any]) -> TrainState:
+        if not memory["finished"]:
+            job.prepare(steps[-1])
+        return job.template_of(memory)
+
+    return template_of
 
 
 def begin(job: Job, restored: Restored | None) -> tuple[int, TrainState, Memory]:

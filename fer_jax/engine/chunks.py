@@ -9,7 +9,7 @@ shorter; it is a program of its own.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,14 +19,12 @@ from jax.sharding import Mesh
 from fer_jax.engine import compiler, sharding
 from fer_jax.engine.feed import Feed
 from fer_jax.engine.metrics import TrainMetrics
+from fer_jax.engine.programs import Program
 from fer_jax.engine.state import TrainState
 from fer_jax.engine.steps import TrainStep
 
 LONGEST, SHORTEST = 16, 4
 """Steps of a chunk on an accelerator where the configuration leaves it open."""
-
-ChunkProgram = Callable[[TrainState, Any, Any], tuple[TrainState, TrainMetrics]]
-"""State, the feed's source and item to the state after K steps and metrics that begin with K."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +65,11 @@ def choose_steps(wanted: int | None, period: int, platform: str) -> int:
     return next((steps for steps in candidates if period % steps == 0), candidates[0])
 
 
-def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> ChunkProgram:
-    """Compiles as many steps as the item has; the old state's memory is reused.
+def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> Program:
+    """Compiles as many steps as the items have; the old state's memory is reused.
+
+    The program takes the state, the feed's source and its items, and gives the state after K
+    steps and metrics that begin with K.
 
     On CPU the steps stand one behind the other, because convolutions in a loop are many
     times slower there; elsewhere they are a loop.
@@ -91,11 +92,12 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> ChunkProgram:
         return jax.lax.scan(lambda carried, item: one(carried, source, item), state, items)
 
     platform = mesh.devices.flat[0].platform
-    return jax.jit(
+    return Program(
         unrolled if platform == "cpu" else scanned,
+        list(mesh.devices.flat),
+        compiler.options(),
         donate_argnums=0,
         out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
-        compiler_options=compiler.options(),
     )
 
 

@@ -21,6 +21,9 @@ from fer_jax.files import cache_folder
 MOST_BYTES = 2 * 2**30
 """The oldest programs go when the folder holds more."""
 
+folder: Path | None = None
+"""Where they are; None until `enable` has chosen it."""
+
 
 def enable() -> Path | None:
     """Keeps what is compiled from now on in the folder `programs` of the cache.
@@ -28,15 +31,17 @@ def enable() -> Path | None:
     Returns:
       The folder, or None if it cannot be made or the environment decides otherwise.
     """
+    global folder
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return None
-    folder = cache_folder() / "programs" / _machine()
+    chosen = cache_folder() / "programs" / _machine()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _trim(folder, MOST_BYTES)
+        chosen.mkdir(parents=True, exist_ok=True)
+        _trim(chosen, MOST_BYTES)
     except OSError:
         return None  # a home that is not writable: slower, not wrong
+    folder = chosen
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Making a network's first values takes hundreds of programs, each compiled in an instant.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -6,15 +6,19 @@ import dataclasses
 from typing import Any
 
 import flax.linen as nn
+import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from fer_jax import config as configuration
 from fer_jax.data.records import Split
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import Store
-from fer_jax.engine.chunks import ChunkPlan, ChunkProgram
+from fer_jax.engine import distributed, kept
+from fer_jax.engine.chunks import ChunkPlan
 from fer_jax.engine.evaluation import Evaluator
 from fer_jax.engine.feed import Feed
+from fer_jax.engine.programs import Program
 from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.stages import Stage
 from fer_jax.engine.state import TrainState, abstract_state
@@ -55,7 +59,7 @@ class Job:
     mesh: Mesh
     plan: ChunkPlan
     stages: tuple[Stage, ...]
-    programs: tuple[ChunkProgram, ...]
+    programs: tuple[Program, ...]
     evaluate: Evaluator
     model: nn.Module
     recipe: Recipe
@@ -83,6 +87,32 @@ class Job:
         optimizer = self.stages[memory["stage"]].optimizer
         return abstract_state(
             self.model, optimizer, self.run.preprocessing.size, self.mesh, self.recipe
+        )
+
+    def prepare(self, step: int) -> None:
+        """Begins to make ready, beside other work, the program of the chunk at `step`."""
+        last = self.plan.end_after(step)
+        if last is None or not distributed.is_alone():
+            return  # several processes compile at the same moment, as they always do
+        stage = next(number for number, stage in enumerate(self.stages) if step < stage.end)
+
+        def arguments() -> tuple[Any, ...]:
+            items = self.feed.put(self.sampler.rows(step, last - step))
+            return self.template_of({"stage": stage}), self.feed.source, items
+
+        self.programs[stage].prepare(arguments, self._key(stage, last - step))
+
+    def _key(self, stage: int, steps: int) -> str | None:
+        """Under which the program of so many steps is kept: all that it is made from."""
+        if not type(self.model).__module__.startswith("fer_jax."):
+            return None  # a network that somebody brought, whose sources are not ours
+        source = jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), self.feed.source
+        )
+        return kept.key_of(
+            sorted(configuration.flatten(self.config).items()),
+            (stage, steps, self.pace, self.store, source, self.mesh),
+            (self.model, self.run.labels, self.run.preprocessing, self.recipe),
         )
 
     def validates_after(self, first: int, last: int) -> bool:

@@ -201,6 +201,7 @@ class Loop:
         self._progress.message(
             f"stage {memory.stage + 1} of {len(stages)} begins at step {self.step:,}"
         )
+        self.job.prepare(self.step)
         state = with_optimizer_of(stages[memory.stage], self.state)
         self.state = sharding.place(state, self.job.mesh)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import threading
 from typing import Any
 
 import flax.linen as nn
@@ -114,6 +115,15 @@ def _begun(variables: Any, optimizer: optax.GradientTransformation, recipe: Reci
 
 def _variables(model: nn.Module, size: int) -> Any:
     """The shapes of the network's arrays; nothing is compiled or computed for them."""
+    with _tracing:  # once, where one thread makes the state and another its program
+        return _traced_variables(model, size)
+
+
+_tracing = threading.Lock()
+
+
+@functools.lru_cache(maxsize=1)
+def _traced_variables(model: nn.Module, size: int) -> Any:
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     init = functools.partial(shared_blocks(model).init, train=False)
     return jax.eval_shape(init, jax.random.key(0), images)

@@ -11,7 +11,6 @@ from fer_jax.data.records import Split
 from fer_jax.data.store import Store
 from fer_jax.engine.evaluation import Evaluation
 from fer_jax.engine.writers import Writer
-from fer_jax.report import plots
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,6 +60,8 @@ def write_pictures(
     writer: Writer, step: int, split: Split, store: Store, evaluation: Evaluation, most: int
 ) -> None:
     """Writes the confusion matrix, and up to `most` faces of `split` that were told wrongly."""
+    from fer_jax.report import plots  # Matplotlib: not before the first step
+
     images: dict[str, Any] = {
         "validation/confusion_matrix": plots.confusion_matrix(
             Counts(split.label_names, evaluation.confusion), f"validation, step {step:,}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import signal
 import time
@@ -37,6 +38,12 @@ def final_state(folder: Path):
 
 def logged(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def kept_programs() -> dict[str, float]:
+    """Names of the training programs in the cache, and when each was used last."""
+    files = Path(os.environ["FER_JAX_CACHE"]).glob("programs/*/*-program")
+    return {file.name: file.stat().st_mtime for file in files}
 
 
 def wait_for_step(process, folder: Path, step: int) -> None:
@@ -159,6 +166,7 @@ def test_killed_twice_it_ends_at_the_same_bits(unbroken, cli, tiny):
 )
 def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, number, code):
     folder = cli.folder / "run"
+    kept = kept_programs()
     process = cli.start(*tiny, "--workdir=run")
     wait_for_step(process, folder, 50)
     process.send_signal(number)
@@ -176,6 +184,9 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, nu
     assert f"continuing at step {step}" in done.stdout
     assert final_state(folder) == final_state(unbroken[0])
     assert logged(folder) == logged(unbroken[0])
+    found = kept_programs()
+    assert found.keys() == kept.keys()  # what it runs was compiled once, by the first run
+    assert max(found.values()) > max(kept.values())
 
 
 @pytest.mark.slow
