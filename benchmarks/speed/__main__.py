@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from benchmarks.speed.tasks import (
     CEILINGS,
     CONTENDERS,
     INFERENCE_BATCHES,
+    KINDS,
+    LOADED,
+    LOADED_BATCH,
     SIZES,
     Contender,
     Task,
@@ -35,7 +38,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     )
     names = lambda text: text.split(",")  # noqa: E731
     add = parser.add_argument
-    add("--kinds", type=names, default=["train", "infer"], help="train, infer")
+    add("--kinds", type=names, default=list(KINDS), help=f"of {', '.join(KINDS)}")
     add("--models", type=names, default=list(SIZES), help=f"of {', '.join(SIZES)}")
     add("--contenders", type=names, help=f"of {', '.join(CONTENDERS)}; default: all that can")
     add("--ceilings", type=names, default=list(CEILINGS), help="'' for none")
@@ -51,7 +54,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--peers", default=str(PEERS) if PEERS.exists() else sys.executable, help="their Python")
     add("--out", type=Path, default=Path("runs/speed/speed.json"), help="other tasks in it stay")
     options = parser.parse_args(given)
-    for field, known in (("models", SIZES), ("contenders", CONTENDERS)):
+    for field, known in (("kinds", KINDS), ("models", SIZES), ("contenders", CONTENDERS)):
         unknown = set(getattr(options, field) or ()) - set(known)
         if unknown:
             parser.error(f"expected --{field} of {', '.join(known)}, found {', '.join(unknown)}")
@@ -61,14 +64,19 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 def tasks(options: argparse.Namespace) -> list[Task]:
     """In the order in which they are measured."""
-    found = []
-    for kind in options.kinds:
-        for model in options.models:
-            size, batch = SIZES[model]
-            batches = (batch,) if kind == "train" else INFERENCE_BATCHES
-            batches = (options.batch,) if options.batch else batches
-            found += [Task(kind, model, options.size or size, one) for one in batches]
-    return found
+    return [task for kind in options.kinds for task in _of_kind(kind, options)]
+
+
+def _of_kind(kind: str, options: argparse.Namespace) -> Iterator[Task]:
+    if kind in LOADED:
+        for size in (options.size,) if options.size else LOADED[kind]:
+            yield Task(kind, "pictures", size, options.batch or LOADED_BATCH)
+        return
+    for model in options.models:
+        size, batch = SIZES[model]
+        batches = (batch,) if kind == "train" else INFERENCE_BATCHES
+        for one in (options.batch,) if options.batch else batches:
+            yield Task(kind, model, options.size or size, one)
 
 
 def chosen(task: Task, options: argparse.Namespace) -> dict[str, Contender]:
@@ -119,7 +127,8 @@ def main() -> None:
             part.write_text(json.dumps(content, indent=1) + "\n")
             part.replace(options.out)
 
-        measure(task, chosen(task, options), options.ceilings, how, keep)
+        ceilings = () if task.kind in LOADED else options.ceilings
+        measure(task, chosen(task, options), ceilings, how, keep)
 
 
 if __name__ == "__main__":

@@ -98,8 +98,11 @@ def contender_cells(task: Task, name: str) -> list[str]:
     peer = best(task, ours=False, precision=result["precision"])
     to_first = [*result["seconds_to_first_step"], None, None][:2]
     work = result.get("cpu_ms_per_image")
-    note = result.get("failed") and f"failed: {result['failed']}"
-    early = result.get("ended_early") and f"one round: {result['ended_early']}"
+    remark = result.get("facts", {}).get("remark", "")
+    if "failed" in result:
+        remark = f"failed: {result['failed']}"
+    elif "ended_early" in result:
+        remark = f"one round: {result['ended_early']}"
     spread = f" ({min(rounds):.4g} to {max(rounds):.4g})" if len(rounds) > 1 else ""
     return [
         name,
@@ -111,12 +114,12 @@ def contender_cells(task: Task, name: str) -> list[str]:
         figure(to_first[0], ".1f"),
         figure(to_first[1], ".1f"),
         figure(result["peak_bytes"] / 2**20 if "peak_bytes" in result else None, ",.0f"),
-        (note or early or "").replace("|", "/"),
+        remark.replace("|", "/"),
     ]
 
 
 HEADER = [
-    "contender", "precision", "images/s (range)", "of best peer", "of ceiling", "CPU ms an image",
+    "contender", "precision or source", "images/s (range)", "of best peer", "of ceiling", "CPU ms an image",
     "first step cold, s", "warm, s", "peak MiB", "remark",
 ]  # fmt: skip
 
@@ -147,25 +150,25 @@ def details(task: Task, name: str) -> Iterator[str]:
     yield ""
 
 
-SUMMARY = [
-    "task", "fer_jax, float32", "best peer, float32", "ratio",
-    "fer_jax, any", "best peer, any", "ratio",
-]  # fmt: skip
+SUMMARY = ["task", "precision or source", "fer_jax, images/s", "best peer, images/s", "ratio"]
 
 
 def summary(tasks: Mapping[str, Task]) -> Iterator[str]:
-    """A line per task: us against the best peer, in float32 and in any precision."""
+    """Us against the best peer, a line for each precision or source; networks also in any."""
     yield row(SUMMARY)
     yield row(["---"] * len(SUMMARY))
     for name, task in tasks.items():
-        cells = [name]
-        for precision in ("float32", None):
+        contenders = task["contenders"]
+        classes = dict.fromkeys(contenders[one]["precision"] for one in contenders if is_ours(one))
+        any_too = [None] if len(classes) > 1 and task["task"]["kind"] in ("train", "infer") else []
+        for precision in [*classes, *any_too]:
             pair = [best(task, ours, precision) for ours in (True, False)]
-            for one in pair:
-                rate = speed(task["contenders"][one]) if one else None
-                cells.append(f"{figure(rate, '.4g')} ({one})" if one else NOTHING)
-            cells.append(figure(ratio(task, *pair), ".2f"))
-        yield row(cells)
+            rates = [speed(contenders[one]) if one else None for one in pair]
+            cells = [
+                f"{figure(rate, '.4g')} ({one})" if one else NOTHING
+                for one, rate in zip(pair, rates, strict=True)
+            ]
+            yield row([name, precision or "any", *cells, figure(ratio(task, *pair), ".2f")])
     yield ""
 
 

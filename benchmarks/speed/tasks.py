@@ -14,8 +14,9 @@ class Task:
     """One line of work.
 
     Attributes:
-      kind: "train", a step of forward, backward and Adam; or "infer", probabilities.
-      model: fer_jax's name of the network.
+      kind: "train", a step of forward, backward and Adam; "infer", probabilities; "load",
+        batches of pictures; "augment", random changes of them.
+      model: fer_jax's name of the network; "pictures" of the last two kinds.
       size: side of the pictures, pixels.
       batch: pictures at a time.
     """
@@ -38,7 +39,12 @@ SIZES: Mapping[str, tuple[int, int]] = {  # pixels, as in the paper, and the bat
     "inception_resnet_v2": (224, 4),
 }
 
+KINDS = ("train", "infer", "load", "augment")
+
 INFERENCE_BATCHES = (1, 32)
+
+LOADED = {"load": (100, 224), "augment": (100,)}  # pixels of the pictures
+LOADED_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +53,8 @@ class Contender:
 
     Attributes:
       module: of `benchmarks.speed.contenders`.
-      precision: "float32"; "bfloat16", which parameters are not, and on GPUs "tf32".
+      precision: "float32"; "bfloat16", which parameters are not, and on GPUs "tf32". Of what
+        loads pictures it is where they come from: "jpeg", "memory" or "device".
       kinds: of tasks that it takes part in.
       devices: that it runs on.
       settings: for the module.
@@ -64,7 +71,7 @@ class Contender:
     @property
     def is_ours(self) -> bool:
         """Whether it is fer_jax, which runs in this environment and not in the peers'."""
-        return self.module == "ours"
+        return self.module in ("ours", "ours_loading")
 
 
 def _ours(precision: str, products: str, **more: Any) -> Contender:
@@ -83,6 +90,14 @@ def _torch(precision: str = "float32", **settings: Any) -> Contender:
 def _keras(backend: str, precision: str = "float32", **settings: Any) -> Contender:
     given = {**settings, "precision": precision}
     return Contender("keras3", precision, settings=given, environment={"KERAS_BACKEND": backend})
+
+
+def _loading(module: str, source: str, **settings: Any) -> Contender:
+    return Contender(module, source, ("load",), settings=settings)
+
+
+def _augmenting(module: str, **settings: Any) -> Contender:
+    return Contender(module, "memory", ("augment",), settings=settings)
 
 
 CONTENDERS: Mapping[str, Contender] = {
@@ -109,6 +124,17 @@ CONTENDERS: Mapping[str, Contender] = {
     "keras_tensorflow_xla": _keras("tensorflow", xla=True),
     "keras_tensorflow_bf16": _keras("tensorflow", "bfloat16"),
     "onnxruntime": Contender("onnx", kinds=("infer",), devices=("cpu",)),
+    "fer_jax_stream": _loading("ours_loading", "jpeg", store="stream"),
+    "fer_jax_host": _loading("ours_loading", "memory", store="host"),
+    "fer_jax_device": _loading("ours_loading", "device", store="device"),
+    "torch_loader": _loading("loaders", "jpeg", library="torch", memory=False),
+    "torch_loader_memory": _loading("loaders", "memory", library="torch", memory=True),
+    "tf_data": _loading("loaders", "jpeg", library="tf.data", memory=False),
+    "tf_data_memory": _loading("loaders", "memory", library="tf.data", memory=True),
+    "cv2_loop": _loading("loaders", "jpeg", library="loop", memory=False),
+    "fer_jax_augment": _augmenting("ours_loading"),
+    "torch_loader_augment": _augmenting("loaders", library="torch"),
+    "cv2_loop_augment": _augmenting("loaders", library="loop"),
 }
 """Modes by name; cl is channels_last, graphs are CUDA's, freeze folds weights into the program."""
 
