@@ -119,8 +119,8 @@ def contender_cells(task: Task, name: str) -> list[str]:
 
 
 HEADER = [
-    "contender", "precision or source", "images/s (range)", "of best peer", "of ceiling", "CPU ms an image",
-    "first step cold, s", "warm, s", "peak MiB", "remark",
+    "contender", "precision or source", "images/s (range)", "of best peer", "of ceiling",
+    "CPU ms an image", "first step cold, s", "warm, s", "peak MiB", "remark",
 ]  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     image = cv2.warpAffine(
         np.ascontiguousarray(image), warp, (size, size), borderMode=cv2.BORDER_REFLECT_101
     )
-    values: np.ndarray = image.astype(np.float32)
+    values: Any = image.astype(np.float32)
     sigma = 0.004 * size * (1 + uniform[5])
     values = cv2.GaussianBlur(values, (0, 0), max(sigma, 1e-3))
     values *= np.float32(1 + 0.2 * uniform[6])
@@ -81,7 +81,7 @@ def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
     values = grey + (values - grey) * np.float32(1 + 0.2 * uniform[8])
     values += rng.standard_normal(values.shape, np.float32) * np.float32(2.5)
-    return values.clip(0, 255).astype(np.uint8)
+    return np.asarray(values.clip(0, 255).astype(np.uint8))
 
 
 def _rows(batch: int) -> Iterator[np.ndarray]:
