@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from benchmarks.speed.tasks import CEILINGS, CONTENDERS, Contender, Task
+from fer_jax.data.store import free_host_bytes
 
 ROOT = Path(__file__).parents[2]
+ROOM = 3 * 2**30  # bytes of free memory without which nobody is started
 PAUSE = 0.3  # seconds in which the threads of who worked last fall asleep
 
 
@@ -202,6 +204,7 @@ class Turns:
         result: Result = {"precision": contender.precision, "seconds_to_first_step": []}
         (self.ceilings if ceiling else self.results)[name] = result
         try:
+            _check_room()
             with tempfile.TemporaryDirectory() as caches:
                 for _ in range(1 if ceiling else self._options.starts):
                     if name in self._alive:
@@ -277,6 +280,14 @@ class Turns:
                 self.results[name]["ended_early"] = reason
                 self._say(f"  {name:24} ended: {reason}")
                 self._alive.pop(name).end()
+
+
+def _check_room() -> None:
+    free = free_host_bytes()
+    if free is not None and free < ROOM:
+        raise FailedError(
+            f"{free / 2**30:.1f} GiB of memory free, {ROOM / 2**30:.0f} are asked for"
+        )
 
 
 @contextlib.contextmanager

@@ -150,6 +150,13 @@ def details(task: Task, name: str) -> Iterator[str]:
     yield ""
 
 
+def precisions(task: Task) -> list[str | None]:
+    """Those, or the sources, that fer_jax took part in; networks also in any, None."""
+    contenders = task["contenders"]
+    ours = dict.fromkeys(contenders[name]["precision"] for name in contenders if is_ours(name))
+    return [*ours, None] if task["task"]["kind"] in ("train", "infer") else [*ours]
+
+
 SUMMARY = ["task", "precision or source", "fer_jax, images/s", "best peer, images/s", "ratio"]
 
 
@@ -159,9 +166,7 @@ def summary(tasks: Mapping[str, Task]) -> Iterator[str]:
     yield row(["---"] * len(SUMMARY))
     for name, task in tasks.items():
         contenders = task["contenders"]
-        classes = dict.fromkeys(contenders[one]["precision"] for one in contenders if is_ours(one))
-        any_too = [None] if len(classes) > 1 and task["task"]["kind"] in ("train", "infer") else []
-        for precision in [*classes, *any_too]:
+        for precision in precisions(task):
             pair = [best(task, ours, precision) for ours in (True, False)]
             rates = [speed(contenders[one]) if one else None for one in pair]
             cells = [

@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from benchmarks.speed.tasks import Task
 
-WARM_UP = 2  # steps before a step's time is believed
 SHORT = 0.5  # seconds of a step; shorter ones have one that does not count before each round
+WARM_UP = 3  # steps, of those, before a step's time is believed
 
 
 class Work(Protocol):
@@ -44,7 +44,9 @@ class Paced:
 
     def __init__(self, work: Work) -> None:
         self._work = work
-        self._step = self._timed(WARM_UP) / WARM_UP
+        self._step = self._timed(1)
+        if self._step < SHORT:
+            self._step = self._timed(WARM_UP) / WARM_UP
 
     def round(self, seconds: float) -> dict[str, float]:
         """Speed over as many steps as take about `seconds`, one at least.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed import table
+from benchmarks.speed import plot, table
 from benchmarks.speed.tasks import CONTENDERS, Task, taking_part
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +124,15 @@ def test_the_summary_has_a_line_per_precision_and_one_for_any() -> None:
         "| one | bfloat16 | 50 (fer_jax_bf16) | 100 (torch_bf16) | 0.50 |",
         "| one | any | 50 (fer_jax_bf16) | 100 (torch_bf16) | 0.50 |",
     ]
+
+
+def test_the_plot_has_a_bar_for_each_line_with_a_peer(tmp_path: Path) -> None:
+    tasks = {"one": measured()}
+    assert [bar[1:] for bar in plot.bars(tasks)] == [
+        ("torch_eager", 1.0), ("torch_bf16", 0.5), ("torch_bf16", 0.5),
+    ]  # fmt: skip
+    plot.draw(tasks, tmp_path / "speed.svg")
+    assert (tmp_path / "speed.svg").read_text().count("<!-- 0.50 of torch_bf16 -->") == 2
 
 
 def test_contenders_go_where_they_can() -> None:
