@@ -8,6 +8,7 @@ import datetime
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -105,6 +106,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Measures task by task; the results' file is whole after every round."""
     options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the contenders end too
     options.out.parent.mkdir(parents=True, exist_ok=True)
     content = json.loads(options.out.read_text()) if options.out.exists() else {"tasks": {}}
     how = Options(

@@ -74,11 +74,8 @@ class Contender:
         return self.module in ("ours", "ours_loading")
 
 
-def _ours(precision: str, products: str, **more: Any) -> Contender:
-    # On GPUs a float32 product is tf32's unless JAX is told otherwise; on CPUs there is no tf32.
-    return Contender(
-        "ours", precision, environment={"JAX_DEFAULT_MATMUL_PRECISION": products}, **more
-    )
+def _ours(precision: str, products: str, dtype: str = "float32", **more: Any) -> Contender:
+    return Contender("ours", precision, settings={"products": products, "dtype": dtype}, **more)
 
 
 def _torch(precision: str = "float32", **settings: Any) -> Contender:
@@ -103,7 +100,7 @@ def _augmenting(module: str, **settings: Any) -> Contender:
 CONTENDERS: Mapping[str, Contender] = {
     "fer_jax": _ours("float32", "highest"),
     "fer_jax_tf32": _ours("tf32", "tensorfloat32", devices=("gpu",)),
-    "fer_jax_bf16": _ours("bfloat16", "highest", settings={"dtype": "bfloat16"}),
+    "fer_jax_bf16": _ours("bfloat16", "default", "bfloat16"),
     "torch_eager": _torch(),
     "torch_eager_cl": _torch(channels_last=True),
     "torch_compile": _torch(compile=True),

@@ -46,8 +46,11 @@ def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> 
     del threads
     if jax.default_backend() != device:
         raise RuntimeError(f"expected JAX on {device}, found {jax.default_backend()}")
+    if device == "gpu":
+        # Where a float32 product is tf32's by default. A CPU has no tf32: users' own setting.
+        jax.config.update("jax_default_matmul_precision", settings["products"])
     compile_cache.enable()
-    model = create_model(task.model, CLASSES, dtype=jnp.dtype(settings.get("dtype", "float32")))
+    model = create_model(task.model, CLASSES, dtype=jnp.dtype(settings["dtype"]))
     return {"train": Training, "infer": Inference}[task.kind](model, task)
 
 
