@@ -245,6 +245,7 @@ def describe_engine(config: ConfigDict, pace: Pace, mesh: Mesh) -> dict[str, Any
         ),
         TOTAL_STEPS: pace.total_steps,
         "devices": mesh.size,
+        "processes": len({device.process_index for device in mesh.devices.flat}),
         "device_kind": device.device_kind,
     }
 

@@ -283,7 +283,7 @@ def least(values: Sequence[int | None]) -> list[int | None]:
     import numpy as np
     from jax.experimental import multihost_utils
 
-    unknown = np.iinfo(np.int64).max
+    unknown = 2**62 - 1  # the most that two halves of 31 bits hold
     own = np.array([unknown if value is None else value for value in values], np.int64)
     # As two halves: 64 bits are cut to 32 on the way.
     halves = np.stack([own >> 31, own & 0x7FFFFFFF]).astype(np.int32)

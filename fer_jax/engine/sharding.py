@@ -122,7 +122,7 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
         above = max(1, -(-batch_size // devices)) * devices
         raise UserError(
             f"expected {field} to be a positive multiple of the {devices} devices, "
-            f"found {batch_size}; try --{field}={above}"
+            f"found {batch_size}; try --{field}={above}, or a number of devices that divides it"
         )
 
 
