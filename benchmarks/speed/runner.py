@@ -180,7 +180,8 @@ def _environment(contender: Contender, options: Options, caches: Path) -> dict[s
 
 Result = dict[str, Any]
 """Of a contender: rounds (images per second), cpu_ms_per_image, seconds_to_first_step (cold, then
-warm), facts, peak_bytes; failed or ended_early, with the reason, if it had not all rounds."""
+warm), facts, peak_bytes, device_peak_bytes; failed or ended_early, with the reason, where rounds
+are missing."""
 
 
 class Turns:
@@ -245,7 +246,7 @@ class Turns:
         result = self.results[name]
         result["rounds"].append(found["images_per_second"])
         result["cpu_ms_per_image"].append(found["cpu_ms_per_image"])
-        result["peak_bytes"] = found["peak_bytes"]
+        result |= {name: found[name] for name in ("peak_bytes", "device_peak_bytes")}
         speed, work = found["images_per_second"], found["cpu_ms_per_image"]
         self._say(f"  {name:24} {speed:10.2f} images/s, {work:9.2f} CPU ms an image")
 

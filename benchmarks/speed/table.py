@@ -86,6 +86,12 @@ def figure(value: float | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
 
 
+def memory(result: Mapping[str, Any]) -> str:
+    """Peak MiB of main memory, and of the device where there is one beside it."""
+    peaks = [result.get(name) for name in ("peak_bytes", "device_peak_bytes")]
+    return " + ".join(f"{peak / 2**20:,.0f}" for peak in peaks if peak) or NOTHING
+
+
 def row(cells: list[str]) -> str:
     """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
@@ -113,14 +119,14 @@ def contender_cells(task: Task, name: str) -> list[str]:
         figure(statistics.median(work) if work else None, ".4g"),
         figure(to_first[0], ".1f"),
         figure(to_first[1], ".1f"),
-        figure(result["peak_bytes"] / 2**20 if "peak_bytes" in result else None, ",.0f"),
+        memory(result),
         remark.replace("|", "/"),
     ]
 
 
 HEADER = [
     "contender", "precision or source", "images/s (range)", "of best peer", "of ceiling",
-    "CPU ms an image", "first step cold, s", "warm, s", "peak MiB", "remark",
+    "CPU ms an image", "first step cold, s", "warm, s", "peak MiB (+ device)", "remark",
 ]  # fmt: skip
 
 

@@ -71,6 +71,12 @@ class Paced:
         return time.perf_counter() - began
 
 
+def device_peak_bytes(work: Work) -> int | None:
+    """The most memory of an accelerator, as the library of the work counts it; None on CPUs."""
+    told = getattr(work, "device_peak_bytes", None)
+    return told() if told else None
+
+
 def peak_bytes() -> int:
     """The most main memory that this process has held."""
     try:
@@ -106,7 +112,8 @@ def main() -> None:
     paced: Paced | None = None
     for line in sys.stdin:
         paced = paced or Paced(work)
-        say(**paced.round(json.loads(line)["seconds"]), peak_bytes=peak_bytes())
+        found: dict[str, Any] = paced.round(json.loads(line)["seconds"])
+        say(**found, peak_bytes=peak_bytes(), device_peak_bytes=device_peak_bytes(work))
 
 
 if __name__ == "__main__":

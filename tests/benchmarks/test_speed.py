@@ -78,6 +78,7 @@ def result(precision: str, rounds: list[float], **more: object) -> dict[str, obj
         "cpu_ms_per_image": [4.0],
         "facts": {"flops_per_image": 10**9},
         "peak_bytes": 2**30,
+        "device_peak_bytes": 2**21,
         **more,
     }
 
@@ -115,6 +116,12 @@ def test_ratios_are_of_the_same_rounds_and_shares_of_the_best_ceiling() -> None:
     assert table.share(task, "fer_jax") == 0.2
     assert table.share(task, "fer_jax_bf16") == 0.25
     assert table.ceiling(task, "tf32") is None
+
+
+def test_memory_of_the_device_stands_behind_that_of_the_host() -> None:
+    assert table.memory(result("float32", [1.0])) == "1,024 + 2"
+    assert table.memory({"peak_bytes": 2**30, "device_peak_bytes": None}) == "1,024"
+    assert table.memory({}) == table.NOTHING
 
 
 def test_the_summary_has_a_line_per_precision_and_one_for_any() -> None:

@@ -54,7 +54,15 @@ def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> 
     return {"train": Training, "infer": Inference}[task.kind](model, task)
 
 
-class Training:
+class OnDevice:
+    """What training and inference share."""
+
+    def device_peak_bytes(self) -> int | None:
+        """Of the accelerator; None on CPUs, which do not tell."""
+        return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+class Training(OnDevice):
     """Steps, as many in a program as training takes on this device."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:
@@ -82,7 +90,7 @@ class Training:
         jax.block_until_ready((self._state, metrics))
 
 
-class Inference:
+class Inference(OnDevice):
     """Probabilities of a uint8 batch, fetched."""
 
     def __init__(self, model: nn.Module, task: Task) -> None:

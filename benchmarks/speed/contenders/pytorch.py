@@ -215,6 +215,10 @@ class Mode:
         mode = "reduce-overhead" if settings.get("graphs") else None
         return torch.compile(function, mode=mode)
 
+    def device_peak_bytes(self) -> int | None:
+        """Of the GPU, without what the CUDA context takes."""
+        return torch.cuda.max_memory_allocated() if self.device == "cuda" else None
+
     def wait(self) -> None:
         """Until the device is done."""
         if self.device == "cuda":
