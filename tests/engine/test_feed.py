@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,19 +17,19 @@ from jax.sharding import Mesh
 
 from fer_jax.data.records import Records, Split
 from fer_jax.data.sampling import BatchSampler
-from fer_jax.data.store import HostStore, Placement, StreamStore
+from fer_jax.data.store import HostStore, Placement, Room, StreamStore, place
 from fer_jax.engine import sharding
 from fer_jax.engine.chunks import ChunkPlan
 from fer_jax.engine.feed import Prefetch, make_feed
 
 SIZE, RECORDS, BATCH = 5, 42, 8  # 42 records: a share of the devices is not even
 STEPS = 2 * (RECORDS // BATCH)  # two epochs
-DEVICES = (1, 2, 4)
+DEVICES = ((1, 1), (2, 1), (2, 2), (4, 2))  # and how many of them share a state
 ROOT = Path(__file__).parents[2]
 
 
-def mesh_of(devices: int) -> Mesh:
-    return sharding.data_mesh(devices=jax.devices()[:devices])
+def mesh_of(devices: int, fsdp: int = 1) -> Mesh:
+    return sharding.data_mesh(fsdp, jax.devices()[:devices])
 
 
 def faces() -> Records:
@@ -79,9 +80,9 @@ def batches(feed, mesh: Mesh, first: int, steps: int):
     return found
 
 
-def compare(devices: int) -> None:
+def compare(devices: int, fsdp: int) -> None:
     """Every store's batches of two epochs with those of plain indexing."""
-    mesh, records = mesh_of(devices), faces()
+    mesh, records = mesh_of(devices, fsdp), faces()
     sampler = BatchSampler(records.labels, BATCH, seed=3)
     rows = sampler.rows(0, STEPS)
     for name, feed in feeds(mesh):
@@ -94,10 +95,10 @@ def compare(devices: int) -> None:
                 assert batch["image"].dtype == np.uint8
 
 
-@pytest.mark.parametrize("devices", DEVICES[:2])
-def test_all_stores_give_the_batches_of_plain_indexing(devices):
+@pytest.mark.parametrize(("devices", "fsdp"), DEVICES[:3])
+def test_all_stores_give_the_batches_of_plain_indexing(devices, fsdp):
     with jax.transfer_guard("disallow"):
-        compare(devices)
+        compare(devices, fsdp)
 
 
 @pytest.mark.slow
@@ -106,7 +107,45 @@ def test_all_stores_give_them_on_four_devices_too():
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True,
                           text=True, timeout=300)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["1", "2", "4"]
+    assert done.stdout.splitlines() == [str(case) for case in DEVICES]
+
+
+@pytest.mark.parametrize(
+    ("free", "store", "kept"),
+    [
+        (7875, "device", RECORDS),  # two fifths of it are all pictures' bytes
+        (7874, "device", RECORDS // 2),
+        (3938, "device", RECORDS // 2),
+        (3937, "host", 0),
+    ],
+)
+def test_devices_keep_what_their_memory_has_room_for(free, store, kept):
+    mesh, records = mesh_of(2), faces()
+    placement = place("auto", records.images.nbytes, Room(free, mesh.size, None))
+    assert placement.store == store
+    images = make_feed(HostStore(records), placement, mesh).source.get("image")
+    shares = [] if images is None else [len(each.data) for each in images.addressable_shards]
+    assert shares == ([kept, kept] if kept else [])
+
+
+COLLECTIVE = re.compile(
+    r" = \(?(\w+)\[([\d,]*)\]\S* "
+    r"(?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
+)
+
+
+@pytest.mark.parametrize("fsdp", [1, 2])
+def test_only_the_batch_goes_from_device_to_device(fsdp):
+    mesh = mesh_of(2, fsdp)
+    for name, feed in feeds(mesh):
+        item = jax.tree.map(lambda leaf: leaf[0], feed.put(np.arange(BATCH)[None]))
+        program = jax.jit(feed.pick, out_shardings=sharding.batch_sharding(mesh))
+        found = COLLECTIVE.findall(program.lower(feed.source, item).compile().as_text())
+        if name != "sharded":
+            assert found == []
+            continue
+        # The numbers of the rows, and of the sum of the pictures each device's half.
+        assert sorted(found) == [("s32", f"{BATCH}"), ("u8", f"{BATCH // 2},{SIZE},{SIZE},3")]
 
 
 def test_a_prefetch_runs_ahead_and_no_further():
@@ -140,6 +179,6 @@ def test_what_goes_wrong_ahead_is_raised_where_it_is_needed():
 
 
 if __name__ == "__main__":
-    for count in DEVICES:
-        compare(count)
-        print(count)
+    for case in DEVICES:
+        compare(*case)
+        print(case)
