@@ -95,9 +95,10 @@ class Checkpoints:
                 cleanup_tmp_directories=True,
                 # Our own thread saves, and makes the digest there too.
                 enable_async_checkpointing=False,
+                multiprocessing_options=_meeting(),
             )
-        self._state = ocp.StandardCheckpointHandler()
-        self._memory = ocp.JsonCheckpointHandler()
+        self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_meeting())
+        self._memory = ocp.JsonCheckpointHandler(multiprocessing_options=_meeting())
         handlers = {"state": self._state, "memory": self._memory}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
@@ -116,7 +117,8 @@ class Checkpoints:
     def save(self, state: TrainState, memory: dict[str, Any]) -> None:
         """Starts saving in the background; a second save of the same step does nothing.
 
-        Waits for the save before, if it still runs, and for a copy of the state.
+        Waits for the save before, if it still runs, and for a copy of the state; where processes
+        share one state, until it is saved.
 
         Raises:
           UserError: the save before has failed; what was saved earlier is whole.
@@ -127,8 +129,8 @@ class Checkpoints:
             return
         copied = _copied(state)
         self._policy.best_step = memory["stopping"]["best_step"]
-        if not distributed.is_alone():
-            # Orbax lets the processes of a job meet on their devices, between two steps then.
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(copied)):
+            # What processes share is brought together by their devices, between two steps then.
             self._write(step, copied, memory)
             return
         self._saving = self._saver.submit(self._write, step, copied, memory)
@@ -266,6 +268,15 @@ def state_digest(state: Any) -> str:
         for piece in sharding.pieces(leaf):
             digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _meeting() -> ocp.options.MultiprocessingOptions:
+    """Where the processes of a job wait for each other: never on their devices, which train.
+
+    Orbax takes the meeting point of the job as soon as it is told who is in it.
+    """
+    everybody = None if distributed.is_alone() else set(range(jax.process_count()))
+    return ocp.options.MultiprocessingOptions(active_processes=everybody)
 
 
 def _copied(state: TrainState) -> TrainState:

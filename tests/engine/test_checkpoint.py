@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -290,6 +291,49 @@ def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
         let.set()
         checkpoints.wait()
     assert state_digest(restore(tmp_path)[0].state) == expected
+
+
+def test_processes_train_while_they_save(tmp_path):
+    program = f"""
+        import threading
+        from pathlib import Path
+
+        import numpy as np
+
+        from fer_jax.engine import distributed, sharding
+        from fer_jax.engine.checkpoint import Checkpoints
+        from fer_jax.engine.state import TrainState
+
+        distributed.start()
+        mesh, let = sharding.data_mesh(), threading.Event()
+        with Checkpoints(Path({str(tmp_path)!r}) / "saved") as checkpoints:
+            write = checkpoints._write
+
+            def slow(*arguments):
+                assert let.wait(30), "the save holds up what comes behind it"
+                write(*arguments)
+
+            checkpoints._write = slow
+            for step in (1, 2, 3):
+                weight = np.full(1000, step, np.float32)
+                state = sharding.place(TrainState(np.int32(step), weight, {{}}, {{}}), mesh)
+                checkpoints.save(state, {{"stopping": {{"best_step": 0}}}})
+                assert distributed.least([step]) == [step]  # devices meet, the save has not begun
+                let.set()
+                for _ in range(50):  # and while the processes save
+                    assert distributed.least([step]) == [step]
+                checkpoints.wait()
+                let.clear()
+            print(checkpoints.steps)
+    """
+    launcher = [sys.executable, ROOT / "launch" / "local.py", "--processes=2", "--cpu_devices=1"]
+    done = subprocess.run(
+        [*launcher, "--", sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for number in (0, 1):
+        assert f"[{number}] [2, 3]" in done.stdout.splitlines()
 
 
 def test_an_unfinished_save_is_not_trusted(tmp_path):
