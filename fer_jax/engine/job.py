@@ -90,7 +90,10 @@ class Job:
         )
 
     def prepare(self, step: int) -> None:
-        """Begins to make ready, beside other work, the program of the chunk at `step`."""
+        """Begins to make ready, beside other work, the program of the chunk at `step`.
+
+        Each stage has one that is made ready; chunks of another length compile when they come.
+        """
         last = self.plan.end_after(step)
         if last is None or not distributed.is_alone():
             return  # several processes compile at the same moment, as they always do
@@ -100,7 +103,8 @@ class Job:
             items = self.feed.put(self.sampler.rows(step, last - step))
             return self.template_of({"stage": stage}), self.feed.source, items
 
-        self.programs[stage].prepare(arguments, self._key(stage, last - step))
+        if self.programs[stage].ready is None:
+            self.programs[stage].prepare(arguments, self._key(stage, last - step))
 
     def _key(self, stage: int, steps: int) -> str | None:
         """Under which the program of so many steps is kept: all that it is made from."""

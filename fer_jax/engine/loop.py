@@ -126,6 +126,8 @@ class Loop:
                 device_memory.explained(self.job.config, self.job.store),
                 distributed.peers_explained(self.job.run.checkpoints),
             ):
+                if not self.memory.finished:
+                    self.job.prepare(self.step)  # if it was not before: a run that became longer
                 while not self.memory.finished:
                     self._enter_stage()
                     asked = self._train_chunk()

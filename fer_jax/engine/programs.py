@@ -45,18 +45,17 @@ class Program:
         self.ready: Future[jax.stages.Compiled] | None = None
 
     def prepare(self, arguments: Callable[[], Sequence[Any]], key: str | None) -> None:
-        """Begins to make it ready, unless it has begun; an error is raised by the first call.
+        """Begins to make it ready, in a thread; an error in it is raised by the first call.
 
         Args:
-          arguments: gives arrays or their forms; called in another thread, and only if the
-            program has to be traced.
+          arguments: gives arrays or their forms; called in that thread, and only if the program
+            has to be traced.
           key: under which the compiled program is kept; None keeps it nowhere.
         """
-        if self.ready is None:
-            self.ready = Future()
-            work = (self.ready, arguments, key)
-            # Not a daemon: one that is in XLA's code when Python ends brings the process down.
-            threading.Thread(target=self._make, args=work, name=COMPILER).start()
+        self.ready = Future()
+        work = (self.ready, arguments, key)
+        # Not a daemon: one that is in XLA's code when Python ends brings the process down.
+        threading.Thread(target=self._make, args=work, name=COMPILER).start()
 
     def __call__(self, *arguments: Any) -> Any:
         """Calls it, when it is ready."""
