@@ -6,11 +6,15 @@ them on the host. The report's scores live in fer_jax/report.
 
 # No `from __future__ import annotations` here: CLU reads a collection's metrics from its
 # annotations and needs them as classes.
+from typing import Any
+
 import clu.metrics
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fer_jax.engine import sharding
 
 
 @flax.struct.dataclass
@@ -57,6 +61,22 @@ class LossSum(clu.metrics.Metric):
     def compute(self) -> float:
         """Nats."""
         return float(self.total)
+
+
+def norm(tree: Any) -> jax.Array:
+    """Euclidean norm of all arrays of a tree, a float32 scalar.
+
+    Small arrays are put together first. Each array whose squares are summed alone is three
+    operations of the program, and a deep network has hundreds of them; XLA compares each with
+    every other when it reads a program back from disk.
+    """
+    leaves = jax.tree.leaves(tree)
+    # What is larger may be split over devices, and is not worth a copy.
+    small = [leaf.reshape(-1) for leaf in leaves if leaf.nbytes < sharding.LEAST_SPLIT_BYTES]
+    parts = [leaf for leaf in leaves if leaf.nbytes >= sharding.LEAST_SPLIT_BYTES]
+    if small:
+        parts.append(jnp.concatenate(small))
+    return jnp.sqrt(sum(jnp.sum(jnp.square(part)) for part in parts))
 
 
 @flax.struct.dataclass

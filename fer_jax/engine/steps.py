@@ -25,7 +25,7 @@ from fer_jax.engine import compiler, losses, sam, sharding, tta
 from fer_jax.engine.accumulate import dropout_of_rows, in_parts
 from fer_jax.engine.ema import averaged
 from fer_jax.engine.freezing import Frozen
-from fer_jax.engine.metrics import StepMetrics, TrainMetrics
+from fer_jax.engine.metrics import StepMetrics, TrainMetrics, norm
 from fer_jax.engine.recipe import Recipe
 from fer_jax.engine.state import TrainState
 from fer_jax.models.registry import shared_blocks
@@ -114,8 +114,8 @@ def make_step_function(
             labels=examples.labels.main,
             losses=here.losses,
             mask=jnp.ones_like(here.losses),
-            gradient_norm=optax.tree.norm(gradient),
-            parameter_norm=optax.tree.norm(new_state.params),
+            gradient_norm=norm(gradient),
+            parameter_norm=norm(new_state.params),
         )
         return sharding.split(new_state, mesh), metrics
 
