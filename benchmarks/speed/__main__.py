@@ -50,6 +50,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--limit", type=float, default=300.0, help="seconds that a start or a turn may take")
     add("--starts", type=int, choices=(1, 2), default=1, help="2: also time a warm start")
     add("--keep", type=float, default=0.5, help="end peers below this share of the best peer")
+    add("--caches", type=Path, help="keep compiled programs here; cold starts are not timed then")
     add("--device", choices=("cpu", "gpu"), default="cpu")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))
     add("--peers", default=str(PEERS) if PEERS.exists() else sys.executable, help="their Python")
@@ -111,7 +112,7 @@ def main() -> None:
     content = json.loads(options.out.read_text()) if options.out.exists() else {"tasks": {}}
     how = Options(
         options.peers, options.device, options.threads, options.rounds, options.seconds,
-        options.limit, options.starts, options.keep, options.out.parent / "logs",
+        options.limit, options.starts, options.keep, options.out.parent / "logs", options.caches,
     )  # fmt: skip
     for task in tasks(options):
         begun = {

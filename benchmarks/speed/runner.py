@@ -44,6 +44,7 @@ class Options:
       starts: 1 is with empty caches; 2 is once more with what the first left in them.
       keep: the share of the best peer's speed above which a peer goes on after its first round.
       logs: folder for what the contenders print.
+      caches: folder for compiled programs that stays; None is an empty one for each contender.
     """
 
     peers: str
@@ -55,6 +56,7 @@ class Options:
     starts: int
     keep: float
     logs: Path
+    caches: Path | None
 
 
 class FailedError(Exception):
@@ -180,8 +182,8 @@ def _environment(contender: Contender, options: Options, caches: Path) -> dict[s
 
 Result = dict[str, Any]
 """Of a contender: rounds (images per second), cpu_ms_per_image, seconds_to_first_step (cold, then
-warm), facts, peak_bytes, device_peak_bytes; failed or ended_early, with the reason, where rounds
-are missing."""
+warm; None if not known), facts, peak_bytes, device_peak_bytes; failed or ended_early, with the
+reason, where rounds are missing."""
 
 
 class Turns:
@@ -202,17 +204,19 @@ class Turns:
     def start(self, name: str, contender: Contender) -> None:
         """Starts one, once or twice, and gives it its first turn."""
         ceiling = name in CEILINGS
-        result: Result = {"precision": contender.precision, "seconds_to_first_step": []}
+        # Where programs are kept, nobody knows whether a first start is cold.
+        starts: list[float | None] = [] if self._options.caches is None else [None]
+        result: Result = {"precision": contender.precision, "seconds_to_first_step": starts}
         (self.ceilings if ceiling else self.results)[name] = result
         try:
             _check_room()
-            with tempfile.TemporaryDirectory() as caches:
+            with self._caches(name) as caches:
                 for _ in range(1 if ceiling else self._options.starts):
                     if name in self._alive:
                         self._alive.pop(name).end()
-                    worker = Worker(name, contender, self._task, self._options, Path(caches))
+                    worker = Worker(name, contender, self._task, self._options, caches)
                     self._alive[name] = worker
-                    result["seconds_to_first_step"].append(worker.seconds_to_first_step)
+                    starts.append(worker.seconds_to_first_step)
             result |= {"facts": worker.facts, "rounds": [], "cpu_ms_per_image": []}
             self._check_parameters(name)
             self._turn(name)
@@ -220,6 +224,14 @@ class Turns:
             self._fail(name, error)
         else:
             self._end_those_behind(contender.precision)
+
+    @contextlib.contextmanager
+    def _caches(self, name: str) -> Iterator[Path]:
+        if self._options.caches is not None:
+            yield (self._options.caches / name).resolve()
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
 
     def go_round(self, number: int) -> None:
         """A turn for everybody alive, beginning with another one each time."""
