@@ -49,7 +49,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--seconds", type=float, default=2.0, help="of each turn, one step at least")
     add("--limit", type=float, default=300.0, help="seconds that a start or a turn may take")
     add("--starts", type=int, choices=(1, 2), default=1, help="2: also time a warm start")
-    add("--keep", type=float, default=0.5, help="end peers below this share of the best peer")
+    add("--keep", type=float, default=0.7, help="end peers below this share of the best peer")
     add("--caches", type=Path, help="keep compiled programs here; cold starts are not timed then")
     add("--device", choices=("cpu", "gpu"), default="cpu")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)))

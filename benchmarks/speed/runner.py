@@ -26,7 +26,7 @@ from benchmarks.speed.tasks import CEILINGS, CONTENDERS, Contender, Task
 from fer_jax.data.store import free_host_bytes
 
 ROOT = Path(__file__).parents[2]
-ROOM = 3 * 2**30  # bytes of free memory without which nobody is started
+ROOM = 5 * 2**30  # bytes of free memory without which nobody is started
 PAUSE = 0.3  # seconds in which the threads of who worked last fall asleep
 
 

@@ -101,6 +101,12 @@ CONTENDERS: Mapping[str, Contender] = {
     "fer_jax": _ours("float32", "highest"),
     "fer_jax_tf32": _ours("tf32", "tensorfloat32", devices=("gpu",)),
     "fer_jax_bf16": _ours("bfloat16", "default", "bfloat16"),
+    "keras_tensorflow": _keras("tensorflow"),
+    "keras_tensorflow_xla": _keras("tensorflow", xla=True),
+    "keras_tensorflow_bf16": _keras("tensorflow", "bfloat16"),
+    "keras_jax": _keras("jax"),
+    "keras_jax_bf16": _keras("jax", "bfloat16"),
+    "keras_torch": _keras("torch"),
     "torch_eager": _torch(),
     "torch_eager_cl": _torch(channels_last=True),
     "torch_compile": _torch(compile=True),
@@ -114,12 +120,6 @@ CONTENDERS: Mapping[str, Contender] = {
     "torch_tf32_cl": _torch("tf32", channels_last=True),
     "torch_compile_tf32_cl": _torch("tf32", compile=True, channels_last=True),
     "torch_graphs_bf16_cl": _torch("bfloat16", compile=True, channels_last=True, graphs=True),
-    "keras_jax": _keras("jax"),
-    "keras_jax_bf16": _keras("jax", "bfloat16"),
-    "keras_torch": _keras("torch"),
-    "keras_tensorflow": _keras("tensorflow"),
-    "keras_tensorflow_xla": _keras("tensorflow", xla=True),
-    "keras_tensorflow_bf16": _keras("tensorflow", "bfloat16"),
     "onnxruntime": Contender("onnx", kinds=("infer",), devices=("cpu",)),
     "fer_jax_stream": _loading("ours_loading", "jpeg", store="stream"),
     "fer_jax_host": _loading("ours_loading", "memory", store="host"),
@@ -133,7 +133,9 @@ CONTENDERS: Mapping[str, Contender] = {
     "torch_loader_augment": _augmenting("loaders", library="torch"),
     "cv2_loop_augment": _augmenting("loaders", library="loop"),
 }
-"""Modes by name; cl is channels_last, graphs are CUDA's, freeze folds weights into the program."""
+"""Modes by name; cl is channels_last, graphs are CUDA's, freeze folds weights into the program.
+
+They start in this order: fast ones first, so that slow ones are known as such at once."""
 
 CEILINGS: Mapping[str, Contender] = {
     f"ceiling_{library}": Contender("ceiling", settings={"library": library})
