@@ -3,6 +3,7 @@
     make benchmark                    installs the peers, then runs what follows
     python -m benchmarks.speed        every network, every contender
     python -m benchmarks.speed --models light_vgg --contenders fer_jax,torch_eager --rounds 3
+    python -m benchmarks.speed --device gpu --kinds train --batch 256     with PyTorch beside it
 
 Each contender is a process of its own (`worker`), in the peers' environment where it needs
 one, that trains the same network on the same batch when told to and sleeps otherwise. Rounds

@@ -137,7 +137,7 @@ class Worker:
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._process.stdout, selectors.EVENT_READ)
             if not waiting.select(self._limit):
-                raise FailedError(f"took longer than {self._limit:.0f} s")
+                raise FailedError(f"took longer than {self._limit:g} s")
         line = self._process.stdout.readline()
         if not line:
             raise FailedError(self._last_words())

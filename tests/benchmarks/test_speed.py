@@ -56,6 +56,15 @@ def test_a_small_run(tmp_path: Path) -> None:
     assert "failed: ended with code 1: ModuleNotFoundError" in peer["remark"]
 
 
+def test_who_takes_too_long_is_kept_as_failed(tmp_path: Path) -> None:
+    out = tmp_path / "speed.json"
+    said = run(out, *TINY, "--kinds", "train", "--contenders", "fer_jax", "--limit", "0.01")
+    assert "failed: took longer than 0.01 s" in said
+    (task,) = json.loads(out.read_text())["tasks"].values()
+    assert "rounds" not in task["contenders"]["fer_jax"]
+    assert "| failed: took longer than 0.01 s |" in table.document({"it": task})
+
+
 @pytest.mark.slow
 def test_results_of_other_tasks_stay_and_a_warm_start_is_timed(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
@@ -92,7 +101,7 @@ def measured() -> dict[str, object]:
         "machine": {"processor": "p", "cores": 2, "load": 0.0, "python": "3"},
         "contenders": {
             "fer_jax": result("float32", [10.0, 20.0, 30.0]),
-            "fer_jax_bf16": result("bfloat16", [50.0, 50.0, 50.0]),
+            "fer_jax_bf16": result("bfloat16", [50.0, 50.0, 150.0]),
             "torch_eager": result("float32", [20.0, 20.0, 20.0]),
             "torch_compile": result("float32", [19.0], ended_early="0.4 of the best peer so far"),
             "torch_bf16": result("bfloat16", [40.0, 100.0, 100.0]),
@@ -111,7 +120,7 @@ def test_ratios_are_of_the_same_rounds_and_shares_of_the_best_ceiling() -> None:
     assert table.best(task, ours=False) == "torch_bf16"
     assert table.best(task, ours=True) == "fer_jax_bf16"
     assert table.ratio(task, "fer_jax", "torch_eager") == 1.0
-    assert table.ratio(task, "fer_jax_bf16", "torch_bf16") == 0.5
+    assert table.ratio(task, "fer_jax_bf16", "torch_bf16") == 1.25
     assert table.ratio(task, "torch_compile", "torch_eager") == 0.95
     assert table.share(task, "fer_jax") == 0.2
     assert table.share(task, "fer_jax_bf16") == 0.25
@@ -128,18 +137,18 @@ def test_the_summary_has_a_line_per_precision_and_one_for_any() -> None:
     lines = list(table.summary({"one": measured()}))
     assert lines[2:5] == [
         "| one | float32 | 20 (fer_jax) | 20 (torch_eager) | 1.00 |",
-        "| one | bfloat16 | 50 (fer_jax_bf16) | 100 (torch_bf16) | 0.50 |",
-        "| one | any | 50 (fer_jax_bf16) | 100 (torch_bf16) | 0.50 |",
+        "| one | bfloat16 | 50 (fer_jax_bf16) | 100 (torch_bf16) | 1.25 |",
+        "| one | any | 50 (fer_jax_bf16) | 100 (torch_bf16) | 1.25 |",
     ]
 
 
 def test_the_plot_has_a_bar_for_each_line_with_a_peer(tmp_path: Path) -> None:
     tasks = {"one": measured()}
     assert [bar[1:] for bar in plot.bars(tasks)] == [
-        ("torch_eager", 1.0), ("torch_bf16", 0.5), ("torch_bf16", 0.5),
+        ("torch_eager", 1.0), ("torch_bf16", 1.25), ("torch_bf16", 1.25),
     ]  # fmt: skip
     plot.draw(tasks, tmp_path / "speed.svg")
-    assert (tmp_path / "speed.svg").read_text().count("<!-- 0.50 of torch_bf16 -->") == 2
+    assert (tmp_path / "speed.svg").read_text().count("<!-- 1.25 of torch_bf16 -->") == 2
 
 
 def test_contenders_go_where_they_can() -> None:
