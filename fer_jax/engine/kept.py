@@ -43,7 +43,9 @@ def key_of(*parts: object) -> str | None:
     Returns:
       None where no program is kept, or where the sources may be others than those that run.
     """
-    if compile_cache.folder is None or (sources := _sources()) is None:
+    if compile_cache.folder is None or jax.default_backend() != "cpu":
+        return None  # other backends trace: it was not seen to work there
+    if (sources := _sources()) is None:
         return None
     return _digest(parts, sources, _surroundings())
 
