@@ -178,10 +178,12 @@ def place(tree: Any, mesh: Mesh) -> Any:
     """Puts a state, or a part of one, on the devices, large arrays split if they are to be."""
 
     def put(leaf: Any, placed: NamedSharding) -> jax.Array:
-        if isinstance(leaf, np.ndarray) and not placed.is_fully_addressable:
-            # Every process has all of it; JAX would send it to all of them, to compare.
-            return jax.make_array_from_callback(leaf.shape, placed, leaf.__getitem__)
-        return jax.device_put(leaf, placed)
+        lies_there = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if placed.is_fully_addressable or lies_there:
+            return jax.device_put(leaf, placed)
+        # Every process has all of it; JAX would send it to all of them, to compare.
+        values = np.asarray(leaf)
+        return jax.make_array_from_callback(values.shape, placed, values.__getitem__)
 
     return jax.tree.map(put, tree, state_shardings(tree, mesh))
 
