@@ -57,6 +57,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.convolution import Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import average_pool_3x3, global_pool, max_pool_3x3
@@ -127,7 +128,7 @@ class ConvUnit(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H', W', filters]."""
-        conv = nn.Conv(
+        conv = Conv(
             self.unit.filters, self.unit.kernel, self.unit.stride, self.unit.padding,
             use_bias=False, dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
         )  # fmt: skip

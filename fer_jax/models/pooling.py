@@ -39,13 +39,14 @@ def windowed() -> Iterator[None]:
         _WINDOWED.reset(token)
 
 
-def _takes_windows() -> bool:
+def takes_windows() -> bool:
+    """Whether a network runs, or is to run, where windowed operations are fast."""
     return _WINDOWED.get() or jax.default_backend() != "cpu"
 
 
 def max_pool_2x2(images: jax.Array) -> jax.Array:
     """2 x 2 max pooling with stride 2, valid: [B, H, W, C] to [B, H // 2, W // 2, C]."""
-    if _takes_windows():
+    if takes_windows():
         return nn.max_pool(images, window_shape=(2, 2), strides=(2, 2))
     return _max_of_neighbours(_max_of_neighbours(images, 2, axis=1), 2, axis=2)
 
@@ -57,7 +58,7 @@ def max_pool_3x3(images: jax.Array, padding: int = 0) -> jax.Array:
       images: to pool.
       padding: 0, or 1 pixel on every side that is never the maximum.
     """
-    if _takes_windows():
+    if takes_windows():
         sides = ((padding, padding), (padding, padding))
         return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2), padding=sides)
     if padding:

@@ -42,6 +42,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.convolution import Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import global_pool, max_pool_3x3
@@ -83,7 +84,7 @@ class ConvUnit(nn.Module):
         """Maps [B, H, W, C] to [B, H / stride, W / stride, filters], rounded up."""
         filters, kernel, stride = self.unit
         # Not "SAME", which pads a stride of 2 on one side only: weights are of this padding.
-        conv = nn.Conv(
+        conv = Conv(
             filters, (kernel, kernel), stride, padding=kernel // 2, use_bias=False,
             dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
         )  # fmt: skip
