@@ -16,6 +16,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from fer_jax.engine import compiler
 from fer_jax.models.convolution import Conv
@@ -27,13 +28,15 @@ LAYERS = {  # of ResNet-18 at 48 pixels, and of VGG16 and ResNet-18 at 32: side,
 }
 
 
-def steps_of(kind: Callable[..., nn.Module], side: int, channels: int, stride: int, batch: int):
+def steps_of(
+    kind: Callable[..., nn.Module], side: int, channels: int, stride: int, batch: int
+) -> list[Callable[[], Any]]:
     """The convolution and its gradient by both arguments, compiled, with their arguments."""
     conv = kind(512, (3, 3), strides=stride, padding=1)
     maps = jax.random.normal(jax.random.key(0), (batch, side, side, channels))
     variables = conv.init(jax.random.key(1), maps)
     forward = jax.jit(conv.apply, compiler_options=compiler.options())
-    loss = lambda variables, maps: (conv.apply(variables, maps) ** 2).sum()  # noqa: E731
+    loss = lambda *given: (jnp.asarray(conv.apply(*given)) ** 2).sum()  # noqa: E731
     gradient = jax.jit(jax.grad(loss, argnums=(0, 1)), compiler_options=compiler.options())
     return [functools.partial(step, variables, maps) for step in (forward, gradient)]
 
