@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO
 
 import pytest
@@ -80,3 +81,16 @@ def refused(name: str, manual_dir: pathlib.Path, data: pathlib.Path, variant: st
     assert message.startswith("expected")
     assert "found" in message
     return message
+
+
+def check_refusal(
+    name: str,
+    damage: Callable[[pathlib.Path], pathlib.Path],
+    says: str,
+    tree: pathlib.Path,
+    tmp_path: pathlib.Path,
+    variant: str | None = None,
+) -> None:
+    """A damaged copy of `tree` is refused with a message that says `says`."""
+    manual_dir = damage(pathlib.Path(shutil.copytree(tree, tmp_path / "damaged")))
+    assert says in refused(name, manual_dir, tmp_path / "data", variant)

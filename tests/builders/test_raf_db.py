@@ -451,9 +451,7 @@ def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    shutil.copytree(tree, tmp_path / "damaged")
-    manual_dir = damage(tmp_path / "damaged")
-    assert says in small_sets.refused("raf_db", manual_dir, tmp_path / "data", variant)
+    small_sets.check_refusal("raf_db", damage, says, tree, tmp_path, variant)
 
 
 def test_a_few_odd_pictures_are_named(

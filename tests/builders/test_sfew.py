@@ -387,9 +387,7 @@ def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    shutil.copytree(tree, tmp_path / "damaged")
-    manual_dir = damage(tmp_path / "damaged")
-    assert says in small_sets.refused("sfew", manual_dir, tmp_path / "data")
+    small_sets.check_refusal("sfew", damage, says, tree, tmp_path)
 
 
 def test_a_few_unreadable_pictures_are_dropped_and_named(
