@@ -21,7 +21,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from fer_jax import config as configuration
-from fer_jax import errors, evaluate, files, train
+from fer_jax import errors, evaluate, files, huge_pages, train
 from fer_jax import run as run_directory
 from fer_jax.data.records import Split, open_split
 from fer_jax.engine import compile_cache
@@ -254,5 +254,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.begin_again()
     with errors.exit_cleanly():
         main(sys.argv[1:])

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax import config as configuration
-from fer_jax import errors
+from fer_jax import errors, huge_pages
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -78,6 +78,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def cli() -> None:
     """The console script."""
+    huge_pages.begin_again()
     with errors.exit_cleanly():
         main(sys.argv[1:])
 

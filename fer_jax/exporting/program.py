@@ -14,7 +14,7 @@ import numpy as np
 
 from fer_jax.data.preprocess import ellipse_mask
 from fer_jax.inference.network import Network
-from fer_jax.models import pooling
+from fer_jax.models import forms
 
 INPUT = "faces"
 """Name of the input: uint8[B, S, S, 3] RGB, cut to the face and resized to the run's size."""
@@ -35,7 +35,7 @@ def make_program(network: Network) -> Program:
         if preprocessing.mask == "ellipse":  # masked faces stay as they are
             inside = ellipse_mask(preprocessing.size, None).astype(np.float32)
             pixels = pixels * inside[None, :, :, None]
-        with pooling.windowed():
+        with forms.plain():
             inputs = preprocessing.normalized(pixels)
             logits = jnp.asarray(model.apply(variables, inputs, train=False))
         return jax.nn.softmax(logits)

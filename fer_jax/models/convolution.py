@@ -1,4 +1,4 @@
-"""The convolution of the networks, in the form that is fast where they run.
+"""The convolutions of the networks, in the form that is fast where they run.
 
 XLA takes a kernel of more pixels than its map for the map, and the map for the kernel. On CPU
 what comes out has no fast form: 3 x 3 convolutions of 2 x 2 maps, which networks for large
@@ -18,8 +18,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from fer_jax.models.pooling import takes_windows
+from fer_jax.models import forms
+from fer_jax.models.initializers import glorot_uniform
 
 
 def convolve(
@@ -48,7 +50,7 @@ def convolve(
         for side, size, stride in zip(padded, window, strides, strict=True)
     ]
     smallest = min(math.prod(sides), math.prod(results))
-    if takes_windows() or not 0 < smallest < math.prod(window):
+    if not forms.for_cpu() or not 0 < smallest < math.prod(window):
         return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
     rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, results)
     maps = jnp.pad(maps, ((0, 0), *pads, (0, 0)))
@@ -72,3 +74,61 @@ def _taps(side: int, padding: int, size: int, stride: int, count: int) -> range:
 
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: convolve)
 """`nn.Conv` that convolves so."""
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+class BiasConv(nn.Module):
+    """A convolution of [B, H, W, C], with bias as a rule; its parameters are those of `nn.Conv`.
+
+    Attributes:
+      features: number of filters.
+      kernel_size: rows and columns.
+      padding: "SAME" or "VALID".
+      use_bias: whether there is a bias.
+      dtype: of the computation; parameters stay float32.
+    """
+
+    features: int
+    kernel_size: Sequence[int] = (3, 3)
+    padding: str = "SAME"
+    use_bias: bool = True
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H', W', features]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", glorot_uniform, shape)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, (1, 1), self.padding, dimension_numbers=_LAYOUT)
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return _with_bias(y, bias) if forms.for_cpu() else y + bias
+
+
+@jax.custom_vjp
+def _with_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+    return x + bias
+
+
+def _with_bias_backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return gradient, _channel_sums(gradient)
+
+
+def _channel_sums(x: jax.Array) -> jax.Array:
+    """The sums of each channel: [B, H, W, C] to [C].
+
+    XLA splits a long sum into a tree of windows on CPU, at three times the cost of the product
+    with ones, which reads the array once, on all cores.
+    """
+    axes = tuple(range(x.ndim - 1))
+    ones = jnp.ones(x.shape[:-1], x.dtype)
+    sums: jax.Array = jax.lax.dot_general(
+        ones, x, ((axes, axes), ((), ())), preferred_element_type=jnp.float32
+    )
+    return sums.astype(x.dtype)
+
+
+_with_bias.defvjp(lambda x, bias: (x + bias, None), _with_bias_backward)

@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.convolution import BiasConv
 from fer_jax.models.head import dense_head
-from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import max_pool_2x2
 
 POOL_DROPOUT = 0.25  # of the pooled features, as in the published example
@@ -55,9 +55,9 @@ class CustomCNN(nn.Module):
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
         x = images.astype(self.dtype)
         for layer, width in enumerate((32, 64), 1):
-            conv = nn.Conv(
-                width, (3, 3), padding="VALID", use_bias=not self.batch_norm, dtype=self.dtype,
-                kernel_init=glorot_uniform, name=f"conv{layer}",
+            conv = BiasConv(
+                width, padding="VALID", use_bias=not self.batch_norm, dtype=self.dtype,
+                name=f"conv{layer}",
             )  # fmt: skip
             x = conv(x)
             if self.batch_norm:

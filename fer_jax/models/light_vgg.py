@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.convolution import BiasConv
 from fer_jax.models.head import dense_head
-from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import max_pool_2x2
 
 
@@ -53,13 +53,7 @@ class LightVGG(nn.Module):
         x = images.astype(self.dtype)
         for block, width in enumerate(self.widths, 1):
             for layer in (1, 2):
-                conv = nn.Conv(
-                    width,
-                    (3, 3),
-                    dtype=self.dtype,
-                    kernel_init=glorot_uniform,
-                    name=f"conv{block}_{layer}",
-                )
+                conv = BiasConv(width, dtype=self.dtype, name=f"conv{block}_{layer}")
                 x = nn.relu(conv(x))
             x = max_pool_2x2(x)
         x = x.reshape(x.shape[0], -1)

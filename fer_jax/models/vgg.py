@@ -34,9 +34,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.convolution import Conv
+from fer_jax.models.convolution import BiasConv
 from fer_jax.models.head import dense_head
-from fer_jax.models.initializers import glorot_uniform
 from fer_jax.models.pooling import global_pool, max_pool_2x2
 
 
@@ -67,10 +66,7 @@ class VGGBackbone(nn.Module):
 
 def _block(backbone: VGGBackbone, x: jax.Array, number: int, width: int, depth: int) -> jax.Array:
     for layer in range(1, depth + 1):
-        conv = Conv(
-            width, (3, 3), dtype=backbone.dtype, kernel_init=glorot_uniform,
-            name=f"block{number}_conv{layer}",
-        )  # fmt: skip
+        conv = BiasConv(width, dtype=backbone.dtype, name=f"block{number}_conv{layer}")
         x = nn.relu(conv(x))
     return max_pool_2x2(x)
 

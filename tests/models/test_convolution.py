@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fer_jax.models import forms
 from fer_jax.models.convolution import Conv
-from fer_jax.models.pooling import windowed
 
 # Rows and columns of the map, of the kernel, stride, padding; whether it is a product.
 FORMS = [
@@ -58,5 +58,5 @@ def test_values_and_gradients_are_those_of_a_convolution(side, window, stride, p
 
 def test_an_exported_network_keeps_its_convolutions():
     conv, maps = Conv(5, (3, 3), padding=1), jnp.zeros((2, 2, 2, 4))
-    with windowed():
+    with forms.plain():
         assert not product_in(conv, conv.init(jax.random.key(0), maps), maps)

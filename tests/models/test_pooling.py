@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models import pooling
+from fer_jax.models import forms, pooling
 
 FORMS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
 
@@ -18,7 +18,7 @@ FORMS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
 @pytest.mark.parametrize("side", [3, 6])
 @pytest.mark.parametrize(("window", "padding"), [(2, 0), (3, 0), (3, 1)])
 def test_max_pooling_equals_the_windowed_maximum(window, padding, side):
-    # Distinct values: on ties the two forms share the gradient differently.
+    # Distinct values: on ties the forms of three by three share the gradient differently.
     images = jax.random.permutation(jax.random.key(0), jnp.arange(2.0 * side * (side + 1) * 3))
     # Some below zero, where padding with zeros would be the maximum.
     images = images.reshape(2, side, side + 1, 3) - 100
@@ -28,10 +28,25 @@ def test_max_pooling_equals_the_windowed_maximum(window, padding, side):
         nn.max_pool, window_shape=(window, window), strides=(2, 2), padding=sides
     )
     np.testing.assert_array_equal(form(images), windowed(images))
-    with pooling.windowed():
+    with forms.plain():
         np.testing.assert_array_equal(form(images), windowed(images))
     gradient = lambda pool: jax.grad(lambda x: (pool(x) ** 2).sum())(images)  # noqa: E731
     np.testing.assert_array_equal(gradient(form), gradient(windowed))
+
+
+@pytest.mark.parametrize("channels", [3, 16, 19])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_ties_of_four_are_broken_as_by_the_windowed_maximum(channels, dtype):
+    images = jax.random.randint(jax.random.key(0), (3, 7, 8, channels), -1, 2).astype(dtype)
+    weights = jax.random.normal(jax.random.key(1), (3, 3, 4, channels), dtype)
+
+    def gradient() -> jax.Array:
+        return jax.jit(jax.grad(lambda x: (pooling.max_pool_2x2(x) * weights).sum()))(images)
+
+    found = gradient()
+    with forms.plain():
+        jax.clear_caches()
+        np.testing.assert_array_equal(found, gradient())
 
 
 @pytest.mark.parametrize("window", sorted(FORMS))

@@ -63,7 +63,7 @@ def main() -> None:
     from fer_jax.data.preprocess import Preprocessing
     from fer_jax.engine.state import create_state
     from fer_jax.exporting import onnx_graph
-    from fer_jax.models import pooling
+    from fer_jax.models import forms
     from fer_jax.models.registry import create_model
 
     name, size, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
@@ -71,7 +71,7 @@ def main() -> None:
     normalized = Preprocessing(size, "unit").normalized
 
     def program(variables: Any, faces: jax.Array) -> jax.Array:
-        with pooling.windowed():
+        with forms.plain():
             logits = model.apply(variables, normalized(faces), train=False)
         return jax.nn.softmax(jnp.asarray(logits))
 
