@@ -64,6 +64,9 @@ class LossSum(clu.metrics.Metric):
         return float(self.total)
 
 
+LONG_BYTES = 64 << 20
+
+
 def norm(tree: Any) -> jax.Array:
     """Euclidean norm of all arrays of a tree, a float32 scalar.
 
@@ -81,8 +84,11 @@ def norm(tree: Any) -> jax.Array:
 
 
 def _sum_of_squares(x: jax.Array) -> jax.Array:
-    # A long sum is a tree of windows on CPU, at twice the cost of a product.
-    return jnp.vdot(x, x) if forms.for_cpu() else jnp.sum(jnp.square(x))
+    # A long sum is a tree of windows on CPU, at twice the cost of a product; but of many short
+    # ones the products would be more operations.
+    if forms.for_cpu() and x.nbytes >= LONG_BYTES:
+        return jnp.vdot(x, x)
+    return jnp.sum(jnp.square(x))
 
 
 @flax.struct.dataclass

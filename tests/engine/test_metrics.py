@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from fer_jax.engine import sharding
-from fer_jax.engine.metrics import norm
+from fer_jax.engine.metrics import LONG_BYTES, norm
 
 LARGE = sharding.LEAST_SPLIT_BYTES // 4  # numbers of the smallest array that stays alone
 
 
 @pytest.mark.parametrize(
     "shapes",
-    [[()], [(3,), (2, 5)], [(LARGE,)], [(LARGE - 1,), (2, LARGE), (7,)]],
-    ids=["scalar", "small", "large", "both"],
+    [
+        [()],
+        [(3,), (2, 5)],
+        [(LARGE,)],
+        [(LARGE - 1,), (2, LARGE), (7,)],
+        [(LONG_BYTES // 32, 8), (9,)],
+    ],
+    ids=["scalar", "small", "large", "both", "long"],
 )
 def test_it_is_that_of_all_numbers(shapes):
     rng = np.random.default_rng(0)
