@@ -11,6 +11,8 @@ import contextlib
 import os
 import sys
 import threading
+import time
+import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -23,12 +25,27 @@ COMPILER = "compiler"
 """Name of threads that may be in XLA's code for a minute, and that nobody waits for at the end."""
 
 
+_OTHERS_SPEAK_SECONDS = 1.0
+
+_at_once = False
+
+
 class UserError(Exception):
     """Wrong input: the message says what was expected, what was found, what to do."""
 
 
 class PeerLostError(Exception):
     """Another process of the same job is gone; the message says what to do."""
+
+
+def end_at_once() -> None:
+    """From now on `exit_cleanly` ends this process at once where it fails.
+
+    For one of several: at the exit of an interpreter JAX waits minutes for the others, which
+    wait for this one in a step.
+    """
+    global _at_once
+    _at_once = True
 
 
 @contextlib.contextmanager
@@ -50,11 +67,18 @@ def exit_cleanly() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         _leave(EXIT_INTERRUPTED)
+    except Exception:
+        if not _at_once:
+            raise
+        traceback.print_exc()
+        _leave(1)
 
 
 def _leave(code: int) -> NoReturn:
-    if any(thread.name == COMPILER for thread in threading.enumerate()):
-        # Python would wait for it, and it cannot be stopped.
+    if _at_once:
+        time.sleep(_OTHERS_SPEAK_SECONDS)  # what ends this process may just be ending them too
+    if _at_once or any(thread.name == COMPILER for thread in threading.enumerate()):
+        # Python would wait for the compiler, which cannot be stopped, or JAX for the others.
         sys.stdout.flush()
         os._exit(code)
     raise SystemExit(code) from None

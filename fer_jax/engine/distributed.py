@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fer_jax.errors import EXIT_PEER_LOST, PeerLostError, UserError
+from fer_jax.errors import EXIT_PEER_LOST, PeerLostError, UserError, end_at_once
 
 T = TypeVar("T")
 
@@ -118,6 +118,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     watch = Watch(jax.process_index(), jax.process_count())
     watch.start()
     atexit.register(watch.done)
+    end_at_once()
     if (address := _meeting_point()) is not None:
         explain_abort(address)
 
@@ -326,7 +327,7 @@ def peers_explained(checkpoints: Path) -> Iterator[None]:
 
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # a ValueError by jit's fast path
         if is_alone() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
             raise
         raise PeerLostError(

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
 
 from fer_jax.engine import distributed
-from fer_jax.errors import EXIT_PEER_LOST, UserError
+from fer_jax.errors import EXIT_PEER_LOST, EXIT_USER_ERROR, UserError
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,3 +144,32 @@ def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
         "launch: process 0 was ended by signal 9",
         f"launch: process 1 ended with exit code {EXIT_PEER_LOST}",
     ]
+
+
+@pytest.mark.parametrize("who", [0, 1])
+def test_a_process_that_fails_alone_ends_the_job_soon(who, tmp_path):
+    code = f"""
+    from pathlib import Path
+    from fer_jax import errors
+    from fer_jax.engine import distributed
+
+    with errors.exit_cleanly():
+        distributed.start()
+        distributed.least([1])
+        with distributed.peers_explained(Path("checkpoints")):
+            if distributed.is_lead() == ({who} == 0):
+                raise errors.UserError("no space is left")
+            distributed.least([2])
+    """
+    launcher = ROOT / "launch" / "local.py"
+    began = time.monotonic()
+    done = run(code, sys.executable, str(launcher), "--processes=2", "--cpu_devices=1", "--")
+    assert time.monotonic() - began < 60  # JAX's own end takes five minutes
+    # Whichever of them the launcher sees to end first gives its exit code.
+    assert done.returncode in (EXIT_USER_ERROR, EXIT_PEER_LOST), done.stdout
+    assert f"process {who} ended with exit code {EXIT_USER_ERROR}" in done.stderr
+    said = done.stdout.splitlines()
+    assert f"[{who}] error: no space is left" in said
+    (other,) = (line for line in said if line.startswith(f"[{1 - who}] error:"))
+    assert "of the job is gone; start the job again" in other
+    assert f"process {1 - who} ended with exit code {EXIT_PEER_LOST}" in done.stderr
