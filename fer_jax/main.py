@@ -77,11 +77,16 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def cli() -> None:
-    """The console script."""
-    huge_pages.begin_again()
+    """What the command does, in the process of its caller."""
     with errors.exit_cleanly():
         main(sys.argv[1:])
 
 
-if __name__ == "__main__":
+def script() -> None:
+    """The command, in a process that is its own and may begin again."""
+    huge_pages.begin_again()
     cli()
+
+
+if __name__ == "__main__":
+    script()
