@@ -12,7 +12,7 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
 from typing import Any, TypeAlias
 
@@ -92,7 +92,7 @@ Outcome: TypeAlias = Crop | Drop
 
 def crop_all(
     source: sources.Source, requests: Iterable[Request], settings: faces.FaceCrop
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """One outcome per request, in their order; a few pictures per core are in memory."""
     local = threading.local()
 
@@ -102,7 +102,8 @@ def crop_all(
         return crop_one(source, request, settings, local.detector, picture)
 
     pending: collections.deque[futures.Future[Outcome]] = collections.deque()
-    pool = futures.ThreadPoolExecutor(threads())
+    name = f"crops {id(local)}"
+    pool = futures.ThreadPoolExecutor(threads(), thread_name_prefix=name)
     try:
         for request in requests:
             pending.append(_submit(pool, work, request))
@@ -111,7 +112,9 @@ def crop_all(
         while pending:
             yield pending.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Python may collect an abandoned generator in one of these threads: it cannot await itself.
+        is_own = threading.current_thread().name.startswith(name)
+        pool.shutdown(wait=not is_own, cancel_futures=True)
 
 
 def threads() -> int:

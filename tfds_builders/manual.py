@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -199,16 +200,18 @@ class ManualBuilder(stored.StoredBuilder):
             for one in records
         )  # fmt: skip
         label = f"{self.name}: finding faces" + (f", {split}" * (split != protocols.STORED))
-        outcomes = crops.crop_all(source, requests, self.builder_config.crop)
         used = 0
-        tracked = console.track(outcomes, len(records), label)
-        for record, outcome in zip(records, tracked, strict=True):
-            if isinstance(outcome, crops.Drop):
-                self._drop(outcome, source)
-                continue
-            used += 1
-            self._is_marked |= outcome.stand_in
-            yield _entry(record, outcome), _example(record, outcome)
+        with contextlib.closing(
+            crops.crop_all(source, requests, self.builder_config.crop)
+        ) as outcomes:
+            tracked = console.track(outcomes, len(records), label)
+            for record, outcome in zip(records, tracked, strict=True):
+                if isinstance(outcome, crops.Drop):
+                    self._drop(outcome, source)
+                    continue
+                used += 1
+                self._is_marked |= outcome.stand_in
+                yield _entry(record, outcome), _example(record, outcome)
         if not used:
             raise errors.UserError(
                 f"expected pictures in {source.path} (split {split}), found none that can be used: "
