@@ -57,6 +57,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.blocks import prepared
 from fer_jax.models.convolution import Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
@@ -217,9 +218,7 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
-        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
-        if self.shares_blocks:
-            block = nn.jit(block, static_argnums=(2,))
+        block = prepared(ResidualBlock, self.remat, self.shares_blocks)
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)

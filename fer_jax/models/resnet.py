@@ -42,6 +42,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from fer_jax.models.blocks import prepared
 from fer_jax.models.convolution import Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
@@ -136,9 +137,7 @@ class ResNetBackbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px."""
-        block = nn.remat(ResidualBlock, static_argnums=(2,)) if self.remat else ResidualBlock
-        if self.shares_blocks:
-            block = nn.jit(block, static_argnums=(2,))
+        block = prepared(ResidualBlock, self.remat, self.shares_blocks)
         units_of = bottleneck if self.has_bottlenecks else basic
         stem = Unit(64, 3) if self.small_stem else Unit(64, 7, 2)
 

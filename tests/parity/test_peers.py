@@ -79,5 +79,6 @@ def test_a_run_with_a_peer(tmp_path: Path, monkeypatch):
     (task,) = json.loads(out.read_text())["tasks"].values()
     for name in contenders:
         assert "failed" not in task["contenders"][name]
-    (line,) = (row for row in table.summary({"it": task}) if row.startswith("| it"))
-    assert table.NOTHING not in line.split(" | ")
+    lines = [row for row in table.summary({"it": task}) if row.startswith("| it")]
+    assert [line.split(" | ")[1] for line in lines] == ["float32", "any"]
+    assert not any(table.NOTHING in line.split(" | ") for line in lines)
