@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fer_jax import huge_pages
 
+SETTINGS = ":".join(huge_pages._SETTINGS)
 SHOW = """
 import os, sys
 from fer_jax import huge_pages
@@ -23,8 +27,8 @@ print(os.environ.get("GLIBC_TUNABLES", "none"), sys.argv[1:], os.getpid())
 @pytest.mark.parametrize(
     ("tunables", "useful", "begun", "left"),
     [
-        (None, True, 2, "glibc.malloc.hugetlb=1"),
-        ("glibc.malloc.check=1", True, 2, "glibc.malloc.check=1:glibc.malloc.hugetlb=1"),
+        (None, True, 2, SETTINGS),
+        ("glibc.malloc.mxfast=64", True, 2, f"{SETTINGS}:glibc.malloc.mxfast=64"),
         ("glibc.malloc.hugetlb=0", True, 1, "glibc.malloc.hugetlb=0"),
         (None, False, 1, "none"),
     ],
@@ -59,3 +63,17 @@ def test_where_it_is_of_use(tmp_path, monkeypatch, libc, kernel, useful):
     monkeypatch.setattr(huge_pages.platform, "libc_ver", lambda: libc)
     monkeypatch.setattr(huge_pages.sys, "platform", "linux")
     assert huge_pages._useful() is useful
+
+
+def test_glibc_knows_the_settings():
+    if platform.libc_ver()[0] != "glibc" or not huge_pages._useful():
+        pytest.skip("not a glibc with large pages")
+    loaded = Path("/proc/self/maps").read_text().split()
+    (loader,) = {path for path in loaded if "/ld-linux" in path or "/ld64" in path}
+    environment = huge_pages.wanted({})
+    told = subprocess.run(
+        [loader, "--list-tunables"], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    for setting in huge_pages._SETTINGS:
+        name, value = setting.split("=")
+        assert re.search(rf"^{name}: {int(value):#x} ", told.replace(": 0 ", ": 0x0 "), re.M)
