@@ -46,7 +46,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     add("--size", type=int, help="pixels; default: the paper's")
     add("--batch", type=int, help="default: the paper's; of inference 1 and 32")
     add("--rounds", type=int, default=7)
-    add("--seconds", type=float, default=2.0, help="of each turn, one step at least")
+    add("--seconds", type=float, default=2.0, help="of a turn's second half, which counts")
     add("--limit", type=float, default=300.0, help="seconds that a start or a turn may take")
     add("--starts", type=int, choices=(1, 2), default=1, help="2: also time a warm start")
     add("--keep", type=float, default=0.7, help="end peers below this share of the best peer")

@@ -39,7 +39,7 @@ class Options:
       device: "cpu" or "gpu".
       threads: that each contender may use on a CPU.
       rounds: turns of each contender.
-      seconds: of a turn; one step at least.
+      seconds: of the half of a turn that counts; one step at least.
       limit: seconds that a start or a turn may take.
       starts: 1 is with empty caches; 2 is once more with what the first left in them.
       keep: the share of the best peer's speed above which a peer goes on after its first round.

@@ -21,8 +21,8 @@ from typing import Any, Protocol
 from benchmarks.speed.tasks import Task
 from fer_jax import huge_pages
 
-SHORT = 0.5  # seconds of a step; shorter ones have one that does not count before each round
-WARM_UP = 3  # steps, of those, before a step's time is believed
+SHORT = 0.5  # seconds of a step
+WARM_UP = 3  # of such steps, before the time of one is believed
 
 
 class Work(Protocol):
@@ -50,16 +50,16 @@ class Paced:
             self._step = self._timed(WARM_UP) / WARM_UP
 
     def round(self, seconds: float) -> dict[str, float]:
-        """Speed over as many steps as take about `seconds`, one at least.
+        """Speed over as many steps as take about `seconds`, one at least, after as many again.
 
         Returns:
           images_per_second, and cpu_ms_per_image, the processor's time of all threads: on a
           machine that does other work too it changes less.
         """
-        # While others had their turn caches went cold, and a virtual machine may have given free
-        # memory back to its host, at 2 s for the next step of custom_cnn.
-        self._work.run(1)
         steps = max(1, math.ceil(seconds / self._step))
+        # While others had their turn caches went cold, and a virtual machine gave free memory
+        # back to its host: steps of custom_cnn then take 2 s for 0.4 until all is there again.
+        self._work.run(steps)
         worked = time.process_time()
         taken = self._timed(steps)
         worked = time.process_time() - worked
