@@ -4,7 +4,8 @@ XLA takes a kernel of more pixels than its map for the map, and the map for the 
 what comes out has no fast form: 3 x 3 convolutions of 2 x 2 maps, which networks for large
 pictures have of small ones, take some eighty times as long as they need, the gradient of one
 that makes such maps eighteen times (benchmarks/RESULTS.md). There the convolution is a matrix
-product.
+product. So is one of single pixels: its gradients are products then too, where XLA makes a
+convolution with the batch for channels of the kernel's.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def convolve(
         (side - size) // stride + 1
         for side, size, stride in zip(padded, window, strides, strict=True)
     ]
+    if forms.for_cpu() and math.prod(window) == 1 and not any(map(any, pads)):
+        return maps[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
     smallest = min(math.prod(sides), math.prod(results))
     if not forms.for_cpu() or not 0 < smallest < math.prod(window):
         return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)

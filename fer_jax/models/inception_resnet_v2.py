@@ -170,7 +170,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, C]."""
         ends = _concatenated(x, self.branches, train, self.dtype)
-        up = nn.Conv(x.shape[-1], (1, 1), dtype=self.dtype, kernel_init=glorot_uniform, name="up")
+        up = Conv(x.shape[-1], (1, 1), dtype=self.dtype, kernel_init=glorot_uniform, name="up")
         total = x + self.scale * up(ends)
         return total if self.last else nn.relu(total)
 

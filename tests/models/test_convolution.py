@@ -17,7 +17,10 @@ from fer_jax.models.convolution import Conv
 FORMS = [
     ((3, 3), (3, 3), 1, 1, False),
     ((4, 3), (3, 3), 1, "SAME", False),
-    ((2, 2), (1, 1), 2, 0, False),
+    ((3, 3), (1, 1), 1, 1, False),
+    ((4, 3), (1, 1), 1, "SAME", True),
+    ((5, 4), (1, 1), 2, "VALID", True),
+    ((2, 2), (1, 1), 2, 0, True),
     ((2, 2), (1, 3), 1, "SAME", False),
     ((2, 2), (3, 3), 1, 1, True),
     ((2, 2), (3, 3), 1, "SAME", True),
