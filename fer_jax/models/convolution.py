@@ -50,10 +50,9 @@ def convolve(
         (side - size) // stride + 1
         for side, size, stride in zip(padded, window, strides, strict=True)
     ]
-    if forms.for_cpu() and math.prod(window) == 1 and not any(map(any, pads)):
-        return maps[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    smallest = min(math.prod(sides), math.prod(results))
-    if not forms.for_cpu() or not 0 < smallest < math.prod(window):
+    smallest, size = min(math.prod(sides), math.prod(results)), math.prod(window)
+    is_product = smallest < size or (size == 1 and not any(map(any, pads)))
+    if not forms.for_cpu() or smallest <= 0 or not is_product:
         return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
     rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, results)
     maps = jnp.pad(maps, ((0, 0), *pads, (0, 0)))
