@@ -24,7 +24,7 @@ from fer_jax import run as run_directory
 from fer_jax.data.pixel_cache import load_cached
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, open_split
-from fer_jax.engine import compile_cache, distributed, sharding, tta
+from fer_jax.engine import compile_cache, compiler, distributed, sharding, tta
 from fer_jax.engine.checkpoint import Restored
 from fer_jax.engine.evaluation import evaluate_records
 from fer_jax.engine.state import count_parameters
@@ -292,6 +292,7 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
         records,
         run.config.eval.batch_size,
         mesh,
+        compiler.options(network.model),
     )
     return network, evaluation.probabilities
 

@@ -32,14 +32,17 @@ def main(arguments: Sequence[str]) -> None:
     folder = options.workdir or Path("runs") / Path(options.config).stem
 
     # JAX, Orbax and TFDS take seconds to import: wrong input is answered before.
-    from fer_jax import train
-    from fer_jax.engine import compile_cache, distributed
-    from fer_jax.engine.loop import InterruptedRunError
+    from fer_jax.engine import compile_cache, distributed, foreseen
 
     distributed.start()
     if not distributed.is_lead():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one process speaks; errors are stderr's
     compile_cache.enable()
+    if not (folder / "report").exists():  # that of a finished run trains no more
+        foreseen.begin(sorted(configuration.flatten(config).items()))
+    from fer_jax import train
+    from fer_jax.engine.loop import InterruptedRunError
+
     try:
         run = train.train(config, folder, options.profile_steps)
     except InterruptedRunError as stopped:

@@ -24,7 +24,7 @@ from fer_jax.data.preprocess import InputFormat
 from fer_jax.data.records import Split, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import Placement, Room, free_host_bytes, open_store, place
-from fer_jax.engine import distributed, sharding
+from fer_jax.engine import compiler, distributed, sharding
 from fer_jax.engine.checkpoint import Checkpoints, Restored, TemplateOf
 from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.engine.evaluation import Evaluator
@@ -165,6 +165,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
                 ),
                 feed,
                 mesh,
+                compiler.options(model),
             )
             for stage in stages
         ),
@@ -174,6 +175,7 @@ def make_job(config: ConfigDict, folder: Path) -> Job:
             len(validation),
             config.eval.batch_size,
             mesh,
+            compiler.options(model),
         ),
         model=model,
         recipe=recipe,

@@ -65,7 +65,9 @@ def choose_steps(wanted: int | None, period: int, platform: str) -> int:
     return next((steps for steps in candidates if period % steps == 0), candidates[0])
 
 
-def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> Program:
+def make_chunk_program(
+    step: TrainStep, feed: Feed, mesh: Mesh, options: dict[str, str] | None = None
+) -> Program:
     """Compiles as many steps as the items have; the old state's memory is reused.
 
     The program takes the state, the feed's source and its items, and gives the state after K
@@ -73,6 +75,12 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> Program:
 
     On CPU the steps stand one behind the other, because convolutions in a loop are many
     times slower there; elsewhere they are a loop.
+
+    Args:
+      step: that is repeated.
+      feed: gives each step its batch.
+      mesh: of the devices.
+      options: of the compiler; by default those for any network.
     """
 
     def one(state: TrainState, source: Any, item: Any) -> tuple[TrainState, TrainMetrics]:
@@ -95,7 +103,7 @@ def make_chunk_program(step: TrainStep, feed: Feed, mesh: Mesh) -> Program:
     return Program(
         unrolled if platform == "cpu" else scanned,
         list(mesh.devices.flat),
-        compiler.options(),
+        compiler.options() if options is None else options,
         donate_argnums=0,
         out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
     )

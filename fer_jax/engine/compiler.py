@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 # By default XLA gives YNNPACK convolutions, matrix products and reductions on CPU. Eigen's
-# convolutions are faster than its, and reading a program back from the compile cache searches the
-# whole program once for each operation of YNNPACK; custom_cnn's large product is faster with it.
+# convolutions are faster than its; custom_cnn's large product is faster with it, and so are those
+# in bfloat16. Reading a program back searches the whole program once for each operation of
+# YNNPACK: networks of repeated blocks have hundreds of products, as fast with Eigen in float32.
 # Figures: benchmarks/RESULTS.md.
-_CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+_FUSIONS = "xla_cpu_experimental_ynn_fusion_type"
+_PRODUCTS = {_FUSIONS: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+_NOTHING = {_FUSIONS: ""}
+
+
+def options(model: Any = None) -> dict[str, str]:
+    """For `compiler_options` of `jax.jit`: what makes networks faster on this backend.
+
+    Args:
+      model: the network that is compiled; None if there is none.
+    """
+    if jax.default_backend() != "cpu" or not _is_known():
+        return {}
+    has_blocks = hasattr(model, "shares_blocks") and jnp.dtype(model.dtype) == jnp.float32
+    return dict(_NOTHING if has_blocks else _PRODUCTS)
 
 
 @functools.cache
-def options() -> dict[str, str]:
-    """For `compiler_options` of `jax.jit`: what makes networks faster on this backend."""
-    if jax.default_backend() != "cpu":
-        return {}
+def _is_known() -> bool:
+    """Whether XLA takes them: experimental options, that a release may come without."""
     try:
-        jax.jit(lambda: 0, compiler_options=_CPU).lower().compile()
+        for known in (_PRODUCTS, _NOTHING):
+            jax.jit(lambda: 0, compiler_options=known).lower().compile()
     except jax.errors.JaxRuntimeError:
-        return {}  # an experimental option: a release of XLA may come without it
-    return _CPU
+        return False
+    return True

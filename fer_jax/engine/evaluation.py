@@ -41,10 +41,17 @@ class Evaluator:
       records: number of them.
       batch_size: over all devices; the last batch is padded and masked.
       mesh: of the devices.
+      options: of the compiler; by default those for any network.
     """
 
     def __init__(
-        self, eval_step: EvalStep, feed: Feed, records: int, batch_size: int, mesh: Mesh
+        self,
+        eval_step: EvalStep,
+        feed: Feed,
+        records: int,
+        batch_size: int,
+        mesh: Mesh,
+        options: dict[str, str] | None = None,
     ) -> None:
         self._feed, self._records, self._batch, self._mesh = feed, records, batch_size, mesh
 
@@ -55,7 +62,9 @@ class Evaluator:
             return eval_step(sharding.gathered(variables, mesh), {**batch, **mask})
 
         self._program = jax.jit(
-            program, out_shardings=sharding.replicated(mesh), compiler_options=compiler.options()
+            program,
+            out_shardings=sharding.replicated(mesh),
+            compiler_options=compiler.options() if options is None else options,
         )
 
     def __call__(self, variables: dict[str, Any]) -> Evaluation:
@@ -79,11 +88,16 @@ class Evaluator:
 
 
 def evaluate_records(
-    eval_step: EvalStep, variables: dict[str, Any], records: Records, batch_size: int, mesh: Mesh
+    eval_step: EvalStep,
+    variables: dict[str, Any],
+    records: Records,
+    batch_size: int,
+    mesh: Mesh,
+    options: dict[str, str] | None = None,
 ) -> Evaluation:
     """Runs the network over records in main memory, once."""
     feed = HostFeed(HostStore(records), mesh)
-    return Evaluator(eval_step, feed, len(records), batch_size, mesh)(variables)
+    return Evaluator(eval_step, feed, len(records), batch_size, mesh, options)(variables)
 
 
 def padded_rows(first: int, batch_size: int, records: int) -> tuple[np.ndarray, np.ndarray]:

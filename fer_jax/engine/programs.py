@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from fer_jax.engine import kept
+from fer_jax.engine import foreseen, kept
 from fer_jax.errors import COMPILER
 
 
@@ -76,14 +76,16 @@ class Program:
         key: str | None,
     ) -> None:
         try:
-            compiled = kept.find(key, self._devices) if key else None
-            if compiled is not None:
+            name = kept.named(key) if key else None
+            compiled = self._read(name) if name else None
+            if name and compiled is not None:
                 ready.set_result(compiled)
+                foreseen.remember(name)
                 return
             with _no_collection():
                 lowered = self._jitted.lower(*arguments())
             name = kept.name_of(lowered, self._options) if key else None
-            compiled = kept.read(name, self._devices) if name else None
+            compiled = self._read(name) if name else None
             with kept.reads_of_jax() as reads:
                 made = compiled or lowered.compile()
         except BaseException as error:  # noqa: BLE001 - raised where the program is wanted
@@ -94,6 +96,10 @@ class Program:
             if compiled is None and not reads:
                 kept.keep(name, made)
             kept.remember(key, name)
+            foreseen.remember(name)
+
+    def _read(self, name: str) -> jax.stages.Compiled | None:
+        return foreseen.take(name, self._devices) or kept.read(name, self._devices)
 
 
 @contextlib.contextmanager

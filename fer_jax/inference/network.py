@@ -75,7 +75,7 @@ class Network:
             logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
             return jax.nn.softmax(logits)
 
-        return jax.jit(program, compiler_options=compiler.options())
+        return jax.jit(program, compiler_options=compiler.options(model))
 
     @functools.cached_property
     def _explain(self) -> Program:

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.engine import compiler
+from fer_jax.models import registry
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def forgotten():
-    """Options are asked for anew, here and in the next test."""
-    compiler.options.cache_clear()
+    """What XLA knows is asked for anew, here and in the next test."""
+    compiler._is_known.cache_clear()
     yield
-    compiler.options.cache_clear()
+    compiler._is_known.cache_clear()
 
 
 def test_convolutions_on_cpu_are_not_ynnpacks():
@@ -27,6 +28,25 @@ def test_convolutions_on_cpu_are_not_ynnpacks():
         assert ("__ynn_fusion" in program.as_text()) == theirs
 
 
+@pytest.mark.parametrize(
+    ("network", "settings", "theirs"),
+    [
+        ("custom_cnn", {}, True),
+        ("inception_resnet_v2", {}, False),
+        ("inception_resnet_v2", {"dtype": "float32"}, False),  # as configurations have it
+        ("inception_resnet_v2", {"dtype": "bfloat16"}, True),
+        ("inception_resnet_v2", {"dtype": jnp.bfloat16}, True),
+        ("resnet50", {}, False),
+    ],
+)
+def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settings, theirs):
+    options = compiler.options(registry.create_model(network, 7, **settings))
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2500, 384), (384, 128))]
+    program = jax.jit(jnp.matmul, compiler_options=options).lower(*shapes).compile()
+    assert ("__ynn_fusion" in program.as_text()) == theirs
+
+
+@pytest.mark.usefixtures("forgotten")
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(compiler, "_CPU", {"xla_no_such_option": ""})
+    monkeypatch.setattr(compiler, "_NOTHING", {"xla_no_such_option": ""})
     assert compiler.options() == {}

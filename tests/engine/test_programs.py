@@ -19,7 +19,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import fer_jax
 from fer_jax import errors
-from fer_jax.engine import compile_cache, kept, sharding
+from fer_jax.engine import compile_cache, foreseen, kept, sharding
 from fer_jax.engine.programs import Program
 
 
@@ -183,6 +183,76 @@ def test_a_folder_that_cannot_be_written_is_done_without(folder):
     key, step = kept.key_of("a step"), Step()
     step.program.prepare(step.forms, key)
     assert_same(run(step), run(Step()))
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """The names of the programs that are read, and the threads that read them."""
+    reads, read = [], kept.read
+
+    def watched(name, devices):
+        reads.append((name, threading.get_ident()))
+        return read(name, devices)
+
+    monkeypatch.setattr(kept, "read", watched)
+    return reads
+
+
+def asked_for(step: Step, command: str, key: str | None):
+    """What a process does that foresees its first program and then asks for it."""
+    foreseen.begin(command)
+    step.program.prepare(step.forms, key)
+    result = run(step)
+    assert foreseen._first is None
+    return result
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_program_of_the_same_command_is_read_before_it_is_asked_for(reads):
+    first, second, other = Step(), Step(), Step(rate=0.2)
+    expected = asked_for(first, "a command", kept.key_of("a step"))
+    reads.clear()
+    foreseen.begin("a command")
+    for thread in threading.enumerate():
+        if thread.name == errors.COMPILER:
+            thread.join()
+    assert len(reads) == 1, "it is read when nothing has asked for it"
+    second.program.prepare(second.forms, kept.key_of("a step"))
+    assert_same(run(second), expected)
+    assert len(reads) == 1, "it is read once"
+    assert (first.traced, second.traced) == (1, 0)
+    asked_for(other, "another command", kept.key_of("another step"))
+    assert other.traced == 1
+
+
+@pytest.mark.usefixtures("folder")
+def test_another_program_than_the_foreseen_one_is_foreseen_from_then_on(reads):
+    names = []
+    for rate in (0.1, 0.2, 0.2):
+        step = Step(rate)
+        found = asked_for(step, "a command", kept.key_of(rate))
+        assert_same(found, run(Step(rate)))
+        names.append([name for name, _ in reads])
+        reads.clear()
+    assert [len(set(of_one)) for of_one in names] == [1, 2, 1], "the second foresaw the first's"
+    assert names[1][0] == names[0][0]
+    assert names[2] == names[1][1:], "the third what the second asked for"
+
+
+@pytest.mark.parametrize("damage", [emptied, with_another_byte])
+def test_a_foreseen_program_that_is_damaged_is_made_again(folder, damage):
+    expected = asked_for(Step(), "a command", kept.key_of("a step"))
+    (file,) = folder.glob("*-program")
+    file.write_bytes(damage(file.read_bytes()))
+    step = Step()
+    assert_same(asked_for(step, "a command", kept.key_of("a step")), expected)
+    assert step.traced == 1
+
+
+def test_nothing_is_foreseen_without_a_folder(reads):
+    foreseen.begin("a command")
+    assert foreseen._first is None
+    assert reads == []
 
 
 def test_other_shapes_than_those_it_was_made_for_are_traced(folder):

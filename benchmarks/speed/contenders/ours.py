@@ -81,7 +81,7 @@ class Training(OnDevice):
         self._state = sharding.replicate(state, mesh)
         preprocessing = Preprocessing(task.size, "unit")
         step = make_step_function(model, optimizer, preprocessing, OFF, PLAIN, 0)
-        self._program = make_chunk_program(step, Held(), mesh)
+        self._program = make_chunk_program(step, Held(), mesh, compiler.options(model))
 
     def run(self, steps: int) -> None:
         """So many programs: of one step each on CPUs."""
@@ -106,7 +106,7 @@ class Inference(OnDevice):
             logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
             return jax.nn.softmax(logits)
 
-        self._program = jax.jit(program, compiler_options=compiler.options())
+        self._program = jax.jit(program, compiler_options=compiler.options(model))
 
     def run(self, steps: int) -> None:
         """So many batches, each waited for, as someone who wants the answer does."""
