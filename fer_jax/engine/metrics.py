@@ -6,6 +6,7 @@ them on the host. The report's scores live in fer_jax/report.
 
 # No `from __future__ import annotations` here: CLU reads a collection's metrics from its
 # annotations and needs them as classes.
+import functools
 from typing import Any
 
 import clu.metrics
@@ -64,7 +65,8 @@ class LossSum(clu.metrics.Metric):
         return float(self.total)
 
 
-LONG_BYTES = 64 << 20
+_PARTS = 16  # of an array, that are added in one loop
+_SHORT = 1 << 12  # elements whose sum is worth no such loop
 
 
 def norm(tree: Any) -> jax.Array:
@@ -84,11 +86,22 @@ def norm(tree: Any) -> jax.Array:
 
 
 def _sum_of_squares(x: jax.Array) -> jax.Array:
-    # A long sum is a tree of windows on CPU, at twice the cost of a product; but of many short
-    # ones the products would be more operations.
-    if forms.for_cpu() and x.nbytes >= LONG_BYTES:
-        return jnp.vdot(x, x)
-    return jnp.sum(jnp.square(x))
+    """The sum of all elements' squares, a scalar.
+
+    XLA makes a tree of windows of a long sum on CPU, and writes the squares to memory before;
+    parts of the array added to each other are one loop that reads it once.
+    """
+    if not forms.for_cpu():
+        return jnp.sum(jnp.square(x))
+    changed, x, rest = jnp.square, x.reshape(-1), jnp.zeros(())
+    while x.size > _SHORT:
+        length = x.size // _PARTS
+        parts = [x[part * length :][:length] for part in range(_PARTS)]
+        if x.size % _PARTS:
+            rest += jnp.sum(changed(x[length * _PARTS :]))
+        # Squares of parts: those of the whole, read by each, would be an array of their own.
+        x, changed = functools.reduce(jnp.add, map(changed, parts)), jnp.asarray
+    return rest + jnp.sum(changed(x))
 
 
 @flax.struct.dataclass
