@@ -6,7 +6,6 @@ them on the host. The report's scores live in fer_jax/report.
 
 # No `from __future__ import annotations` here: CLU reads a collection's metrics from its
 # annotations and needs them as classes.
-import functools
 from typing import Any
 
 import clu.metrics
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.engine import sharding
-from fer_jax.models import forms
+from fer_jax.models.sums import sum_of_squares
 
 
 @flax.struct.dataclass
@@ -65,10 +64,6 @@ class LossSum(clu.metrics.Metric):
         return float(self.total)
 
 
-_PARTS = 16  # of an array, that are added in one loop
-_SHORT = 1 << 12  # elements whose sum is worth no such loop
-
-
 def norm(tree: Any) -> jax.Array:
     """Euclidean norm of all arrays of a tree, a float32 scalar.
 
@@ -82,26 +77,7 @@ def norm(tree: Any) -> jax.Array:
     parts = [leaf for leaf in leaves if leaf.nbytes >= sharding.LEAST_SPLIT_BYTES]
     if small:
         parts.append(jnp.concatenate(small))
-    return jnp.sqrt(sum(map(_sum_of_squares, parts)))
-
-
-def _sum_of_squares(x: jax.Array) -> jax.Array:
-    """The sum of all elements' squares, a scalar.
-
-    XLA makes a tree of windows of a long sum on CPU, and writes the squares to memory before;
-    parts of the array added to each other are one loop that reads it once.
-    """
-    if not forms.for_cpu():
-        return jnp.sum(jnp.square(x))
-    changed, x, rest = jnp.square, x.reshape(-1), jnp.zeros(())
-    while x.size > _SHORT:
-        length = x.size // _PARTS
-        parts = [x[part * length :][:length] for part in range(_PARTS)]
-        if x.size % _PARTS:
-            rest += jnp.sum(changed(x[length * _PARTS :]))
-        # Squares of parts: those of the whole, read by each, would be an array of their own.
-        x, changed = functools.reduce(jnp.add, map(changed, parts)), jnp.asarray
-    return rest + jnp.sum(changed(x))
+    return jnp.sqrt(sum(map(sum_of_squares, parts)))
 
 
 @flax.struct.dataclass

@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models import forms
+from fer_jax.models import few_channels, forms
 from fer_jax.models.initializers import glorot_uniform
+from fer_jax.models.sums import channel_sums
 
 
 def convolve(
@@ -52,7 +53,11 @@ def convolve(
     ]
     smallest, size = min(math.prod(sides), math.prod(results)), math.prod(window)
     is_product = smallest < size or (size == 1 and not any(map(any, pads)))
-    if not forms.for_cpu() or smallest <= 0 or not is_product:
+    if not forms.for_cpu() or smallest <= 0:
+        return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
+    if not is_product:
+        if set(strides) == {1} and few_channels.gains(maps.shape, kernel.shape, results[1]):
+            return few_channels.convolve(maps, kernel, tuple(map(tuple, pads)))
         return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
     rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, results)
     maps = jnp.pad(maps, ((0, 0), *pads, (0, 0)))
@@ -116,21 +121,7 @@ def _with_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _with_bias_backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return gradient, _channel_sums(gradient)
-
-
-def _channel_sums(x: jax.Array) -> jax.Array:
-    """The sums of each channel: [B, H, W, C] to [C].
-
-    XLA splits a long sum into a tree of windows on CPU, at three times the cost of the product
-    with ones, which reads the array once, on all cores.
-    """
-    axes = tuple(range(x.ndim - 1))
-    ones = jnp.ones(x.shape[:-1], x.dtype)
-    sums: jax.Array = jax.lax.dot_general(
-        ones, x, ((axes, axes), ((), ())), preferred_element_type=jnp.float32
-    )
-    return sums.astype(x.dtype)
+    return gradient, channel_sums(gradient)
 
 
 _with_bias.defvjp(lambda x, bias: (x + bias, None), _with_bias_backward)

@@ -28,6 +28,7 @@ from jax.typing import DTypeLike
 
 from fer_jax.models.convolution import BiasConv
 from fer_jax.models.head import dense_head
+from fer_jax.models.normalization import BatchNorm
 from fer_jax.models.pooling import max_pool_2x2
 
 POOL_DROPOUT = 0.25  # of the pooled features, as in the published example
@@ -61,7 +62,7 @@ class CustomCNN(nn.Module):
             )  # fmt: skip
             x = conv(x)
             if self.batch_norm:
-                norm = nn.BatchNorm(epsilon=1e-3, dtype=self.dtype, name=f"bn{layer}")
+                norm = BatchNorm(epsilon=1e-3, dtype=self.dtype, name=f"bn{layer}")
                 x = norm(x, use_running_average=not train)
             x = nn.relu(x)
         x = max_pool_2x2(x)

@@ -57,10 +57,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.blocks import prepared
-from fer_jax.models.convolution import Conv
+from fer_jax.models import blocks
+from fer_jax.models.convolution import BiasConv, Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
+from fer_jax.models.normalization import BatchNorm
 from fer_jax.models.pooling import average_pool_3x3, global_pool, max_pool_3x3
 
 
@@ -133,9 +134,7 @@ class ConvUnit(nn.Module):
             self.unit.filters, self.unit.kernel, self.unit.stride, self.unit.padding,
             use_bias=False, dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
         )  # fmt: skip
-        norm = nn.BatchNorm(
-            momentum=0.99, epsilon=1e-3, use_scale=False, dtype=self.dtype, name="bn"
-        )
+        norm = BatchNorm(momentum=0.99, epsilon=1e-3, use_scale=False, dtype=self.dtype, name="bn")
         return nn.relu(norm(conv(x), use_running_average=not train))
 
 
@@ -170,9 +169,9 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, C]."""
         ends = _concatenated(x, self.branches, train, self.dtype)
-        up = Conv(x.shape[-1], (1, 1), dtype=self.dtype, kernel_init=glorot_uniform, name="up")
+        up = BiasConv(x.shape[-1], (1, 1), dtype=self.dtype, name="up")
         total = x + self.scale * up(ends)
-        return total if self.last else nn.relu(total)
+        return total if self.last else blocks.relu_of_sum(self, total)
 
 
 def _concatenated(x: jax.Array, branches: Branches, train: bool, dtype: DTypeLike) -> jax.Array:
@@ -218,7 +217,7 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
-        block = prepared(ResidualBlock, self.remat, self.shares_blocks)
+        block = blocks.prepared(ResidualBlock, self.remat, self.shares_blocks)
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)

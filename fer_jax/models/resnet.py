@@ -42,10 +42,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.blocks import prepared
+from fer_jax.models import blocks
 from fer_jax.models.convolution import Conv
 from fer_jax.models.head import dense_head
 from fer_jax.models.initializers import glorot_uniform
+from fer_jax.models.normalization import BatchNorm
 from fer_jax.models.pooling import global_pool, max_pool_3x3
 
 WIDTHS = (64, 128, 256, 512)
@@ -89,7 +90,7 @@ class ConvUnit(nn.Module):
             filters, (kernel, kernel), stride, padding=kernel // 2, use_bias=False,
             dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
         )  # fmt: skip
-        norm = nn.BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="bn")
+        norm = BatchNorm(momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="bn")
         x = norm(conv(x), use_running_average=not train)
         return nn.relu(x) if self.relu else x
 
@@ -111,7 +112,7 @@ class ResidualBlock(nn.Module):
             stride = max(unit.stride for unit in self.units)
             unit = Unit(residual.shape[-1], 1, stride)
             x = ConvUnit(unit, False, self.dtype, name="shortcut")(x, train)
-        return nn.relu(x + residual)
+        return blocks.relu_of_sum(self, x + residual)
 
 
 class ResNetBackbone(nn.Module):
@@ -137,7 +138,7 @@ class ResNetBackbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px."""
-        block = prepared(ResidualBlock, self.remat, self.shares_blocks)
+        block = blocks.prepared(ResidualBlock, self.remat, self.shares_blocks)
         units_of = bottleneck if self.has_bottlenecks else basic
         stem = Unit(64, 3) if self.small_stem else Unit(64, 7, 2)
 

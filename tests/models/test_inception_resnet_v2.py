@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fer_jax.engine.state import count_parameters
+from fer_jax.models.convolution import BiasConv
 from fer_jax.models.inception_resnet_v2 import (
     InceptionResNetV2,
     InceptionResNetV2Backbone,
@@ -85,7 +86,7 @@ def test_backbone_and_head_have_the_published_counts(backbone):
 
 
 def test_convolutions_and_norms(modules):
-    convolutions = [module for module in modules if isinstance(module, nn.Conv)]
+    convolutions = [module for module in modules if isinstance(module, nn.Conv | BiasConv)]
     norms = [module for module in modules if isinstance(module, nn.BatchNorm)]
     assert (len(convolutions), sum(conv.use_bias for conv in convolutions)) == (244, 40)
     assert len(norms) == 204
