@@ -36,9 +36,10 @@ def channel_sums(x: jax.Array) -> jax.Array:
 def sum_of_squares(x: jax.Array) -> jax.Array:
     """The sum of all elements' squares, a scalar.
 
-    On CPU parts of the array are added to each other, in one loop that reads it once.
+    On CPU parts of the array are added to each other, in one loop that reads it once. Of
+    several devices each may have a part of its own, which that would gather.
     """
-    if not forms.for_cpu():
+    if not forms.for_cpu() or jax.device_count() > 1:
         return jnp.sum(jnp.square(x))
     changed, x, rest = jnp.square, x.reshape(-1), jnp.zeros((), x.dtype)
     while x.size > _SHORT:
