@@ -16,12 +16,12 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fer_jax import errors
-from fer_jax import run as run_directory
+from fer_jax import errors, huge_pages
 from fer_jax.errors import UserError
 from fer_jax.inference import sources as inputs
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # JAX is imported after the process has begun again
+    from fer_jax import run as run_directory
     from fer_jax.inference.outputs import Outputs
     from fer_jax.inference.stream import Seen, Wanted
 
@@ -55,6 +55,7 @@ def predict(
     Returns:
       What was written; after a Ctrl-C `interrupted` is set.
     """
+    from fer_jax import run as run_directory
     from fer_jax.api import Model
     from fer_jax.inference.outputs import Outputs
     from fer_jax.inference.stream import recognize_all
@@ -211,6 +212,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
+    from fer_jax import run as run_directory
+
     run = run_directory.open_run(options.run)
     sources = inputs.find_sources(options.inputs, besides=options.out)
     for source in sources:
@@ -238,5 +241,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.begin_again()
     with errors.exit_cleanly():
         main(sys.argv[1:])

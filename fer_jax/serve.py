@@ -14,8 +14,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from fer_jax import errors
-from fer_jax import run as run_directory
+from fer_jax import errors, huge_pages
 from fer_jax.errors import UserError
 
 
@@ -42,9 +41,12 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     if options.port is not None and not 0 < options.port < 65536:
         raise UserError(f"expected --port from 1 to 65535, found {options.port}")
+    # What imports JAX comes after the process has begun again.
+    from fer_jax import run as run_directory
+
     run = run_directory.open_run(options.run)
 
-    # JAX and gradio take seconds to import: wrong input is answered before.
+    # gradio takes seconds to import: wrong input is answered before.
     from fer_jax.api import Model
     from fer_jax.engine import compile_cache
     from fer_jax.serving import page
@@ -57,5 +59,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.begin_again()
     with errors.exit_cleanly():
         main(sys.argv[1:])

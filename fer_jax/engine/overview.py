@@ -59,8 +59,6 @@ def _flops(model: nn.Module, variables: dict[str, Any], size: int) -> float | No
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     network = shared_blocks(model)
     with forms.plain():  # the network's work, not that of a form that is faster here
-        lowered = jax.jit(network.apply, static_argnames="train").lower(
-            shapes, images, train=False
-        )
+        lowered = jax.jit(network.apply, static_argnames="train").lower(shapes, images, train=False)
     costs = lowered.cost_analysis() or {}
     return costs.get("flops")

@@ -77,3 +77,20 @@ def test_glibc_knows_the_settings():
     for setting in huge_pages._SETTINGS:
         name, value = setting.split("=")
         assert re.search(rf"^{name}: {int(value):#x} ", told.replace(": 0 ", ": 0x0 "), re.M)
+
+
+STOPPED = """
+import runpy, sys
+from fer_jax import huge_pages
+huge_pages.begin_again = lambda: sys.exit("jax" if "jax" in sys.modules else "before jax")
+runpy.run_module("fer_jax.{name}", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("name", ["main", "predict", "serve"])
+def test_commands_begin_again_before_they_import_much(name):
+    found = subprocess.run(
+        [sys.executable, "-c", STOPPED.format(name=name)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.stderr.strip() == "before jax"
