@@ -1,0 +1,124 @@
+"""The forms for CPUs against XLA's own: training steps without one of them each, in one run.
+
+    python -m benchmarks.forms [--model light_vgg] [--size 100] [--batch 64] [--rounds 5]
+        [--without pooling,few_channels] [--seconds 2]
+
+The programs alternate, so that a machine whose speed drifts favours none; the figure to quote
+is the ratio. Needs no data set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import jax
+import numpy as np
+import optax
+
+from fer_jax import huge_pages
+from fer_jax.data.augment import Augmentation
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.engine import compiler, sharding
+from fer_jax.engine.recipe import PLAIN
+from fer_jax.engine.state import create_state
+from fer_jax.engine.steps import make_step_function
+from fer_jax.models import blocks, convolution, few_channels, forms, normalization, pooling, sums
+from fer_jax.models.registry import MODELS, create_model
+
+OFF = mock.Mock(for_cpu=lambda: False, is_plain=lambda: True)
+Context = contextlib.AbstractContextManager[Any]
+nothing = contextlib.nullcontext
+WITHOUT: dict[str, Callable[[], Context]] = {
+    "pooling": lambda: mock.patch.object(pooling, "forms", OFF),
+    "products": lambda: mock.patch.object(convolution, "forms", OFF),  # and few_channels
+    "few_channels": lambda: mock.patch.object(few_channels, "gains", return_value=False),
+    "normalization": lambda: mock.patch.object(normalization, "forms", OFF),
+    "sums": lambda: mock.patch.object(sums, "forms", OFF),  # of normalization and norms too
+    "blocks": lambda: mock.patch.object(blocks, "forms", OFF),
+    "any": forms.plain,
+}
+
+
+@dataclasses.dataclass
+class Training:
+    """A compiled step, its state and a batch."""
+
+    program: Any
+    state: Any
+    data: dict[str, jax.Array]
+
+    def seconds(self, least: float) -> float:
+        """Of a step: the mean of as many as take `least` seconds, behind one that warms up."""
+        self._step()
+        began, steps = time.perf_counter(), 0
+        while time.perf_counter() - began < least:
+            self._step()
+            steps += 1
+        return (time.perf_counter() - began) / steps
+
+    def _step(self) -> None:
+        self.state, metrics = self.program(self.state, self.data)
+        jax.block_until_ready((self.state, metrics))
+
+
+def prepare(name: str, size: int, batch: int, without: Context) -> Training:
+    """The step of the network `name`, traced in the context `without`."""
+    mesh = sharding.data_mesh()
+    model, optimizer = create_model(name, 7), optax.adam(1e-3)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
+    labels = rng.integers(0, 7, batch).astype(np.int32)
+    data = sharding.put_batch({"image": images, "label": labels}, mesh)
+    state = sharding.replicate(create_state(model, optimizer, size, 0), mesh)
+    with without:
+        function = make_step_function(
+            model, optimizer, Preprocessing(size, "standardize"),
+            Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0)), PLAIN, 0,
+        )  # fmt: skip
+        step = jax.jit(function, donate_argnums=0, compiler_options=compiler.options(model))
+        return Training(step.lower(state, data).compile(), state, data)
+
+
+def main() -> None:
+    """Prints images/s of each program, and its share of the one with all forms."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", choices=sorted(MODELS), default="light_vgg")
+    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a program in a round")
+    parser.add_argument(
+        "--without", type=lambda text: text.split(","), default=list(WITHOUT),
+        help=f"of {', '.join(WITHOUT)}",
+    )  # fmt: skip
+    options = parser.parse_args()
+    if unknown := set(options.without) - set(WITHOUT):
+        parser.error(f"expected --without of {', '.join(WITHOUT)}, found {', '.join(unknown)}")
+    contexts: dict[str, Context] = {"all forms": nothing()}
+    contexts |= {f"without {name}": WITHOUT[name]() for name in options.without}
+    programs = {
+        name: prepare(options.model, options.size, options.batch, context)
+        for name, context in contexts.items()
+    }
+    rounds: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(options.rounds):
+        for name, training in programs.items():
+            rounds[name].append(training.seconds(options.seconds))
+    for name, values in rounds.items():
+        ratios = [ours / each for ours, each in zip(rounds["all forms"], values, strict=True)]
+        print(
+            f"{name:>22}  {options.batch / statistics.median(values):8.2f} images/s, "
+            f"{statistics.median(ratios):.2f} of all forms' speed"
+        )
+
+
+if __name__ == "__main__":
+    huge_pages.begin_again()
+    main()
