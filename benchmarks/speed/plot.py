@@ -6,7 +6,6 @@ python -m benchmarks.speed.plot [runs/speed/speed.json] [runs/speed/speed.svg]
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,11 +44,12 @@ def draw(tasks: Mapping[str, table.Task], path: Path) -> None:
     colours = [OURS if ratio >= 1 else BEHIND for ratio in ratios]
     drawn = axes.barh(range(len(found)), ratios, color=colours)
     marks = [f"{ratio:.2f} of {peer}" for ratio, peer in zip(ratios, peers, strict=True)]
-    axes.bar_label(drawn, marks, padding=4, fontsize=8)
     axes.axvline(1, color="black", linewidth=1)
+    for mark in axes.bar_label(drawn, marks, padding=4, fontsize=8):
+        mark.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # over the line
     axes.set_yticks(range(len(found)), labels, fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.35 * max(1.0, *ratios))
+    axes.set_ylim(len(found) - 0.4, -0.6)
+    axes.set_xlim(0, 1.6 * max(1.0, *ratios))
     axes.set_xlabel("images per second, as a multiple of the best peer's")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("results", nargs="?", type=Path, default=Path("runs/speed/speed.json"))
     parser.add_argument("picture", nargs="?", type=Path, default=Path("runs/speed/speed.svg"))
     options = parser.parse_args()
-    draw(json.loads(options.results.read_text())["tasks"], options.picture)
+    draw(table.read(options.results), options.picture)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.tasks import CONTENDERS
+from benchmarks.speed.tasks import CONTENDERS, KINDS, SIZES
 
 NOTHING = "-"
 
@@ -201,10 +201,22 @@ def document(tasks: Mapping[str, Task]) -> str:
     return "\n".join(lines)
 
 
+def read(path: Path) -> dict[str, Task]:
+    """The tasks of a results' file: by kind, then by batch of a network and by network."""
+
+    def place(item: tuple[str, Task]) -> tuple[int, ...]:
+        task = item[1]["task"]
+        batch = task["batch"] if task["kind"] == "infer" else 0
+        model = list(SIZES).index(task["model"]) if task["model"] in SIZES else 0
+        return KINDS.index(task["kind"]), batch, model, task["size"]
+
+    return dict(sorted(json.loads(path.read_text())["tasks"].items(), key=place))
+
+
 def main() -> None:
     """Prints the tables of a results' file."""
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/speed/speed.json")
-    print(document(json.loads(path.read_text())["tasks"]))
+    print(document(read(path)))
 
 
 if __name__ == "__main__":

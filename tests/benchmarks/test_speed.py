@@ -169,3 +169,16 @@ def test_contenders_go_where_they_can() -> None:
         for device in ("cpu", "gpu")
         for name in taking_part(kind, device)
     }
+
+
+def test_tasks_are_read_in_order(tmp_path):
+    tasks = [
+        Task("load", "pictures", 100, 64), Task("infer", "vgg16", 224, 32),
+        Task("infer", "vgg16", 224, 1), Task("train", "inception_resnet_v2", 224, 4),
+        Task("infer", "light_vgg", 100, 32), Task("train", "light_vgg", 100, 64),
+    ]  # fmt: skip
+    written = {task.name: {"task": vars(task)} for task in tasks}
+    path = tmp_path / "speed.json"
+    path.write_text(json.dumps({"tasks": written}))
+    expected = [tasks[place].name for place in (5, 3, 2, 4, 1, 0)]
+    assert list(table.read(path)) == expected
