@@ -11,24 +11,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
-import jax
-import numpy as np
-import optax
-
+from benchmarks.speed.contenders import ours
+from benchmarks.speed.tasks import CLASSES, Task
 from fer_jax import huge_pages
-from fer_jax.data.augment import Augmentation
-from fer_jax.data.preprocess import Preprocessing
-from fer_jax.engine import compiler, sharding
-from fer_jax.engine.recipe import PLAIN
-from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_step_function
 from fer_jax.models import blocks, convolution, few_channels, forms, normalization, pooling, sums
 from fer_jax.models.registry import MODELS, create_model
 
@@ -46,44 +37,22 @@ WITHOUT: dict[str, Callable[[], Context]] = {
 }
 
 
-@dataclasses.dataclass
-class Training:
-    """A compiled step, its state and a batch."""
-
-    program: Any
-    state: Any
-    data: dict[str, jax.Array]
-
-    def seconds(self, least: float) -> float:
-        """Of a step: the mean of as many as take `least` seconds, behind one that warms up."""
-        self._step()
-        began, steps = time.perf_counter(), 0
-        while time.perf_counter() - began < least:
-            self._step()
-            steps += 1
-        return (time.perf_counter() - began) / steps
-
-    def _step(self) -> None:
-        self.state, metrics = self.program(self.state, self.data)
-        jax.block_until_ready((self.state, metrics))
-
-
-def prepare(name: str, size: int, batch: int, without: Context) -> Training:
-    """The step of the network `name`, traced in the context `without`."""
-    mesh = sharding.data_mesh()
-    model, optimizer = create_model(name, 7), optax.adam(1e-3)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
-    labels = rng.integers(0, 7, batch).astype(np.int32)
-    data = sharding.put_batch({"image": images, "label": labels}, mesh)
-    state = sharding.replicate(create_state(model, optimizer, size, 0), mesh)
+def prepare(name: str, size: int, batch: int, without: Context) -> ours.Training:
+    """The step of the network `name`, traced and compiled in the context `without`."""
     with without:
-        function = make_step_function(
-            model, optimizer, Preprocessing(size, "standardize"),
-            Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0)), PLAIN, 0,
-        )  # fmt: skip
-        step = jax.jit(function, donate_argnums=0, compiler_options=compiler.options(model))
-        return Training(step.lower(state, data).compile(), state, data)
+        training = ours.Training(create_model(name, CLASSES), Task("train", name, size, batch))
+        training.run(1)
+    return training
+
+
+def seconds(training: ours.Training, least: float) -> float:
+    """Of a step: the mean of as many as take `least` seconds, behind one that warms up."""
+    training.run(1)
+    began, steps = time.perf_counter(), 0
+    while time.perf_counter() - began < least:
+        training.run(1)
+        steps += 1
+    return (time.perf_counter() - began) / steps
 
 
 def main() -> None:
@@ -110,9 +79,9 @@ def main() -> None:
     rounds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(options.rounds):
         for name, training in programs.items():
-            rounds[name].append(training.seconds(options.seconds))
+            rounds[name].append(seconds(training, options.seconds))
     for name, values in rounds.items():
-        ratios = [ours / each for ours, each in zip(rounds["all forms"], values, strict=True)]
+        ratios = [all_ / each for all_, each in zip(rounds["all forms"], values, strict=True)]
         print(
             f"{name:>22}  {options.batch / statistics.median(values):8.2f} images/s, "
             f"{statistics.median(ratios):.2f} of all forms' speed"

@@ -53,12 +53,23 @@ def convolve(
     ]
     smallest, size = min(math.prod(sides), math.prod(results)), math.prod(window)
     is_product = smallest < size or (size == 1 and not any(map(any, pads)))
-    if not forms.for_cpu() or smallest <= 0:
-        return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
-    if not is_product:
+    if forms.for_cpu() and smallest > 0:
+        if is_product:
+            return _product(maps, kernel, strides, pads, results)
         if set(strides) == {1} and few_channels.gains(maps.shape, kernel.shape, results[1]):
             return few_channels.convolve(maps, kernel, tuple(map(tuple, pads)))
-        return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
+    return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
+
+
+def _product(
+    maps: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+    results: Sequence[int],
+) -> jax.Array:
+    """The convolution as one matrix product of what each of `results` rows and columns sees."""
+    sides, window = maps.shape[1:3], kernel.shape[:2]
     rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, results)
     maps = jnp.pad(maps, ((0, 0), *pads, (0, 0)))
     seen = [

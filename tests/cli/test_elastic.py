@@ -68,4 +68,7 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path, data_dir):
     assert list(found) == list(expected) == list(range(1, 21))
     assert len(set(expected.values())) == 20
     # Parts of a batch are rounded otherwise than the whole, and Adam makes more of it each step.
-    np.testing.assert_allclose([*found.values()], [*expected.values()], atol=1e-4)
+    for begin, end, tolerance in ((0, 15, 1e-5), (15, 20, 1e-4)):
+        np.testing.assert_allclose(
+            [*found.values()][begin:end], [*expected.values()][begin:end], atol=tolerance
+        )
