@@ -13,6 +13,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from benchmarks.speed import table
+from fer_jax import errors
 
 OURS, BEHIND = "#1f77b4", "#c7c7c7"
 
@@ -66,4 +67,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors.exit_cleanly():
+        main()

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.tasks import CONTENDERS, KINDS, SIZES
+from fer_jax import errors
+from fer_jax.errors import UserError
 
 NOTHING = "-"
 
@@ -202,7 +204,13 @@ def document(tasks: Mapping[str, Task]) -> str:
 
 
 def read(path: Path) -> dict[str, Task]:
-    """The tasks of a results' file: by kind, then by batch of a network and by network."""
+    """The tasks of a results' file: by kind, then by batch of a network and by network.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"expected results of `python -m benchmarks.speed`, found no file {path}")
 
     def place(item: tuple[str, Task]) -> tuple[int, ...]:
         task = item[1]["task"]
@@ -220,4 +228,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors.exit_cleanly():
+        main()

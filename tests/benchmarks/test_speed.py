@@ -182,3 +182,14 @@ def test_tasks_are_read_in_order(tmp_path):
     path.write_text(json.dumps({"tasks": written}))
     expected = [tasks[place].name for place in (5, 3, 2, 4, 1, 0)]
     assert list(table.read(path)) == expected
+
+
+@pytest.mark.parametrize("module", ["table", "plot"])
+def test_no_results_are_one_message(tmp_path, module):
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.speed.{module}", str(tmp_path / "none.json")],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected results of")
+    assert len(done.stderr.splitlines()) == 1
