@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import functools
 import gc
 import hashlib
 import logging
@@ -74,6 +75,9 @@ class Checkpoints:
         # Orbax reports each save, and failures with tracebacks, through absl; what matters is
         # raised or said by `say`.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # Nobody asks for the errors of the arrays after the first that cannot be written.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        _say_nothing_of_closed_loops()
         self._folder = folder.absolute()
         self._say = say
         self._policy = _LatestAndBest(keep)
@@ -339,14 +343,21 @@ def _sync(folder: Path) -> None:
 
 
 def _drop_loops(error: BaseException) -> None:
-    """Frees what a failed save or restore of Orbax leaves in event loops that are closed.
-
-    Each of its unfinished coroutines would print a traceback of its own, sooner or later.
-    """
+    """Frees what a failed save or restore of Orbax leaves in event loops that are closed."""
     cause: BaseException | None = error
     while cause is not None:
         traceback.clear_frames(cause.__traceback__)  # they hold the coroutines
         cause = cause.__cause__ or cause.__context__
+    gc.collect()
+
+
+@functools.cache
+def _say_nothing_of_closed_loops() -> None:
+    """Keeps back what the other writers of a failed save have to say, once for the program.
+
+    Where one array cannot be written Orbax closes the event loop that the rest is written in.
+    Each of the rest, in a thread of its own and at any later time, would print a traceback.
+    """
     previous = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
@@ -354,10 +365,6 @@ def _drop_loops(error: BaseException) -> None:
             previous(unraisable)
 
     sys.unraisablehook = hook
-    try:
-        gc.collect()
-    finally:
-        sys.unraisablehook = previous
 
 
 def _disk_failure(error: BaseException) -> str | None:

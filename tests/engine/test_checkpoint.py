@@ -264,9 +264,7 @@ except UserError as error:
     assert done.returncode == 0, done.stderr
     words = "No space left on device" if mounted else "File too large"
     assert words in done.stdout
-    # Orbax's threads may speak of their own closed loops; nothing else is left unsaid.
-    for trace in done.stderr.split("Traceback")[1:]:
-        assert "Event loop is closed" in trace
+    assert done.stderr == ""  # no other writer's traceback beside the one message
     assert restored.step == steps[-1] >= 2
     assert not said
 
