@@ -36,7 +36,7 @@ help:  ## Print this list.
 	  | awk -F: '{ printf "  %-14s %s\n", $$1, substr($$0, length($$1) + 2) }'
 
 demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into runs/demo.
-	$(BIN)/python -m fer_jax.main --config configs/demo.py
+	$(BIN)/fer-jax train --config configs/demo.py
 
 test: setup-dev  ## Run the fast tests; say what they skip and leave to `make check`.
 	$(PYTEST) -m "not ($(MARKED))"

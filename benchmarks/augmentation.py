@@ -24,11 +24,11 @@ import optax
 from fer_jax.data.augment import CHANGES, OFF, Augmentation, augment
 from fer_jax.data.mixing import mix
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.engine import sharding
-from fer_jax.engine.recipe import PLAIN
-from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_step_function, make_train_step
 from fer_jax.models.light_vgg import LightVGG
+from fer_jax.runtime import sharding
+from fer_jax.training.recipe import PLAIN
+from fer_jax.training.state import create_state
+from fer_jax.training.step import make_step_function, make_train_step
 
 STEPS = 3  # per round and form
 STRONG = Augmentation(tint=0.05, erase=0.25, mixup=0.4, cutmix=0.4)

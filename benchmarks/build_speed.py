@@ -24,7 +24,14 @@ from typing import Any
 import cv2
 
 from fer_jax import errors
-from tfds_builders import build, crops, duplicates, pictures
+from tfds_builders import (
+    crops,
+    duplicates,
+    pictures,
+)
+from tfds_builders import (
+    prepare as build,
+)
 
 REST = "serialise, write, and what is done once"
 

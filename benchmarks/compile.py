@@ -31,12 +31,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fer_jax import huge_pages
+from fer_jax.runtime import huge_pages
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-    from fer_jax.engine.job import Job
+    from fer_jax.training.session import Job
 
 MODELS = ("custom_cnn", "vgg16", "light_vgg", "inception_resnet_v2")
 STAGES = ("import", "data", "state", "program", "first step")
@@ -65,13 +65,14 @@ def measure(began: float, steps: int, arguments: list[str]) -> NoReturn:
 
     Prints what was measured as JSON on the last line.
     """
-    huge_pages.begin_again()  # as the command does
+    huge_pages.restart()  # as the command does
     clock, times = Clock(began), []
     import jax
 
-    from fer_jax import main, train
-    from fer_jax.engine.programs import Program
+    from fer_jax.cli import train as main
     from fer_jax.errors import COMPILER
+    from fer_jax.training import train
+    from fer_jax.training.programs import Program
 
     make_job, call = train.make_job, Program.__call__
 
@@ -153,7 +154,7 @@ def main() -> None:
     options, arguments = parser.parse_known_args()
     if options.began is not None:
         measure(options.began, options.steps, [f"--config={options.config}", *arguments])
-    from tfds_builders import build
+    from tfds_builders import prepare as build
 
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
     with tempfile.TemporaryDirectory() as folder:

@@ -73,7 +73,8 @@ def sit(arguments: Sequence[str], log: str) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     import jax
 
-    from fer_jax import errors, main
+    from fer_jax import errors
+    from fer_jax.cli import train as main
 
     jax.config.update("jax_enable_compilation_cache", True)
     with errors.exit_cleanly():
@@ -93,7 +94,7 @@ class Training:
         self._arguments = (*arguments, f"--workdir={self.run}")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(
-            ["jax", "fer_jax.main", "fer_jax.train", "fer_jax.evaluate"]
+            ["jax", "fer_jax.cli.train", "fer_jax.training.train", "fer_jax.experiments.evaluate"]
         )
 
     def start(self) -> BaseProcess:

@@ -3,7 +3,7 @@
     python -m benchmarks.prediction runs/demo [--minutes 10] [--explain]
 
 A folder of pictures and a video with two rendered people at 640 x 360, both made here, are
-given to `python -m fer_jax.predict` in a process of its own, whose memory is read while it runs.
+given to `fer-jax predict` in a process of its own, whose memory is read while it runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fer_jax.synthetic import presets, render_subject
+from tfds_builders.synthface import presets, render_subject
 
 HEIGHT, WIDTH, RATE = 360, 640, 25
 PICTURES = 300

@@ -15,7 +15,7 @@ import statistics
 import tempfile
 import time
 
-from fer_jax.synthetic import presets, sets
+from tfds_builders.synthface import presets, sets
 
 
 def faces_per_second(size: int, people: int, workers: int, seed: int) -> float:

@@ -29,16 +29,16 @@ import optax
 from jax.sharding import Mesh
 
 from fer_jax.data.augment import Augmentation
+from fer_jax.data.feed import DeviceFeed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
-from fer_jax.engine import sharding
-from fer_jax.engine.feed import DeviceFeed
-from fer_jax.engine.overview import describe_network
-from fer_jax.engine.recipe import PLAIN
-from fer_jax.engine.state import abstract_state, create_state
-from fer_jax.engine.steps import TrainStep, make_step_function, make_train_step
 from fer_jax.models.registry import create_model
+from fer_jax.runtime import sharding
+from fer_jax.training.model_summary import describe_network
+from fer_jax.training.recipe import PLAIN
+from fer_jax.training.state import abstract_state, create_state
+from fer_jax.training.step import TrainStep, make_step_function, make_train_step
 
 NETWORKS = {
     "light_vgg": (100, 7),

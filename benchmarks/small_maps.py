@@ -18,8 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fer_jax.engine import compiler
-from fer_jax.models.convolution import Conv
+from fer_jax.models.layers.conv import Conv
+from fer_jax.runtime import xla_options as compiler
 
 LAYERS = {  # of ResNet-18 at 48 pixels, and of VGG16 and ResNet-18 at 32: side, channels, stride
     "3x3 stride 2, 3 x 3 x 256 to 2 x 2 x 512": (3, 256, 2),

@@ -22,17 +22,17 @@ import numpy as np
 import optax
 
 from fer_jax.data.augment import Augmentation
+from fer_jax.data.feed import Prefetch, make_feed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, Split, decode_picture
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import HostStore, Placement, Store, StreamStore
-from fer_jax.engine import sharding
-from fer_jax.engine.chunks import ChunkPlan, choose_steps, make_chunk_program
-from fer_jax.engine.feed import Prefetch, make_feed
-from fer_jax.engine.recipe import Recipe
-from fer_jax.engine.state import create_state
-from fer_jax.engine.steps import make_step_function
 from fer_jax.models.registry import create_model
+from fer_jax.runtime import sharding
+from fer_jax.training.dispatch import ChunkPlan, choose_steps, make_chunk_program
+from fer_jax.training.recipe import Recipe
+from fer_jax.training.state import create_state
+from fer_jax.training.step import make_step_function
 
 STORES = ("device", "host", "stream")
 CLASSES, RECORDS = 7, 512

@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     """The pictures: which set, how it is split, how faces become input."""
     data = ConfigDict()
-    # Data set: a name that `python -m tfds_builders.build` knows.
+    # Data set: a name that `fer-jax prepare` knows.
     data.name = "synthetic_faces"
     # How the set's faces are cut and stored, a variant of the set; unset is its default.
     data.config = placeholder(str)
@@ -102,7 +102,7 @@ def _model() -> ConfigDict:
     # Type of the computation, float32 or bfloat16; parameters are always float32.
     model.dtype = "float32"
     # Weights to begin with: "none" (random), "imagenet" (Keras' or torchvision's published ones:
-    # from the cache, else downloaded), a file that `python -m fer_jax.port_weights` wrote, or the
+    # from the cache, else downloaded), a file that `fer-jax port-weights` wrote, or the
     # directory of another run.
     model.pretrained = "none"
     # What does not learn: "none", "backbone", or a block of the network: it and all before it.
@@ -113,7 +113,7 @@ def _model() -> ConfigDict:
 def _augment() -> ConfigDict:
     """Random changes of training images; 0 switches a change off.
 
-    `python -m fer_jax.preview` shows them.
+    `fer-jax preview` shows them.
     """
     augment = ConfigDict()
     # Probability of a left-right flip.

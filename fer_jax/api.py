@@ -8,7 +8,7 @@
             print(picture.source, face.box, face.label, face.probabilities)
 
 Faces are found, cut, framed and normalised as the run's training data was; nothing has to
-be given again. Whole folders, videos and cameras are for `python -m fer_jax.predict`.
+be given again. Whole folders, videos and cameras are for `fer-jax predict`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_jax import run as run_directory
+from fer_jax import run_dir as run_directory
 from fer_jax.errors import UserError
+from fer_jax.faces.decode import UnreadableError, read_picture
 from fer_jax.inference.locate import LEAST_SHARE, Choice, FaceFinder, Located, framed_whole
 from fer_jax.inference.network import Network
-from fer_jax.inference.picture_files import UnreadableError, read_picture
 from fer_jax.inference.results import Face, Picture
-from fer_jax.run import Run
+from fer_jax.run_dir import Run
 
 Input = str | os.PathLike[str] | np.ndarray
 """A path, or a picture uint8[H, W, 3] RGB."""

@@ -17,7 +17,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax.engine import durations
+from fer_jax import durations
 from fer_jax.errors import UserError
 
 _FIELD = "--config."

@@ -53,11 +53,11 @@ def how_to_get(name: str, text: str) -> str:
     """How to get a set, what to do with it, and how to go without, for messages."""
     return f"""\
 {text}
-  python -m tfds_builders.build {name} --manual_dir FOLDER
+  fer-jax prepare {name} --manual_dir FOLDER
   (in training: --config.data.manual_dir=FOLDER)
 To try everything without it, with rendered faces in the set's exact form:
-  python -m tfds_builders.stand_in {name} data/stand_in/{name}
-  python -m tfds_builders.build {name} --manual_dir data/stand_in/{name} --data_dir \
+  fer-jax stand-in {name} data/stand_in/{name}
+  fer-jax prepare {name} --manual_dir data/stand_in/{name} --data_dir \
 data/stand_in/tfds
   (then in training: --config.data.dir=data/stand_in/tfds)"""
 

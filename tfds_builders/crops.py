@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import duplicates, pictures, sources
 
 BLACK = "black"

@@ -23,7 +23,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import console, crops, pictures, protocols, sources, stored
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders say manual.Record

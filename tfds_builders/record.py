@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import protocols
 
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 
 NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from fer_jax import labels
-from fer_jax.explain.overlay import overlay
+from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face
 
 Colour = tuple[int, int, int]

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fer_jax.data import faces
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.run import Run
+from fer_jax.faces import detect as faces
+from fer_jax.run_dir import Run
 
 Choice = Literal["largest", "all"]
 """Which of the faces of a picture are wanted."""

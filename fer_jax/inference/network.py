@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.engine import compiler, sharding
-from fer_jax.explain import gradcam
-from fer_jax.run import Run
-from fer_jax.trained import Trained, load_trained
+from fer_jax.inference import gradcam
+from fer_jax.run_dir import Run
+from fer_jax.runtime import sharding
+from fer_jax.runtime import xla_options as compiler
+from fer_jax.training.restore import Trained, load_trained
 
 BATCHES = (1, 8, 32)
 """Batch sizes of classifying, ascending."""

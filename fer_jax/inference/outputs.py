@@ -24,8 +24,8 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.explain.overlay import overlay
 from fer_jax.inference.draw import annotate
+from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face, Picture
 from fer_jax.inference.sources import Frame, Source, Unreadable
 from fer_jax.report import plots, png

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from fer_jax.errors import UserError
-from fer_jax.inference import picture_files
-from fer_jax.inference.picture_files import UnreadableError
+from fer_jax.faces import decode as picture_files
+from fer_jax.faces.decode import UnreadableError
 
 VIDEO_SUFFIXES = frozenset({
     ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv",

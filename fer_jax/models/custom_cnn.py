@@ -26,10 +26,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.convolution import BiasConv
-from fer_jax.models.head import dense_head
-from fer_jax.models.normalization import BatchNorm
-from fer_jax.models.pooling import max_pool_2x2
+from fer_jax.models.layers.conv import BiasConv
+from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.norm import BatchNorm
+from fer_jax.models.layers.pool import max_pool_2x2
 
 POOL_DROPOUT = 0.25  # of the pooled features, as in the published example
 

@@ -57,12 +57,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models import blocks
-from fer_jax.models.convolution import BiasConv, Conv
-from fer_jax.models.head import dense_head
-from fer_jax.models.initializers import glorot_uniform
-from fer_jax.models.normalization import BatchNorm
-from fer_jax.models.pooling import average_pool_3x3, global_pool, max_pool_3x3
+from fer_jax.models.layers import residual as blocks
+from fer_jax.models.layers.conv import BiasConv, Conv
+from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.initializers import glorot_uniform
+from fer_jax.models.layers.norm import BatchNorm
+from fer_jax.models.layers.pool import average_pool_3x3, global_pool, max_pool_3x3
 
 
 class Unit(NamedTuple):

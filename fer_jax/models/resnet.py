@@ -42,12 +42,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models import blocks
-from fer_jax.models.convolution import Conv
-from fer_jax.models.head import dense_head
-from fer_jax.models.initializers import glorot_uniform
-from fer_jax.models.normalization import BatchNorm
-from fer_jax.models.pooling import global_pool, max_pool_3x3
+from fer_jax.models.layers import residual as blocks
+from fer_jax.models.layers.conv import Conv
+from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.initializers import glorot_uniform
+from fer_jax.models.layers.norm import BatchNorm
+from fer_jax.models.layers.pool import global_pool, max_pool_3x3
 
 WIDTHS = (64, 128, 256, 512)
 """Of the layers; a bottleneck ends with four times as many filters."""

@@ -34,9 +34,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.convolution import BiasConv
-from fer_jax.models.head import dense_head
-from fer_jax.models.pooling import global_pool, max_pool_2x2
+from fer_jax.models.layers.conv import BiasConv
+from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.pool import global_pool, max_pool_2x2
 
 
 class VGGBackbone(nn.Module):

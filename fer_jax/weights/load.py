@@ -77,7 +77,7 @@ def open_weights(path: Path, model: str) -> Weights:
     Raises:
       UserError: no such file, a file that is not ported, a damaged one, or another network's.
     """
-    command = f"python -m fer_jax.port_weights {path} --model {model} --out FILE.safetensors"
+    command = f"fer-jax port-weights {path} --model {model} --out FILE.safetensors"
     try:
         with open(path, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -97,7 +97,7 @@ def open_weights(path: Path, model: str) -> Weights:
     except FileNotFoundError:
         raise UserError(
             f"expected ported weights at {path}, found no file; make it with: "
-            f"python -m fer_jax.port_weights SOURCE --model {model} --out {path}"
+            f"fer-jax port-weights SOURCE --model {model} --out {path}"
         ) from None
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(

@@ -148,6 +148,6 @@ def _unavailable(published: Published, model: str, why: str) -> UserError:
     return UserError(
         f"expected the ImageNet weights of {model} that {published.publisher} publishes ({name}, "
         f"from {published.url}): {why}. Get the file, or torchvision's or timm's, elsewhere and "
-        f"run: python -m fer_jax.port_weights FILE --model {model} --out {cached_port(model)}; "
+        f"run: fer-jax port-weights FILE --model {model} --out {cached_port(model)}; "
         "or train from random weights with --config.model.pretrained=none"
     )

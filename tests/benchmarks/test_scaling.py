@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from benchmarks.scaling import Collective, Machine, collectives_in, efficiency, store_collectives
-from fer_jax.engine import sharding
+from fer_jax.runtime import sharding
 
 
 def compiled(function, *arguments, result) -> str:

@@ -38,7 +38,7 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
     """`synthetic_faces/demo`, prepared once."""
-    from tfds_builders import build
+    from tfds_builders import prepare as build
 
     folder = tmp_path_factory.mktemp("tfds")
     build.prepare("synthetic_faces", "demo", str(folder))

@@ -7,8 +7,9 @@ import ast
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import experiment, main
+from fer_jax.cli import train as main
 from fer_jax.errors import UserError
+from fer_jax.training import build as experiment
 from fer_jax.weights import published
 
 SHIPPED = sorted(path.stem for path in configuration.shipped_folder().glob("*.py"))

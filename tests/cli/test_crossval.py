@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import crossval
 from fer_jax.errors import UserError
+from fer_jax.experiments import crossval
 from fer_jax.report import predictions as saved
 from fer_jax.report.predictions import Predictions
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from fer_jax import huge_pages
+from fer_jax.runtime import huge_pages
 
 SETTINGS = ":".join(huge_pages._SETTINGS)
 SHOW = """
 import os, sys
-from fer_jax import huge_pages
+from fer_jax.runtime import huge_pages
 {patch}
 print("begun", flush=True)
-huge_pages.begin_again()
+huge_pages.restart()
 print(os.environ.get("GLIBC_TUNABLES", "none"), sys.argv[1:], os.getpid())
 """
 
@@ -81,8 +81,8 @@ def test_glibc_knows_the_settings():
 
 STOPPED = """
 import runpy, sys
-from fer_jax import huge_pages
-huge_pages.begin_again = lambda: sys.exit("jax" if "jax" in sys.modules else "before jax")
+from fer_jax.runtime import huge_pages
+huge_pages.restart = lambda: sys.exit("jax" if "jax" in sys.modules else "before jax")
 runpy.run_module("fer_jax.{name}", run_name="__main__")
 """
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import train
-from fer_jax.engine import device_memory
-from fer_jax.engine.loop import DivergedError, InterruptedRunError, Loop
 from fer_jax.errors import UserError
 from fer_jax.models import registry
+from fer_jax.runtime import out_of_memory as device_memory
+from fer_jax.training import train
+from fer_jax.training.loop import DivergedError, InterruptedRunError, Loop
 from tests.cli.test_stages import checkpoint
-from tests.cli.tiny_network import Tiny
+from tests.tiny_network import Tiny
 
 EPOCH = 35  # steps
 

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from fer_jax import main
+from fer_jax.cli import train as main
 from fer_jax.models.registry import MODELS
-from tests.builders import small_kdef
-from tfds_builders import build
+from tests.tfds_builders import small_kdef
+from tfds_builders import prepare as build
 
 NETWORKS = [
     pytest.param("custom_cnn", "subject", 7, marks=pytest.mark.slow),

@@ -8,10 +8,10 @@ import types
 import numpy as np
 import pytest
 
-from fer_jax import evaluate
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.errors import UserError
+from fer_jax.experiments import evaluate
 
 
 def run_of(labels, margin=None, crop=None, name="kdef"):

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import evaluate, experiment, train
-from fer_jax import run as run_directory
+from fer_jax import run_dir as run_directory
 from fer_jax.errors import UserError
+from fer_jax.experiments import evaluate
+from fer_jax.training import build as experiment
+from fer_jax.training import train
 from fer_jax.weights import published
 from fer_jax.weights.layout import CAFFE
 from fer_jax.weights.port import TABLES, Port, backbone_shapes
@@ -157,7 +159,7 @@ def test_the_papers_pretrained_networks_are_never_silently_random(bare_cli, name
     assert "Traceback" not in done.stderr
     for part in [
         "from http://127.0.0.1:9/",
-        "python -m fer_jax.port_weights FILE --model",
+        "fer-jax port-weights FILE --model",
         "--config.model.pretrained=none",
     ]:
         assert part in done.stderr

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import evaluate, experiment, learning, preview, train
-from fer_jax import run as run_directory
-from fer_jax.engine.checkpoint import Checkpoints
-from fer_jax.engine.loop import InterruptedRunError, Loop
-from fer_jax.engine.state import create_state
+from fer_jax import run_dir as run_directory
+from fer_jax.cli import preview
+from fer_jax.experiments import evaluate
 from fer_jax.models import registry
-from tests.cli.tiny_network import Tiny
+from fer_jax.training import build as experiment
+from fer_jax.training import schedule as learning
+from fer_jax.training import train
+from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.loop import InterruptedRunError, Loop
+from fer_jax.training.state import create_state
+from tests.tiny_network import Tiny
 
 
 @pytest.fixture(autouse=True)

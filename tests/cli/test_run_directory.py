@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import run as module
+from fer_jax import run_dir as module
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 

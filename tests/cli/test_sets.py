@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import labels, main
+from fer_jax import labels
+from fer_jax.cli import train as main
 from fer_jax.models.registry import MODELS
-from tfds_builders import build, protocols, stand_in
+from tfds_builders import prepare as build
+from tfds_builders import protocols
+from tfds_builders.stand_ins import write as stand_in
 
 SCALE = 0.001  # each set's smallest
 ORDER = {

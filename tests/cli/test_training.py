@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
-from fer_jax import experiment, learning
-from fer_jax import run as run_directory
-from fer_jax.engine.checkpoint import Checkpoints, state_digest
-from fer_jax.engine.state import create_state
+from fer_jax import run_dir as run_directory
+from fer_jax.training import build as experiment
+from fer_jax.training import schedule as learning
+from fer_jax.training.checkpoint import Checkpoints, state_digest
+from fer_jax.training.state import create_state
 
 STEPS_PER_EPOCH, EPOCHS = 35, 4  # 2,240 training pictures in batches of 64
 
@@ -173,7 +174,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, nu
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     command = err.split("to continue: ")[1].strip()
-    assert command.startswith("python -m fer_jax.main --config=configs/demo.py")
+    assert command.startswith("fer-jax train --config=configs/demo.py")
     assert "Traceback" not in err
     step, _, memory = final_state(folder)
     assert step > 50

@@ -10,10 +10,22 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax import evaluate, experiment, initial, learning, train
-from fer_jax.engine import sharding
-from fer_jax.engine.state import create_state
 from fer_jax.errors import UserError
+from fer_jax.experiments import evaluate
+from fer_jax.runtime import sharding
+from fer_jax.training import (
+    build as experiment,
+)
+from fer_jax.training import (
+    initial_weights as initial,
+)
+from fer_jax.training import (
+    schedule as learning,
+)
+from fer_jax.training import (
+    train,
+)
+from fer_jax.training.state import create_state
 
 
 @pytest.fixture(scope="module")

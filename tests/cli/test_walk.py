@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests import commands
 from tests.chromium import chromium
 
 __all__ = ["chromium"]
@@ -22,10 +23,9 @@ __all__ = ["chromium"]
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory, cli_in):
     """A run that was trained on a stand-in for a few steps, where it was trained."""
-    from tfds_builders import stand_in
 
     folder = tmp_path_factory.mktemp("walk")
-    stand_in.main(["kdef", str(folder / "kdef"), "--scale", "0.06"])
+    commands.run("stand-in", "kdef", folder / "kdef", "--scale", "0.06")
     cli = cli_in(folder)
     cli.data_dir = folder / "tfds"
     done = cli.run(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 
-from fer_jax import main
+from tests import commands
 
 DEMO = "--config=configs/demo.py"
 
@@ -67,9 +65,8 @@ REFUSED = [
 def test_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, says):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
-    monkeypatch.setattr(sys, "argv", ["fer-jax", *arguments])
     with pytest.raises(SystemExit) as left:
-        main.cli()
+        commands.run(*arguments)
     message = capsys.readouterr().err
     assert left.value.code == 2
     assert message.startswith("error: ")

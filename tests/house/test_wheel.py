@@ -65,7 +65,7 @@ def test_it_holds_what_the_packages_need_and_nothing_else(wheel: pathlib.Path) -
     [
         "fer_jax/configs/defaults.py",
         "fer_jax/configs/demo.py",
-        "fer_jax/synthetic/head.npz",
+        "tfds_builders/synthface/head.npz",
         "tfds_builders/synthetic_faces/README.md",
         "tfds_builders/synthetic_faces/CITATIONS.bib",
         "tfds_builders/synthetic_faces/TAGS.txt",

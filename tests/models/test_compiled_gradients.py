@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.engine import compiler
-from fer_jax.models import pooling
+from fer_jax.models.layers import pool as pooling
+from fer_jax.runtime import xla_options as compiler
 
 SIZE, BATCH = 16, 16
 

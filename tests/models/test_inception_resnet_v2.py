@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.engine.state import count_parameters
-from fer_jax.models.convolution import BiasConv
 from fer_jax.models.inception_resnet_v2 import (
     InceptionResNetV2,
     InceptionResNetV2Backbone,
     ResidualBlock,
     Unit,
 )
+from fer_jax.models.layers.conv import BiasConv
+from fer_jax.training.state import count_parameters
 
 IMAGES = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 

@@ -12,11 +12,11 @@ import pytest
 
 from fer_jax.data.augment import OFF
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.engine.losses import cross_entropy
-from fer_jax.engine.recipe import PLAIN
-from fer_jax.engine.state import TrainState, create_state
-from fer_jax.engine.steps import make_step_function
 from fer_jax.models.registry import MODELS, create_model
+from fer_jax.training.losses import cross_entropy
+from fer_jax.training.recipe import PLAIN
+from fer_jax.training.state import TrainState, create_state
+from fer_jax.training.step import make_step_function
 
 CLASSES, IMAGES = 3, 64
 # Settings that make a network small enough for a test, its rate, and the steps it may take.

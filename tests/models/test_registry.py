@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.engine.state import count_parameters
 from fer_jax.models.registry import MODELS, UnknownModelError, UnknownSettingError, create_model
+from fer_jax.training.state import count_parameters
 
 # Network, side of the input, classes, and parameters and statistics to the unit: the paper's
 # counts, who counts both together, and those that are published with ResNets.

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.engine.state import count_parameters
 from fer_jax.models.registry import create_model
 from fer_jax.models.resnet import ConvUnit, ResidualBlock, Unit
+from fer_jax.training.state import count_parameters
 
 # Network, the first or last block of a stage, its output at 224 pixels, the stage's parameters.
 STAGES = [

@@ -119,9 +119,12 @@ def replace_by_text(path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), "found no file; make it with: python -m fer_jax.port_weights"),
+        (
+            lambda path: path.unlink(),
+            "found no file; make it with: fer-jax port-weights",
+        ),
         (truncate, "expected whole ported weights"),
-        (strip_metadata, "KeyError.*port it first: python -m fer_jax.port_weights"),
+        (strip_metadata, "KeyError.*port it first: fer-jax port-weights"),
         (replace_by_text, "port it first"),
     ],
 )

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import copies, crops, manual, pictures, protocols, sources, tables
 from tfds_builders.amfed_plus import au_labels, facs, landmarks, names, sampling, video
 

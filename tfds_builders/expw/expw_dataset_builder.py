@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import copies, crops, manual, pictures, protocols, sources
 from tfds_builders.expw import names
 

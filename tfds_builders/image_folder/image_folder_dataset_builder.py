@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from fer_jax import errors
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import crops, manual, pictures, protocols, sources
 from tfds_builders.image_folder import tree
 
@@ -26,7 +26,7 @@ HOW_TO_GET = """\
 Put your pictures (JPEG, PNG, TIFF, BMP) into one folder for each class, with or without splits,
   FOLDER/happy/*.jpg  FOLDER/sad/*.jpg ...   or   FOLDER/train/happy/*.jpg  FOLDER/test/happy/*.jpg
 and name the folder, or a zip of it:
-  python -m tfds_builders.build image_folder --manual_dir FOLDER
+  fer-jax prepare image_folder --manual_dir FOLDER
 Pictures are kept as they are; for photographs that show more than a face: --config face.
 To keep a person out of two splits, add FOLDER/subjects.csv with the columns file, subject."""
 

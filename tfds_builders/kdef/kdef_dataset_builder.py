@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.kdef import names
 
@@ -28,11 +28,11 @@ _ARCHIVE = re.compile(r".*kdef.*\.(zip|tar|tar\.gz|tgz)", re.IGNORECASE)
 HOW_TO_GET = """\
 To get KDEF: ask for it at https://www.kdef.se (researchers only, not commercial); you
 are sent KDEF_and_AKDEF.zip. Put it, packed or unpacked, into a folder and name that:
-  python -m tfds_builders.build kdef --manual_dir FOLDER
+  fer-jax prepare kdef --manual_dir FOLDER
   (in training: --config.data.manual_dir=FOLDER)
 To try everything without it, with rendered faces in KDEF's exact form:
-  python -m tfds_builders.stand_in kdef data/stand_in/kdef
-  python -m tfds_builders.build kdef --manual_dir data/stand_in/kdef --data_dir data/stand_in/tfds
+  fer-jax stand-in kdef data/stand_in/kdef
+  fer-jax prepare kdef --manual_dir data/stand_in/kdef --data_dir data/stand_in/tfds
   (then in training: --config.data.dir=data/stand_in/tfds)"""
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath
 
 from fer_jax import labels
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 
 PEOPLE = 35  # of each gender
 SESSIONS = ("A", "B")  # the same people on two days

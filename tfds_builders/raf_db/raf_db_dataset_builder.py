@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from fer_jax import labels
-from fer_jax.data import faces
+from fer_jax.faces import detect as faces
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.raf_db import basic, folders, names
 

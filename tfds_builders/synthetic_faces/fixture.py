@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Iterator
 
 from fer_jax import errors
-from fer_jax.synthetic import archive, sets
-from fer_jax.synthetic.spec import Spec
 from tfds_builders.synthetic_faces import splits
+from tfds_builders.synthface import archive, sets
+from tfds_builders.synthface.spec import Spec
 
 FOLDER = pathlib.Path(__file__).with_name("fixture")
 

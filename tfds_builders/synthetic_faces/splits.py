@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from fer_jax.synthetic.presets import PRESETS
-from fer_jax.synthetic.spec import Spec
+from tfds_builders.synthface.presets import PRESETS
+from tfds_builders.synthface.spec import Spec
 
 TRAIN_SEED = 1
 VALIDATION_SEED = 2

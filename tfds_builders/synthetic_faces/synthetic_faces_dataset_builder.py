@@ -17,11 +17,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import hashing
 
-from fer_jax.synthetic import ACTION_UNITS, archive, sets
-from fer_jax.synthetic.expression import to_vector
-from fer_jax.synthetic.spec import RENDERER, Spec
 from tfds_builders import duplicates, index, pictures, protocols, stored
 from tfds_builders.synthetic_faces import fixture, splits
+from tfds_builders.synthface import ACTION_UNITS, archive, sets
+from tfds_builders.synthface.expression import to_vector
+from tfds_builders.synthface.spec import RENDERER, Spec
 
 SHIPPED = "demo"
 CACHE = "synthetic_faces_rendered"  # folder in data_dir

@@ -61,10 +61,10 @@ def main() -> None:
     import optax
 
     from fer_jax.data.preprocess import Preprocessing
-    from fer_jax.engine.state import create_state
-    from fer_jax.exporting import onnx_graph
-    from fer_jax.models import forms
+    from fer_jax.export import onnx_graph
+    from fer_jax.models.layers import cpu_ops as forms
     from fer_jax.models.registry import create_model
+    from fer_jax.training.state import create_state
 
     name, size, path = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     model = create_model(name, CLASSES)

@@ -12,12 +12,13 @@ import numpy as np
 from benchmarks.speed import pictures
 from benchmarks.speed.tasks import CLASSES, Task
 from fer_jax.data.augment import Augmentation, augment
+from fer_jax.data.feed import Prefetch, make_feed
 from fer_jax.data.records import Records, Split, decode_picture
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import HostStore, Placement, Store, StreamStore
-from fer_jax.engine import compiler, sharding
-from fer_jax.engine.chunks import ChunkPlan
-from fer_jax.engine.feed import Prefetch, make_feed
+from fer_jax.runtime import sharding
+from fer_jax.runtime import xla_options as compiler
+from fer_jax.training.dispatch import ChunkPlan
 
 FACTS = {"parameters": None, "versions": {"jax": jax.__version__}}
 

@@ -1,0 +1,60 @@
+"""Trains and tests on every fold of a data set, with several seeds, and pools the predictions.
+
+    fer-jax crossval --config configs/kdef.py --folds 10 --seeds 3
+
+The same command resumes where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax import config as configuration
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs all folds and seeds and prints the pooled report.
+
+    Raises:
+      UserError: wrong input.
+      SystemExit: 128 + the signal's number after SIGINT or SIGTERM.
+    """
+    options, overrides = parse(arguments)
+    config = configuration.load(options.config, overrides)
+    folder = options.workdir or Path("runs") / f"{Path(options.config).stem}_crossval"
+
+    # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
+    from fer_jax.experiments import evaluate
+    from fer_jax.experiments.crossval import crossval
+    from fer_jax.runtime import compile_cache
+    from fer_jax.training.loop import InterruptedRunError
+
+    compile_cache.enable()
+    try:
+        paths = crossval(config, folder, options.folds, options.seeds)
+    except InterruptedRunError as stopped:
+        command = shlex.join(["python", "-m", "fer_jax", "crossval", *arguments])
+        print(f"stopped and saved; to continue: {command}", file=sys.stderr)
+        raise SystemExit(128 + stopped.signal) from None
+    evaluate.show(paths)
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags, and the overrides of config fields as "train.epochs=50"."""
+    parser = argparse.ArgumentParser(
+        prog="fer-jax crossval",
+        description=__doc__.split("\n")[0],
+        epilog="Any field of configs/defaults.py: --config.train.epochs=50",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, help="config file, such as configs/kdef.py")
+    parser.add_argument("--workdir", type=Path, help="default: runs/<config name>_crossval")
+    parser.add_argument("--folds", type=int, default=10, help="number of folds (default: 10)")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds per fold (default: 1)")
+    options, rest = parser.parse_known_args(arguments)
+    known = "--config FILE, --workdir DIR, --folds N, --seeds N"
+    return options, configuration.overrides_in(rest, known)

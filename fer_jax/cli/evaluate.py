@@ -1,0 +1,51 @@
+"""Evaluates a run's best checkpoint on a split and writes the report.
+
+fer-jax evaluate runs/demo --split test
+fer-jax evaluate runs/kdef --data raf_db
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Writes the report and prints it.
+
+    Raises:
+      UserError: no run, no checkpoint, or data that cannot be used.
+    """
+    options = parse(arguments)
+    from fer_jax import run_dir
+    from fer_jax.experiments.evaluate import OtherData, evaluate, show
+    from fer_jax.runtime import compile_cache
+
+    other = OtherData(
+        options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
+        options.unmapped,
+    )  # fmt: skip
+    compile_cache.enable()
+    show(evaluate(run_dir.open_run(options.run), options.split, other))
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="fer-jax evaluate", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    parser.add_argument("--data", help="another data set (default: the run's own)")
+    parser.add_argument("--variant", help="how its faces are cropped (default: the set's own)")
+    parser.add_argument("--protocol", help="who is in which split (default: the set's own)")
+    parser.add_argument("--data_dir", help="where prepared sets are (default: the run's)")
+    parser.add_argument("--manual_dir", help="your copy of the set, if it is not prepared yet")
+    parser.add_argument(
+        "--unmapped",
+        choices=("refuse", "drop"),
+        default="refuse",
+        help="classes that the network does not have: stop, or leave their images out",
+    )
+    return parser.parse_args(arguments)

@@ -1,0 +1,47 @@
+"""Ports the weights that others trained to one of our networks.
+
+    fer-jax port-weights SOURCE --model vgg16 --out vgg16.safetensors
+
+SOURCE is a file of Keras (.h5, .weights.h5, .keras), PyTorch (.pth) or safetensors with
+torchvision's or timm's names. The result is for --config.model.pretrained. Nothing is
+downloaded, and no code in the file is run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command line.
+
+    Raises:
+      UserError: a file that cannot be ported.
+    """
+    parser = argparse.ArgumentParser(
+        prog="fer-jax port-weights",
+        description=__doc__.split("\n")[0],
+        allow_abbrev=False,
+    )
+    parser.add_argument("source", type=Path, help="weight file of Keras, torchvision or timm")
+    parser.add_argument(
+        "--model", required=True, help="vgg16, inception_resnet_v2, resnet18 or resnet50"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="file to write (.safetensors)")
+    options = parser.parse_args(arguments)
+    if options.out.suffix != ".safetensors":
+        raise UserError(
+            f"expected --out FILE.safetensors, found {options.out}; the port is safetensors"
+        )
+
+    # JAX and the networks take seconds to import: wrong flags are answered before.
+    from fer_jax.weights import port
+
+    ported = port.port(options.source, options.model)
+    for line in port.describe(ported):
+        print(line)
+    print(ported.write(options.out))

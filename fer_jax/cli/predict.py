@@ -1,0 +1,91 @@
+"""Reads the expressions of faces in images, folders, videos or a camera's view.
+
+fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
+fer-jax predict runs/demo camera --seconds 10 --out results
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax.errors import UserError
+
+_FIGURES = 12  # each takes a third of a second
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Writes predictions and annotated images; exit code 2 if nothing could be read.
+
+    Raises:
+      UserError: wrong input.
+      KeyboardInterrupt: after Ctrl-C, when everything is written. A camera's view ends so.
+    """
+    options = parse(arguments)
+    if not 0 < options.min_face <= 1:
+        raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
+    from fer_jax import run_dir
+    from fer_jax.inference import sources as inputs
+
+    run = run_dir.open_run(options.run)
+    sources = inputs.find_sources(options.inputs, besides=options.out)
+    for source in sources:
+        if source.kind == "camera":
+            inputs.check_camera(source)
+
+    # Importing JAX takes seconds; wrong input is reported before.
+    from fer_jax.inference.predict import describe, predict
+    from fer_jax.inference.stream import Wanted
+    from fer_jax.runtime import compile_cache
+
+    compile_cache.enable()
+    wanted = Wanted(options.faces, options.no_face == "whole", options.explain, options.min_face)
+    outputs = predict(
+        run, sources, options.out, wanted, options.figures, not options.no_pictures, options.seconds
+    )
+    if not outputs.sources and not outputs.interrupted:
+        raise UserError(
+            f"expected an image or video that can be read, found none among {len(sources):,}; "
+            f"{options.out / 'predictions.json'} says why"
+        )
+    for line in describe(outputs, run_dir.report_warnings(run)):
+        print(line)
+    if outputs.interrupted and all(source.kind != "camera" for source in sources):
+        raise KeyboardInterrupt
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="fer-jax predict", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument(
+        "inputs", nargs="+", help="images, folders, videos, or camera (camera:1 is the second)"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--faces", choices=("all", "largest"), default="all", help="which faces (default: all)"
+    )
+    parser.add_argument(
+        "--min_face", type=float, default=0.1, metavar="SHARE",
+        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_face", choices=("whole", "skip"), default="whole",
+        help="an image without a face: classify the whole image (default), or skip it; "
+        "frames of videos are always skipped",
+    )  # fmt: skip
+    parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps on the faces")
+    parser.add_argument(
+        "--figures", type=int, default=_FIGURES, metavar="N",
+        help=f"probability figures for the first N faces of images (default: {_FIGURES})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_pictures", action="store_true", help="write the tables only, which is faster"
+    )
+    parser.add_argument(
+        "--seconds", type=float, help="how long to watch a camera (default: until Ctrl-C)"
+    )
+    return parser.parse_args(arguments)

@@ -1,0 +1,54 @@
+"""Serves a local page that reads the expressions in uploaded images.
+
+    fer-jax serve runs/demo
+
+Listens at 127.0.0.1 unless told otherwise and connects to no other host. Ctrl-C ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from fer_jax.errors import UserError
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serves until Ctrl-C.
+
+    Raises:
+      UserError: no run, gradio missing, or a port that is taken.
+    """
+    options = parse(arguments)
+    if options.port is not None and not 0 < options.port < 65536:
+        raise UserError(f"expected --port from 1 to 65535, found {options.port}")
+    from fer_jax import run_dir
+
+    run = run_dir.open_run(options.run)
+
+    # Importing gradio and JAX takes seconds; wrong input is reported before.
+    from fer_jax.api import Model
+    from fer_jax.runtime import compile_cache
+    from fer_jax.serve import page
+
+    page.import_gradio()
+    compile_cache.enable()
+    address = page.launch(page.make_page(Model(run)), options.host, options.port)
+    print(f"{run.name} is served at {address}  (Ctrl-C ends it)", flush=True)
+    threading.Event().wait()
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags."""
+    parser = argparse.ArgumentParser(
+        prog="fer-jax serve", description=__doc__.split("\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen at (default: 127.0.0.1, this machine only; 0.0.0.0 is everyone)",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
+    return parser.parse_args(arguments)

@@ -1,0 +1,4 @@
+"""What a run reports while it trains: console, TensorBoard, JSON lines, CSV, timing, profiles.
+
+Writers get numbers and images from others; nothing here computes a score.
+"""

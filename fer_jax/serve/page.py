@@ -1,0 +1,161 @@
+"""The page's form: components, events and colours, with gradio (the extra `serve`).
+
+Nothing on it asks another host for anything: fonts are the system's, and gradio's statistics
+are off.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+from pathlib import Path
+from typing import Any
+
+from fer_jax.api import Model
+from fer_jax.errors import UserError
+from fer_jax.run_dir import report_warnings
+from fer_jax.serve.answers import answer
+
+EXAMPLES = Path(__file__).parent / "examples"
+"""Rendered faces; `python -m tools.render_examples` makes them again."""
+
+MOST_UPLOAD = "10mb"
+
+_STYLE = """
+.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.fer-banner { border-left: 4px solid #d55e00; padding: 6px 12px; margin: 4px 0;
+  background: color-mix(in srgb, #d55e00 12%, transparent); }
+.fer-about { opacity: 0.8; margin: 0; }
+.fer-message { padding: 8px 0; margin: 0; }
+.fer-wrong { font-weight: 600; }
+.fer-faces { display: flex; flex-direction: column; gap: 14px; }
+.fer-face h3 { margin: 0 0 6px; font-size: 1.05rem; }
+.fer-row { display: flex; gap: 14px; align-items: flex-start; flex-wrap: wrap; }
+.fer-row img { width: 112px; height: 112px; border-radius: 6px; margin: 0; }
+.fer-row table { flex: 1 1 220px; table-layout: fixed; border-collapse: collapse; width: auto;
+  margin: 0; border: 0; }
+.fer-row tr, .fer-row th, .fer-row td { border: 0; background: none; padding: 1px 0; }
+.fer-row th { text-align: right; font-weight: 400; padding-right: 8px; width: 6.4em; }
+.fer-track div { height: 12px; min-width: 1px; border-radius: 2px; background: #9aa7b1; }
+.fer-best .fer-track div { background: #0072b2; }
+.fer-best th, .fer-best .fer-number { font-weight: 700; }
+.fer-number { text-align: right; width: 4.2em; font-variant-numeric: tabular-nums; }
+"""
+
+
+def make_page(model: Model) -> Any:
+    """The page of a run, a `gradio.Blocks` that is not served yet.
+
+    Raises:
+      UserError: gradio is not installed.
+    """
+    gradio = import_gradio()
+    labels = ", ".join(model.labels)
+    with gradio.Blocks(title=f"fer_jax: {model.run.name}", analytics_enabled=False) as page:
+        gradio.HTML(_heading(model))
+        with gradio.Row():
+            with gradio.Column(min_width=320):
+                picture = gradio.Image(
+                    type="filepath", sources=["upload", "webcam", "clipboard"], height=340,
+                    label="Picture", elem_id="picture", buttons=[],
+                    placeholder="Drop a picture here (10 MB at most),\nor click to choose one",
+                )  # fmt: skip
+                # Its own opens the file and fails where it is no picture; ours says what it is.
+                picture.preprocess = lambda upload: upload.path if upload else None
+                with gradio.Row():
+                    every = gradio.Checkbox(True, label="All faces", elem_id="every", min_width=120)
+                    why = gradio.Checkbox(
+                        False, label="Show why (Grad-CAM)", elem_id="why", min_width=180
+                    )
+                gradio.Examples(
+                    [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))], [picture],
+                    label="Examples (rendered people)", examples_per_page=6,
+                )  # fmt: skip
+            with gradio.Column(min_width=320):
+                shown = gradio.Image(
+                    interactive=False, label="Faces", elem_id="shown", height=340, format="jpeg",
+                    buttons=["download", "fullscreen"],
+                )  # fmt: skip
+                listed = gradio.HTML(
+                    answer(model, None, "all", False).listing, elem_id="listed", label=labels
+                )
+
+        def respond(path: str | None, all_faces: bool, explain: bool) -> tuple[Any, str]:
+            found = answer(model, path, "all" if all_faces else "largest", explain)
+            return found.picture, found.listing
+
+        inputs, outputs = [picture, every, why], [shown, listed]
+        for event in (picture.change, every.input, why.input):
+            event(
+                respond, inputs, outputs,
+                show_progress="minimal", concurrency_limit=1, api_name=False,
+            )  # fmt: skip
+    return page
+
+
+def import_gradio() -> Any:
+    """The library, told to keep to this machine.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        import gradio
+    except ImportError as error:
+        raise UserError(
+            f"expected the package gradio, found no {error.name}; install it with: "
+            "pip install 'fer-jax[serve]'"
+        ) from None
+    return gradio
+
+
+def launch(page: Any, host: str, port: int | None) -> str:
+    """Serves a page in threads of its own; gives its address.
+
+    Args:
+      page: of `make_page`.
+      host: to listen at.
+      port: None is the first free one from 7860 on.
+
+    Raises:
+      UserError: the port is taken, or the host is not this machine's.
+    """
+    gradio = import_gradio()
+    theme = gradio.themes.Default(
+        primary_hue="blue",
+        font=["system-ui", "sans-serif"],
+        font_mono=["ui-monospace", "monospace"],
+    )
+    try:
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, prevent_thread_lock=True, quiet=True,
+            share=False, inbrowser=False, show_error=True, max_file_size=MOST_UPLOAD,
+            theme=theme, css=_STYLE, ssr_mode=False, footer_links=[], run_history=False,
+            enable_monitoring=False, mcp_server=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(
+            f"expected to listen at {host}{f':{port}' if port else ''}, found: "
+            f"{str(error).splitlines()[0]}; choose another --port or --host"
+        ) from None
+    return str(address)
+
+
+def _heading(model: Model) -> str:
+
+    run = model.run
+    about = (
+        f"{run.config.model.name} at {model.size} pixels, trained on {run.data['name']}; tells "
+        f"apart {', '.join(model.labels)}"
+    )
+    banners = "".join(
+        f'<div class="fer-banner">{html.escape(line)}</div>' for line in report_warnings(run)
+    )
+    return (
+        f"<h1>{html.escape(run.name)}</h1>{banners}"
+        f'<p class="fer-about">{html.escape(about)}. Pictures stay on the machine that serves '
+        "this page; what a face expresses is not what a person feels.</p>"
+    )

@@ -1,0 +1,152 @@
+"""What a checkpoint remembers besides the arrays: validations, open metrics, time.
+
+Plain numbers, stored as JSON with every checkpoint, so that a resumed run logs and
+stops exactly where an unbroken one does.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from fer_jax.training.early_stopping import EarlyStopping, Plateau
+from fer_jax.training.metrics import TrainMetrics, scalars
+
+
+class NotFiniteError(Exception):
+    """A step left numbers that are not finite.
+
+    Attributes:
+      step: of the run, from 0.
+      found: what is not finite, such as "the loss is nan".
+    """
+
+    def __init__(self, step: int, found: str) -> None:
+        super().__init__(f"{found} at step {step + 1}")
+        self.step, self.found = step, found
+
+
+class MetricWindow:
+    """Sums the metrics of the steps since the last log line.
+
+    A chunk's metrics are fetched when the next chunk has been dispatched, so that the
+    device never waits for the host.
+    """
+
+    def __init__(self, classes: int, stored: dict[str, Any] | None = None) -> None:
+        self._confusion = np.zeros((classes, classes), np.int64)
+        self._loss_sum = 0.0
+        self._norms: dict[str, float] = {}
+        self._pending: tuple[int, TrainMetrics] | None = None
+        if stored:
+            self._confusion += np.array(stored["confusion"], np.int64)
+            self._loss_sum = stored["loss_sum"]
+
+    def add(self, first_step: int, metrics: TrainMetrics) -> None:
+        """Takes the metrics of a chunk from `first_step` on, and fetches those of the one before.
+
+        Args:
+          first_step: of the run, from 0.
+          metrics: with a leading axis of the chunk's steps.
+
+        Raises:
+          NotFiniteError: a step of the chunk before left numbers that are not finite.
+        """
+        self.fetch()
+        self._pending = (first_step, metrics)
+
+    def fetch(self) -> None:
+        """Waits for the last chunk's metrics.
+
+        Raises:
+          NotFiniteError: as `add`.
+        """
+        if self._pending is None:
+            return
+        first_step, metrics = self._pending
+        self._pending = None
+        fetched = jax.device_get(metrics)
+        _check_finite(first_step, fetched)
+        self._confusion += fetched.confusion.counts.sum(axis=0, dtype=np.int64)
+        for total in fetched.loss.total.tolist():  # one by one: the same sum for any chunks
+            self._loss_sum += total
+        self._norms = {
+            "gradient_norm": float(fetched.gradient_norm.value[-1]),
+            "parameter_norm": float(fetched.parameter_norm.value[-1]),
+        }
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Over what was fetched since the last `close`; empty if that is nothing."""
+        return scalars(self._confusion, self._loss_sum) if self._confusion.any() else {}
+
+    def close(self) -> dict[str, float]:
+        """The means over what was fetched and the norms of its last step; begins anew."""
+        result = {**self.means, **self._norms}
+        self._confusion = np.zeros_like(self._confusion)
+        self._loss_sum = 0.0
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored with a checkpoint: all steps are fetched, and found to be finite."""
+        self.fetch()
+        return {"confusion": self._confusion.tolist(), "loss_sum": self._loss_sum}
+
+
+def _check_finite(first_step: int, metrics: TrainMetrics) -> None:
+    named = {
+        "loss": metrics.loss.total,
+        "norm of the gradient": metrics.gradient_norm.value,
+        "norm of the parameters": metrics.parameter_norm.value,
+    }
+    for index in range(len(metrics.loss.total)):
+        for name, values in named.items():
+            if not np.isfinite(values[index]):
+                raise NotFiniteError(first_step + index, f"the {name} is {values[index]}")
+
+
+@dataclasses.dataclass
+class Memory:
+    """The memory of one run.
+
+    Attributes:
+      stopping: of the validations.
+      window: of the training metrics not yet logged.
+      plateau: of the learning rate; None with another schedule.
+      stage: the stage of training, from 0.
+      seconds: of training so far, over all its sittings.
+      finished: whether training is over.
+    """
+
+    stopping: EarlyStopping
+    window: MetricWindow
+    plateau: Plateau | None = None
+    stage: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored with a checkpoint."""
+        return {
+            "stopping": dataclasses.asdict(self.stopping),
+            "window": self.window.to_json(),
+            "plateau": dataclasses.asdict(self.plateau) if self.plateau else None,
+            "stage": self.stage,
+            "seconds": self.seconds,
+            "finished": self.finished,
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], classes: int) -> Memory:
+        """Reads back what `to_json` stored."""
+        return cls(
+            stopping=EarlyStopping(**stored["stopping"]),
+            window=MetricWindow(classes, stored["window"]),
+            plateau=Plateau(**stored["plateau"]) if stored.get("plateau") else None,
+            stage=stored["stage"],
+            seconds=stored["seconds"],
+            finished=stored["finished"],
+        )

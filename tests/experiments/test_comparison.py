@@ -1,0 +1,199 @@
+"""Table 1 beside our runs, the matrix of data sets, and directories that have no report."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_jax.cli import summary as cli
+from fer_jax.errors import UserError
+from fer_jax.experiments import comparison
+from fer_jax.experiments import comparison_tables as summary
+
+
+def write_report(
+    runs: Path,
+    name: str,
+    accuracy: float,
+    *,
+    trained: str = "kdef",
+    dataset: str | None = None,
+    model: str = "custom_cnn",
+    seed: int = 0,
+    split: str = "test",
+    protocol: str = "paper",
+    warnings: tuple[str, ...] = (),
+    epochs: int = 30,
+    **card,
+) -> Path:
+    """A run directory with what `evaluate` leaves in it."""
+    folder = runs / name
+    place = folder / "report" / ("" if dataset is None and split == "test" else f"{dataset}{split}")
+    place.mkdir(parents=True)
+    described = {"data": {"name": f"{trained}/face/1.0.0", "protocol": protocol}}
+    (folder / "run.json").write_text(json.dumps(described))
+    config = {"seed": seed, "data": {"dir": name}, "train": {"epochs": epochs}}
+    (folder / "config.json").write_text(json.dumps(config))
+    card = {"dataset": dataset or trained, "protocol": protocol, "split": split, "model": model,
+            "seed": seed, **card}  # fmt: skip
+    report = {
+        "card": card, "warnings": [f"{mark}: because" for mark in warnings], "count": 800,
+        "accuracy": accuracy, "balanced_accuracy": accuracy - 0.01,
+        "intervals": {"accuracy": [accuracy - 0.02, accuracy + 0.02]},
+    }  # fmt: skip
+    (place / "report.json").write_text(json.dumps(report))
+    return folder
+
+
+@pytest.fixture
+def lines_of(tmp_path):
+    def read():
+        reports, _ = comparison.read_runs(sorted(tmp_path.iterdir()))
+        return comparison.table_1(reports)
+
+    return read
+
+
+def cells(text: str) -> list[list[str]]:
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_papers_rows_are_all_there_in_its_order(tmp_path, lines_of):
+    write_report(tmp_path, "a", 0.9)
+    rows = summary.rows_of(lines_of())
+    assert [row[:3] for row in rows] == [
+        ("RaFD", "VGG16", "68.84%"),
+        ("SFEW", "InceptionResNetV2", "40.78%"),
+        ("AM-FED+", "InceptionResNetV2", "54.13%"),
+        ("RAF-DB", "LightVGG", "75.26%"),
+        ("KDEF", "custom CNN", "99.63%"),
+    ]
+    assert [row[3] for row in rows] == ["not run"] * 4 + ["custom_cnn"]
+
+
+def test_a_run_stands_beside_the_papers_figure_with_its_protocol_and_marks(tmp_path, lines_of):
+    write_report(tmp_path, "a", 0.9125, warnings=("STAND-IN", "LEAK"), folds=10, seeds=3)
+    assert summary.rows_of(lines_of())[-1] == (
+        "KDEF", "custom CNN", "99.63%", "custom_cnn", "a", "paper", "10 x 3", "800",
+        "91.25% [89.2, 93.2]", "90.25%", "STAND-IN, LEAK",
+    )  # fmt: skip
+
+
+def test_runs_that_differ_in_their_seed_alone_share_a_line(tmp_path, lines_of):
+    for seed, accuracy in enumerate((0.90, 0.92, 0.94)):
+        write_report(tmp_path, f"s{seed}", accuracy, seed=seed)
+    write_report(tmp_path, "longer", 0.5, epochs=60)
+    write_report(tmp_path, "other_protocol", 0.6, protocol="subject")
+    ours = {row[4]: row for row in summary.rows_of(lines_of())[4:]}
+    assert set(ours) == {"s0 and 2 more", "longer", "other_protocol"}
+    assert ours["s0 and 2 more"][6:9] == ("1 x 3", "800", "92.00% ± 2.00")
+
+
+def test_the_papers_network_comes_first_and_other_sets_last(tmp_path, lines_of):
+    write_report(tmp_path, "a", 0.7, model="a_network")
+    write_report(tmp_path, "b", 0.8)
+    write_report(tmp_path, "c", 0.6, trained="fer2013")
+    assert [(row[0], row[3]) for row in summary.rows_of(lines_of())[4:]] == [
+        ("KDEF", "custom_cnn"), ("KDEF", "a_network"), ("fer2013", "custom_cnn"),
+    ]  # fmt: skip
+
+
+def test_of_several_splits_test_counts(tmp_path, lines_of):
+    write_report(tmp_path, "a", 0.9)
+    write_report(tmp_path, "a", 0.5, split="validation")
+    write_report(tmp_path, "b", 0.4, split="validation", seed=7)
+    rows = summary.rows_of(lines_of())[4:]
+    assert [(row[4], row[5], row[8][:6]) for row in rows] == [
+        ("a", "paper", "90.00%"), ("b", "paper, validation", "40.00%"),
+    ]  # fmt: skip
+
+
+def test_sets_against_sets(tmp_path):
+    write_report(tmp_path, "k", 0.9)
+    write_report(tmp_path, "k", 0.3, dataset="raf_db", warnings=("STAND-IN",))
+    write_report(tmp_path, "r", 0.7, trained="raf_db", model="light_vgg")
+    for seed, accuracy in enumerate((0.80, 0.84)):
+        write_report(tmp_path, f"s{seed}", accuracy, seed=seed, protocol="subject")
+    reports, _ = comparison.read_runs(sorted(tmp_path.iterdir()))
+    matrix = comparison.cross_matrix(reports)
+    assert summary.matrix_rows(matrix) == [
+        ("trained on", "kdef", "raf_db"),
+        ("kdef (paper), custom_cnn: k", "90.00%", "30.00% (STAND-IN)"),
+        ("kdef (subject), custom_cnn: s0 and 1 more", "82.00%", ""),
+        ("raf_db (paper), light_vgg: r", "", "70.00%"),
+    ]
+    # What a run says of another set does not stand in Table 1.
+    raf_db = [line for line in comparison.table_1(reports) if line.published.dataset == "raf_db"]
+    assert [run.run for line in raf_db for run in line.runs] == ["r"]
+
+
+def test_without_other_sets_there_is_no_matrix(tmp_path):
+    write_report(tmp_path, "k", 0.9)
+    assert comparison.cross_matrix(comparison.read_runs([tmp_path / "k"])[0]) is None
+
+
+def test_the_three_forms_say_the_same(tmp_path, capsys):
+    write_report(tmp_path / "runs", "k", 0.9125, warnings=("STAND-IN",))
+    write_report(tmp_path / "runs", "k", 0.3, dataset="raf_db")
+    out = tmp_path / "out"
+    cli.main([str(tmp_path / "runs" / "k"), "--out", str(out)])
+    text = (out / "summary.md").read_text()
+    assert text.strip() in capsys.readouterr().out
+    assert cells(text)[6][8] == "91.25% [89.2, 93.2]"
+    table = list(csv.DictReader(io.StringIO((out / "summary.csv").read_text())))
+    assert float(table[4]["accuracy"]) == 0.9125
+    assert float(table[4]["paper_accuracy"]) == 0.9963
+    assert table[4]["marks"] == "STAND-IN"
+    page = (out / "summary.html").read_text()
+    for shown in ("91.25% [89.2, 93.2]", "STAND-IN", "99.63%", "30.00%"):
+        assert shown in page
+    assert re.findall(r'(?:src|href)="(?!data:)', page) == []
+
+
+def test_names_are_text_in_every_form(tmp_path):
+    write_report(tmp_path, "k", 0.9, protocol="<b>|x")
+    lines = comparison.table_1(comparison.read_runs([tmp_path / "k"])[0])
+    assert "&lt;b&gt;|x" in summary.as_html(lines, None)
+    assert r"<b>\|x" in summary.markdown(lines, None)
+
+
+def test_directories_without_a_report_are_named_and_passed_over(tmp_path, capsys):
+    write_report(tmp_path, "good", 0.9)
+    (tmp_path / "empty").mkdir()
+    spoilt = write_report(tmp_path, "spoilt", 0.9)
+    (spoilt / "report" / "report.json").write_text("{}")
+    cli.main([str(path) for path in sorted(tmp_path.iterdir())])
+    said = capsys.readouterr().err
+    assert "empty: no run directory" in said
+    assert "spoilt/report/report.json: cannot be read (KeyError" in said
+
+
+def test_without_any_report_it_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"directories with a report.*no run directory"):
+        cli.main([str(tmp_path)])
+
+
+def test_it_needs_no_jax():
+    program = "import sys; from fer_jax.cli import summary; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.browser
+def test_the_page_opens_and_scrolls_its_table_alone(tmp_path, chromium):
+    write_report(tmp_path / "runs", "k", 0.9125, warnings=("STAND-IN",))
+    cli.main([str(tmp_path / "runs" / "k"), "--out", str(tmp_path / "out")])
+    browser = chromium()
+    browser.open((tmp_path / "out" / "summary.html").as_uri())
+    for width in (1280, 500):
+        browser.resize(width, 800)
+        assert not browser.overflows()
+    assert browser.errors() == []

@@ -1,0 +1,302 @@
+"""The verb predict: files, folders, videos, cameras; what is written; what cannot be read."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax.cli import predict as cli
+from fer_jax.errors import UserError
+from fer_jax.inference import outputs, predict, sources, stream
+from tests.small_runs import write_video
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with open(out / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def picture(path: Path) -> np.ndarray:
+    return cv2.imread(str(path))
+
+
+@pytest.fixture(scope="module")
+def done(run, media, tmp_path_factory):
+    """The whole folder of media, explained: the output folder and what was printed."""
+    out = tmp_path_factory.mktemp("predicted") / "out"
+    sources_ = sources.find_sources([str(media)])
+    wanted = stream.Wanted("all", True, True, 0.1)
+    return predict.predict(run, sources_, out, wanted, figures=3)
+
+
+def test_tables_have_a_line_for_each_face_and_frame(done, run, media):
+    content = json.loads((done.folder / "predictions.json").read_text())
+    rows = rows_of(done.folder)
+    assert content["labels"] == list(run.labels)
+    assert [len(frame["faces"]) for frame in content["frames"][:3]] == [1, 1, 2]
+    flat = [(frame, number, face) for frame in content["frames"]
+            for number, face in enumerate(frame["faces"])]  # fmt: skip
+    assert len(flat) == len(rows) == done.faces
+    for (frame, number, face), row in zip(flat, rows, strict=True):
+        assert row["source"] == frame["source"]
+        assert [int(row[c]) for c in ("frame", "face")] == [frame["frame"], number]
+        assert [int(row[c]) for c in ("x", "y", "width", "height")] == face["box"]
+        assert (row["found"], row["label"]) == (face["found"], face["label"])
+        values = {name: float(row[f"probability_{name}"]) for name in run.labels}
+        assert values == pytest.approx(face["probabilities"], abs=1e-6)
+        assert max(values, key=values.__getitem__) == face["label"]
+
+
+def test_what_cannot_be_read_is_named_and_passed_over(done, media):
+    content = json.loads((done.folder / "predictions.json").read_text())
+    assert {Path(one["source"]).name: one["reason"] for one in content["unreadable"]} == {
+        "cut.mp4": "not a video that can be decoded",
+        "half.jpg": "truncated JPEG",
+    }
+    assert {Path(one["source"]).name for one in content["sources"]} == {
+        "anna.jpg", "anna.png", "clip.mp4", "group.jpg", "wall.png",
+    }  # fmt: skip
+
+
+def test_annotated_files_are_there_under_names_of_their_own(done, media):
+    content = json.loads((done.folder / "predictions.json").read_text())
+    names = {Path(one["source"]).name: one["annotated"] for one in content["sources"]}
+    assert len(set(names.values())) == len(names)  # anna.jpg and anna.png
+    group = picture(done.folder / names["group.jpg"])
+    assert group.shape[:2] == (480, 1440)  # enlarged: 200 pixels are too few for letters
+    original = cv2.resize(picture(media / "group.jpg"), (1440, 480))
+    changed = (np.abs(group.astype(int) - original).max(axis=2) > 60).reshape(-1)
+    assert 0.005 < changed.mean() < 0.3
+    assert len(list((done.folder / "figures").iterdir())) == 3
+
+
+def test_a_video_keeps_its_frames_rate_and_times(done, media):
+    rows = [row for row in rows_of(done.folder) if row["source"].endswith("clip.mp4")]
+    times = sorted({float(row["seconds"]) for row in rows})
+    assert times == pytest.approx(np.arange(24) / 10, abs=0.002)
+    written = cv2.VideoCapture(str(done.folder / "annotated" / "clip.mp4"))
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 24
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+
+
+def test_the_results_are_those_of_the_python_interface(done, model, media):
+    content = json.loads((done.folder / "predictions.json").read_text())
+    (frame,) = (one for one in content["frames"] if one["source"].endswith("group.jpg"))
+    (expected,) = model.predict(media / "group.jpg", choice="all")
+    for face, wanted in zip(frame["faces"], expected.faces, strict=True):
+        assert face["box"] == list(wanted.box)
+        assert face["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "faces"),
+    [(("--faces=largest",), [1, 1]), (("--no_face=skip",), [3, 0]), ((), [3, 1])],
+)
+def test_flags_choose_the_faces(run, media, tmp_path, capsys, flags, faces):
+    arguments = [run.folder, media / "group.jpg", media / "wall.png", "--out", tmp_path / "out"]
+    cli.main([*map(str, arguments), "--no_pictures", *flags])
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [len(frame["faces"]) for frame in content["frames"]] == faces
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "predictions.csv", "predictions.json",
+    }  # fmt: skip
+    said = capsys.readouterr().out
+    assert f"{sum(faces)} face" in said
+    assert "2 frames of 2 pictures" in said
+
+
+def test_a_second_time_results_are_not_taken_for_input(run, media, tmp_path):
+    out = media / "album" / "results"
+    try:
+        for _ in range(2):
+            cli.main([str(run.folder), str(media / "album"), "--out", str(out)])
+            content = json.loads((out / "predictions.json").read_text())
+            assert len(content["sources"]) == 1
+    finally:
+        for file in sorted(out.rglob("*"), reverse=True):
+            file.unlink() if file.is_file() else file.rmdir()
+        out.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (["nowhere.jpg"], "expected a picture, a video, a folder or 'camera', found nothing at"),
+        (["empty"], r"expected pictures or videos in empty, found none; known are .*\.jpg"),
+        (["notes.txt", "half.jpg"], "found none among 2; .*predictions.json says why"),
+        (["cut.mp4"], "found none among 1"),
+        (["camera:7"], "expected a camera as number 7, found none that opens"),
+    ],
+)
+def test_wrong_input_is_one_message(run, media, tmp_path, monkeypatch, inputs, message):
+    monkeypatch.chdir(media)
+    (media / "empty").mkdir(exist_ok=True)
+    with pytest.raises(UserError, match=message):
+        cli.main([str(run.folder), *inputs, "--out", str(tmp_path / "out")])
+
+
+def test_an_output_folder_that_cannot_be_written_is_told(run, media, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"expected to write results in .*choose another folder"):
+        cli.main([str(run.folder), str(media / "wall.png"), "--out", str(tmp_path / "file")])
+
+
+def test_a_camera_is_watched_as_long_as_asked(run, media, tmp_path, monkeypatch):
+    class Camera:
+        """Pictures without end; its clock began yesterday."""
+
+        def __init__(self):
+            self.image = picture(media / "anna.png")
+
+        def isOpened(self):  # noqa: N802 - OpenCV's name
+            return True
+
+        def read(self):
+            time.sleep(0.02)
+            return True, self.image
+
+        def get(self, what):
+            return {cv2.CAP_PROP_FPS: 50.0, cv2.CAP_PROP_POS_MSEC: 9e7}.get(what, -1.0)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(sources, "_open", lambda source: Camera())
+    cli.main([str(run.folder), "camera", "--seconds=0.5", "--out", str(tmp_path / "out")])
+    content = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    times = [frame["seconds"] for frame in content["frames"]]
+    assert times[0] < 0.2
+    assert times[-1] <= 0.5
+    assert content["sources"][0]["annotated"] == "annotated/camera.mp4"
+
+
+def test_ctrl_c_keeps_what_was_seen_and_leaves_with_its_own_code(run, media, tmp_path, monkeypatch):
+    whole = stream.recognize_all
+
+    def stopped(*arguments):
+        yield next(whole(*arguments))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stream, "recognize_all", stopped)
+    arguments = [str(run.folder), str(media), "--out", str(tmp_path / "out"), "--figures=0"]
+    with pytest.raises(KeyboardInterrupt):
+        cli.main(arguments)
+    assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["frames"]) == 1
+
+
+def test_where_writing_fails_earlier_results_stay(run, media, tmp_path, monkeypatch):
+    arguments = [str(run.folder), str(media / "clip.mp4"), "--out", str(tmp_path)]
+    cli.main(arguments)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    def full(self, painted):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs._Video, "add", full)
+    with pytest.raises(UserError, match="No space left on device; free some space"):
+        cli.main(arguments)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_exit_code_is_2_without_a_traceback(media, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "fer_jax.inference.predict",
+        tmp_path,
+        media,
+        "--out",
+        tmp_path / "out",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: expected a run directory")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_video_that_ends_early_is_used_and_named(media, tmp_path):
+    """An AVI cut in the middle: its header promises more frames than there are."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (120, 160, 3)).astype(np.uint8) for _ in range(40)]
+    video = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 10, (160, 120))
+    for image in images:
+        writer.write(image)
+    writer.release()
+    video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    (source,) = sources.find_sources([str(video)])
+    *read, last = sources.frames(source)
+    assert 10 < len(read) < 30
+    assert isinstance(last, sources.Unreadable)
+    assert last.reason == f"damaged: {len(read)} of 40 frames could be read"
+
+
+def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_reader(media):
+    (source,) = sources.find_sources([str(media / "anna.png")])
+    drawn = 0
+
+    def endless():
+        nonlocal drawn
+        for frame in itertools.cycle(list(sources.frames(source))):
+            drawn += 1
+            yield frame
+
+    ahead = stream.decoded_ahead(endless(), depth=4)
+    for _ in range(3):
+        next(ahead)
+    time.sleep(0.2)
+    assert drawn <= 3 + 4 + 1
+    ahead.close()
+    assert "decoding" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_the_decoding_thread_raises_reaches_the_reader():
+    def broken():
+        yield sources.Unreadable(sources.Source("a", "picture"), "")
+        raise ZeroDivisionError
+
+    ahead = stream.decoded_ahead(broken(), depth=4)
+    next(ahead)
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)
+
+
+def test_a_long_video_is_never_held(run, model, tmp_path, portraits, monkeypatch):
+    """Frames alive at once are bounded by the constants, not by the video."""
+    video = write_video(tmp_path / "long.mp4", [portraits[index % 4] for index in range(80)])
+    alive, most = set(), 0
+    make = sources.Frame
+
+    class Counted(make):
+        def __init__(self, *fields):
+            nonlocal most
+            super().__init__(*fields)
+            alive.add(id(self))
+            most = max(most, len(alive))
+
+        def __del__(self):
+            alive.discard(id(self))
+
+    monkeypatch.setattr(sources, "Frame", Counted)
+    out = outputs.Outputs(tmp_path / "out", {}, run.labels, 0, pictures=False)
+    wanted = stream.Wanted("all", True, False, 0.1)
+    with out:
+        for result in stream.recognize_all(model, sources.find_sources([str(video)]), wanted):
+            out.add(*result)
+    assert out.sources[0]["frames"] == 80
+    assert stream.TOGETHER <= most <= stream.AHEAD + stream.TOGETHER + 16

@@ -1,0 +1,52 @@
+"""Options of the compiler: taken where XLA knows them, left out where it does not."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from fer_jax.models import registry
+from fer_jax.runtime import xla_options as compiler
+
+
+@pytest.fixture
+def forgotten():
+    """What XLA knows is asked for anew, here and in the next test."""
+    compiler._is_known.cache_clear()
+    yield
+    compiler._is_known.cache_clear()
+
+
+def test_convolutions_on_cpu_are_not_ynnpacks():
+    layer = nn.Conv(64, (3, 3))
+    kernel = {"params": {"kernel": jnp.zeros((3, 3, 64, 64)), "bias": jnp.zeros(64)}}
+    images = jnp.zeros((4, 56, 56, 64))
+    for options, theirs in (({}, True), (compiler.options(), False)):
+        program = jax.jit(layer.apply, compiler_options=options).lower(kernel, images).compile()
+        assert ("__ynn_fusion" in program.as_text()) == theirs
+
+
+@pytest.mark.parametrize(
+    ("network", "settings", "theirs"),
+    [
+        ("custom_cnn", {}, True),
+        ("inception_resnet_v2", {}, False),
+        ("inception_resnet_v2", {"dtype": "float32"}, False),  # as configurations have it
+        ("inception_resnet_v2", {"dtype": "bfloat16"}, True),
+        ("inception_resnet_v2", {"dtype": jnp.bfloat16}, True),
+        ("resnet50", {}, False),
+    ],
+)
+def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settings, theirs):
+    options = compiler.options(registry.create_model(network, 7, **settings))
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2500, 384), (384, 128))]
+    program = jax.jit(jnp.matmul, compiler_options=options).lower(*shapes).compile()
+    assert ("__ynn_fusion" in program.as_text()) == theirs
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+    monkeypatch.setattr(compiler, "_NOTHING", {"xla_no_such_option": ""})
+    assert compiler.options() == {}

@@ -1,0 +1,10 @@
+"""The runs, faces and files of `tests/small_runs.py` as fixtures."""
+
+from tests.small_runs import (  # noqa: F401 - fixtures
+    chromium,
+    colour_run,
+    media,
+    model,
+    portraits,
+    run,
+)

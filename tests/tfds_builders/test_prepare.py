@@ -1,0 +1,303 @@
+"""The build verb: names, sources, restarts after a kill, changed settings, other copies."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from fer_jax import errors
+from tests import commands
+from tfds_builders import prepare as build
+from tfds_builders import summary
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def _bytes(builder) -> dict[str, bytes]:
+    folder = pathlib.Path(builder.data_dir)
+    files = [*folder.glob("*.array_record*"), folder / "records.csv", folder / "duplicates.csv"]
+    return {path.name: path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["kdeff"], ["kdef, rafd, raf_db", "Did you mean 'kdef'?"]),
+        (["kdef", "--config", "fase"], ["variant of kdef (face)", "Did you mean 'face'?"]),
+        (["kdef", "--config", "paper"], ["'paper' is a protocol: --protocol paper"]),
+        (
+            ["kdef", "--protocol", "papr"],
+            ["subject, paper, fold1of10", "Did you mean 'paper'?"],
+        ),
+        (["kdef", "--protocol", "fold11of10"], ["found fold11of10"]),
+        (["kdef", "--margin", "3"], ["margin from 0 to 2, found 3"]),
+        (["kdef", "--fallback", "none"], ["view or whole for fallback, found 'none'"]),
+        (["synthetic_faces", "--size", "64"], ["stored whole", "config.data.face_margin"]),
+        (
+            ["kdef"],
+            [
+                "KDEF_and_AKDEF.zip",
+                "no such folder",
+                "https://www.kdef.se",
+                "fer-jax stand-in kdef data/stand_in/kdef",
+                "fer-jax prepare kdef --manual_dir data/stand_in/kdef",
+            ],
+        ),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_code_2(
+    arguments: list[str],
+    says: list[str],
+    tmp_path: pathlib.Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        commands.run("prepare", *arguments, "--data_dir", tmp_path / "data")
+    assert stopped.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    for words in says:
+        assert words in printed.err
+    assert not (tmp_path / "data").exists()
+
+
+def test_an_unwritable_data_dir_is_a_message(
+    kdef_tree: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "data").write_text("a file where a folder should be")
+    with pytest.raises(errors.UserError, match="expected to write"):
+        build.prepare("kdef", None, str(tmp_path / "data"), str(kdef_tree))
+
+
+def test_importing_the_verb_does_not_import_tfds() -> None:
+    program = "import sys, tfds_builders.prepare; print('tensorflow_datasets' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "False\n"
+
+
+def test_data_dir_is_as_in_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    assert build.data_root() == pathlib.Path.home() / "tensorflow_datasets"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert build.data_root() == tmp_path
+    assert build.data_root("~/sets") == pathlib.Path.home() / "sets"
+
+
+def test_a_second_run_reuses_and_says_so(
+    kdef_tree: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]
+    commands.run("prepare", *arguments)
+    first = capfd.readouterr()
+    assert "found    420 pictures (a whole copy has 4,900), used 416, dropped 4" in first.out
+    assert "4 black: AF01SUFR, AF11NEHL, AM25DIFL, BM22DIHL" in first.out
+    assert "AF31V read as AF31SAHL" in first.out
+    assert "finding faces: 420 of 420" in first.err
+    assert first.out.startswith("kdef/face/2.0.0, protocol subject")  # nothing of TFDS's own
+    assert all(line.startswith("kdef: finding faces") for line in first.err.splitlines())
+    commands.run("prepare", *arguments)
+    second = capfd.readouterr()
+    assert second.out == "already prepared, nothing to do:\n" + first.out
+    assert second.err == ""
+
+
+def test_counts_come_from_the_records(kdef_data: pathlib.Path) -> None:
+    counts = summary.count(build.prepare("kdef", None, str(kdef_data)))
+    assert sum(one.labels["neutral"] for one in counts.values()) == 59
+    assert [len(one.subjects) for one in counts.values()] == [2, 2, 2]
+    assert {way for one in counts.values() for way in one.faces} == {"view"}
+
+
+_KILL_WHILE_CROPPING = """
+from tfds_builders import crops
+crop, calls = crops.crop_one, []
+def crop_and_die(*arguments):
+    calls.append(1)
+    if len(calls) == 200:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return crop(*arguments)
+crops.crop_one = crop_and_die
+"""
+_KILL_BEFORE_THE_DESCRIPTION = """
+from tensorflow_datasets.core import dataset_info
+def die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+dataset_info.DatasetInfo.write_to_directory = die
+"""
+
+
+@pytest.mark.parametrize("when", [_KILL_WHILE_CROPPING, _KILL_BEFORE_THE_DESCRIPTION])
+def test_a_killed_preparation_leaves_nothing_that_is_trusted(
+    when: str, kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    program = f"import os, signal\n{when}\nfrom tfds_builders import build\nbuild.main()"
+    arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path / "killed")]
+    killed = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    place = tmp_path / "killed" / "kdef" / "face"
+    assert [path.name.startswith("incomplete.") for path in place.glob("[!.]*")] == [True]
+
+    builder = build.prepare("kdef", None, str(tmp_path / "killed"), str(kdef_tree)).builder
+    assert [path.name for path in place.glob("[!.]*")] == ["2.0.0"]
+    assert _bytes(builder) == _bytes(build.get("kdef", None, str(kdef_data)))
+
+
+def _truncate(folder: pathlib.Path) -> None:
+    file = next(folder.glob("*.array_record*"))
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _remove_a_file(folder: pathlib.Path) -> None:
+    next(folder.glob("*.array_record*")).unlink()
+
+
+def _change_the_index(folder: pathlib.Path) -> None:
+    text = (folder / "records.csv").read_text()
+    (folder / "records.csv").write_text(text.replace(",anger,", ",fear,", 1))
+
+
+def _remove_the_description(folder: pathlib.Path) -> None:
+    (folder / "dataset_info.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [_truncate, _remove_a_file, _change_the_index, _remove_the_description]
+)
+def test_damaged_data_is_prepared_again(
+    damage, kdef_tree: pathlib.Path, kdef_data_copy: pathlib.Path
+) -> None:
+    before = _bytes(build.get("kdef", None, str(kdef_data_copy)))
+    damage(kdef_data_copy / "kdef" / "face" / "2.0.0")
+    assert (
+        _bytes(build.prepare("kdef", None, str(kdef_data_copy), str(kdef_tree)).builder) == before
+    )
+
+
+def test_an_unreadable_description_is_a_message(kdef_data_copy: pathlib.Path) -> None:
+    (kdef_data_copy / "kdef" / "face" / "2.0.0" / "dataset_info.json").write_text("{")
+    with pytest.raises(errors.UserError, match="Delete that folder"):
+        build.get("kdef", None, str(kdef_data_copy))
+
+
+def test_changed_settings_are_noticed(
+    kdef_tree: pathlib.Path, kdef_data_copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = str(kdef_data_copy)
+    before = _bytes(build.get("kdef", None, data))
+    variant = build.get("kdef", None, data).builder_configs["face"]
+    monkeypatch.setattr(variant, "crop", dataclasses.replace(variant.crop, longest_side=32))
+    with pytest.raises(errors.UserError, match=r"crop: .*'longest_side': 256.* now.*--rebuild"):
+        build.prepare("kdef", None, data)
+    again = build.prepare("kdef", None, data, str(kdef_tree), rebuild=True)
+    assert again.metadata["stamp"]["crop"]["longest_side"] == 32
+    assert _bytes(again.builder) != before
+
+
+def test_own_crop_settings_make_a_variant_beside_the_set_s(
+    kdef_tree: pathlib.Path, kdef_data_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(kdef_data_copy)
+    crop = {"margin": 0.5, "detector": None, "fallback": "whole"}
+    own = build.prepare("kdef", None, data, str(kdef_tree), crop=crop)
+    name = own.builder.builder_config_name
+    assert name.startswith("face-")
+    assert own.metadata["crop"] == {
+        "margin": 0.5, "min_share": 0.3, "detector": "haar", "fallback": "whole",
+        "method": "detect", "longest_side": 256, "quality": 95,
+    }  # fmt: skip
+    assert {one.face for one in own.entries} == {"whole"}
+    assert build.get("kdef", None, data).is_prepared()
+    # By its name, without the settings that made it.
+    assert build.prepare("kdef", name, data).metadata["crop"] == own.metadata["crop"]
+    assert build.get("kdef", None, data, crop={"margin": 0.1}).builder_config_name == "face"
+
+
+def test_a_protocol_reads_the_records_that_are_there(
+    kdef_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_write_records", None)
+    data = str(kdef_data)
+    subject = build.prepare("kdef", None, data)
+    paper = build.prepare("kdef", None, data, protocol="paper")
+    folds = [build.prepare("kdef", None, data, protocol=f"fold{k}of3") for k in (1, 2, 3)]
+    assert paper.entries == subject.entries
+    assert paper.metadata["leaks"] == 6
+    assert [fold.metadata["leaks"] for fold in folds] == [0, 0, 0]
+    tested = [row for fold in folds for row in fold.splits["test"]]
+    assert sorted(tested) == list(range(len(subject.entries)))
+    digests = {one.metadata["digest"] for one in (paper, *folds)}
+    assert len(digests) == 4
+    other = build.prepare("kdef", None, data, protocol="paper", seed=1)
+    assert set(other.splits["test"]) != set(paper.splits["test"])
+
+
+def test_another_copy_is_noticed_and_a_missing_one_is_not_needed(
+    kdef_data: pathlib.Path, kdef_copy, tmp_path: pathlib.Path
+) -> None:
+    data = str(kdef_data)
+    other = kdef_copy()
+    shutil.rmtree(other / "BM31")
+    with pytest.raises(errors.UserError, match="source: "):
+        build.prepare("kdef", None, data, str(other))
+    assert build.prepare("kdef", None, data, str(tmp_path / "gone")).entries
+    assert build.prepare("kdef", None, data).entries
+
+
+def test_one_process_prepares_and_the_others_wait(
+    kdef_tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "kdef" / "face"
+    place.mkdir(parents=True)
+    with open(place / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waits = threading.Thread(
+            target=build.prepare, args=("kdef", None, str(tmp_path), str(kdef_tree))
+        )
+        waits.start()
+        waits.join(1.0)
+        assert waits.is_alive()
+        assert not list(place.glob("[!.]*"))
+    waits.join(60.0)
+    assert "waiting for another process" in capsys.readouterr().err
+    assert build.get("kdef", None, str(tmp_path)).is_prepared()
+
+
+def test_prepared_data_may_lie_where_nobody_may_write(
+    kdef_tree: pathlib.Path, kdef_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing is to be written")
+
+    monkeypatch.setattr(build, "_check_writable", refuse)
+    monkeypatch.setattr(build, "_alone", contextlib.nullcontext)
+    before = sorted(path.stat().st_mtime_ns for path in kdef_data.rglob("*"))
+    assert build.prepare("kdef", None, str(kdef_data), str(kdef_tree)).entries
+    assert sorted(path.stat().st_mtime_ns for path in kdef_data.rglob("*")) == before
+
+
+def test_the_shipped_set_needs_no_source(tmp_path: pathlib.Path) -> None:
+    first = build.prepare("synthetic_faces", None, str(tmp_path), str(tmp_path / "ignored"))
+    again = build.prepare("synthetic_faces", None, str(tmp_path), str(tmp_path / "ignored"))
+    assert first.builder.builder_config_name == "demo"
+    assert _bytes(again.builder) == _bytes(first.builder)
+    assert again.metadata["synthetic"] is True
+    assert again.metadata["leaks"] == again.metadata["near_duplicates"] == 0
+    assert {split: len(rows) for split, rows in again.splits.items()} == {
+        "train": 2240, "validation": 420, "test": 700,
+    }  # fmt: skip
+    fold = build.prepare("synthetic_faces", None, str(tmp_path), protocol="fold2of4")
+    assert len(fold.splits["test"]) == 3360 // 4
+    assert fold.metadata["leaks"] == 0

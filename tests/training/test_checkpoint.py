@@ -1,0 +1,349 @@
+"""Checkpoints: what is saved comes back bit for bit, and damage is seen and survived."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+from fer_jax.errors import UserError
+from fer_jax.models.registry import create_model
+from fer_jax.training.checkpoint import Checkpoints, state_digest
+from fer_jax.training.state import create_state
+
+SIZE = 8
+ROOT = Path(__file__).parents[2]
+
+
+def new_state(classes=3, optimizer=None, seed=0):
+    return create_state(create_model("light_vgg", classes, head_widths=(8, 8)),
+                        optimizer or optax.adam(1e-3), SIZE, seed)  # fmt: skip
+
+
+def memory(best_step):
+    return {"stopping": {"best_step": best_step, "best": 0.1 + 0.2}, "seconds": 1.5}
+
+
+def save_steps(folder, steps, best_step=2, keep=2):
+    """States that differ in every array from step to step."""
+    base = new_state()
+    with Checkpoints(folder, keep=keep) as checkpoints:
+        for step in steps:
+            state = jax.tree.map(lambda leaf, by=step: leaf + by, base)
+            checkpoints.save(state.replace(step=jnp.int32(step)), memory(min(step, best_step)))
+        checkpoints.wait()
+        return checkpoints.steps
+
+
+def restore(folder, template=None):
+    said = []
+    with Checkpoints(folder, said.append) as checkpoints:
+        return (
+            checkpoints.restore_latest(lambda _: template or new_state(seed=1)),
+            said,
+            checkpoints.steps,
+        )
+
+
+def array_files(folder):
+    """The files that hold array bytes, largest first."""
+    files = [f for f in (folder / "state").rglob("*") if f.is_file() and "/d/" in f.as_posix()]
+    return sorted(files, key=lambda file: -file.stat().st_size)
+
+
+def test_the_state_comes_back_bit_for_bit(tmp_path):
+    save_steps(tmp_path, [1])
+    restored, said, _ = restore(tmp_path)
+    expected = jax.tree.map(lambda leaf: leaf + 1, new_state()).replace(step=jnp.int32(1))
+    assert state_digest(restored.state) == state_digest(expected)
+    assert restored.memory == memory(1)
+    assert not said
+
+
+def test_the_latest_two_and_the_best_are_kept(tmp_path):
+    assert save_steps(tmp_path, range(1, 7)) == [2, 5, 6]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(3, [2, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
+def test_more_are_kept_where_asked(tmp_path, keep, kept):
+    assert save_steps(tmp_path, range(1, 7), keep=keep) == kept
+
+
+def test_a_moved_folder_works(tmp_path):
+    save_steps(tmp_path / "a", [1, 2])
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert restore(tmp_path / "b")[0].step == 2
+    assert save_steps(tmp_path / "b", [3]) == [2, 3]
+
+
+def test_nothing_there_is_none(tmp_path):
+    assert restore(tmp_path)[0] is None
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(UserError, match="train the run first"),
+    ):
+        checkpoints.restore_best(lambda _: new_state())
+
+
+def test_the_best_is_found_by_what_the_latest_remembers(tmp_path):
+    save_steps(tmp_path, range(1, 7))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_best(lambda _: new_state()).step == 2
+
+
+def flip_a_byte(folder):
+    largest = array_files(folder)[0]
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+def truncate(folder):
+    largest = array_files(folder)[0]
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+
+
+def remove_arrays(folder):
+    for file in array_files(folder):
+        file.unlink()
+
+
+def remove_manifest(folder):
+    (folder / "state" / "manifest.ocdbt").unlink()
+
+
+def remove_memory(folder):
+    shutil.rmtree(folder / "memory")
+
+
+def change_memory(folder):
+    file = folder / "memory" / "metadata"
+    file.write_text(
+        file.read_text().replace("seconds", "sekunds").replace('"digest": "', '"digest": "0')
+    )
+
+
+# Orbax' readers of files that are gone complain when their event loop is closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_memory, change_memory]
+)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+    save_steps(tmp_path, [1, 2])
+    damage(tmp_path / "2")
+    restored, said, steps = restore(tmp_path)
+    assert restored.step == 1
+    assert steps == [1]  # the damaged step will be saved again
+    gc.collect()
+    assert len(said) == 1
+    assert f"{tmp_path / '2'} is damaged" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (lambda: new_state(classes=4), r"head/(bias|kernel) \(.*4.*\), found \(.*3"),
+        (lambda: new_state(optimizer=optax.sgd(1e-3, momentum=0.9)), "opt_state/0/"),
+    ],
+    ids=["classes", "optimizer"],
+)
+def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path, template, message):
+    save_steps(tmp_path, [1])
+    with pytest.raises(UserError, match=f"another network: expected .*{message}"):
+        restore(tmp_path, template())
+    assert restore(tmp_path)[0].step == 1
+
+
+def test_a_reader_changes_nothing(tmp_path):
+    save_steps(tmp_path, [1, 2])
+    flip_a_byte(tmp_path / "2")
+    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()  # of a process that is training
+    before = sorted(tmp_path.rglob("*"))
+    with Checkpoints(tmp_path, lambda _: None, read_only=True) as checkpoints:
+        assert checkpoints.restore_latest(lambda _: new_state()).step == 1
+    assert sorted(tmp_path.rglob("*")) == before
+    with pytest.raises(UserError, match="found none; train the run first"):
+        Checkpoints(tmp_path / "none", read_only=True)
+
+
+def full_disk(monkeypatch, writes):
+    """Has the disk full after so many more files were synced."""
+    real, left = os.fsync, [writes]
+
+    def fsync(handle):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+
+def save_next(folder, step):
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(new_state().replace(step=jnp.int32(step)), memory(1))
+        checkpoints.wait()
+
+
+@pytest.mark.parametrize("place", ["in Orbax", "when syncing"])
+def test_a_full_disk_loses_nothing_that_was_saved(tmp_path, monkeypatch, place):
+    save_steps(tmp_path, [1, 2])
+    with monkeypatch.context() as patch:
+        if place == "when syncing":
+            full_disk(patch, 3)
+        else:
+
+            def half_saved(manager, step, args):
+                (tmp_path / f"{step}.orbax-checkpoint-tmp").mkdir()
+                raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device []")
+
+            patch.setattr(ocp.CheckpointManager, "save", half_saved)
+        with pytest.raises(UserError, match=r"(?s)No space left.*are whole.*Free some space"):
+            save_next(tmp_path, 3)
+    restored, said, _ = restore(tmp_path)
+    # Renamed but not synced, the new one may be used: its digest says whether it is whole.
+    assert restored.step == (3 if place == "when syncing" else 2)
+    assert not said
+    assert not list(tmp_path.glob("*tmp*"))
+    assert save_steps(tmp_path, [4])[-1] == 4  # there is room again
+
+
+def failing(error):
+    def fail(*args, **kwargs):
+        raise error
+
+    return fail
+
+
+def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(ocp.CheckpointManager, "save", failing(KeyError("a fault of ours")))
+    with pytest.raises(KeyError):
+        save_next(tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_really_full(tmp_path):
+    """On a file system of its own, where that may be mounted; else with a small file limit."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    program = f"""
+import resource, sys
+from pathlib import Path
+sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]
+import test_checkpoint as t
+from fer_jax.errors import UserError
+t.save_steps(Path({str(folder)!r}), [1, 2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)) if {{limit}} else None
+try:
+    t.save_steps(Path({str(folder)!r}), range(3, 200), keep=300)
+except UserError as error:
+    print(error)
+"""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mounted = not subprocess.run(mount, capture_output=True).returncode
+    try:
+        done = subprocess.run([sys.executable, "-c", program.replace("{limit}", str(not mounted))],
+                              capture_output=True, text=True, timeout=300)  # fmt: skip
+        restored, said, steps = restore(folder)
+    finally:
+        if mounted:
+            subprocess.run(["umount", str(folder)], check=True)
+    assert done.returncode == 0, done.stderr
+    words = "No space left on device" if mounted else "File too large"
+    assert words in done.stdout
+    assert done.stderr == ""  # no other writer's traceback beside the one message
+    assert restored.step == steps[-1] >= 2
+    assert not said
+
+
+def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
+    let = threading.Event()
+    real = ocp.CheckpointManager.save
+
+    def slow(*args, **kwargs):
+        assert let.wait(60)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", slow)
+    state = new_state().replace(step=jnp.int32(1))
+    expected = state_digest(state)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state, memory(1))
+        # The next step gives the state's memory away while the disk is still at work.
+        donated = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+        jax.block_until_ready(donated(state))
+        assert checkpoints.steps == []
+        let.set()
+        checkpoints.wait()
+    assert state_digest(restore(tmp_path)[0].state) == expected
+
+
+def test_processes_train_while_they_save(tmp_path):
+    program = f"""
+        import threading
+        from pathlib import Path
+
+        import numpy as np
+
+        from fer_jax.runtime import distributed, sharding
+        from fer_jax.training.checkpoint import Checkpoints
+        from fer_jax.training.state import TrainState
+
+        distributed.start()
+        mesh, let = sharding.data_mesh(), threading.Event()
+        with Checkpoints(Path({str(tmp_path)!r}) / "saved") as checkpoints:
+            write = checkpoints._write
+
+            def slow(*arguments):
+                assert let.wait(30), "the save holds up what comes behind it"
+                write(*arguments)
+
+            checkpoints._write = slow
+            for step in (1, 2, 3):
+                weight = np.full(1000, step, np.float32)
+                state = sharding.place(TrainState(np.int32(step), weight, {{}}, {{}}), mesh)
+                checkpoints.save(state, {{"stopping": {{"best_step": 0}}}})
+                assert distributed.least([step]) == [step]  # devices meet, the save has not begun
+                let.set()
+                for _ in range(50):  # and while the processes save
+                    assert distributed.least([step]) == [step]
+                checkpoints.wait()
+                let.clear()
+            print(checkpoints.steps)
+    """
+    launcher = [sys.executable, ROOT / "launch" / "local.py", "--processes=2", "--cpu_devices=1"]
+    done = subprocess.run(
+        [*launcher, "--", sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for number in (0, 1):
+        assert f"[{number}] [2, 3]" in done.stdout.splitlines()
+
+
+def test_an_unfinished_save_is_not_trusted(tmp_path):
+    save_steps(tmp_path, [1, 2])
+    # What a kill in the middle of a save leaves: the temporary folder, not yet renamed.
+    (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")
+    assert restore(tmp_path)[0].step == 1
+
+
+def test_the_digest_sees_names_types_and_bytes():
+    tree = {"a": np.zeros(2, np.float32)}
+    others = [{"b": tree["a"]}, {"a": tree["a"].view(np.int32)}, {"a": tree["a"].reshape(2, 1)},
+              {"a": np.array([0, -0.0], np.float32)}]  # fmt: skip
+    digests = {state_digest(other) for other in [tree, *others]}
+    assert len(digests) == 5

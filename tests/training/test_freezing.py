@@ -1,0 +1,194 @@
+"""Freezing: frozen parts keep their bits, their statistics and no optimizer memory."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from fer_jax.data.augment import Augmentation
+from fer_jax.data.preprocess import Preprocessing
+from fer_jax.errors import UserError
+from fer_jax.models.registry import create_model
+from fer_jax.runtime import sharding
+from fer_jax.training.freezing import Frozen, find_blocks, freeze
+from fer_jax.training.recipe import PLAIN
+from fer_jax.training.state import abstract_state, create_state
+from fer_jax.training.step import make_step_function, make_train_step
+
+SIZE, BATCH, STEPS = 8, 8, 20
+
+
+class Backbone(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        for number in (1, 2):
+            x = nn.Conv(4, (3, 3), name=f"block1_conv{number}")(x)
+            norm = nn.BatchNorm(momentum=0.5, name=f"block1_norm{number}")
+            x = nn.relu(norm(x, use_running_average=not train))
+        return nn.Conv(4, (3, 3), name="block2_conv1")(x)
+
+
+class Network(nn.Module):
+    """A backbone with BatchNorm and a head, small enough to train in a moment."""
+
+    @nn.compact
+    def __call__(self, images, train):
+        x = Backbone(name="backbone")(images, train).mean((1, 2))
+        x = nn.BatchNorm(name="head_norm")(x, use_running_average=not train)
+        return nn.Dense(3, name="head")(x)
+
+
+BLOCKS = (
+    ("backbone", "block1_conv1"), ("backbone", "block1_norm1"), ("backbone", "block1_conv2"),
+    ("backbone", "block1_norm2"), ("backbone", "block2_conv1"), ("head_norm",), ("head",),
+)  # fmt: skip
+
+
+def test_blocks_come_in_the_order_of_the_network():
+    assert find_blocks(Network(), SIZE) == BLOCKS
+    assert find_blocks(create_model("light_vgg", 3), SIZE) == (
+        ("conv1_1",), ("conv1_2",), ("conv2_1",), ("conv2_2",), ("head1",), ("head2",), ("head",),
+    )  # fmt: skip
+
+
+def test_blocks_of_a_resnet_are_frozen_by_layer():
+    blocks = find_blocks(create_model("resnet18", 3), 32)
+    layers = [f"layer{layer}_{block}" for layer in (1, 2, 3, 4) for block in (1, 2)]
+    assert [path[-1] for path in blocks] == ["stem", *layers, "head"]
+    assert freeze("layer2", blocks).blocks == frozenset(blocks[:5])
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("none", 0), ("backbone", 5), ("block1_conv1", 1), ("block1", 4)]
+)
+def test_freezing_up_to_a_block(name, count):
+    assert freeze(name, BLOCKS).blocks == frozenset(BLOCKS[:count])
+
+
+@pytest.mark.parametrize(
+    ("name", "blocks", "message"),
+    [
+        ("block3", BLOCKS, r"found 'block3'; did you mean block\d.*blocks in order: block1_conv1"),
+        ("backbone", (("conv",), ("head",)), "found 'backbone'.*conv, head"),
+        ("head", BLOCKS, "model.freeze=head leaves nothing to learn"),
+    ],
+)
+def test_wrong_blocks_are_named(name, blocks, message):
+    with pytest.raises(UserError, match=message):
+        freeze(name, blocks)
+
+
+def train(frozen: Frozen):
+    mesh, model = sharding.data_mesh(), Network()
+    optimizer = frozen.optimizer(optax.adamw(1e-2, weight_decay=0.1))
+    function = make_step_function(
+        model, optimizer, Preprocessing(SIZE, "unit"), Augmentation(), PLAIN, 0, frozen
+    )
+    step = make_train_step(function, mesh)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8)
+    labels = rng.integers(0, 3, BATCH).astype(np.int32)
+    batch = sharding.put_batch({"image": images, "label": labels}, mesh)
+    state = sharding.replicate(create_state(model, optimizer, SIZE, 0), mesh)
+    # A negative zero is lost when anything is added to it, also zero.
+    kernel = state.params["backbone"]["block1_conv1"]["kernel"]
+    state.params["backbone"]["block1_conv1"]["kernel"] = kernel.at[0, 0, 0, 0].set(-0.0)
+    before = jax.device_get(state)
+    for _ in range(STEPS):
+        state, _ = step(state, batch)
+    return before, jax.device_get(state)
+
+
+def changed(before, after):
+    """Paths of the arrays whose bytes changed."""
+    pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
+    return {
+        tuple(key.key for key in path)
+        for (path, old), new in pairs
+        if np.asarray(old).tobytes() != np.asarray(new).tobytes()
+    }
+
+
+@pytest.mark.parametrize("name", ["none", "block1", "backbone"])
+def test_only_what_learns_changes(name):
+    frozen = freeze(name, BLOCKS)
+    before, after = train(frozen)
+    paths = [
+        tuple(key.key for key in path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(before.params)
+    ]
+    # A bias before BatchNorm gets a gradient of rounding errors only, but weight decay moves all.
+    assert changed(before.params, after.params) >= {
+        path for path in paths if not frozen.covers(path) and path[-1] == "kernel"
+    }
+    assert not any(frozen.covers(path) for path in changed(before.params, after.params))
+    statistics = changed(before.batch_stats, after.batch_stats)
+    assert ("head_norm", "mean") in statistics
+    assert (("backbone", "block1_norm1", "mean") in statistics) == (name == "none")
+    assert not any(frozen.covers(path) for path in statistics)
+
+
+@pytest.mark.parametrize(("name", "arrays"), [("none", 2 * 14 + 2), ("backbone", 2 * 4 + 2)])
+def test_the_optimizer_keeps_memory_for_what_learns_only(name, arrays):
+    frozen = freeze(name, BLOCKS)
+    optimizer = frozen.optimizer(optax.adam(optax.constant_schedule(1e-3)))
+    state = create_state(Network(), optimizer, SIZE, 0)
+    assert len(jax.tree.leaves(state.opt_state)) == arrays
+
+
+def test_a_frozen_norm_normalises_with_stored_statistics():
+    model = Network()
+    images = jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3)) * 3 + 1
+    variables = model.init(jax.random.key(0), images, train=False)
+    run = lambda train: np.asarray(  # noqa: E731
+        model.apply(variables, images, train=train, mutable=["batch_stats"])[0]
+    )
+    everything = Frozen(frozenset(BLOCKS))
+    with everything.inference_norms():
+        np.testing.assert_array_equal(run(True), run(False))
+    assert not np.allclose(run(True), run(False))
+    assert jnp.isfinite(run(True)).all()
+
+
+@pytest.mark.slow
+def test_blocks_of_one_form_are_told_apart():
+    model = create_model("inception_resnet_v2", 3, head_widths=(), repeats=(3, 1, 1))
+    images = jax.random.normal(jax.random.key(1), (2, 75, 75, 3))
+    variables = model.init(jax.random.key(0), images, train=False)
+    frozen = freeze("block35_2", find_blocks(model, 75))
+
+    @jax.jit
+    def statistics(variables, images):
+        with frozen.inference_norms():
+            _, updated = model.apply(variables, images, train=True, mutable=["batch_stats"],
+                                     rngs={"dropout": jax.random.key(2)})  # fmt: skip
+        return updated["batch_stats"]
+
+    moved = changed(variables["batch_stats"], statistics(variables, images))
+    blocks = {path[1] for path in moved}
+    assert blocks >= {"block35_3", "mixed_6a", "block17_1", "block8_1", "conv_7b"}
+    assert not blocks & {"stem1", "mixed_5b", "block35_1", "block35_2"}
+
+
+def equations(frozen: Frozen) -> int:
+    """The length of a training step's program."""
+    mesh, model = sharding.data_mesh(), create_model("inception_resnet_v2", 3, repeats=(3, 1, 1))
+    optimizer = frozen.optimizer(optax.adam(1e-3))
+    function = make_step_function(
+        model, optimizer, Preprocessing(75, "unit"), Augmentation(), PLAIN, 0, frozen
+    )
+    batch = {
+        "image": jax.ShapeDtypeStruct((8, 75, 75, 3), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((8,), jnp.int32),
+    }
+    step = make_train_step(function, mesh)
+    return len(step.trace(abstract_state(model, optimizer, 75, mesh), batch).jaxpr.eqns)
+
+
+def test_blocks_of_one_form_share_a_function_only_when_nothing_is_frozen():
+    # With a frozen block Adam has less to do, yet every block stands for itself.
+    assert equations(Frozen()) < 0.9 * equations(Frozen(frozenset({("backbone", "block35_1")})))

@@ -1,0 +1,30 @@
+"""The norm of a tree: of small arrays, which are put together, and of large ones."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+from fer_jax.runtime import sharding
+from fer_jax.training.metrics import norm
+
+LARGE = sharding.LEAST_SPLIT_BYTES // 4  # numbers of the smallest array that stays alone
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [()],
+        [(3,), (2, 5)],
+        [(LARGE,)],
+        [(LARGE - 1,), (2, LARGE), (7,)],
+        [(4099, 1031), (9,)],
+    ],
+    ids=["scalar", "small", "large", "both", "odd"],
+)
+def test_it_is_that_of_all_numbers(shapes):
+    rng = np.random.default_rng(0)
+    tree = {f"array {index}": rng.random(shape, np.float32) for index, shape in enumerate(shapes)}
+    numbers = np.concatenate([array.ravel() for array in tree.values()]).astype(np.float64)
+    assert float(jax.jit(norm)(tree)) == pytest.approx(np.linalg.norm(numbers), rel=1e-6)

@@ -1,0 +1,1 @@
+"""Stand-ins: the exact files of sets that nobody may redistribute, with rendered faces in them."""

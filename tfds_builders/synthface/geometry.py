@@ -1,0 +1,158 @@
+"""From a person and an expression to points on the picture.
+
+Blends the head, gives hair its volume, poses it and projects it. Paints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from tfds_builders.synthface import hair
+from tfds_builders.synthface.expression import Expression
+from tfds_builders.synthface.head import (
+    BODY,
+    LEFT_EYE,
+    RIGHT_EYE,
+    HeadModel,
+)
+from tfds_builders.synthface.identity import Person
+from tfds_builders.synthface.scene import Scene
+
+CENTRE = np.array([0, 7.22, 0.58], np.float32)  # of the head, between the ears: turns about it
+FRAME = 2.25  # decimetres: a head of this height has `fill` 1
+
+# Body vertices of the rest head that bound the face: brows to chin, cheek to cheek.
+_FACE_LOW, _FACE_HIGH, _FACE_BACK, _FACE_WIDE = 6.27, 7.72, 0.62, 0.72
+
+# Where the rest head has the tip of its nose and the corner of its mouth at picture left.
+_NOSE_TIP, _MOUTH_CORNER = (0.0, 6.998, 1.596), (-0.222, 6.681, 1.39)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sitter:
+    """A person's neutral head, ready to take expressions.
+
+    Attributes:
+      person: who it is.
+      vertices: float32[V, 3], eyes at the rest head's place and size.
+      growth: the factor that brought the head there; displacements grow with it.
+      hair_height: float32[V], decimetres that hair lifts the skin mesh.
+    """
+
+    person: Person
+    vertices: np.ndarray
+    growth: float
+    hair_height: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """A posed head before a camera at (0, 0, distance) that looks along -z.
+
+    Attributes:
+      position: float32[V, 3], decimetres.
+      depth: float32[V], distance from the camera along its axis.
+      points: float32[V, 2], pixels.
+      distance: of the camera from the head, decimetres.
+      decimetres_per_pixel: at the depth of the head.
+    """
+
+    position: np.ndarray
+    depth: np.ndarray
+    points: np.ndarray
+    distance: float
+    decimetres_per_pixel: float
+
+
+def _eye_centre(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
+    left, right = (vertices[head.vertex_part == part].mean(0) for part in (LEFT_EYE, RIGHT_EYE))
+    return (left + right) / 2
+
+
+def _face_height(head: HeadModel, vertices: np.ndarray) -> float:
+    """Crown to chin."""
+    rest, body = head.rest, head.vertex_part == BODY
+    crown = body & (rest[:, 1] > 8.38)
+    chin = body & (np.abs(rest[:, 1] - 6.28) < 0.04) & (rest[:, 2] > 1.1)
+    return float(vertices[crown, 1].mean() - vertices[chin, 1].mean())
+
+
+def seat(head: HeadModel, person: Person) -> Sitter:
+    """Builds a person's neutral head."""
+    vertices = head.blend(head.vertices, person.shapes)
+    growth = (_face_height(head, head.rest) / _face_height(head, vertices)) ** 0.85
+    centre = _eye_centre(head, vertices)
+    vertices = (vertices - centre) * growth + _eye_centre(head, head.rest)
+    height = hair.lift(head.rest, person) * (head.vertex_part == BODY)
+    return Sitter(person, vertices.astype(np.float32), growth, height.astype(np.float32))
+
+
+def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """float32[V, 3] unit normals, weighted by area; zero where no triangle is."""
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    faces = np.cross(b - a, c - a)
+    corner, count = triangles.ravel(), len(vertices)
+    total = [np.bincount(corner, np.repeat(faces[:, k], 3), count) for k in range(3)]
+    normals = np.stack(total, 1)
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    return (normals / np.maximum(length, 1e-9)).astype(np.float32)
+
+
+def express(head: HeadModel, sitter: Sitter, expression: Expression) -> np.ndarray:
+    """float32[V, 3]: the sitter's head showing the expression, hair included."""
+    units = {f"unit/{k}": x * sitter.growth for k, x in expression.face_units.items()}
+    vertices = head.blend(sitter.vertices, units)
+    if not sitter.hair_height.any():
+        return vertices
+    normals = vertex_normals(vertices, head.triangles[head.triangle_part == BODY])
+    return vertices + normals * sitter.hair_height[:, None]
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """float32[3, 3]: yaw about y, then pitch about x, then roll about z; degrees."""
+    y, p, r = np.radians([yaw, pitch, roll])
+    cy, sy, cp, sp, cr, sr = np.cos(y), np.sin(y), np.cos(p), np.sin(p), np.cos(r), np.sin(r)
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return (tilt @ nod @ turn).astype(np.float32)
+
+
+def project(vertices: np.ndarray, scale: float, scene: Scene, size: int) -> View:
+    """Poses float32[V, 3] of a head and projects it onto a square picture of `size` pixels."""
+    position = (vertices - CENTRE) * np.float32(scale)
+    position = position @ rotation(scene.yaw, scene.pitch, scene.roll).T
+    focal = scene.fill * size / FRAME * scene.distance
+    depth = np.float32(scene.distance) - position[:, 2]
+    middle = size * (0.5 + scene.offset)
+    x = middle[0] + focal * position[:, 0] / depth
+    y = middle[1] - focal * position[:, 1] / depth
+    points = np.stack([x, y], 1).astype(np.float32)
+    return View(position, depth, points, scene.distance, float(depth.mean() / focal))
+
+
+def face_box(head: HeadModel, view: View, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right, bottom of the face, brows to chin, as shares of the picture in [0, 1]."""
+    rest = head.rest
+    inside = (rest[:, 1] > _FACE_LOW) & (rest[:, 1] < _FACE_HIGH) & (rest[:, 2] > _FACE_BACK)
+    inside &= (np.abs(rest[:, 0]) < _FACE_WIDE) & (head.vertex_part == BODY)
+    points = np.clip(view.points[inside] / size, 0, 1)
+    (left, top), (right, bottom) = points.min(0), points.max(0)
+    return float(left), float(top), float(right), float(bottom)
+
+
+def landmarks(head: HeadModel, view: View) -> np.ndarray:
+    """float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture left first."""
+    mirrored = (-_MOUTH_CORNER[0], *_MOUTH_CORNER[1:])
+    # The sitter's right is at picture left.
+    eyes = [view.points[head.vertex_part == part].mean(0) for part in (RIGHT_EYE, LEFT_EYE)]
+    below = [view.points[_nearest(head, place)] for place in (_NOSE_TIP, _MOUTH_CORNER, mirrored)]
+    return np.array([*eyes, *below], np.float32)
+
+
+def _nearest(head: HeadModel, place: tuple[float, float, float]) -> int:
+    """The skin's vertex that is nearest to a place on the rest head."""
+    distance = np.square(head.rest - np.array(place, np.float32)).sum(1)
+    return int(np.where(head.vertex_part == BODY, distance, np.inf).argmin())

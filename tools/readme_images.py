@@ -1,0 +1,63 @@
+"""Makes the README's pictures of prediction and of the page from a trained demo.
+
+    make setup-check && python tools/readme_images.py runs/demo
+
+Needs Chromium (apt install chromium chromium-driver). The other pictures are the demo's report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import cv2
+
+from fer_jax import api
+from fer_jax import run_dir as run_directory
+from fer_jax.cli import predict
+from fer_jax.serve import page
+from tests.chromium import open_window
+
+DOCS = Path(__file__).parent
+WIDTH = 960  # pixels, as wide as a README is shown
+
+
+def write_predicted(run: Path) -> None:
+    """What `fer-jax predict runs/demo fer_jax/serve/examples --explain` writes."""
+    with tempfile.TemporaryDirectory() as out:
+        predict.main([str(run), str(page.EXAMPLES), "--out", out, "--explain"])
+        annotated = cv2.imread(str(Path(out) / "annotated" / "4_group.jpg"))
+        height = round(annotated.shape[0] * WIDTH / annotated.shape[1])
+        small = cv2.resize(annotated, (WIDTH, height), interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(DOCS / "predicted.jpg"), small, [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def write_page(run: Path) -> None:
+    """The page of `fer-jax serve runs/demo`, an example answered."""
+    model = api.Model(run_directory.open_run(run))
+    address = page.launch(page.make_page(model), "127.0.0.1", None)
+    with open_window() as browser:
+        browser.open(address)
+        picture = browser.wait_for("#picture input[type=file]")
+        picture.send_keys(str(page.EXAMPLES / "4_group.jpg"))
+        browser.wait_for("#listed .fer-face")
+        before = browser.wait_for("#listed img").get_attribute("src")
+        browser.wait_for("#why input").click()
+        while browser.wait_for("#listed img").get_attribute("src") == before:
+            time.sleep(0.1)
+        time.sleep(1)  # of fading
+        browser.resize(1180, 1270)
+        browser.driver.save_screenshot(str(DOCS / "page.png"))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, help="run directory of the demo")
+    folder = parser.parse_args().run
+    write_predicted(folder)
+    write_page(folder)
