@@ -16,6 +16,7 @@ from tfds_builders import crops, manual, sources
 Lacks = Callable[[sources.Source], str]
 """What a source lacks to be a copy, to follow the word "expected"; "" if nothing."""
 
+_MISSING_SHARE = 0.01  # a larger share is a missing archive, not a few missing files
 _UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no library here opens these
 
 
@@ -63,10 +64,13 @@ data/stand_in/tfds
 
 
 def check_classes(
-    records: Sequence[manual.Record], label_names: Sequence[str], source: sources.Source
+    records: Sequence[manual.Record],
+    label_names: Sequence[str],
+    source: sources.Source,
+    splits: Sequence[str] = (),
 ) -> None:
-    """Refuses a copy in which a stored split has no picture of some class."""
-    by_split: dict[str, set[str]] = {}
+    """Raises a `UserError` if a stored split, or one of `splits`, lacks a class."""
+    by_split: dict[str, set[str]] = {split: set() for split in splits}
     for record in records:
         by_split.setdefault(record.split, set()).add(record.label)
     for split, found in by_split.items():
@@ -76,6 +80,15 @@ def check_classes(
                 f"expected pictures of every class in {source.path} (split {split}), found none of "
                 f"{', '.join(missing)}. The copy is incomplete: get it again."
             )
+
+
+def check_missing(missing: Sequence[str], listed: int, what: str, source: sources.Source) -> None:
+    """Raises a `UserError` if more than 20 files and more than 1 % of those listed are missing."""
+    if len(missing) > max(manual.MAX_UNREADABLE, _MISSING_SHARE * listed):
+        raise errors.UserError(
+            f"expected {what} in {source.path}, found {len(missing):,} entries without: "
+            f"{manual.some(missing)}. Part of the set is not unpacked."
+        )
 
 
 def first_by_id(

@@ -77,6 +77,21 @@ def words(source: sources.Source, name: str, count: int) -> Iterator[tuple[int, 
             yield number, found
 
 
+def read_text(source: sources.Source, name: str) -> str:
+    """A whole text file, without its byte-order mark; invalid UTF-8 is replaced.
+
+    Raises:
+      errors.UserError: The file cannot be read.
+    """
+    try:
+        return source.read(name).decode("utf-8-sig", errors="replace")
+    except sources.MemberError as error:
+        raise errors.UserError(
+            f"expected to read {name} in {source.path}, found it damaged ({error}). Get this file "
+            "again."
+        ) from error
+
+
 def _positions(known: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
     missing = [column for column in columns if column.lower() not in known]
     if missing:
