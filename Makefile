@@ -19,7 +19,7 @@ IN_VENV := slow or browser
 # Whole files go to processes, one for each core, so that what a file prepares is prepared once.
 PARALLEL := -n auto --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
-SOURCES := fer_jax tfds_builders configs tests launch benchmarks
+SOURCES := fer_jax tfds_builders configs tests tools docs launch benchmarks
 SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh launch/*.sbatch)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
@@ -28,7 +28,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup setup-dev setup-check demo test check check-marked parity benchmark lint types format lock upgrade \
-  wheel clean other-python
+  docs wheel clean other-python
 
 help:  ## Print this list.
 	@echo "usage: make TARGET [PYTHON=python3.12]"
@@ -72,6 +72,8 @@ lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, chang
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
 	$(COMPILE) -c requirements/dev.lock --extra check pyproject.toml -o requirements/check.lock
+	$(COMPILE) -c requirements/check.lock -c requirements/dev.lock --extra docs pyproject.toml \
+	  -o requirements/docs.lock
 	$(COMPILE) -c requirements/dev.lock --overrides requirements/parity-overrides.txt \
 	  requirements/parity.in -o requirements/parity.lock
 	$(COMPILE) -c requirements/check.lock -c requirements/parity.lock \
@@ -80,11 +82,14 @@ lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, chang
 upgrade:  ## Lock the newest versions that pyproject.toml admits.
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
 
+docs: $(VENV)/docs.stamp  ## Build the documentation site into site/; a warning is a failure.
+	$(BIN)/python -m mkdocs build --strict --quiet
+
 wheel: setup-dev  ## Build the wheel and the source archive into dist/.
 	$(BIN)/python -m hatchling build
 
 clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; keep runs/ and data/.
-	rm -rf $(VENV) $(PARITY) $(PEERS) dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PARITY) $(PEERS) dist build site .pytest_cache .mypy_cache .ruff_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
@@ -99,6 +104,9 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.lock
 
 $(VENV)/check.stamp: $(VENV)/dev.stamp requirements/check.lock
 	@sh requirements/install.sh check
+
+$(VENV)/docs.stamp: $(VENV)/dev.stamp requirements/docs.lock
+	@sh requirements/install.sh docs
 
 $(PARITY)/stamp: $(VENV)/dev.stamp requirements/parity.lock requirements/install_parity.sh
 	@sh requirements/install_parity.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv and installs a lock into it:  sh requirements/install.sh run|dev|check
+# Makes .venv and installs a lock into it:  sh requirements/install.sh run|dev|check|docs
 # PYTHON names the interpreter of a new .venv. A .venv that an earlier install left half made is
 # made anew. Nothing outside .venv is touched, and nothing is installed without a hash.
 set -eu

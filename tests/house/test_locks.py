@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
-LOCKS = ("build", "run", "dev", "check", "parity", "peers")
+LOCKS = ("build", "run", "dev", "check", "docs", "parity", "peers")
 PYTHONS = ("3.11", "3.12", "3.13")
 FORBIDDEN = re.compile(
     r"tensorflow(-cpu|-gpu|-intel)?|tf-nightly.*|torch.*|nvidia-.*|jax-cuda.*|libtpu"
@@ -76,6 +76,7 @@ def _declared(lock: str) -> list[Requirement]:
         + extras["onnx"]
         + extras["serve"]
         + extras["check"],
+        "docs": project["project"]["dependencies"] + extras["docs"],
         "parity": _lines(ROOT / "requirements" / "parity.in"),
         "peers": _lines(ROOT / "requirements" / "peers.in"),
     }[lock]
@@ -122,17 +123,19 @@ def test_all_that_the_project_declares_is_locked_once(lock: str, python: str) ->
         ("parity", "dev"),
         ("check", "dev"),
         ("run", "check"),
+        ("docs", "dev"),
+        ("docs", "check"),
         ("peers", "check"),
         ("peers", "parity"),
     ],
 )
 def test_the_locks_agree(smaller: str, larger: str) -> None:
-    pinned = {str(pin.requirement) for pin in _pins(larger)}
-    names = {pin.name for pin in _pins(larger)}
+    pinned = {(pin.name, pin.version) for pin in _pins(larger)}
+    names = {name for name, _ in pinned}
     disagreeing = {
         str(pin.requirement)
         for pin in _pins(smaller)
-        if pin.name in names and str(pin.requirement) not in pinned
+        if pin.name in names and (pin.name, pin.version) not in pinned
     }
     assert disagreeing == set()
 
