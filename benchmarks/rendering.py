@@ -24,7 +24,7 @@ def faces_per_second(size: int, people: int, workers: int, seed: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         sets.generate(spec, folder, workers, progress=False)
-        return people * spec.pictures_per_subject / (time.perf_counter() - started)
+        return people * spec.images_per_subject / (time.perf_counter() - started)
 
 
 def main() -> None:

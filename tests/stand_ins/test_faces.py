@@ -66,7 +66,7 @@ def test_variations_are_of_the_key_alone_and_half_are_mirrored() -> None:
 
 
 def test_a_face_is_placed_where_the_set_has_it() -> None:
-    placed = faces.placed(_dotted(), (200, 300), (90.0, 120.0), 90.0)
+    placed = faces.place(_dotted(), (200, 300), (90.0, 120.0), 90.0)
     assert placed.image.shape == (300, 200, 3)
     np.testing.assert_allclose(placed.face_box, (50.0, 75.0, 80.0, 90.0))
     assert min(_brightness_at(placed.image, placed.landmarks)) > 200
@@ -94,4 +94,4 @@ def test_a_packed_folder_has_what_was_finished(tmp_path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 13])
 def test_jobs_are_done_here_or_in_processes(jobs: int) -> None:
-    assert sorted(faces.run(abs, [(-number,) for number in range(jobs)])) == list(range(jobs))
+    assert sorted(faces.run_jobs(abs, [(-number,) for number in range(jobs)])) == list(range(jobs))

@@ -22,7 +22,7 @@ def test_the_full_scale_has_kdefs_people() -> None:
         (gender, number) for gender in "FM" for number in range(1, 36)
     ]
     assert len({one.index for one in people}) == 70
-    assert kdef.pictures_of(1.0) == 4_900
+    assert kdef.count_images(1.0) == 4_900
 
 
 def test_a_small_stand_in_has_enough_people_and_the_traps() -> None:

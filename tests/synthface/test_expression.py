@@ -50,7 +50,7 @@ def test_contempt_is_one_sided() -> None:
         assert len(side) == 1
         sides |= side
         smile = {"L": "mouthSmileLeft", "R": "mouthSmileRight"}[side.pop()]
-        assert expression.face_units[smile] > 0.1
+        assert expression.blend_shapes[smile] > 0.1
     assert sides == {"L", "R"}
 
 
@@ -69,20 +69,20 @@ def test_every_face_unit_exists_in_the_head_model() -> None:
     for emotion in labels.EMOTIONS:
         for gaze in ("left", "right"):
             drawn = draw_expression(emotion, np.random.default_rng(0), gaze)
-            assert {f"unit/{name}" for name in drawn.face_units} <= set(head.shape_names)
+            assert {f"unit/{name}" for name in drawn.blend_shapes} <= set(head.shape_names)
 
 
 @pytest.mark.parametrize(("gaze", "side"), [("left", 1), ("right", -1)])
 def test_gaze_turns_both_eyes(gaze: str, side: int) -> None:
     head = load_head()
-    sitter = geometry.seat(head, draw_person(head, np.random.default_rng(0)))
+    neutral = geometry.build_neutral_head(head, draw_person(head, np.random.default_rng(0)))
     drawn = draw_expression(labels.NEUTRAL, np.random.default_rng(1), gaze)
-    only_eyes = {k: v for k, v in drawn.face_units.items() if k.startswith("eyeLook")}
+    only_eyes = {k: v for k, v in drawn.blend_shapes.items() if k.startswith("eyeLook")}
     eyes_only = Expression(labels.NEUTRAL, {}, only_eyes)
-    moved = geometry.express(head, sitter, eyes_only) - geometry.express(
-        head, sitter, Expression(labels.NEUTRAL, {}, {})
+    moved = geometry.apply_expression(head, neutral, eyes_only) - geometry.apply_expression(
+        head, neutral, Expression(labels.NEUTRAL, {}, {})
     )
     for part in (1, 2):
         ball = head.vertex_part == part
         pupil = ball & (head.rest[:, 2] > head.rest[ball, 2].max() - 0.02)
-        assert side * moved[pupil, 0].mean() > 0.02  # x is the sitter's left
+        assert side * moved[pupil, 0].mean() > 0.02  # x is the subject's left

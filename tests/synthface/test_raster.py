@@ -1,4 +1,4 @@
-"""The rasteriser against a loop that cannot be wrong."""
+"""The rasterizer against a loop that cannot be wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tfds_builders.synthface import raster
 
 
 def _slow(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, side: int) -> np.ndarray:
-    """int[side * side], the nearest triangle at each pixel centre, -1 for none."""
+    """int[side * side], the nearest triangle at each pixel center, -1 for none."""
     owner, nearest = np.full(side * side, -1), np.full(side * side, np.inf)
     for number, triangle in enumerate(triangles):
         a, b, c = points[triangle].astype(float)

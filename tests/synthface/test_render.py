@@ -52,7 +52,7 @@ def test_a_picture_does_not_depend_on_what_else_is_taken() -> None:
 def test_presets_render_what_they_say(name: str) -> None:
     spec = PRESETS[name](seed=4, subjects=1, size=24)
     faces = render_subject(dataclasses.replace(spec, supersample=1), 0)
-    assert len(faces) == spec.pictures_per_subject
+    assert len(faces) == spec.images_per_subject
     assert len({face.id for face in faces}) == len(faces)
     assert {face.expression for face in faces} == set(spec.expressions)
     assert {face.gaze for face in faces} == set(spec.gazes)
@@ -67,8 +67,8 @@ def test_presets_render_what_they_say(name: str) -> None:
 
 
 def test_counts_are_those_of_the_real_sets() -> None:
-    assert presets.kdef_like(0, 70).pictures_per_subject * 70 == 4_900
-    assert presets.rafd_like(0, 67).pictures_per_subject * 67 == 8_040
+    assert presets.kdef_like(0, 70).images_per_subject * 70 == 4_900
+    assert presets.rafd_like(0, 67).images_per_subject * 67 == 8_040
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_face_box_holds_the_eyes_and_the_mouth(yaw: int) -> None:
     head = load_head()
     for subject in range(4):
         rng = np.random.default_rng(subject)
-        sitter = geometry.seat(head, draw_person(head, rng))
-        vertices = geometry.express(head, sitter, draw_expression(labels.SURPRISE, rng))
+        neutral = geometry.build_neutral_head(head, draw_person(head, rng))
+        vertices = geometry.apply_expression(head, neutral, draw_expression(labels.SURPRISE, rng))
         scene = draw_scene(rng, yaw, 0.0, (0.6, 0.6))
-        view = geometry.project(vertices, sitter.person.scale, scene, 100)
+        view = geometry.project(vertices, neutral.person.scale, scene, 100)
         left, top, right, bottom = geometry.face_box(head, view, 100)
         mouth = (np.abs(head.rest[:, 1] - 6.7) < 0.08) & (head.rest[:, 2] > 1.2)
         for part in (
@@ -125,9 +125,9 @@ def test_face_box_holds_the_eyes_and_the_mouth(yaw: int) -> None:
 
 def test_yaw_turns_the_nose_to_its_side() -> None:
     head = load_head()
-    sitter = geometry.seat(head, draw_person(head, np.random.default_rng(0)))
+    neutral = geometry.build_neutral_head(head, draw_person(head, np.random.default_rng(0)))
     scene = draw_scene(np.random.default_rng(0), 45, 0.0, (0.6, 0.6))
-    view = geometry.project(sitter.vertices, 1.0, scene, 100)
+    view = geometry.project(neutral.vertices, 1.0, scene, 100)
     nose = np.argmax(np.where(head.vertex_part == BODY, head.rest[:, 2], -9))
     assert view.points[nose, 0] > view.points[head.vertex_part == LEFT_EYE].mean(0)[0] - 30
     assert view.points[nose, 0] > 50 + 5
@@ -139,8 +139,8 @@ def test_haar_finds_frontal_studio_faces() -> None:
     found = overlaps = total = 0
     for subject in range(spec.subjects):
         for face in render_subject(spec, subject):
-            grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
-            boxes = cascade.detectMultiScale(grey, 1.1, 3)
+            gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
+            boxes = cascade.detectMultiScale(gray, 1.1, 3)
             total += 1
             found += len(boxes) > 0
             overlaps += any(_overlap(box, face.face_box) > 0.4 for box in boxes)

@@ -55,7 +55,7 @@ def test_resumes_after_sigkill(tmp_path: pathlib.Path) -> None:
     assert generate(few, tmp_path, workers=1, progress=False) == folder
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     records = list(sets.read(few, folder))
-    assert len(records) == few.subjects * few.pictures_per_subject
+    assert len(records) == few.subjects * few.images_per_subject
     assert records[-7:] == sets.subject_records(few, few.subjects - 1)
 
 

@@ -51,7 +51,7 @@ def _one_archive(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_parts, _labels_still_packed, _one_archive])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     whole = damage.open_copy("ck_plus", tmp_path, tree).records
@@ -127,7 +127,7 @@ def test_rare_emotions_come_into_every_split(tmp_path: pathlib.Path) -> None:
     labelled = [
         (names.Frame(one.subject, f"{one.number:03d}", frame), "", one.emotion)
         for one in stand_in.sequences(1.0)
-        if one.labelled
+        if one.labeled
         for frame in range(3)
     ]
     strata = _strata(labelled)
@@ -141,11 +141,11 @@ def test_rare_emotions_come_into_every_split(tmp_path: pathlib.Path) -> None:
         assert len(found) == 3 * len(SEVEN)
 
 
-def test_the_full_scale_has_the_sets_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     every = stand_in.sequences(1.0)
     assert len(every) == 593
     assert len({one.subject for one in every}) == 123
-    labelled = [one for one in every if one.labelled]
+    labelled = [one for one in every if one.labeled]
     assert len({one.subject for one in labelled}) == 118
     counts = collections.Counter(one.emotion for one in labelled)
     assert counts == {"anger": 45, "contempt": 18, "disgust": 59, "fear": 25, "happiness": 69,
@@ -154,7 +154,7 @@ def test_the_full_scale_has_the_sets_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         *damage.common(FRAMES, "cohn-kanade-images/S005/001"),
         pytest.param(damage.removed("Emotion"), "expected Emotion/S005", id="no_labels"),
@@ -173,12 +173,12 @@ def test_the_full_scale_has_the_sets_counts() -> None:
         ),
     ],
 )
-def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("ck_plus", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("ck_plus", bad, message, tree, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(damage.removed("CK+48"), "(for sequences: --config face)", id="sequences"),
         pytest.param(damage.renamed("CK+48/happy", "joyful"), "joyful", id="unknown_class"),
@@ -188,5 +188,5 @@ def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> No
         pytest.param(damage.huge(SMALL), "60000 x 60000", id="huge"),
     ],
 )
-def test_a_bad_small_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("ck_plus", bad, says, tree, tmp_path, monkeypatch, "ck48")
+def test_a_bad_small_copy_is_one_message(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("ck_plus", bad, message, tree, tmp_path, monkeypatch, "ck48")

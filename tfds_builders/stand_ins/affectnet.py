@@ -56,7 +56,7 @@ def rows(scale: float) -> list[Row]:
     return found
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return sum(
         max(_LEAST, round(count * scale)) for some in names.COUNTS.values() for count in some
@@ -67,7 +67,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
     """Writes pictures, then lists below `out`, keeping what is there; yields done pictures."""
     lists, parts = out / "Manually_Annotated_file_lists", out / ".parts"
     if all((lists / table).exists() for table in names.TABLES.values()):
-        yield pictures_of(scale)
+        yield count_images(scale)
         return
     folder = out / "Manually_Annotated_Images"
     people = max(2, min(_PEOPLE, round(_PEOPLE * scale * 20)))
@@ -76,7 +76,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
         (folder, parts / f"{start:07d}.csv", every[start : start + _CHUNK], people)
         for start in range(0, len(every), _CHUNK)
     ]
-    yield from stand_in_faces.run(write_pictures, jobs)
+    yield from stand_in_faces.run_jobs(write_pictures, jobs)
     lines = [line for part in sorted(parts.iterdir()) for line in part.read_text().splitlines()]
     for split, table in names.TABLES.items():
         # The validation list comes without its first line.
@@ -115,8 +115,8 @@ def photograph(row: Row, people: int) -> stand_in_faces.PooledFace:
     rng = np.random.default_rng(list(row.path.encode()))
     width, height = (int(side) for side in rng.integers(*_SIZES, 2))
     tall = min(width, height) * rng.uniform(0.5, 0.75)
-    centre = (width / 2 + rng.uniform(-10, 10), height / 2 + rng.uniform(-10, 10))
-    return stand_in_faces.placed(face, (width, height), centre, tall)
+    center = (width / 2 + rng.uniform(-10, 10), height / 2 + rng.uniform(-10, 10))
+    return stand_in_faces.place(face, (width, height), center, tall)
 
 
 def _bmp(image: np.ndarray) -> bytes:

@@ -25,7 +25,7 @@ from tfds_builders import pictures
 from tfds_builders.amfed_plus import au_labels, flv, landmarks, names, timeline, video
 from tfds_builders.stand_ins import faces as stand_in_faces
 from tfds_builders.synthface import geometry, render
-from tfds_builders.synthface.expression import show
+from tfds_builders.synthface.expression import expression_of
 from tfds_builders.synthface.head import load_head
 from tfds_builders.synthface.identity import draw_person
 from tfds_builders.synthface.scene import draw_scene
@@ -77,7 +77,7 @@ class Video:
 
 
 def videos(scale: float) -> list[Video]:
-    """The videos of a stand-in of `scale` (0 to 1), labelled ones first; ten of those at least."""
+    """The videos of a stand-in of `scale` (0 to 1), labeled ones first; ten of those at least."""
     labeled = max(_MINIMUM, round(names.LABELED_VIDEOS * scale))
     others = max(1, round((names.ALL_VIDEOS - names.LABELED_VIDEOS) * scale))
     people = max(3, labeled // _VIDEOS_EACH)
@@ -107,13 +107,13 @@ def write(out: Path, scale: float) -> Iterator[int]:
     if len(of_person) <= _IN_PROCESS:
         yield from (_write_person(root, some) for some in of_person.values())
         return
-    with stand_in_faces.workers() as pool:
+    with stand_in_faces.process_pool() as pool:
         done = [pool.submit(_write_person, root, some) for some in of_person.values()]
         for future in concurrent.futures.as_completed(done):
             yield future.result()
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many videos `write` makes."""
     return len(videos(scale))
 
@@ -159,7 +159,7 @@ def _write_video(root: Path, one: Video, target: Path) -> None:
     shown = timeline.showings(rng, extra.get(one.trap, ())) if one.is_labeled else []
     times = timeline.frame_times(rng, shown[-1].end if shown else 0.5)
     keys = {
-        name: stand_in_faces.placed(
+        name: stand_in_faces.place(
             stand_in_faces.vary(face, one.id, mirror=False),
             (WIDTH, HEIGHT), (WIDTH / 2, HEIGHT / 2), HEIGHT * _FACE,
         )
@@ -192,12 +192,12 @@ def _frame(
 def _faces_of(person: int) -> dict[str, stand_in_faces.PooledFace]:
     """A person at rest and at the height of each emotion, all in one pose and light."""
     head, stream = load_head(), [SEED, person]
-    sitter = geometry.seat(head, draw_person(head, np.random.default_rng([*stream, 0]), 0.2))
+    neutral = geometry.build_neutral_head(head, draw_person(head, np.random.default_rng([*stream, 0]), 0.2))
     scene = draw_scene(np.random.default_rng([*stream, 1]), 0.0, 0.6, (0.6, 0.68))
     drawn = {}
     for name, units in timeline.RENDERED.items():
-        expression = show(name, units, np.random.default_rng([*stream, 2]))
-        drawn[name] = render.render(head, sitter, expression, scene, _RENDERED, 1)
+        expression = expression_of(name, units, np.random.default_rng([*stream, 2]))
+        drawn[name] = render.render(head, neutral, expression, scene, _RENDERED, 1)
     box = drawn[labels.NEUTRAL].face_box  # one for all: an open mouth must not move the camera
     return {
         name: stand_in_faces.PooledFace(one.image, name, person, box, one.landmarks)

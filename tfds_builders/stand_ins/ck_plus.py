@@ -19,7 +19,7 @@ from tfds_builders.stand_ins import faces as stand_in_faces
 
 SEED = 2010
 WIDTH, HEIGHT = 640, 490
-PEOPLE, LABELLED_PEOPLE = 123, 118
+PEOPLE, LABELED_PEOPLE = 123, 118
 _FEWEST = 6  # people with labels: every class in each of three splits
 _LEAST = 3  # sequences of each emotion: as many splits
 _FRAMES = (5, 8)  # frames of a sequence, least and most
@@ -35,7 +35,7 @@ class Sequence:
     person: int
     number: int
     emotion: str
-    labelled: bool
+    labeled: bool
 
     @property
     def subject(self) -> str:
@@ -50,8 +50,8 @@ class Sequence:
 
 
 def sequences(scale: float) -> list[Sequence]:
-    """Labelled and unlabelled sequences; nobody has two labels of one emotion."""
-    people = max(_FEWEST, round(LABELLED_PEOPLE * scale))
+    """Labeled and unlabeled sequences; nobody has two labels of one emotion."""
+    people = max(_FEWEST, round(LABELED_PEOPLE * scale))
     shown: dict[int, list[tuple[str, bool]]] = {person: [] for person in range(people)}
     dealt = 0
     for emotion, count in sorted(names.COUNTS.items(), key=lambda pair: pair[1]):
@@ -59,7 +59,7 @@ def sequences(scale: float) -> list[Sequence]:
             shown[dealt % people].append((emotion, True))
             dealt += 1
     emotions = list(names.COUNTS)
-    others = people + max(1, round((PEOPLE - LABELLED_PEOPLE) * scale))
+    others = people + max(1, round((PEOPLE - LABELED_PEOPLE) * scale))
     for number in range(max(2, round((names.SEQUENCES - names.LABELLED) * scale))):
         shown.setdefault(number % others, []).append((emotions[number % len(emotions)], False))
     return [
@@ -69,10 +69,10 @@ def sequences(scale: float) -> list[Sequence]:
     ]
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     every = sequences(scale)
-    return sum(one.frames + names.PEAKS * one.labelled for one in every)
+    return sum(one.frames + names.PEAKS * one.labeled for one in every)
 
 
 def write(out: Path, scale: float) -> Iterator[int]:
@@ -87,11 +87,11 @@ def write(out: Path, scale: float) -> Iterator[int]:
         if not done.is_dir():  # made last: the folder is there for sequences without a label too
             _write_sequence(out, one, pool)
             done.mkdir(parents=True)
-            if one.labelled:
+            if one.labeled:
                 code = labels.CK_PLUS.index(one.emotion)
                 file = done / f"{_stem(one, one.frames)}_emotion.txt"
                 stand_in_faces.write_file(file, f"   {code:.7e}\n".encode())
-        yield one.frames + names.PEAKS * one.labelled
+        yield one.frames + names.PEAKS * one.labeled
     for folder in ("cohn-kanade-images", "Emotion"):
         stand_in_faces.write_file(out / folder / ".DS_Store", b"\0\0\0\1Bud1")
 
@@ -104,29 +104,29 @@ def _write_sequence(out: Path, one: Sequence, pool: stand_in_faces.FacePool) -> 
     for number in range(1, one.frames + 1):
         share = min(1.0, (number - 1) / (one.frames - names.PEAKS))
         mixed = cv2.addWeighted(peak.image, share, neutral.image, 1.0 - share, 0.0)
-        grey = cv2.cvtColor(mixed, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(mixed, cv2.COLOR_RGB2GRAY)
         name = f"{_stem(one, number)}.png"
-        stand_in_faces.write_file(folder / name, stand_in_faces.png(grey))
-        if one.labelled and number > one.frames - names.PEAKS:
-            face = _cut(grey, peak.face_box)
+        stand_in_faces.write_file(folder / name, stand_in_faces.png(gray))
+        if one.labeled and number > one.frames - names.PEAKS:
+            face = _cut(gray, peak.face_box)
             stand_in_faces.write_file(out / "CK+48" / small / name, stand_in_faces.png(face))
 
 
 def _framed(face: stand_in_faces.PooledFace, one: Sequence) -> stand_in_faces.PooledFace:
     """The same place for all frames of a sequence, another for the next."""
     rng = np.random.default_rng([SEED, one.person, one.number, 1])
-    centre = (WIDTH / 2 + rng.uniform(-30, 30), HEIGHT / 2 + rng.uniform(-20, 20))
-    placed = stand_in_faces.placed(face, (WIDTH, HEIGHT), centre, _FACE)
+    center = (WIDTH / 2 + rng.uniform(-30, 30), HEIGHT / 2 + rng.uniform(-20, 20))
+    placed = stand_in_faces.place(face, (WIDTH, HEIGHT), center, _FACE)
     light = float(rng.uniform(0.8, 1.2))
     lit = np.clip(placed.image * light, 0, 255).astype(np.uint8)
     return dataclasses.replace(placed, image=lit)
 
 
-def _cut(grey: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+def _cut(gray: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     x, y, width, height = (round(value) for value in box)
     side = max(width, height)
     left, top = max(0, x + (width - side) // 2), max(0, y)
-    face = grey[top : top + side, left : left + side]
+    face = gray[top : top + side, left : left + side]
     return cv2.resize(face, (_SMALL, _SMALL), interpolation=cv2.INTER_AREA)
 
 

@@ -56,7 +56,7 @@ def photos(scale: float) -> list[Photo]:
     return found
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many faces the photographs have that `write` makes."""
     return sum(len(one.emotions) for one in photos(scale))
 
@@ -65,7 +65,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
     """Writes origin/, then label.lst below `out`, keeping what is there; yields done faces."""
     parts = out / ".parts"
     if (out / names.LIST).exists():
-        yield pictures_of(scale)
+        yield count_images(scale)
         return
     people = max(2, min(_PEOPLE, round(_PEOPLE * scale * 20)))
     every = photos(scale)
@@ -73,7 +73,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
         (out / "origin", parts / f"{start:07d}.lst", every[start : start + _CHUNK], people)
         for start in range(0, len(every), _CHUNK)
     ]
-    yield from stand_in_faces.run(write_photos, jobs)
+    yield from stand_in_faces.run_jobs(write_photos, jobs)
     data = b"".join(part.read_bytes() for part in sorted(parts.iterdir()))
     stand_in_faces.write_file(out / names.LIST, data)
     shutil.rmtree(parts)
@@ -100,9 +100,9 @@ def faces(one: Photo, people: int) -> list[stand_in_faces.PooledFace]:
         face = stand_in_faces.vary(pool.face(one.number + place, emotion), f"{one.name} {place}")
         rng = np.random.default_rng([SEED, one.number, place])
         # The lowest faces are cut by the border, and so are their boxes by the set's detector.
-        centre = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.75))
+        center = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.75))
         found.append(
-            stand_in_faces.placed(face, (_SIDE, _SIDE), centre, _SIDE * rng.uniform(0.5, 0.8))
+            stand_in_faces.place(face, (_SIDE, _SIDE), center, _SIDE * rng.uniform(0.5, 0.8))
         )
     return found
 

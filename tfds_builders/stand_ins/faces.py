@@ -2,7 +2,7 @@
 
 A full-size stand-in has tens of thousands of pictures. A pool renders each person and
 expression once, on all cores, and `vary` makes pictures of it that differ as photographs
-do: pose in the plane, light, colour, sharpness. Also marks the files, so that no copy of a
+do: pose in the plane, light, color, sharpness. Also marks the files, so that no copy of a
 stand-in passes for the real set. What a set's files are called is in each set's folder.
 """
 
@@ -139,7 +139,7 @@ def render(spec: Spec, index: int) -> list[PooledFace]:
     ]
 
 
-def workers() -> concurrent.futures.ProcessPoolExecutor:
+def process_pool() -> concurrent.futures.ProcessPoolExecutor:
     """A process for each core. Spawned: a fork would copy whatever threads the caller has."""
     return concurrent.futures.ProcessPoolExecutor(
         max_workers=len(os.sched_getaffinity(0)),
@@ -148,7 +148,7 @@ def workers() -> concurrent.futures.ProcessPoolExecutor:
     )
 
 
-def run(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> Iterator[int]:
+def run_jobs(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> Iterator[int]:
     """What `function`, one of a module, gives for the arguments of each job, as they finish.
 
     In processes of their own, unless there are so few that starting those would take longer.
@@ -156,7 +156,7 @@ def run(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> Iterat
     if len(jobs) <= _FEW:
         yield from (function(*job) for job in jobs)
         return
-    with workers() as pool:
+    with process_pool() as pool:
         futures = [pool.submit(function, *job) for job in jobs]
         for future in concurrent.futures.as_completed(futures):
             yield future.result()
@@ -181,10 +181,10 @@ def vary(face: PooledFace, key: str, *, strength: float = 1.0, mirror: bool = Tr
     return dataclasses.replace(moved, image=_relit(moved.image, rng, strength))
 
 
-def placed(
+def place(
     face: PooledFace,
     size: tuple[int, int],
-    centre: tuple[float, float],
+    center: tuple[float, float],
     height: float,
 ) -> PooledFace:
     """The face in a picture of another size and framing; its surroundings are continued.
@@ -192,7 +192,7 @@ def placed(
     Args:
       face: From a pool.
       size: Width and height of the picture in pixels.
-      centre: Where the middle of the face box goes, in pixels.
+      center: Where the middle of the face box goes, in pixels.
       height: Of the face box there, in pixels.
 
     Returns:
@@ -200,7 +200,7 @@ def placed(
     """
     x, y, width, tall = face.face_box
     scale = height / tall
-    shift = np.array(centre) - scale * np.array([x + width / 2, y + tall / 2])
+    shift = np.array(center) - scale * np.array([x + width / 2, y + tall / 2])
     matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
     image = cv2.warpAffine(
         face.image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
@@ -237,7 +237,7 @@ def pack(folder: Path, target: Path, root: Path) -> None:
     shutil.rmtree(folder)
 
 
-def indices(spec: Spec, women: int, men: int) -> tuple[list[int], list[int]]:
+def indices_by_sex(spec: Spec, women: int, men: int) -> tuple[list[int], list[int]]:
     """The renderer's first so many women and men of `spec`, as numbers for `render`."""
     head = load_head()
     found: tuple[list[int], list[int]] = ([], [])
@@ -262,7 +262,7 @@ def _render_in_parallel(pool: FacePool) -> Iterator[PooledFace]:
     chunks = [
         range(start, min(start + _CHUNK, pool.people)) for start in range(0, pool.people, _CHUNK)
     ]
-    with workers() as processes:
+    with process_pool() as processes:
         for some in processes.map(_render_people, [pool] * len(chunks), chunks):
             yield from some
 
@@ -317,11 +317,11 @@ def _moved(face: PooledFace, rng: np.random.Generator, strength: float) -> Poole
 def _transformed(face: PooledFace, image: np.ndarray, matrix: np.ndarray) -> PooledFace:
     """Box and landmarks follow the affine `matrix` (float[2, 3]); the box stays upright."""
     x, y, width, height = face.face_box
-    centre = matrix @ (x + width / 2, y + height / 2, 1.0)
+    center = matrix @ (x + width / 2, y + height / 2, 1.0)
     zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     box = (
-        float(centre[0] - zoom * width / 2),
-        float(centre[1] - zoom * height / 2),
+        float(center[0] - zoom * width / 2),
+        float(center[1] - zoom * height / 2),
         zoom * width,
         zoom * height,
     )

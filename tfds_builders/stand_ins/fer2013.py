@@ -50,7 +50,7 @@ def rows(scale: float) -> list[Row]:
     return found
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return len(rows(scale))
 
@@ -81,14 +81,14 @@ def write_table(path: Path, scale: float) -> Iterator[int]:
 
 
 def picture(pool: stand_in_faces.FacePool, row: Row) -> np.ndarray:
-    """uint8[48, 48], grey; some of the tests' are pictures of Training."""
+    """uint8[48, 48], gray; some of the tests' are pictures of Training."""
     again = row.usage != "Training" and row.number % _DUPLICATES == 0
     usage = "Training" if again else row.usage
     face = stand_in_faces.vary(
         pool.face(row.number, row.shown), f"{usage} {row.label} {row.number}"
     )
-    grey = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
-    return cv2.resize(grey, (names.SIDE, names.SIDE), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
+    return cv2.resize(gray, (names.SIDE, names.SIDE), interpolation=cv2.INTER_AREA)
 
 
 def _shown(label: str, number: int) -> str:

@@ -25,9 +25,9 @@ _UNNAMED = {"Training": 139, "PublicTest": 17, "PrivateTest": 17}  # 173 rows wi
 _UNKNOWN, _NO_FACE = votes.CHOICES.index(votes.UNKNOWN), votes.CHOICES.index(votes.NO_FACE)
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
-    return fer2013.pictures_of(scale)
+    return fer2013.count_images(scale)
 
 
 def write(out: Path, scale: float) -> Iterator[int]:

@@ -49,7 +49,7 @@ def files(scale: float) -> list[Picture]:
     return found
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return len(files(scale))
 

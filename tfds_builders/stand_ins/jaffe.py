@@ -33,7 +33,7 @@ def files(scale: float) -> list[tuple[str, str, int]]:
     ]
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return len(files(scale))
 
@@ -60,10 +60,10 @@ def write(out: Path, scale: float) -> Iterator[int]:
 
 
 def _write_tiff(path: Path, image: np.ndarray) -> None:
-    """Grey and not compressed, as the set's."""
+    """Gray and not compressed, as the set's."""
     large = cv2.resize(image, (names.SIDE, names.SIDE), interpolation=cv2.INTER_CUBIC)
-    grey = cv2.cvtColor(large, cv2.COLOR_RGB2GRAY)
-    done, data = cv2.imencode(".tiff", grey, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
+    gray = cv2.cvtColor(large, cv2.COLOR_RGB2GRAY)
+    done, data = cv2.imencode(".tiff", gray, [cv2.IMWRITE_TIFF_COMPRESSION, 1])
     if not done:
         raise RuntimeError(f"OpenCV could not encode {path.name}")
     stand_in_faces.write_file(path, pictures.mark_stand_in(data.tobytes()))

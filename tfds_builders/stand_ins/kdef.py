@@ -94,7 +94,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
     _write_averages(root)
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return len(people(scale)) * _EACH
 
@@ -108,18 +108,18 @@ def frame(image: np.ndarray, face_box: tuple[float, float, float, float], view: 
       view: One of `names.VIEWS`.
 
     Returns:
-      uint8[762, 562, 3], RGB; the face's centre is that of the view's box.
+      uint8[762, 562, 3], RGB; the face's center is that of the view's box.
     """
     scale = _SIDE / image.shape[0]
-    target = _centre(names.VIEWS[view][1]) * (WIDTH, HEIGHT)
-    shift = target - scale * _centre(face_box)
+    target = _center(names.VIEWS[view][1]) * (WIDTH, HEIGHT)
+    shift = target - scale * _center(face_box)
     matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
     return cv2.warpAffine(
         image, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
 
 
-def _centre(box: tuple[float, float, float, float]) -> np.ndarray:
+def _center(box: tuple[float, float, float, float]) -> np.ndarray:
     return np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
 
 

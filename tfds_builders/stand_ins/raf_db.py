@@ -44,7 +44,7 @@ def counts(scale: float) -> dict[str, dict[str, int]]:
     }
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many faces `write` makes, each as an original and as a crop."""
     return sum(sum(of_class.values()) for of_class in counts(scale).values())
 
@@ -68,7 +68,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
     """
     root, listed = out / _ROOT, listing(scale)
     jobs = [(root, person, part) for person, part in enumerate(_shares(listed))]
-    yield from stand_in_faces.run(_write_person, jobs)
+    yield from stand_in_faces.run_jobs(_write_person, jobs)
     stand_in_faces.write_file(root / "EmoLabel" / names.LABEL_LIST, _label_list(listed))
     crops = root / "Image" / _CROPS
     if crops.is_dir():  # they come in a zip of their own, which many never unpack
@@ -130,8 +130,8 @@ def _photograph(face: stand_in_faces.PooledFace, one: str) -> stand_in_faces.Poo
     rng = np.random.default_rng(list(one.encode()))
     width, height = (int(side) for side in rng.integers(*_SIDES, 2, endpoint=True))
     tall = rng.uniform(*_FACE) * min(width, height)
-    centre = (width * rng.uniform(0.4, 0.6), height * rng.uniform(0.4, 0.6))
-    return stand_in_faces.placed(stand_in_faces.vary(face, one), (width, height), centre, tall)
+    center = (width * rng.uniform(0.4, 0.6), height * rng.uniform(0.4, 0.6))
+    return stand_in_faces.place(stand_in_faces.vary(face, one), (width, height), center, tall)
 
 
 def _attributes(picture: stand_in_faces.PooledFace, position: int) -> bytes:

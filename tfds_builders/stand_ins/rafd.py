@@ -57,7 +57,7 @@ def people(scale: float) -> list[Person]:
         key: max(_MINIMUM.get(key, 3), round(whole * scale)) for key, whole in _COUNTS.items()
     }
     women = sum(count for (_, sex), count in counts.items() if sex == "female")
-    found = stand_in_faces.indices(_spec(0.0, "frontal"), women, sum(counts.values()) - women)
+    found = stand_in_faces.indices_by_sex(_spec(0.0, "frontal"), women, sum(counts.values()) - women)
     indices = dict(zip(names.SEXES, map(iter, found), strict=True))
     numbers = iter(names.NUMBERS)
     return [
@@ -81,11 +81,11 @@ def write(out: Path, scale: float) -> Iterator[int]:
     """
     each = views_of(scale)
     jobs = [(one, _views(number, each), out / FOLDER) for number, one in enumerate(people(scale))]
-    yield from stand_in_faces.run(_write_person, jobs)
+    yield from stand_in_faces.run_jobs(_write_person, jobs)
     _write_traps(out / FOLDER)
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return len(people(scale)) * views_of(scale) * len(labels.RAFD)
 
@@ -141,8 +141,8 @@ def _file_name(person: Person, camera: str, expression: str, gaze: str, number: 
 
 def _picture(face: stand_in_faces.PooledFace, camera: str, file: str) -> bytes:
     x, y, width, height = names.VIEWS[camera][1]
-    centre = ((x + width / 2) * WIDTH, (y + height / 2) * HEIGHT)
-    image = stand_in_faces.placed(face, (WIDTH, HEIGHT), centre, _FACE).image
+    center = ((x + width / 2) * WIDTH, (y + height / 2) * HEIGHT)
+    image = stand_in_faces.place(face, (WIDTH, HEIGHT), center, _FACE).image
     if file.endswith(".png"):
         return stand_in_faces.png(image)
     return stand_in_faces.jpeg(image, QUALITY)

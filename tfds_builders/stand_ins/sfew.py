@@ -45,7 +45,7 @@ def counts(scale: float) -> dict[str, dict[str, int]]:
     return found | {"test": dict.fromkeys(labels.SFEW, tests)}
 
 
-def pictures_of(scale: float) -> int:
+def count_images(scale: float) -> int:
     """How many pictures `write` makes."""
     return sum(sum(of_class.values()) for of_class in counts(scale).values())
 
@@ -78,7 +78,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
     for file, label, person in listed:
         parts[person].append((file, label))
     jobs = [(out, person, part) for person, part in sorted(parts.items())]
-    yield from stand_in_faces.run(_write_person, jobs)
+    yield from stand_in_faces.run_jobs(_write_person, jobs)
     for file, _, _ in listed[:_TWICE]:
         inner = Path(file).relative_to(TREES["train"])
         again = out / TREES["train"] / TREES["train"].name / inner
@@ -122,7 +122,7 @@ def _write_person(out: Path, person: int, part: Sequence[tuple[str, str]]) -> in
     rendered = {one.label: one for one in stand_in_faces.render(_spec(), person)} if todo else {}
     for file, label in todo:
         varied = stand_in_faces.vary(rendered[label], file)
-        centre = (names.WIDTH / 2, names.HEIGHT / 2)
-        crop = stand_in_faces.placed(varied, (names.WIDTH, names.HEIGHT), centre, _FACE)
+        center = (names.WIDTH / 2, names.HEIGHT / 2)
+        crop = stand_in_faces.place(varied, (names.WIDTH, names.HEIGHT), center, _FACE)
         stand_in_faces.write_file(out / file, stand_in_faces.png(np.ascontiguousarray(crop.image)))
     return len(part)

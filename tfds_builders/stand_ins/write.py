@@ -17,13 +17,14 @@ import zipfile
 from pathlib import Path
 
 from fer_jax import errors
-from tfds_builders import console, pictures
+from fer_jax.monitor import console
+from tfds_builders import pictures
 
 NAMES: tuple[str, ...] = (
     "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
     "affectnet", "expw", "image_folder",
 )  # fmt: skip
-"""Sets with a stand-in; `stand_ins/<name>.py` has `write(out, scale)` and `pictures_of(scale)`."""
+"""Sets with a stand-in; `stand_ins/<name>.py` has `write(out, scale)` and `count_images(scale)`."""
 
 MARKER = pictures.STAND_IN_FILE
 _FINISHED = {False: "finished", True: "finished, packed"}  # the marker's last line, by `packed`
@@ -51,7 +52,7 @@ def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) ->
     if {finished, _FINISHED[True]} & set(_marker_lines(out)):
         return out
     written = (one for number in module.write(out, scale) for one in range(number))
-    for _ in console.track(written, module.pictures_of(scale), f"{name}: stand-in"):
+    for _ in console.track(written, module.count_images(scale), f"{name}: stand-in"):
         pass
     if packed:
         getattr(module, "pack", _pack)(out)  # some sets are sent in other archives than their tree

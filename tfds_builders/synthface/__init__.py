@@ -1,4 +1,4 @@
-"""Labelled faces rendered from a CC0 head model, with numpy and OpenCV only.
+"""Labeled faces rendered from a CC0 head model, with numpy and OpenCV only.
 
 Who: identity, hair. What the face does: expression. Where: scene. How it
 becomes a picture: head, geometry, raster, surface, texture, skin, wrinkles,

@@ -21,7 +21,7 @@ ACTION_UNITS = (
     "AU12L", "AU12R", "AU14L", "AU14R", "AU15", "AU16", "AU17", "AU20", "AU23", "AU24", "AU25",
     "AU26", "AU43",
 )  # fmt: skip
-"""Every unit a picture may carry, in the order of `to_vector`; L and R are the sitter's sides.
+"""Every unit a picture may carry, in the order of `to_vector`; L and R are the subject's sides.
 
 AU43 at these low strengths is the drooping upper lid of sadness.
 """
@@ -103,59 +103,59 @@ _UNRELATED = {
 }  # fmt: skip
 
 
-class Pull(NamedTuple):
-    """How much an action unit moves a face unit; `paired` units exist for both sides."""
+class BlendShapeGain(NamedTuple):
+    """How much an action unit moves a face unit; `two_sided` units exist for both sides."""
 
-    face_unit: str
+    blend_shape: str
     gain: float = 1.0
-    paired: bool = True
+    two_sided: bool = True
 
 
 # ARKit's face units; gains judged by eye on the head model.
-_PULLS: dict[str, tuple[Pull, ...]] = {
-    "AU1": (Pull("browInnerUp", paired=False),),
-    "AU2": (Pull("browOuterUp"),),
-    "AU4": (Pull("browDown"),),
-    "AU5": (Pull("eyeWide"),),
-    "AU6": (Pull("cheekSquint"), Pull("eyeSquint", 0.35)),
-    "AU7": (Pull("eyeSquint", 0.9),),
+_BLEND_SHAPE_GAINS: dict[str, tuple[BlendShapeGain, ...]] = {
+    "AU1": (BlendShapeGain("browInnerUp", two_sided=False),),
+    "AU2": (BlendShapeGain("browOuterUp"),),
+    "AU4": (BlendShapeGain("browDown"),),
+    "AU5": (BlendShapeGain("eyeWide"),),
+    "AU6": (BlendShapeGain("cheekSquint"), BlendShapeGain("eyeSquint", 0.35)),
+    "AU7": (BlendShapeGain("eyeSquint", 0.9),),
     "AU9": (
-        Pull("noseSneer", 1.25),
-        Pull("browDown", 0.35),
-        Pull("mouthUpperUp", 0.35),
-        Pull("cheekSquint", 0.3),
+        BlendShapeGain("noseSneer", 1.25),
+        BlendShapeGain("browDown", 0.35),
+        BlendShapeGain("mouthUpperUp", 0.35),
+        BlendShapeGain("cheekSquint", 0.3),
     ),
-    "AU10": (Pull("mouthUpperUp"),),
-    "AU11": (Pull("noseSneer", 0.4),),
-    "AU12": (Pull("mouthSmile"),),
-    "AU14": (Pull("mouthDimple"), Pull("mouthPress", 0.35)),
-    "AU15": (Pull("mouthFrown", 1.1),),
-    "AU16": (Pull("mouthLowerDown"),),
+    "AU10": (BlendShapeGain("mouthUpperUp"),),
+    "AU11": (BlendShapeGain("noseSneer", 0.4),),
+    "AU12": (BlendShapeGain("mouthSmile"),),
+    "AU14": (BlendShapeGain("mouthDimple"), BlendShapeGain("mouthPress", 0.35)),
+    "AU15": (BlendShapeGain("mouthFrown", 1.1),),
+    "AU16": (BlendShapeGain("mouthLowerDown"),),
     "AU17": (
-        Pull("mouthShrugLower", paired=False),
-        Pull("mouthShrugUpper", 0.3, paired=False),
+        BlendShapeGain("mouthShrugLower", two_sided=False),
+        BlendShapeGain("mouthShrugUpper", 0.3, two_sided=False),
     ),
-    "AU20": (Pull("mouthStretch"),),
+    "AU20": (BlendShapeGain("mouthStretch"),),
     "AU23": (
-        Pull("mouthPress", 0.8),
-        Pull("mouthRollLower", 0.45, paired=False),
-        Pull("mouthRollUpper", 0.35, paired=False),
+        BlendShapeGain("mouthPress", 0.8),
+        BlendShapeGain("mouthRollLower", 0.45, two_sided=False),
+        BlendShapeGain("mouthRollUpper", 0.35, two_sided=False),
     ),
-    "AU24": (Pull("mouthPress", 0.6), Pull("mouthRollLower", 0.3, paired=False)),
+    "AU24": (BlendShapeGain("mouthPress", 0.6), BlendShapeGain("mouthRollLower", 0.3, two_sided=False)),
     "AU25": (
-        Pull("mouthLowerDown", 0.45),
-        Pull("mouthUpperUp", 0.5),
-        Pull("jawOpen", 0.08, paired=False),
+        BlendShapeGain("mouthLowerDown", 0.45),
+        BlendShapeGain("mouthUpperUp", 0.5),
+        BlendShapeGain("jawOpen", 0.08, two_sided=False),
     ),
-    "AU26": (Pull("jawOpen", 0.62, paired=False),),
-    "AU43": (Pull("eyeBlink", 0.35), Pull("eyeLookDown", 0.5)),
+    "AU26": (BlendShapeGain("jawOpen", 0.62, two_sided=False),),
+    "AU43": (BlendShapeGain("eyeBlink", 0.35), BlendShapeGain("eyeLookDown", 0.5)),
 }
 
 GAZES = ("left", "frontal", "right")
-"""Where the eyes look: to the sitter's left, into the camera, to the sitter's right."""
+"""Where the eyes look: to the subject's left, into the camera, to the subject's right."""
 
 _GAZE_SHIFT = {"left": 0.75, "frontal": 0.0, "right": -0.75}  # of ARKit's eyeLookOut
-_MOST = 1.25  # face units beyond this tear the mesh
+_MAX_WEIGHT = 1.25  # face units beyond this tear the mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,12 +165,12 @@ class Expression:
     Attributes:
       name: the emotion, one of `labels.EMOTIONS`.
       action_units: strength by name, every name one of ACTION_UNITS; 1 is strong.
-      face_units: weights of the head model's "unit/..." shapes, 0 to 1.25.
+      blend_shapes: weights of the head model's "unit/..." shapes, 0 to 1.25.
     """
 
     name: str
     action_units: dict[str, float]
-    face_units: dict[str, float]
+    blend_shapes: dict[str, float]
 
 
 def to_vector(action_units: Mapping[str, float]) -> np.ndarray:
@@ -192,30 +192,30 @@ def _add(units: dict[str, float], name: str, value: float) -> None:
     units[name] = units.get(name, 0.0) + value
 
 
-def _pull(action_units: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
+def _to_blend_shapes(action_units: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
     """Action units to face units; the two sides of a face never move quite alike."""
-    face_units: dict[str, float] = {}
+    blend_shapes: dict[str, float] = {}
     for unit, strength in action_units.items():
         side = unit[-1] if unit[-1] in "LR" else ""
-        for face_unit, gain, paired in _PULLS[unit.removesuffix(side)]:
-            for ending in ("Left", "Right") if paired else ("",):
-                if ending.startswith(side) or not paired:
+        for blend_shape, gain, two_sided in _BLEND_SHAPE_GAINS[unit.removesuffix(side)]:
+            for ending in ("Left", "Right") if two_sided else ("",):
+                if ending.startswith(side) or not two_sided:
                     uneven = 1 + float(rng.normal(0, 0.07))
-                    _add(face_units, face_unit + ending, strength * gain * uneven)
-    return face_units
+                    _add(blend_shapes, blend_shape + ending, strength * gain * uneven)
+    return blend_shapes
 
 
-def _look(face_units: dict[str, float], gaze: str, rng: np.random.Generator) -> None:
-    """Turns the eyes (positive: to the sitter's left, up) and shifts the jaw a little."""
+def _add_gaze(blend_shapes: dict[str, float], gaze: str, rng: np.random.Generator) -> None:
+    """Turns the eyes (positive: to the subject's left, up) and shifts the jaw a little."""
     sideways = _GAZE_SHIFT[gaze] + float(rng.normal(0, 0.12))
     up = float(rng.normal(0, 0.08))
     leftwards = sideways > 0
-    _add(face_units, "eyeLookOutLeft" if leftwards else "eyeLookInLeft", abs(sideways))
-    _add(face_units, "eyeLookInRight" if leftwards else "eyeLookOutRight", abs(sideways))
+    _add(blend_shapes, "eyeLookOutLeft" if leftwards else "eyeLookInLeft", abs(sideways))
+    _add(blend_shapes, "eyeLookInRight" if leftwards else "eyeLookOutRight", abs(sideways))
     for side in ("Left", "Right"):
-        _add(face_units, ("eyeLookUp" if up > 0 else "eyeLookDown") + side, abs(up))
+        _add(blend_shapes, ("eyeLookUp" if up > 0 else "eyeLookDown") + side, abs(up))
     jaw = "jawLeft" if rng.random() < 0.5 else "jawRight"
-    _add(face_units, jaw, abs(float(rng.normal(0, 0.06))))
+    _add(blend_shapes, jaw, abs(float(rng.normal(0, 0.06))))
 
 
 def draw_expression(name: str, rng: np.random.Generator, gaze: str = "frontal") -> Expression:
@@ -223,14 +223,14 @@ def draw_expression(name: str, rng: np.random.Generator, gaze: str = "frontal") 
     action_units = _prototype(name, rng)
     for unit, spread in _UNRELATED.items():
         _add(action_units, unit, abs(float(rng.normal(0, spread))))
-    return show(name, action_units, rng, gaze)
+    return expression_of(name, action_units, rng, gaze)
 
 
-def show(
+def expression_of(
     name: str, action_units: Mapping[str, float], rng: np.random.Generator, gaze: str = "frontal"
 ) -> Expression:
     """A showing of given action units (strength by name), which need not be an emotion's."""
-    face_units = _pull(action_units, rng)
-    _look(face_units, gaze, rng)
-    face_units = {unit: float(np.clip(x, 0, _MOST)) for unit, x in face_units.items()}
-    return Expression(name, dict(action_units), face_units)
+    blend_shapes = _to_blend_shapes(action_units, rng)
+    _add_gaze(blend_shapes, gaze, rng)
+    blend_shapes = {unit: float(np.clip(x, 0, _MAX_WEIGHT)) for unit, x in blend_shapes.items()}
+    return Expression(name, dict(action_units), blend_shapes)

@@ -20,8 +20,8 @@ from tfds_builders.synthface.head import (
 from tfds_builders.synthface.identity import Person
 from tfds_builders.synthface.scene import Scene
 
-CENTRE = np.array([0, 7.22, 0.58], np.float32)  # of the head, between the ears: turns about it
-FRAME = 2.25  # decimetres: a head of this height has `fill` 1
+HEAD_CENTER = np.array([0, 7.22, 0.58], np.float32)  # of the head, between the ears: turns about it
+FRAME = 2.25  # decimeters: a head of this height has `fill` 1
 
 # Body vertices of the rest head that bound the face: brows to chin, cheek to cheek.
 _FACE_LOW, _FACE_HIGH, _FACE_BACK, _FACE_WIDE = 6.27, 7.72, 0.62, 0.72
@@ -31,19 +31,19 @@ _NOSE_TIP, _MOUTH_CORNER = (0.0, 6.998, 1.596), (-0.222, 6.681, 1.39)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Sitter:
+class NeutralHead:
     """A person's neutral head, ready to take expressions.
 
     Attributes:
       person: who it is.
       vertices: float32[V, 3], eyes at the rest head's place and size.
-      growth: the factor that brought the head there; displacements grow with it.
-      hair_height: float32[V], decimetres that hair lifts the skin mesh.
+      size_factor: the factor that brought the head there; displacements grow with it.
+      hair_height: float32[V], decimeters that hair lifts the skin mesh.
     """
 
     person: Person
     vertices: np.ndarray
-    growth: float
+    size_factor: float
     hair_height: np.ndarray
 
 
@@ -52,21 +52,21 @@ class View:
     """A posed head before a camera at (0, 0, distance) that looks along -z.
 
     Attributes:
-      position: float32[V, 3], decimetres.
+      position: float32[V, 3], decimeters.
       depth: float32[V], distance from the camera along its axis.
       points: float32[V, 2], pixels.
-      distance: of the camera from the head, decimetres.
-      decimetres_per_pixel: at the depth of the head.
+      distance: of the camera from the head, decimeters.
+      decimeters_per_pixel: at the depth of the head.
     """
 
     position: np.ndarray
     depth: np.ndarray
     points: np.ndarray
     distance: float
-    decimetres_per_pixel: float
+    decimeters_per_pixel: float
 
 
-def _eye_centre(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
+def _eye_center(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
     left, right = (vertices[head.vertex_part == part].mean(0) for part in (LEFT_EYE, RIGHT_EYE))
     return (left + right) / 2
 
@@ -79,14 +79,14 @@ def _face_height(head: HeadModel, vertices: np.ndarray) -> float:
     return float(vertices[crown, 1].mean() - vertices[chin, 1].mean())
 
 
-def seat(head: HeadModel, person: Person) -> Sitter:
+def build_neutral_head(head: HeadModel, person: Person) -> NeutralHead:
     """Builds a person's neutral head."""
     vertices = head.blend(head.vertices, person.shapes)
-    growth = (_face_height(head, head.rest) / _face_height(head, vertices)) ** 0.85
-    centre = _eye_centre(head, vertices)
-    vertices = (vertices - centre) * growth + _eye_centre(head, head.rest)
+    size_factor = (_face_height(head, head.rest) / _face_height(head, vertices)) ** 0.85
+    center = _eye_center(head, vertices)
+    vertices = (vertices - center) * size_factor + _eye_center(head, head.rest)
     height = hair.lift(head.rest, person) * (head.vertex_part == BODY)
-    return Sitter(person, vertices.astype(np.float32), growth, height.astype(np.float32))
+    return NeutralHead(person, vertices.astype(np.float32), size_factor, height.astype(np.float32))
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -100,14 +100,14 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     return (normals / np.maximum(length, 1e-9)).astype(np.float32)
 
 
-def express(head: HeadModel, sitter: Sitter, expression: Expression) -> np.ndarray:
-    """float32[V, 3]: the sitter's head showing the expression, hair included."""
-    units = {f"unit/{k}": x * sitter.growth for k, x in expression.face_units.items()}
-    vertices = head.blend(sitter.vertices, units)
-    if not sitter.hair_height.any():
+def apply_expression(head: HeadModel, neutral: NeutralHead, expression: Expression) -> np.ndarray:
+    """float32[V, 3]: the subject's head showing the expression, hair included."""
+    units = {f"unit/{k}": x * neutral.size_factor for k, x in expression.blend_shapes.items()}
+    vertices = head.blend(neutral.vertices, units)
+    if not neutral.hair_height.any():
         return vertices
     normals = vertex_normals(vertices, head.triangles[head.triangle_part == BODY])
-    return vertices + normals * sitter.hair_height[:, None]
+    return vertices + normals * neutral.hair_height[:, None]
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
@@ -122,7 +122,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 def project(vertices: np.ndarray, scale: float, scene: Scene, size: int) -> View:
     """Poses float32[V, 3] of a head and projects it onto a square picture of `size` pixels."""
-    position = (vertices - CENTRE) * np.float32(scale)
+    position = (vertices - HEAD_CENTER) * np.float32(scale)
     position = position @ rotation(scene.yaw, scene.pitch, scene.roll).T
     focal = scene.fill * size / FRAME * scene.distance
     depth = np.float32(scene.distance) - position[:, 2]
@@ -146,7 +146,7 @@ def face_box(head: HeadModel, view: View, size: int) -> tuple[float, float, floa
 def landmarks(head: HeadModel, view: View) -> np.ndarray:
     """float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture left first."""
     mirrored = (-_MOUTH_CORNER[0], *_MOUTH_CORNER[1:])
-    # The sitter's right is at picture left.
+    # The neutral's right is at picture left.
     eyes = [view.points[head.vertex_part == part].mean(0) for part in (RIGHT_EYE, LEFT_EYE)]
     below = [view.points[_nearest(head, place)] for place in (_NOSE_TIP, _MOUTH_CORNER, mirrored)]
     return np.array([*eyes, *below], np.float32)

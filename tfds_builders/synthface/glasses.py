@@ -5,18 +5,18 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from tfds_builders.synthface.geometry import Sitter, View, project
+from tfds_builders.synthface.geometry import NeutralHead, View, project
 from tfds_builders.synthface.head import LEFT_EYE, RIGHT_EYE, HeadModel
 from tfds_builders.synthface.scene import Scene
 from tfds_builders.synthface.surface import Points
 
-# In units of half the distance between the eyes' centres.
+# In units of half the distance between the eyes' centers.
 _RIM_WIDE, _RIM_HIGH, _RIM_DROP = 0.82, 0.62, -0.08
-_FORWARD = 0.62  # of the eyes' centres
+_FORWARD = 0.62  # of the eyes' centers
 _TEMPLE_OUT, _TEMPLE_BACK = 2.45, 3.9  # where the temples reach the ears
 _SQUARE = 3.2  # exponent of the rims' outline: 2 is an ellipse, more is squarer
-_THICK = 0.035  # decimetres
-_BEHIND = 0.12  # decimetres: lines further behind the skin than this are hidden
+_THICK = 0.035  # decimeters
+_BEHIND = 0.12  # decimeters: lines further behind the skin than this are hidden
 _LENS = 0.06  # share of light that the lenses reflect
 
 
@@ -39,28 +39,28 @@ def _outlines() -> list[np.ndarray]:
     return lines
 
 
-def draw(
+def composite(
     light: np.ndarray,
     head: HeadModel,
-    sitter: Sitter,
+    neutral: NeutralHead,
     scene: Scene,
     view: View,
     points: Points,
     size: int,
 ) -> None:
-    """Draws the sitter's glasses, if any, on `light` float32[size * size, 3] in place."""
-    if sitter.person.glasses is None:
+    """Draws the subject's glasses, if any, on `light` float32[size * size, 3] in place."""
+    if neutral.person.glasses is None:
         return
     left, right = (
-        sitter.vertices[head.vertex_part == part].mean(0) for part in (LEFT_EYE, RIGHT_EYE)
+        neutral.vertices[head.vertex_part == part].mean(0) for part in (LEFT_EYE, RIGHT_EYE)
     )
     middle, unit = (left + right) / 2, (left[0] - right[0]) / 2
     solid = np.full((size, size), np.inf, np.float32)
     solid.ravel()[points.pixel] = points.depth
     frame, lenses = np.zeros((2, size, size), np.float32)
-    thick = max(1, round(_THICK / view.decimetres_per_pixel))
+    thick = max(1, round(_THICK / view.decimeters_per_pixel))
     for line in _outlines():
-        seen = project(middle + unit * line, sitter.person.scale, scene, size)
+        seen = project(middle + unit * line, neutral.person.scale, scene, size)
         pixels = np.rint(seen.points).astype(np.int32)
         column, row = np.clip(pixels, 0, size - 1).T
         shown = seen.depth < solid[row, column] + _BEHIND
@@ -70,6 +70,6 @@ def draw(
             ends = pixels[start].tolist(), pixels[start + 1].tolist()
             cv2.line(frame, *ends, 1.0, thick, cv2.LINE_8)
     shine = (lenses * _LENS).reshape(-1, 1)
-    light += (scene.ambient_colour - light) * shine
-    bright = sitter.person.glasses * (scene.ambient_colour + 0.5 * scene.key_colour)
+    light += (scene.ambient_color - light) * shine
+    bright = neutral.person.glasses * (scene.ambient_color + 0.5 * scene.key_color)
     light += (bright - light) * frame.reshape(-1, 1)

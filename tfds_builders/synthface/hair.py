@@ -1,6 +1,6 @@
 """Hair: where it grows, how far it lifts the head's mesh, and the loose sheet of long hair.
 
-Works in rest space (see `head`): x to the side, y up, z forwards. Colours of
+Works in rest space (see `head`): x to the side, y up, z forwards. Colors of
 skin below thin hair belong to `skin`.
 """
 
@@ -16,7 +16,7 @@ from tfds_builders.synthface.texture import (
     smoothstep,
 )
 
-# The hairline's height (y) at depths (z) from the nape to the forehead, decimetres.
+# The hairline's height (y) at depths (z) from the nape to the forehead, decimeters.
 _LINE_DEPTH = (-0.5, -0.3, 0.2, 0.75, 1.25)
 _LINE_HEIGHT = (6.7, 6.78, 7.16, 7.62, 8.02)
 
@@ -30,7 +30,7 @@ def _hairline(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
 
 
 def scalp(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
-    """float32[P], 1 where hair grows. rest: float32[P, 3]; shift: the hairline's, decimetres."""
+    """float32[P], 1 where hair grows. rest: float32[P, 3]; shift: the hairline's, decimeters."""
     aside, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
     temples = 0.12 * bump(aside - 0.5, 0.13) * smoothstep(0.6, 0.9, z)
     line = _hairline(rest, shift) - 0.02 * smoothstep(0.75, 1.05, z) + temples
@@ -42,7 +42,7 @@ def scalp(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
 
 
 def lift(rest: np.ndarray, person: Person) -> np.ndarray:
-    """float32[V], decimetres that hair lifts each vertex of the rest head; 0 for the bald."""
+    """float32[V], decimeters that hair lifts each vertex of the rest head; 0 for the bald."""
     if person.hair_style == "bald":
         return np.zeros(len(rest), np.float32)
     x, y, z = rest.T

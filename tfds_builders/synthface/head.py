@@ -3,7 +3,7 @@
 Reads `head.npz` (cut from CC0 MakeHuman data by `build_head.py`) and blends its
 shapes. It knows nothing of people, expressions or pictures.
 
-Space: x to the sitter's left, y up, z towards the viewer, in decimetres; the
+Space: x to the subject's left, y up, z towards the viewer, in decimeters; the
 eyes lie near y = 7.35, the chin near y = 6.28, the crown near y = 8.4.
 """
 
@@ -43,13 +43,13 @@ class HeadModel:
     """A triangle mesh and the named displacements it can be blended with.
 
     Attributes:
-      vertices: float32[V, 3], the base mesh, decimetres.
+      vertices: float32[V, 3], the base mesh, decimeters.
       texture_coordinates: float32[T, 2] in [0, 1], v upwards.
       triangles: int32[F, 3], indices into `vertices`.
       triangle_texture: int32[F, 3], indices into `texture_coordinates`.
       triangle_part: int64[F], indices into `PARTS`.
       shape_names: names of the shapes: "macro/...", "local/...", "asym/...", "unit/...".
-      shapes: float32[S, V * 3], displacement at weight 1, decimetres.
+      shapes: float32[S, V * 3], displacement at weight 1, decimeters.
       masks: uint8[1024, 1024] pictures over the texture: where lips, lids, ... lie.
     """
 

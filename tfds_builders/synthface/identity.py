@@ -1,7 +1,7 @@
 """Who is in the picture: bone structure, age, skin, hair and clothes of a random person.
 
 Draws parameters only; `geometry` and the materials turn them into a head. The
-ranges are our own judgement of what people look like, not a census.
+ranges are our own judgment of what people look like, not a census.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SMALL = (
 # Linear RGB.
 _DARK_HAIR = (0.012, 0.009, 0.008)
 _LIGHT_HAIR = ((0.06, 0.03, 0.015), (0.16, 0.085, 0.035), (0.33, 0.2, 0.08), (0.14, 0.04, 0.015))
-_GREY_HAIR = (0.4, 0.4, 0.4)
+_GRAY_HAIR = (0.4, 0.4, 0.4)
 _IRISES = (
     (0.05, 0.022, 0.01), (0.09, 0.045, 0.018), (0.12, 0.1, 0.04),
     (0.05, 0.085, 0.125), (0.075, 0.095, 0.085),
@@ -40,7 +40,7 @@ _MELANIN = (0.82, 0.33, 0.15)  # mean of each of ANCESTRIES
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Person:
-    """Everything about a sitter that does not change from picture to picture.
+    """Everything about a neutral that does not change from picture to picture.
 
     Attributes:
       shapes: weights of the head model's identity shapes.
@@ -48,15 +48,15 @@ class Person:
       age: 0 (young) to 1 (old).
       skin: 0 (light) to 1 (dark): melanin.
       redness: 0 to 1, how much blood shows.
-      hair_colour, brow_colour, iris_colour, shirt_colour: float32[3], linear RGB.
+      hair_color, brow_color, iris_color, shirt_color: float32[3], linear RGB.
       hair_style: one of HAIR_STYLES.
       curl: 0 (straight hair) to 1 (tight curls).
-      parting: where the hair is parted, decimetres to the sitter's left.
+      parting: where the hair is parted, decimeters to the subject's left.
       neckline: one of NECKLINES.
-      glasses: frame colour, linear RGB, or None without.
-      hairline: decimetres above the usual hairline.
-      hair_volume: decimetres. hair_end: height of the lower end of long hair.
-      fringe: decimetres that long hair reaches forward over the forehead.
+      glasses: frame color, linear RGB, or None without.
+      hairline: decimeters above the usual hairline.
+      hair_volume: decimeters. hair_end: height of the lower end of long hair.
+      fringe: decimeters that long hair reaches forward over the forehead.
       hair_texture: number of a noise texture.
       beard, freckles, lipstick, lashes: strength, 0 for none.
       brow_thickness, brow_arch, brow_density: shape of the eyebrows.
@@ -69,9 +69,9 @@ class Person:
     age: float
     skin: float
     redness: float
-    hair_colour: np.ndarray
-    brow_colour: np.ndarray
-    iris_colour: np.ndarray
+    hair_color: np.ndarray
+    brow_color: np.ndarray
+    iris_color: np.ndarray
     hair_style: str
     curl: float
     parting: float
@@ -87,7 +87,7 @@ class Person:
     brow_density: float
     lipstick: float
     freckles: float
-    shirt_colour: np.ndarray
+    shirt_color: np.ndarray
     texture_offset: np.ndarray
     scale: float
     fringe: float
@@ -143,15 +143,15 @@ def _features(head: HeadModel, rng: np.random.Generator) -> dict[str, float]:
     return shapes
 
 
-def _colours(rng: np.random.Generator, age: float, dark: bool) -> dict[str, Any]:
+def _colors(rng: np.random.Generator, age: float, dark: bool) -> dict[str, Any]:
     base = np.array(_DARK_HAIR if dark else _LIGHT_HAIR[rng.integers(len(_LIGHT_HAIR))])
-    grey = np.clip((age - 0.45) * 2 * rng.random() * 2, 0, 1)
-    hair = base * rng.uniform(0.7, 1.4) * (1 - grey) + grey * np.array(_GREY_HAIR)
+    gray = np.clip((age - 0.45) * 2 * rng.random() * 2, 0, 1)
+    hair = base * rng.uniform(0.7, 1.4) * (1 - gray) + gray * np.array(_GRAY_HAIR)
     iris = 0 if dark and rng.random() < 0.7 else rng.integers(len(_IRISES))
     return {
-        "hair_colour": hair.astype(np.float32),
-        "brow_colour": (hair * 0.6 + base * 0.25).astype(np.float32),
-        "iris_colour": np.array(_IRISES[iris], np.float32),
+        "hair_color": hair.astype(np.float32),
+        "brow_color": (hair * 0.6 + base * 0.25).astype(np.float32),
+        "iris_color": np.array(_IRISES[iris], np.float32),
     }
 
 
@@ -161,7 +161,7 @@ def _hair_style(rng: np.random.Generator, male: float) -> str:
 
 
 def _glasses(rng: np.random.Generator, share: float) -> np.ndarray | None:
-    """Dark, metal or coloured frames."""
+    """Dark, metal or colored frames."""
     wears, kind, tint = rng.random() < share, rng.integers(3), rng.uniform(0.01, 0.12, 3)
     if not wears:
         return None
@@ -216,10 +216,10 @@ def draw_person(head: HeadModel, rng: np.random.Generator, glasses: float = 0.0)
         age=age,
         skin=skin,
         redness=redness,
-        shirt_colour=shirt.astype(np.float32),
+        shirt_color=shirt.astype(np.float32),
         texture_offset=rng.uniform(0, 1, 2).astype(np.float32),
         scale=float(rng.normal(1, 0.02)),
-        **_colours(rng, age, dark),
+        **_colors(rng, age, dark),
         glasses=_glasses(rng, glasses),
         **_grooming(rng, male, age, skin, float(ancestry[0])),
     )

@@ -12,7 +12,7 @@ from tfds_builders.synthface.head import LASHES, UPPER_LASHES, HeadModel
 from tfds_builders.synthface.identity import Person
 from tfds_builders.synthface.surface import Points, interpolate
 
-_BEHIND = 0.012  # decimetres: a lash this far inside the lid still shows
+_BEHIND = 0.012  # decimeters: a lash this far inside the lid still shows
 _STRANDS = 620  # across the width of the texture
 # From root to tip on the texture.
 _UPPER_ROOT, _UPPER_TIP, _LOWER_ROOT, _LOWER_TIP = 0.927, 0.947, 0.967, 0.985
@@ -23,7 +23,7 @@ def _sheets(head: HeadModel) -> np.ndarray:
     return np.nonzero(np.isin(head.triangle_part, LASHES))[0]
 
 
-def draw(
+def composite(
     light: np.ndarray, head: HeadModel, person: Person, view: View, points: Points, size: int
 ) -> None:
     """Darkens `light` float32[size * size, 3] in place where lashes are seen."""
@@ -40,4 +40,4 @@ def draw(
     strand = np.abs(np.mod(u * _STRANDS + 2 * along, 1) - 0.5) * 2
     cover = np.where(upper, 0.75, 0.3) * (0.35 + 0.65 * (strand > 0.45)) * person.lashes
     cover = cover.astype(np.float32)[:, None]
-    light[seen.pixel] = light[seen.pixel] * (1 - cover) + person.brow_colour * 0.1 * cover
+    light[seen.pixel] = light[seen.pixel] * (1 - cover) + person.brow_color * 0.1 * cover

@@ -1,4 +1,4 @@
-"""What every visible point is made of: colour, shine, bumps, how deep light enters.
+"""What every visible point is made of: color, shine, bumps, how deep light enters.
 
 Eyes, teeth, tongue, hair sheet and clothes are painted here; the skin, by far
 the largest part, in `skin`. Lights nothing.
@@ -45,7 +45,7 @@ class Material:
     Attributes:
       albedo: float32[P, 3], linear RGB.
       shine, gloss: float32[P], strength and exponent of the highlight.
-      height: float32[P], decimetres of fine relief.
+      height: float32[P], decimeters of fine relief.
       scatter: float32[P], 1 where light enters the skin, 0 where it does not.
       inside: float32[P], 1 inside the mouth, where little light comes.
     """
@@ -79,7 +79,7 @@ class Material:
 
 
 def _eye(head: HeadModel, part: int, rest: np.ndarray, person: Person) -> np.ndarray:
-    """float32[P, 3], colours of an eyeball: white, iris with fibres, pupil."""
+    """float32[P, 3], colors of an eyeball: white, iris with fibres, pupil."""
     ball = head.rest[head.vertex_part == part]
     out = rest - (ball.max(0) + ball.min(0)) / 2
     radius = np.hypot(out[:, 0], out[:, 1]) / _EYE_RADIUS
@@ -88,10 +88,10 @@ def _eye(head: HeadModel, part: int, rest: np.ndarray, person: Person) -> np.nda
     blood = np.stack([np.ones_like(radius), 1 - 0.1 * redness, 1 - 0.12 * redness], 1)
     white = _SCLERA * (1 - 0.12 * smoothstep(0.5, 1.0, radius))[:, None] * blood
     shade = (1.25 + 0.45 * fibres) * (1 - 0.6 * smoothstep(_IRIS - 0.1, _IRIS, radius))
-    iris = person.iris_colour * shade[:, None]
-    colour = mix(white, iris, smoothstep(_IRIS + 0.025, _IRIS - 0.025, radius))
+    iris = person.iris_color * shade[:, None]
+    color = mix(white, iris, smoothstep(_IRIS + 0.025, _IRIS - 0.025, radius))
     black = np.full(3, 0.004, np.float32)
-    return mix(colour, black, smoothstep(_PUPIL + 0.02, _PUPIL - 0.02, radius))
+    return mix(color, black, smoothstep(_PUPIL + 0.02, _PUPIL - 0.02, radius))
 
 
 def paint_eyes(material: Material, head: HeadModel, points: Points, person: Person) -> None:
@@ -99,8 +99,8 @@ def paint_eyes(material: Material, head: HeadModel, points: Points, person: Pers
     for part in (LEFT_EYE, RIGHT_EYE):
         where = np.nonzero(points.part == part)[0]
         if len(where):
-            colour = _eye(head, part, points.rest[where], person)
-            material.put(where, albedo=colour, shine=0.5, gloss=90)
+            color = _eye(head, part, points.rest[where], person)
+            material.put(where, albedo=color, shine=0.5, gloss=90)
 
 
 def paint_mouth(material: Material, points: Points) -> None:
@@ -108,8 +108,8 @@ def paint_mouth(material: Material, points: Points) -> None:
     teeth = np.nonzero((points.part == UPPER_TEETH) | (points.part == LOWER_TEETH))[0]
     x, _, z = points.rest[teeth].T
     gap = np.abs(np.mod(np.arctan2(x, z - 1.0) * 7.5, 1) - 0.5)
-    colour = _ENAMEL * (1 - 0.5 * smoothstep(0.42, 0.5, gap))[:, None]
-    material.put(teeth, albedo=colour, shine=0.4, gloss=40, scatter=0.3, inside=1)
+    color = _ENAMEL * (1 - 0.5 * smoothstep(0.42, 0.5, gap))[:, None]
+    material.put(teeth, albedo=color, shine=0.4, gloss=40, scatter=0.3, inside=1)
     tongue = points.part == TONGUE
     material.put(tongue, albedo=_TONGUE_RED, shine=0.3, scatter=0.3, inside=1)
 
@@ -119,8 +119,8 @@ def paint_hair_sheet(material: Material, points: Points, person: Person) -> None
     where = np.nonzero(points.part == HAIR)[0]
     if len(where):
         strands = hair.sheet_strands(points.rest[where], person)
-        colour = person.hair_colour * (1 + 0.45 * np.clip(strands, -1.5, 2))[:, None]
-        material.put(where, albedo=colour, shine=0.25, gloss=12, height=0.02 * strands)
+        color = person.hair_color * (1 + 0.45 * np.clip(strands, -1.5, 2))[:, None]
+        material.put(where, albedo=color, shine=0.25, gloss=12, height=0.02 * strands)
 
 
 def collar_height(rest: np.ndarray, neckline: str) -> np.ndarray:
@@ -145,7 +145,7 @@ def paint_clothes(material: Material, rest: np.ndarray, person: Person) -> None:
     cloth = smoothstep(0.01, -0.01, above)
     weave = sample(noise(_FABRIC), x * 1.5, y * 1.5 + z)
     hem = bump(above + 0.07, 0.012)
-    colour = person.shirt_colour * (1 + 0.06 * weave - 0.3 * hem)[:, None]
+    color = person.shirt_color * (1 + 0.06 * weave - 0.3 * hem)[:, None]
     relief = 0.004 * weave + 0.02 * smoothstep(0, -0.02, above) - 0.012 * hem
-    material.cover(cloth, albedo=colour, scatter=0.0, height=relief)
+    material.cover(cloth, albedo=color, scatter=0.0, height=relief)
     material.shine[:] *= 1 - 0.9 * cloth

@@ -1,7 +1,7 @@
 """Triangles to pixels: which triangle is seen where, with a depth buffer, in numpy.
 
 Knows nothing of faces. Triangles are taken in groups of similar size, so that
-each group is one vectorised pass over small windows of pixels.
+each group is one vectorized pass over small windows of pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _INSIDE = np.float32(-1e-5)  # pixels on a shared edge belong to both triangles,
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fragments:
-    """Pieces of triangles at pixel centres.
+    """Pieces of triangles at pixel centers.
 
     Attributes:
       pixel: int64[P], row * width + column.
@@ -39,7 +39,7 @@ class Fragments:
         )
 
 
-def twice_area(corners: np.ndarray) -> np.ndarray:
+def signed_double_area(corners: np.ndarray) -> np.ndarray:
     """Signed area times two of float[F, 3, 2]; negative where seen from the front."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
@@ -71,7 +71,7 @@ def fragments(
     """All fragments of all triangles, hidden ones included.
 
     Args:
-      points: float32[V, 2] in pixels; pixel (0, 0) has its centre at (0.5, 0.5).
+      points: float32[V, 2] in pixels; pixel (0, 0) has its center at (0.5, 0.5).
       depth: float32[V], distance from the camera.
       triangles: int[F, 3].
     """
@@ -81,7 +81,7 @@ def fragments(
     low = np.maximum(np.floor(lowest - 0.5).astype(np.int32) + 1, 0)
     high = np.floor(highest - 0.5).astype(np.int32)
     extent = np.minimum(high, [width - 1, height - 1]).astype(np.int32) - low + 1
-    area = twice_area(corners)
+    area = signed_double_area(corners)
     visible = (extent[:, 0] > 0) & (extent[:, 1] > 0) & (np.abs(area) > 1e-6)
     size = np.where(visible, np.maximum(extent[:, 0], extent[:, 1]), 0)
     pixels, owners, weights = [], [], []

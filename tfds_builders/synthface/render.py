@@ -1,4 +1,4 @@
-"""One picture: a sitter, an expression and a scene to pixels.
+"""One picture: a neutral, an expression and a scene to pixels.
 
 Deterministic: a pure function of its arguments. Draws nothing at random itself
 beyond the scene's own seed (backdrop pattern, sensor noise).
@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfds_builders.synthface import (
-    film,
+    camera,
     geometry,
     glasses,
     lashes,
@@ -22,7 +22,7 @@ from tfds_builders.synthface import (
 )
 from tfds_builders.synthface import material as materials
 from tfds_builders.synthface.expression import Expression
-from tfds_builders.synthface.geometry import Sitter
+from tfds_builders.synthface.geometry import NeutralHead
 from tfds_builders.synthface.head import HeadModel
 from tfds_builders.synthface.material import Material
 from tfds_builders.synthface.scene import Scene
@@ -40,13 +40,13 @@ class Picture(NamedTuple):
 
 
 def _paint(
-    head: HeadModel, points: surface.Points, sitter: Sitter, expression: Expression
+    head: HeadModel, points: surface.Points, neutral: NeutralHead, expression: Expression
 ) -> Material:
     painted = Material.plain(len(points.pixel))
-    skin.paint(painted, head, points, sitter.person, expression.action_units)
-    materials.paint_eyes(painted, head, points, sitter.person)
+    skin.paint(painted, head, points, neutral.person, expression.action_units)
+    materials.paint_eyes(painted, head, points, neutral.person)
     materials.paint_mouth(painted, points)
-    materials.paint_hair_sheet(painted, points, sitter.person)
+    materials.paint_hair_sheet(painted, points, neutral.person)
     return painted
 
 
@@ -59,7 +59,7 @@ def _whole_pixels(box: tuple[float, float, float, float], size: int) -> tuple[in
 
 def render(
     head: HeadModel,
-    sitter: Sitter,
+    neutral: NeutralHead,
     expression: Expression,
     scene: Scene,
     size: int,
@@ -68,17 +68,17 @@ def render(
     """Renders at `supersample` times `size` pixels and reduces to `size`."""
     rng = np.random.default_rng(scene.seed)
     large = size * supersample
-    vertices = geometry.express(head, sitter, expression)
-    view = geometry.project(vertices, sitter.person.scale, scene, large)
-    points = surface.see(head, sitter, view, large)
-    painted = _paint(head, points, sitter, expression)
-    light = film.backdrop(scene.background, rng, large).reshape(-1, 3)
+    vertices = geometry.apply_expression(head, neutral, expression)
+    view = geometry.project(vertices, neutral.person.scale, scene, large)
+    points = surface.visible_points(head, neutral, view, large)
+    painted = _paint(head, points, neutral, expression)
+    light = camera.backdrop(scene.background, rng, large).reshape(-1, 3)
     light[points.pixel] = shading.shade(head, view, points, painted, scene, large)
-    lashes.draw(light, head, sitter.person, view, points, large)
-    glasses.draw(light, head, sitter, scene, view, points, large)
+    lashes.composite(light, head, neutral.person, view, points, large)
+    glasses.composite(light, head, neutral, scene, view, points, large)
     picture = light.reshape(large, large, 3)
-    if scene.obstacle is not None:
-        film.cover(picture, scene.obstacle)
-    image = film.develop(picture, scene, rng, size)
+    if scene.occluder is not None:
+        camera.occlude(picture, scene.occluder)
+    image = camera.to_image(picture, scene, rng, size)
     box = _whole_pixels(geometry.face_box(head, view, large), size)
     return Picture(image, box, geometry.landmarks(head, view) / supersample)

@@ -19,21 +19,21 @@ class Background:
     """A wall (`plain`: a soft gradient) or a blurred room (`blobs`), in linear RGB."""
 
     kind: str
-    colour: np.ndarray
+    color: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Obstacle:
+class Occluder:
     """Something out of focus before the face: a hand, a cup, a microphone, a shoulder.
 
-    An ellipse in shares of the picture: centre float[2] (right, down), half axes
-    float[2], angle in degrees; colour float[3], linear RGB.
+    An ellipse in shares of the picture: center float[2] (right, down), half axes
+    float[2], angle in degrees; color float[3], linear RGB.
     """
 
-    centre: np.ndarray
+    center: np.ndarray
     axes: np.ndarray
     angle: float
-    colour: np.ndarray
+    color: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,17 +42,17 @@ class Scene:
 
     Attributes:
       yaw, pitch, roll: head pose in degrees; yaw > 0 turns the nose to picture right.
-      distance: camera to head, decimetres.
+      distance: camera to head, decimeters.
       fill: height of the head as a share of the picture's height (roughly).
       offset: float[2], shift of the head, shares of the picture, right and down.
       key_direction: float32[3], unit vector towards the main light.
-      key_colour, ambient_colour: float32[3], linear RGB intensity.
+      key_color, ambient_color: float32[3], linear RGB intensity.
       rim_direction: float32[3]; rim_strength: a light from behind, often 0.
       background: what is behind the head.
-      obstacle: what is before the face, or None.
+      occluder: what is before the face, or None.
       exposure: stops. noise: sensor noise, shares of the range. blur: pixels at 256 px.
       resolution: the share of the pixels that a poor camera keeps, 1 for all.
-      contrast, saturation: 1 is unchanged, saturation 0 is grey.
+      contrast, saturation: 1 is unchanged, saturation 0 is gray.
       seed: of the sensor noise and of the background's pattern.
     """
 
@@ -63,12 +63,12 @@ class Scene:
     fill: float
     offset: np.ndarray
     key_direction: np.ndarray
-    key_colour: np.ndarray
-    ambient_colour: np.ndarray
+    key_color: np.ndarray
+    ambient_color: np.ndarray
     rim_direction: np.ndarray
     rim_strength: float
     background: Background
-    obstacle: Obstacle | None
+    occluder: Occluder | None
     exposure: float
     noise: float
     blur: float
@@ -100,8 +100,8 @@ def _light(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     has_rim = rng.random() < 0.5
     return {
         "key_direction": np.array(key, np.float32),
-        "key_colour": (_tinted(rng, 0.06 + 0.1 * wild) * brightness).astype(np.float32),
-        "ambient_colour": (
+        "key_color": (_tinted(rng, 0.06 + 0.1 * wild) * brightness).astype(np.float32),
+        "ambient_color": (
             _tinted(rng, 0.05 + 0.08 * wild) * rng.uniform(0.45, 0.8)
         ).astype(np.float32),
         "rim_direction": np.array([-np.sign(azimuth + 1e-6) * 0.8, 0.3, -0.3], np.float32),
@@ -114,28 +114,28 @@ def _camera_faults(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     if rng.random() < 0.6 * wild:
         exposure += rng.normal(0, 0.45)
     is_poor = rng.random() < 0.5 * wild
-    is_grey = rng.random() < 0.15 * wild
+    is_gray = rng.random() < 0.15 * wild
     return {
         "exposure": float(exposure),
         "noise": float(rng.uniform(0.002, 0.012 + 0.02 * wild)),
         "blur": float(rng.uniform(0, 0.5 + 0.6 * wild)),
         "resolution": float(rng.uniform(0.3, 0.8)) if is_poor else 1.0,
         "contrast": float(np.exp(rng.normal(0, 0.18 * wild))),
-        "saturation": 0.0 if is_grey else float(np.clip(rng.normal(1, 0.35 * wild), 0, 1.5)),
+        "saturation": 0.0 if is_gray else float(np.clip(rng.normal(1, 0.35 * wild), 0, 1.5)),
     }
 
 
-def _obstacle(rng: np.random.Generator, share: float) -> Obstacle | None:
+def _draw_occluder(rng: np.random.Generator, share: float) -> Occluder | None:
     """Reaches in from below or a side and covers up to a third of the face."""
     happens, direction = rng.random() < share, np.radians(rng.uniform(-20, 200))
     reach = np.array([np.cos(direction), np.sin(direction)])
-    obstacle = Obstacle(
-        centre=0.5 + reach * rng.uniform(0.33, 0.42),
+    occluder = Occluder(
+        center=0.5 + reach * rng.uniform(0.33, 0.42),
         axes=np.array([rng.uniform(0.15, 0.3), rng.uniform(0.08, 0.16)]),
         angle=float(np.degrees(direction) + rng.uniform(-20, 20)),
-        colour=rng.uniform(0.02, 0.5) * np.array([1, rng.uniform(0.5, 1), rng.uniform(0.4, 1)]),
+        color=rng.uniform(0.02, 0.5) * np.array([1, rng.uniform(0.5, 1), rng.uniform(0.4, 1)]),
     )
-    return obstacle if happens else None
+    return occluder if happens else None
 
 
 def draw_scene(
@@ -154,7 +154,7 @@ def draw_scene(
       wild: 0 studio to 1 in the wild.
       fill: range of the head's share of the picture's height.
       background: None draws one.
-      occlusion: probability of an obstacle before the face.
+      occlusion: probability of an occluder before the face.
     """
     return Scene(
         yaw=float(yaw + rng.normal(0, 3 + 6 * wild)),
@@ -164,7 +164,7 @@ def draw_scene(
         fill=float(rng.uniform(*fill) * (1 + wild * rng.normal(0, 0.08))),
         offset=rng.normal(0, 0.02 + 0.03 * wild, 2),
         background=background or draw_background(rng, wild),
-        obstacle=_obstacle(rng, occlusion),
+        occluder=_draw_occluder(rng, occlusion),
         seed=int(rng.integers(1 << 30)),
         **_light(rng, wild),
         **_camera_faults(rng, wild),

@@ -45,7 +45,7 @@ def read(spec: Spec, folder: pathlib.Path) -> Iterator[archive.Record]:
 
 def _render_to_file(spec: Spec, index: int, path: pathlib.Path) -> int:
     archive.write(path, subject_records(spec, index))
-    return spec.pictures_per_subject
+    return spec.images_per_subject
 
 
 def _start_worker() -> None:
@@ -144,7 +144,7 @@ def generate(
         missing = _missing(spec, folder)
         if missing:
             workers = min(workers or os.cpu_count() or 1, len(missing))
-            total = len(missing) * spec.pictures_per_subject
+            total = len(missing) * spec.images_per_subject
             done = _render(spec, folder, missing, workers)
             _watch(done, total, f"rendering {spec.name}", progress)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Light on the painted points: relief, shadow, occlusion, diffuse light, highlights.
 
-Returns linear RGB. Knows nothing of cameras' faults; `film` has those.
+Returns linear RGB. Knows nothing of cameras' faults; `camera` has those.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from tfds_builders.synthface.surface import Points, unit
 from tfds_builders.synthface.texture import smoothstep
 
 _STEEPEST = 1.2  # slope of the relief: keeps bumps from turning normals away
-_SHADOW_SIZE, _SHADOW_WIDTH = 224, 4.2  # pixels and decimetres of the shadow map
+_SHADOW_SIZE, _SHADOW_WIDTH = 224, 4.2  # pixels and decimeters of the shadow map
 _SHADOW_TAPS = ((-0.9, -0.4), (0.4, -0.9), (0.9, 0.4), (-0.4, 0.9), (0.0, 0.0))
 _SHADOW_SPREAD = 1.3
-_SHADOW_OFFSET, _SHADOW_SLACK = 0.035, 0.02  # decimetres: against a surface shading itself
-_OCCLUSION = ((0.05, 4.5), (0.16, 1.6))  # radius in decimetres, strength
+_SHADOW_OFFSET, _SHADOW_SLACK = 0.035, 0.02  # decimeters: against a surface shading itself
+_OCCLUSION = ((0.05, 4.5), (0.16, 1.6))  # radius in decimeters, strength
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -43,7 +43,7 @@ def relief_normals(points: Points, height: np.ndarray, view: View, size: int) ->
     covered = np.zeros((size, size), np.uint8)
     picture.ravel()[points.pixel] = height
     covered.ravel()[points.pixel] = 1
-    step = 8 * view.decimetres_per_pixel  # a Sobel filter of side 3 sums to 8 steps
+    step = 8 * view.decimeters_per_pixel  # a Sobel filter of side 3 sums to 8 steps
     slopes = []
     for right, down in ((1, 0), (0, 1)):
         slope = cv2.Sobel(picture, cv2.CV_32F, right, down, ksize=3).ravel()[points.pixel]
@@ -79,7 +79,7 @@ def key_visibility(
     frame = _shadow_frame(light)
     places, distance = _to_shadow_map(view.position, frame)
     body = head.triangles[head.triangle_part == BODY]
-    body = body[raster.twice_area(places[body]) < 0]  # what faces the light is nearest to it
+    body = body[raster.signed_double_area(places[body]) < 0]  # what faces the light is nearest to it
     seen = raster.rasterize(places, distance, body, _SHADOW_SIZE, _SHADOW_SIZE)
     nearest = np.full(_SHADOW_SIZE * _SHADOW_SIZE, 50, np.float32)
     nearest[seen.pixel] = seen.depth
@@ -99,7 +99,7 @@ def occlusion(points: Points, material: Material, view: View, size: int) -> np.n
     half = cv2.resize(depth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     open_sky = np.ones(len(points.pixel), np.float32)
     for radius, strength in _OCCLUSION:
-        pixels = max(1.0, radius / view.decimetres_per_pixel)
+        pixels = max(1.0, radius / view.decimeters_per_pixel)
         around = cv2.GaussianBlur(half, (0, 0), pixels / 2)
         around = cv2.resize(around, (size, size), interpolation=cv2.INTER_LINEAR)
         behind = np.clip((depth - around).ravel()[points.pixel], 0, 0.3)
@@ -139,10 +139,10 @@ def _incoming(lit: _Lit, material: Material, scene: Scene) -> np.ndarray:
     # Light that has passed through skin is redder in the half shadow.
     red = diffuse + (diffuse**0.85 - diffuse) * scatter
     blue = diffuse + (diffuse**1.06 - diffuse) * scatter
-    key = np.stack([red, diffuse, blue], 1) * lit.visible[:, None] * scene.key_colour
+    key = np.stack([red, diffuse, blue], 1) * lit.visible[:, None] * scene.key_color
     sky = (0.62 + 0.38 * lit.normal[:, 1] + 0.1 * lit.normal[:, 2]) * lit.open_sky
     rim = np.clip(_dot(lit.normal, scene.rim_direction), 0, 1) * scene.rim_strength * lit.open_sky
-    return key + sky[:, None] * scene.ambient_colour + rim[:, None]
+    return key + sky[:, None] * scene.ambient_color + rim[:, None]
 
 
 def _highlights(lit: _Lit, material: Material, points: Points, scene: Scene) -> np.ndarray:
@@ -154,7 +154,7 @@ def _highlights(lit: _Lit, material: Material, points: Points, scene: Scene) -> 
     grazing = 1 - np.clip(_dot(lit.normal, points.to_camera), 0, 1)
     grazing *= grazing
     sheen = grazing * grazing * 0.08 * lit.open_sky * (points.part == BODY)
-    return gleam[:, None] * scene.key_colour + sheen[:, None] * scene.ambient_colour
+    return gleam[:, None] * scene.key_color + sheen[:, None] * scene.ambient_color
 
 
 def shade(

@@ -1,7 +1,7 @@
 """Skin of the body part: complexion, lips, brows, beard, stubble of the scalp, creases.
 
 Paints points in rest space (see `head`); where a feature lies was measured on
-the rest head, its colours (linear RGB) judged by eye.
+the rest head, its colors (linear RGB) judged by eye.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _bare(canvas: _Canvas) -> np.ndarray:
     """float32[P, 3], skin with its redness, shadows around the eyes, freckles and spots."""
     person, aside, y = canvas.person, canvas.aside, canvas.y
     blood = _blood(canvas)
-    colour = np.stack([1 + 0.08 * blood, 1 - 0.17 * blood, 1 - 0.15 * blood], 1) * canvas.tone
+    color = np.stack([1 + 0.08 * blood, 1 - 0.17 * blood, 1 - 0.15 * blood], 1) * canvas.tone
     shade = 1 + 0.035 * canvas.coarse + 0.03 * canvas.fine
     socket = bump(aside - 0.28, 0.15) * bump(y - 7.27, 0.07) * canvas.front
     shade *= (1 - (0.16 + 0.16 * person.age) * socket) * (1 - 0.16 * canvas.lids)
@@ -122,30 +122,30 @@ def _bare(canvas: _Canvas) -> np.ndarray:
     if person.age > 0.4:
         spots = smoothstep(1.2, 2.0, canvas.coarse + 0.4 * canvas.fine)
         shade *= 1 - 0.35 * (person.age - 0.4) * spots
-    return colour * shade[:, None]
+    return color * shade[:, None]
 
 
-def _lip_colour(canvas: _Canvas) -> np.ndarray:
+def _lip_color(canvas: _Canvas) -> np.ndarray:
     natural = canvas.tone * _LIP_TINT * (1 - 0.2 * canvas.person.skin)
     return natural + (_LIPSTICK - natural) * (canvas.person.lipstick * 0.6)
 
 
-def _add_beard(colour: np.ndarray, canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Beard and moustache: the colour under them and their relief."""
+def _add_beard(color: np.ndarray, canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
+    """Beard and mustache: the color under them and their relief."""
     person, aside, y = canvas.person, canvas.aside, canvas.y
     under_lip = 0.8 * bump(aside, 0.07) * bump(y - 6.5, 0.05)
     jaw = smoothstep(6.98, 6.75, y - 0.45 * smoothstep(0.3, 0.62, aside))
     jaw *= smoothstep(6.0, 6.25, y) * smoothstep(0.3, 0.62, canvas.z)
     jaw *= (1 - canvas.lips) * (1 - under_lip)
-    moustache = bump(y - 6.845, 0.045) * smoothstep(0.26, 0.2, aside) * canvas.front
-    grows = np.clip(np.maximum(jaw, moustache), 0, 1)
+    mustache = bump(y - 6.845, 0.045) * smoothstep(0.26, 0.2, aside) * canvas.front
+    grows = np.clip(np.maximum(jaw, mustache), 0, 1)
     u, v = canvas.texture.T
     strands = sample(noise(_BEARD), u * 23 + 0.1 * canvas.coarse, v * 12)
     strands = 0.6 * strands + 0.4 * canvas.coarse
     cover = np.clip(grows * person.beard * (0.95 + 0.3 * strands), 0, 0.93)
     shade = 0.9 * (0.8 + 0.5 * np.clip(strands, -0.5, 1))
-    hairs = person.hair_colour * shade[:, None] + canvas.tone * 0.06
-    return mix(colour, hairs, cover), 0.004 * person.beard * grows * strands
+    hairs = person.hair_color * shade[:, None] + canvas.tone * 0.06
+    return mix(color, hairs, cover), 0.004 * person.beard * grows * strands
 
 
 def _brow_cover(canvas: _Canvas) -> np.ndarray:
@@ -176,13 +176,13 @@ def _add_scalp(painted: Material, canvas: _Canvas) -> None:
     if person.hair_style == "bald":
         stubble = 0.25 * hair.scalp(canvas.rest, person.hairline) * (0.7 + 0.3 * canvas.fine)
         stubble *= 1.0 if person.beard > 0.2 else 0.3
-        painted.cover(stubble, albedo=person.hair_colour)
+        painted.cover(stubble, albedo=person.hair_color)
         return
     grows, strands = hair.scalp_strands(canvas.rest, person)
     if person.hair_style == "buzz":
         grows = grows * np.clip(0.8 + 0.1 * canvas.fine, 0, 1)
-    colour = person.hair_colour * (1 + 0.38 * np.clip(strands, -2, 2))[:, None]
-    painted.cover(grows, albedo=colour, height=0.02 * strands, shine=0.22, gloss=12.0, scatter=0.0)
+    color = person.hair_color * (1 + 0.38 * np.clip(strands, -2, 2))[:, None]
+    painted.cover(grows, albedo=color, height=0.02 * strands, shine=0.22, gloss=12.0, scatter=0.0)
 
 
 def paint(
@@ -196,17 +196,17 @@ def paint(
     where = np.nonzero(points.part == BODY)[0]
     canvas = _canvas(head, points.take(where), person)
     painted = Material.plain(len(where))
-    colour = mix(_bare(canvas), _lip_colour(canvas), 0.82 * canvas.lips)
+    color = mix(_bare(canvas), _lip_color(canvas), 0.82 * canvas.lips)
     height = _relief(canvas, action_units)
     if person.beard > 0.03:
-        colour, relief = _add_beard(colour, canvas)
+        color, relief = _add_beard(color, canvas)
         height = height + relief
-    colour = mix(colour, person.brow_colour, _brow_cover(canvas))
+    color = mix(color, person.brow_color, _brow_cover(canvas))
     deep = _INNER_MOUTH * smoothstep(0.9, 1.42, canvas.z)[:, None]
     everywhere = slice(None)
     painted.put(
         everywhere,
-        albedo=mix(colour, deep, canvas.inner_mouth),
+        albedo=mix(color, deep, canvas.inner_mouth),
         height=height,
         shine=0.22 + 0.15 * bump(canvas.aside, 0.12) * canvas.front + 0.35 * canvas.lips,
         gloss=14 + 30 * canvas.lips,

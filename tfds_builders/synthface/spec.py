@@ -91,7 +91,7 @@ class Spec:
         return f"{self.name}-{self.digest}"
 
     @property
-    def pictures_per_subject(self) -> int:
+    def images_per_subject(self) -> int:
         """How many shots `shots` gives for each person."""
         return len(self.expressions) * len(self.gazes) * self.sessions * self._views
 

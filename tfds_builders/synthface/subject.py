@@ -69,7 +69,7 @@ def render_subject(spec: Spec, index: int) -> list[Face]:
     """Renders person number `index` of `spec`; a pure function of both."""
     head = load_head()
     person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
-    sitter = geometry.seat(head, person)
+    neutral = geometry.build_neutral_head(head, person)
     subject = f"s{spec.seed}-{index:04d}"
     faces = []
     for shot in spec.shots(index):
@@ -79,7 +79,7 @@ def render_subject(spec: Spec, index: int) -> list[Face]:
         expression = draw_expression(shot.expression, rng, shot.gaze)
         wall = studio if spec.wild < 0.5 else None
         scene = draw_scene(rng, shot.yaw, spec.wild, spec.fill, wall, spec.occlusion)
-        picture = render.render(head, sitter, expression, scene, spec.size, spec.supersample)
+        picture = render.render(head, neutral, expression, scene, spec.size, spec.supersample)
         faces.append(
             Face(
                 id=_name(spec, subject, shot),

@@ -1,6 +1,6 @@
 """What of the head is seen: one surface point for each covered pixel.
 
-Chooses the triangles, runs the rasteriser and interpolates. Paints nothing.
+Chooses the triangles, runs the rasterizer and interpolates. Paints nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import numpy as np
 
 from tfds_builders.synthface import hair, raster
-from tfds_builders.synthface.geometry import Sitter, View, vertex_normals
+from tfds_builders.synthface.geometry import NeutralHead, View, vertex_normals
 from tfds_builders.synthface.head import HAIR, LASHES, HeadModel
 
 
@@ -25,7 +25,7 @@ class Points:
       rest: float32[P, 3], where on the rest head: the space that is painted.
       texture: float32[P, 2], coordinates on the texture in [0, 1], v upwards.
       position, normal, to_camera: float32[P, 3] in the camera's space; the last two are unit.
-      depth: float32[P], decimetres from the camera.
+      depth: float32[P], decimeters from the camera.
     """
 
     pixel: np.ndarray
@@ -66,12 +66,12 @@ def _drawn(head: HeadModel, with_sheet: bool) -> np.ndarray:
     return np.nonzero(shown)[0]
 
 
-def see(head: HeadModel, sitter: Sitter, view: View, size: int) -> Points:
-    """Rasterises the head at `size` pixels; seen from behind, only loose hair is drawn."""
-    person = sitter.person
+def visible_points(head: HeadModel, neutral: NeutralHead, view: View, size: int) -> Points:
+    """Rasterizes the head at `size` pixels; seen from behind, only loose hair is drawn."""
+    person = neutral.person
     chosen = _drawn(head, person.hair_style == "long")
     normals = vertex_normals(view.position, head.triangles[chosen])
-    facing = raster.twice_area(view.points[head.triangles[chosen]]) < 0
+    facing = raster.signed_double_area(view.points[head.triangles[chosen]]) < 0
     chosen = chosen[facing | (head.triangle_part[chosen] == HAIR)]
     triangles, parts = head.triangles[chosen], head.triangle_part[chosen]
 

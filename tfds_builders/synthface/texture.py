@@ -55,6 +55,6 @@ def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def mix(start: np.ndarray, stop: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Colours [P, 3] or [3] blended by `share` float[P]: 0 gives `start`, 1 gives `stop`."""
+    """Colors [P, 3] or [3] blended by `share` float[P]: 0 gives `start`, 1 gives `stop`."""
     share = share[:, None]
     return start * (1 - share) + stop * share

@@ -1,7 +1,7 @@
 """Creases of the skin: heights driven by action units and age.
 
 Returns heights only; `shading` turns them into bumps. Places are in rest space
-(see `head`), depths in decimetres, judged by eye.
+(see `head`), depths in decimeters, judged by eye.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Face:
         self.aside = np.abs(self.x)
         self.front = smoothstep(0.5, 1.0, self.z)
         self.age = age
-        self.ageing = 0.25 + 0.9 * age
+        self.aging = 0.25 + 0.9 * age
         self._units = action_units
 
     def unit(self, name: str) -> float:
@@ -41,7 +41,7 @@ def _forehead(face: _Face, fine: np.ndarray) -> np.ndarray:
     """Lines across the forehead when brows rise (AU1, AU2)."""
     outer = np.maximum(face.unit("AU2"), face.sided("AU2"))
     raised = face.unit("AU1") * bump(face.aside, 0.3) + outer * bump(face.aside - 0.4, 0.22)
-    depth = np.clip(raised * (0.5 + face.ageing) + 0.35 * face.since(0.4), 0, 1.2)
+    depth = np.clip(raised * (0.5 + face.aging) + 0.35 * face.since(0.4), 0, 1.2)
     height = face.y - 0.06 * face.aside**2 + 0.014 * fine - 7.66
     lines = smoothstep(0.1, 1.0, np.cos(height * (_TURN / 0.092)))
     return -0.012 * depth * lines * bump(face.y - 7.78, 0.1) * face.front
@@ -50,14 +50,14 @@ def _forehead(face: _Face, fine: np.ndarray) -> np.ndarray:
 def _frown(face: _Face, fine: np.ndarray) -> np.ndarray:
     """Upright lines between the brows (AU4, AU9)."""
     strength = face.unit("AU4") + 0.5 * face.unit("AU9")
-    depth = np.clip(strength * (0.5 + face.ageing) + 0.25 * face.since(0.5), 0, 1.2)
+    depth = np.clip(strength * (0.5 + face.aging) + 0.25 * face.since(0.5), 0, 1.2)
     line = bump(face.aside - 0.055 - 0.12 * (face.y - 7.5) + 0.004 * fine, 0.012)
     return -0.022 * depth * line * bump(face.y - 7.52, 0.08) * face.front
 
 
 def _nose(face: _Face) -> np.ndarray:
     """Lines over the bridge of the nose (AU9)."""
-    depth = np.clip(face.unit("AU9") * (0.6 + face.ageing), 0, 1.2)
+    depth = np.clip(face.unit("AU9") * (0.6 + face.aging), 0, 1.2)
     lines = smoothstep(0.3, 0.9, np.cos((face.y + 0.5 * face.aside - 7.3) * (_TURN / 0.06)))
     return -0.010 * depth * lines * bump(face.aside, 0.09) * bump(face.y - 7.3, 0.08) * face.front
 
@@ -66,7 +66,7 @@ def _nasolabial(face: _Face) -> np.ndarray:
     """Folds from the nose to the corners of the mouth (AU12, AU9, AU10, AU20)."""
     strength = face.unit("AU12") + face.sided("AU12") + 0.8 * face.unit("AU9")
     strength = strength + 0.5 * face.unit("AU10") + 0.4 * face.unit("AU20")
-    depth = np.clip(strength * (0.5 + 0.8 * face.ageing) + 0.45 * face.since(0.25), 0, 1.3)
+    depth = np.clip(strength * (0.5 + 0.8 * face.aging) + 0.45 * face.since(0.25), 0, 1.3)
     down = np.clip((6.98 - face.y) / 0.36, 0, 1)
     fold = bump(face.aside - 0.155 - 0.16 * down**0.9, 0.018 + 0.01 * down)
     ends = smoothstep(7.02, 6.95, face.y) * smoothstep(6.58, 6.68, face.y)
@@ -76,7 +76,7 @@ def _nasolabial(face: _Face) -> np.ndarray:
 def _crow_feet(face: _Face, fine: np.ndarray) -> np.ndarray:
     """Lines fanning out from the eyes' outer corners (AU6, AU7)."""
     strength = face.unit("AU6") + 0.3 * face.unit("AU7")
-    depth = np.clip(strength * face.ageing * 1.3 + 0.4 * face.since(0.4), 0, 1.2)
+    depth = np.clip(strength * face.aging * 1.3 + 0.4 * face.since(0.4), 0, 1.2)
     right, up = face.aside - 0.36, face.y - 7.34
     angle = np.arctan2(up, right)
     fan = smoothstep(0.1, 1.0, np.cos(angle * 12 + fine)) * (np.abs(angle) < 0.9)
@@ -105,7 +105,7 @@ def heights(
     fine: np.ndarray,
     pores: np.ndarray,
 ) -> np.ndarray:
-    """float32[P], decimetres above (below: negative) smooth skin.
+    """float32[P], decimeters above (below: negative) smooth skin.
 
     Args:
       rest: float32[P, 3], points of the skin in rest space.

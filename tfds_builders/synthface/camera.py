@@ -8,7 +8,7 @@ import numpy as np
 from tfds_builders.synthface.scene import (
     PLAIN,
     Background,
-    Obstacle,
+    Occluder,
     Scene,
 )
 
@@ -22,34 +22,34 @@ def backdrop(background: Background, rng: np.random.Generator, size: int) -> np.
     if background.kind == PLAIN:
         down, right = np.mgrid[0:size, 0:size].astype(np.float32) / size
         light = 1 - 0.25 * (down - 0.3) + 0.1 * (right - 0.5)
-        return (background.colour * light[..., None]).astype(np.float32)
+        return (background.color * light[..., None]).astype(np.float32)
     cells = int(rng.integers(3, 14))
     brightness = rng.normal(0, 0.45, (cells, cells, 1))
     hue = rng.normal(0, 0.15, (cells, cells, 3))
-    blobs = np.clip(background.colour * np.exp(brightness + hue), 0.005, 1.2).astype(np.float32)
+    blobs = np.clip(background.color * np.exp(brightness + hue), 0.005, 1.2).astype(np.float32)
     sharpness = cv2.INTER_CUBIC if rng.random() < 0.6 else cv2.INTER_NEAREST
     large = cv2.resize(blobs, (size, size), interpolation=sharpness)
     return cv2.GaussianBlur(large, (0, 0), size * rng.uniform(0.01, 0.05))
 
 
-def cover(light: np.ndarray, obstacle: Obstacle) -> None:
-    """Puts an obstacle, out of focus, before float32[S, S, 3] in place."""
+def occlude(light: np.ndarray, occluder: Occluder) -> None:
+    """Puts an occluder, out of focus, before float32[S, S, 3] in place."""
     size = len(light)
     share = np.zeros((size, size), np.float32)
-    centre, axes = ((size * part).astype(int).tolist() for part in (obstacle.centre, obstacle.axes))
-    cv2.ellipse(share, centre, axes, obstacle.angle, 0, 360, 1.0, cv2.FILLED)
+    center, axes = ((size * part).astype(int).tolist() for part in (occluder.center, occluder.axes))
+    cv2.ellipse(share, center, axes, occluder.angle, 0, 360, 1.0, cv2.FILLED)
     soft = np.asarray(cv2.GaussianBlur(share, (0, 0), size * 0.015))[..., None]
-    light += (obstacle.colour.astype(np.float32) - light) * soft
+    light += (occluder.color.astype(np.float32) - light) * soft
 
 
-def _copy_poorly(picture: np.ndarray, share: float) -> np.ndarray:
+def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
     size = len(picture)
     small = max(_SMALLEST_COPY, int(size * share))
     reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
     return cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
-def develop(light: np.ndarray, scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
+def to_image(light: np.ndarray, scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
     """Linear RGB float32[S, S, 3] at any S to the picture uint8[size, size, 3], RGB."""
     exposed = np.clip(light * np.float32(2**scene.exposure), 0, 4)
     picture = cv2.resize(exposed, (size, size), interpolation=cv2.INTER_AREA)
@@ -57,10 +57,10 @@ def develop(light: np.ndarray, scene: Scene, rng: np.random.Generator, size: int
         picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * size / 256)
     picture = np.clip(1 - np.exp(-_SHOULDER * picture), 0, 1) ** (1 / _GAMMA)
     if scene.resolution < 1:
-        picture = _copy_poorly(picture, scene.resolution)
+        picture = _lower_resolution(picture, scene.resolution)
     if scene.saturation != 1 or scene.contrast != 1:
-        grey = picture.mean(2, keepdims=True)
-        picture = grey + (picture - grey) * scene.saturation
+        gray = picture.mean(2, keepdims=True)
+        picture = gray + (picture - gray) * scene.saturation
         picture = 0.45 + (picture - 0.45) * scene.contrast
     picture = picture + rng.normal(0, scene.noise, picture.shape)
     picture += rng.normal(0, scene.noise * 0.6, picture.shape[:2])[..., None]
