@@ -1,4 +1,4 @@
-"""AffectNet from lists and from npy files: splits, boxes, unused codes, bad copies."""
+"""AffectNet from csv lists and npy files: splits, boxes, unused codes, bad copies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCALE = 0.0001
 LISTS = "Manually_Annotated_file_lists"
 TRAIN = f"{LISTS}/training.csv"
 VALIDATION = f"{LISTS}/validation.csv"
-PICTURE = "Manually_Annotated_Images/" + next(
+IMAGE = "Manually_Annotated_Images/" + next(
     row.path for row in stand_in.rows(SCALE) if row.code == 0 and row.path.endswith(".jpg")
 )
 
@@ -35,7 +35,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def npy(tmp_path_factory: pytest.TempPathFactory, tree: pathlib.Path) -> pathlib.Path:
-    """The smaller release: crops by number, an npy for each value, text or numbers."""
+    """The smaller release: numbered crops, and npy annotations of text or numbers."""
     out = tmp_path_factory.mktemp("npy") / "AffectNet"
     files = {names.key(str(file)): file for file in tree.glob("Manually_Annotated_Images/*/*.jpg")}
     numbers: collections.Counter[str] = collections.Counter()
@@ -73,7 +73,7 @@ def test_lists_give_labels_boxes_and_values(tree: pathlib.Path, tmp_path: pathli
     }
 
 
-def test_the_faces_are_cut_by_the_sets_boxes(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_faces_are_cropped_by_the_shipped_boxes(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     boxes = {one.id: one.face_box for one in damage.open_copy("affectnet", tmp_path, tree).records}
     for example in damage.read("affectnet", tmp_path, tree)[:5]:
         x, y, *_ = boxes[example["id"]]
@@ -103,9 +103,7 @@ def _npy_packed(npy: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     return out
 
 
-def test_npy_files_give_labels_and_whole_pictures(
-    npy: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_npy_files_give_labels_and_whole_images(npy: pathlib.Path, tmp_path: pathlib.Path) -> None:
     opened = damage.open_copy("affectnet", tmp_path, npy)
     packed = damage.open_copy("affectnet", tmp_path, _npy_packed(npy, tmp_path / "packed"))
     assert [one.row for one in packed.records] == [one.row for one in opened.records]
@@ -122,7 +120,7 @@ def test_npy_files_give_labels_and_whole_pictures(
 
 
 def _flat(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Lists beside the folders, with a header in both and windows' slashes."""
+    """Lists beside the folders, both with a header, and with Windows paths."""
     shutil.copytree(tree / "Manually_Annotated_Images", out / "manually_annotated_images")
     for table in names.TABLES.values():
         text = (tree / LISTS / table).read_text()
@@ -139,7 +137,7 @@ def _zips(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_flat, _zips])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     whole = damage.open_copy("affectnet", tmp_path, tree).records
@@ -148,7 +146,7 @@ def test_every_shape_of_copy_gives_the_same_records(
 
 
 class _ManyRows:
-    """A copy with long lists, whose pictures are only names."""
+    """A copy with long lists, of which only the image names exist."""
 
     path = pathlib.Path("AffectNet")
 
@@ -172,7 +170,7 @@ class _ManyRows:
 
 
 def test_a_record_takes_little_memory(tmp_path: pathlib.Path, tree: pathlib.Path) -> None:
-    """290,000 records have to fit beside everything else: below 1.5 kB each."""
+    """A complete copy has 290,000 records: each may take at most 1.5 kB."""
     builder = damage.get("affectnet", tmp_path, tree)
     source = _ManyRows(500)
     tracemalloc.start()
@@ -184,27 +182,25 @@ def test_a_record_takes_little_memory(tmp_path: pathlib.Path, tree: pathlib.Path
     assert size / (len(records) + len(drops)) < 1_500
 
 
-def test_the_full_scale_has_the_sets_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     assert affectnet.Builder.EXPECTED == {"train": 414_799, "validation": 5_500}
     assert sum(names.COUNTS["train"][:8]) == 287_651
     assert sum(names.COUNTS["validation"][:8]) == 4_000
-    assert stand_in.pictures_of(1.0) == 420_299
+    assert stand_in.count_images(1.0) == 420_299
 
 
-def test_a_killed_stand_in_is_finished_to_the_byte(
-    tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_killed_stand_in_resumes_byte_for_byte(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
     for lost in ("*.bmp", "training.csv"):
         sorted(copy.rglob(lost))[0].unlink()
-    assert sum(stand_in.write(copy, SCALE)) == stand_in.pictures_of(SCALE)
+    assert sum(stand_in.write(copy, SCALE)) == stand_in.count_images(SCALE)
     assert damage.content(copy) == damage.content(tree)
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
-        *damage.common(PICTURE, "AffectNet's training.csv and validation.csv"),
+        *damage.common(IMAGE, "AffectNet's training.csv and validation.csv"),
         pytest.param(damage.removed(VALIDATION), "AffectNet's validation.csv", id="no_list"),
         pytest.param(
             damage.removed("Manually_Annotated_Images"), "Manually_Annotated_Images", id="no_images"
@@ -226,25 +222,25 @@ def test_a_killed_stand_in_is_finished_to_the_byte(
         ),
     ],
 )
-def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("affectnet", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("affectnet", bad, message, tree, tmp_path, monkeypatch)
 
 
-def test_missing_pictures_are_counted_or_stop(
+def test_missing_images_are_dropped_or_an_error(
     tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = shutil.copytree(tree, tmp_path / "copy")
-    first = sorted(copy.glob(PICTURE))[0]
+    first = sorted(copy.glob(IMAGE))[0]
     first.unlink()
     opened = damage.open_copy("affectnet", tmp_path, copy)
-    (drop,) = [drop for drop in opened.drops if drop.reason == affectnet.NO_PICTURE]
+    (drop,) = [drop for drop in opened.drops if drop.reason == affectnet.NO_IMAGE]
     assert drop.id.endswith(first.name)
     damage.check("affectnet", damage.removed("Manually_Annotated_Images/*/*[0-7].*"),
                  "without", tree, tmp_path, monkeypatch)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(damage.removed("val_set"), "AffectNet's val_set/images", id="missing_part"),
         pytest.param(
@@ -256,11 +252,11 @@ def test_missing_pictures_are_counted_or_stop(
         pytest.param(damage.huge("train_set/images/*.jpg"), "60000 x 60000", id="huge"),
     ],
 )
-def test_a_bad_npy_copy_is_one_message(bad, says, npy, tmp_path, monkeypatch) -> None:
-    damage.check("affectnet", bad, says, npy, tmp_path, monkeypatch)
+def test_bad_npy_copy_is_a_user_error(bad, message, npy, tmp_path, monkeypatch) -> None:
+    damage.check("affectnet", bad, message, npy, tmp_path, monkeypatch)
 
 
-def test_packed_rar_parts_are_named(tmp_path: pathlib.Path, monkeypatch) -> None:
+def test_rar_archives_are_named(tmp_path: pathlib.Path, monkeypatch) -> None:
     tree = tmp_path / "sent"
     tree.mkdir()
     bad = damage.added("Manually_Annotated.part01.rar")

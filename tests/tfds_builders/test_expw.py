@@ -18,7 +18,7 @@ from tfds_builders.stand_ins import expw as stand_in
 
 SCALE = 0.0003
 LIST = "label.lst"
-PICTURE = "origin/*.jpg"
+IMAGE = "origin/*.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def _one_archive(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_as_sent, _zipped_photographs, _one_archive])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     whole = damage.open_copy("expw", tmp_path, tree).records
@@ -52,10 +52,10 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert [one.row for one in found] == [one.row for one in whole]
 
 
-def test_a_line_is_a_face(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_each_line_is_one_face(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     records = damage.open_copy("expw", tmp_path, tree).records
     photos = {one.name.removesuffix(".jpg"): one for one in stand_in.photos(SCALE)}
-    assert len(records) == stand_in.pictures_of(SCALE)
+    assert len(records) == stand_in.count_images(SCALE)
     for one in records:
         photo, _, face = one.id.rpartition("_")
         assert one.subject == photo
@@ -66,7 +66,7 @@ def test_a_line_is_a_face(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
         assert one.extras == {"confidence": 40 + 3.5 * int(face)}
 
 
-def test_prepared_by_photograph(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_prepare_splits_by_photograph(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     prepared = build.prepare("expw", None, str(tmp_path), str(tree))
     assert prepared.label_names == labels.EXPW
     assert prepared.metadata["leaks"] == 0
@@ -78,7 +78,7 @@ def test_prepared_by_photograph(tree: pathlib.Path, tmp_path: pathlib.Path) -> N
     assert record["confidence"] >= 40
 
 
-def test_a_box_over_the_border_is_clipped(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_box_beyond_the_border_is_clipped(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     records = {one.id: one for one in damage.open_copy("expw", tmp_path, tree).records}
     over = {one.id for one in records.values() if one.face_box[1] + one.face_box[3] > 200}
     assert over
@@ -88,7 +88,7 @@ def test_a_box_over_the_border_is_clipped(tree: pathlib.Path, tmp_path: pathlib.
         assert y + height <= 200
 
 
-def test_the_full_scale_has_the_sets_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     counts = collections.Counter(
         emotion for photo in stand_in.photos(1.0) for emotion in photo.emotions
     )
@@ -96,7 +96,7 @@ def test_the_full_scale_has_the_sets_counts() -> None:
     assert sum(counts.values()) == names.FACES == 91_793
 
 
-def test_faults_of_a_few_lines_are_counted(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_few_bad_lines_are_dropped(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     copy = shutil.copytree(tree, tmp_path / "copy")
     lines = (copy / LIST).read_text().splitlines()
     lines += [lines[0], "gone.jpg 0 1 2 30 40 50 3", "angry_man_00000.jpg 9 50 60 60 50 9 3", ""]
@@ -111,23 +111,21 @@ def _first_line(change) -> damage.Damage:
     )
 
 
-def test_a_killed_stand_in_is_finished_to_the_byte(
-    tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_killed_stand_in_resumes_byte_for_byte(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
     for lost in ("*.jpg", "label.lst"):
         sorted(copy.rglob(lost))[0].unlink()
-    assert sum(stand_in.write(copy, SCALE)) == stand_in.pictures_of(SCALE)
+    assert sum(stand_in.write(copy, SCALE)) == stand_in.count_images(SCALE)
     assert damage.content(copy) == damage.content(tree)
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
-        *damage.common(PICTURE, "label.lst and the photographs"),
+        *damage.common(IMAGE, "label.lst and the photographs"),
         pytest.param(damage.removed(LIST), "expected label.lst in", id="no_list"),
         pytest.param(damage.removed("origin"), "expected the photographs", id="no_images"),
-        pytest.param(damage.removed("origin/*[1-9].jpg"), "A part of the archive", id="missing"),
+        pytest.param(damage.removed("origin/*[1-9].jpg"), "Part of the set", id="missing"),
         pytest.param(
             _first_line(lambda line: b"image_name,face_id,top,left"),
             "expected 8 words",
@@ -147,11 +145,11 @@ def test_a_killed_stand_in_is_finished_to_the_byte(
         ),
     ],
 )
-def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("expw", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("expw", bad, message, tree, tmp_path, monkeypatch)
 
 
-def test_packed_parts_are_named(tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
+def test_7z_archives_are_named(tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch) -> None:
     def bad(root: pathlib.Path) -> pathlib.Path:
         shutil.rmtree(root / "origin")
         return damage.added("image.7z.001", b"7z")(root)

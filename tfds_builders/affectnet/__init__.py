@@ -1,1 +1,1 @@
-"""AffectNet's manually labelled part, with its face boxes or as face crops."""
+"""AffectNet, the manually annotated part: face boxes in photographs, or face crops."""

@@ -1,9 +1,8 @@
-"""AffectNet's manually labelled part: eight expressions, or seven without contempt.
+"""TFDS builder of AffectNet, the manually annotated part: about 290,000 faces from the web.
 
-About 290,000 usable faces (Mollahosseini et al., 2017), from the lists with face boxes or
-from the smaller release of face crops with an npy for each value. Its validation part is
-what the field tests on, so validation comes out of train. What is common to all sets
-that the user brings is in tfds_builders/manual.py.
+Reads the csv lists with face boxes, or the smaller release of face crops with npy
+annotations (Mollahosseini et al., 2017). Reports test on the set's validation part,
+because its test part is not published; our validation split comes out of train.
 """
 
 from __future__ import annotations
@@ -18,47 +17,47 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources, tables
 from tfds_builders.affectnet import names
 
 HOW_TO_GET = copies.how_to_get(
     "affectnet",
     """\
-To get AffectNet: ask for it at http://mohammadmahoor.com/affectnet (professors only, not
-commercial); you are sent the pictures and either training.csv and validation.csv or the folders
-train_set and val_set. Unpack rar parts, put all into a folder and name that:""",
+To get AffectNet: request it at http://mohammadmahoor.com/affectnet (professors only, for
+non-commercial use). You receive the images with training.csv and validation.csv, or the folders
+train_set and val_set. Unpack rar archives, put everything into one folder and run:""",
 )
-NO_PICTURE = "its picture is missing"
-NO_LABEL = "it has no label file"
+NO_IMAGE = "image missing"
+NO_LABEL = "label file missing"
 LISTED_TWICE = "listed twice"
 _ARCHIVES = r".*(affect|manual|train|val).*\.(zip|tar)"
-_WHOLE = (0, 0, 10**6, 10**6)  # clipped to the picture: the npy form is cut to the face
-_MISSING_SHARE = 0.01  # more is a missing part of the archive, not a missing picture
+_WHOLE = (0, 0, 10**6, 10**6)  # clipped to the image: images of the npy layout are face crops
 _SEVEN = labels.AFFECTNET[:7]
 
 
 class Builder(manual.ManualBuilder):
-    """AffectNet, tested on its validation part."""
+    """AffectNet, with its validation part as the test split."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
-            description="The set's own face boxes, or its own cuts.",
-            crop=faces.FaceCrop(margin=0.0, method="shipped"),
+            description="Faces cropped by the set's boxes, or the set's own crops.",
+            crop=FaceCrop(margin=0.0, method="shipped"),
         ),
     ]
     LABEL_NAMES = labels.AFFECTNET
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         name: protocols.Protocol(
             name,
-            f"{count} expressions; tested on the validation part, 5 % of train validate.",
+            f"{count} expressions; tests on AffectNet's validation part, validates on 5 % of "
+            "train.",
             classes,
             functools.partial(protocols.official, validation=0.05, test=protocols.VALIDATION),
-            note="the test split is AffectNet's validation part, as everywhere in the field; who "
-            "is in a picture is not known",
+            note="the test split is AffectNet's validation part, as in published results; people "
+            "are not identified",
         )
         for name, count, classes in (
             ("official", "Eight", labels.AFFECTNET),
@@ -72,30 +71,32 @@ class Builder(manual.ManualBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
-        """Valence and arousal, -1 to 1; -2 where the set has none."""
+        """Valence and arousal from -1 to 1; -2 if the set has none."""
         scalar = tfds.features.Scalar(dtype=np.float32)
         return {"valence": scalar, "arousal": scalar}
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """Either form in or below `manual_dir`."""
+        """Opens either layout in or below `manual_dir`."""
         return copies.open_copy(manual_dir, _ARCHIVES, _lacks, HOW_TO_GET)
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
-        """See `ManualBuilder`; rows are read one by one, a record takes about a kilobyte."""
+        """See `ManualBuilder`. Reads row by row; a record takes about 1 kB."""
         rows = _rows_of_npy(source) if _is_npy(source) else _rows_of_tables(source)
-        records: dict[str, manual.Record] = {}
+        by_id: dict[str, manual.Record] = {}
         drops = []
-        for one in rows:
-            if isinstance(one, manual.Record) and one.id not in records:
-                records[one.id] = one
-            elif isinstance(one, manual.Record):
-                drops.append(crops.Drop(one.id, one.file, LISTED_TWICE, one.label))
+        for row in rows:
+            if isinstance(row, crops.Drop):
+                drops.append(row)
+            elif row.id in by_id:
+                drops.append(crops.Drop(row.id, row.file, LISTED_TWICE, row.label))
             else:
-                drops.append(one)
-        _check_missing(source, drops, len(records))
-        found = list(records.values())
-        copies.check_classes(found, labels.AFFECTNET, source)
-        return found, drops
+                by_id[row.id] = row
+        records = list(by_id.values())
+        missing = [drop.file for drop in drops if drop.reason in (NO_IMAGE, NO_LABEL)]
+        listed = len(records) + len(drops)
+        copies.check_missing(missing, listed, "an image and a label for every entry", source)
+        copies.check_classes(records, labels.AFFECTNET, source)
+        return records, drops
 
 
 def _lacks(source: sources.Source) -> str:
@@ -103,9 +104,9 @@ def _lacks(source: sources.Source) -> str:
         splits = {PurePosixPath(file).parts[-3] for file in source.sizes() if names.is_crop(file)}
         missing = sorted(set(names.FOLDERS.values()) - splits)
         return f"AffectNet's {', '.join(missing)}/images" if missing else ""
-    tables_there = names.tables_among(source.sizes())
-    missing = [table for split, table in names.TABLES.items() if split not in tables_there]
-    if not any(map(names.is_picture, source.sizes())):
+    present = names.tables_among(source.sizes())
+    missing = [table for split, table in names.TABLES.items() if split not in present]
+    if not any(map(names.is_image, source.sizes())):
         missing.append("Manually_Annotated_Images")
     return f"AffectNet's {' and '.join(missing)}" if missing else ""
 
@@ -115,14 +116,14 @@ def _is_npy(source: sources.Source) -> bool:
 
 
 def _rows_of_tables(source: sources.Source) -> Iterator[manual.Record | crops.Drop]:
-    files = {names.key(file): file for file in source.sizes() if names.is_picture(file)}
+    files = {names.key(file): file for file in source.sizes() if names.is_image(file)}
     for split, table in names.tables_among(source.sizes()).items():
         for line, row in tables.rows(source, table, names.COLUMNS, no_header=True):
             path, *box, landmarks, code, valence, arousal = row
             if code in names.UNUSED:
                 yield crops.Drop(path, path, f"no expression: {names.UNUSED[code]}", f"code {code}")
             elif (file := files.get(names.key(path))) is None:
-                yield crops.Drop(path, path, NO_PICTURE, "")
+                yield crops.Drop(path, path, NO_IMAGE, "")
             else:
                 yield manual.Record(
                     id=str(PurePosixPath(names.key(path)).with_suffix("")),
@@ -142,16 +143,17 @@ def _rows_of_npy(source: sources.Source) -> Iterator[manual.Record | crops.Drop]
         for file in files:
             if not names.is_crop(file) or PurePosixPath(file).parts[-3] != folder:
                 continue
-            one = f"{folder}/{PurePosixPath(file).stem}"
+            image_id = f"{folder}/{PurePosixPath(file).stem}"
             if names.annotation(file, "exp") not in files:
-                yield crops.Drop(one, file, NO_LABEL, "")
+                yield crops.Drop(image_id, file, NO_LABEL, "")
                 continue
             code = str(int(_scalar(source, file, "exp")))
             if code in names.UNUSED:
-                yield crops.Drop(one, file, f"no expression: {names.UNUSED[code]}", f"code {code}")
+                reason = f"no expression: {names.UNUSED[code]}"
+                yield crops.Drop(image_id, file, reason, f"code {code}")
                 continue
             yield manual.Record(
-                id=one,
+                id=image_id,
                 file=file,
                 label=_label(source, names.annotation(file, "exp"), 1, code),
                 subject="",
@@ -186,10 +188,10 @@ def _values(
         ) from error
 
 
-def _scalar(source: sources.Source, picture: str, what: str) -> float:
-    """A picture's annotation; -2, the set's own mark, where valence or arousal has no file."""
-    file = names.annotation(picture, what)
-    if what != "exp" and file not in source.sizes():
+def _scalar(source: sources.Source, image: str, kind: str) -> float:
+    """An annotation of an image; -2, the set's own code, if valence or arousal has no file."""
+    file = names.annotation(image, kind)
+    if kind != "exp" and file not in source.sizes():
         return -2.0
     try:
         return float(names.parse_npy(source.read(file)).reshape(-1)[0])
@@ -200,20 +202,11 @@ def _scalar(source: sources.Source, picture: str, what: str) -> float:
         ) from error
 
 
-def _landmarks(source: sources.Source, picture: str) -> np.ndarray | None:
-    file = names.annotation(picture, "lnd")
+def _landmarks(source: sources.Source, image: str) -> np.ndarray | None:
+    file = names.annotation(image, "lnd")
     if file not in source.sizes():
         return None
     try:
-        return names.five_of(names.parse_npy(source.read(file)))
+        return names.five_landmarks(names.parse_npy(source.read(file)))
     except (ValueError, sources.MemberError):
-        return None  # landmarks are an extra: a face without them is a face
-
-
-def _check_missing(source: sources.Source, drops: Sequence[crops.Drop], kept: int) -> None:
-    missing = [drop.file for drop in drops if drop.reason in (NO_PICTURE, NO_LABEL)]
-    if len(missing) > max(manual.MAX_UNREADABLE, _MISSING_SHARE * (kept + len(drops))):
-        raise errors.UserError(
-            f"expected a picture and a label for every entry of {source.path}, found "
-            f"{len(missing):,} without: {manual.some(missing)}. A part of the set is not unpacked."
-        )
+        return None  # landmarks are optional, so a damaged file loses no face

@@ -1,6 +1,6 @@
-"""AffectNet's two forms: csv lists with face boxes, or face crops with an npy for each value.
+"""AffectNet's two layouts: csv lists with face boxes, or face crops with npy annotations.
 
-Says what rows, files and codes mean, for the builder and the stand-in.
+Parses rows, file names and codes, for the builder and the stand-in.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TABLES: dict[str, str] = {
 FOLDERS: dict[str, str] = {protocols.TRAIN: "train_set", protocols.VALIDATION: "val_set"}
 CODES: dict[str, str] = {str(code): label for code, label in enumerate(labels.AFFECTNET)}
 UNUSED: dict[str, str] = {"8": "none", "9": "uncertain", "10": "no face"}
-"""Codes of pictures that have no expression of the eight."""
+"""Expression codes of images that show none of the eight."""
 
 COUNTS: dict[str, tuple[int, ...]] = {
     protocols.TRAIN: (
@@ -34,27 +34,27 @@ COUNTS: dict[str, tuple[int, ...]] = {
     ),
     protocols.VALIDATION: (500,) * 11,
 }  # fmt: skip
-"""Pictures by code, 0 to 10, of the manually labelled part (Mollahosseini et al., 2017, less
-the 500 of each code that are its validation part)."""
+"""Images by code, 0 to 10, in a complete copy of the manually annotated part: the counts of
+Mollahosseini et al. (2017), minus the validation part's 500 of each code."""
 
-# Five of the 68 points (iBUG's numbers from 0): the middle of each eye, nose tip, mouth corners.
+# Indices into the 68 landmarks (iBUG order, from 0): eye outlines, nose tip, mouth corners.
 _EYES = (slice(36, 42), slice(42, 48))
 _NOSE, _MOUTH = 30, (48, 54)
-_PICTURE = re.compile(r".*\.(jpe?g|png|tiff?|bmp)", re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(jpe?g|png|tiff?|bmp)", re.IGNORECASE)
 
 
-def is_picture(file: str) -> bool:
-    """Whether a file is a picture of the manually labelled part."""
-    return bool(_PICTURE.fullmatch(file)) and "automatically" not in file.lower()
+def is_image(file: str) -> bool:
+    """Whether a file is an image of the manually annotated part."""
+    return bool(_IMAGE.fullmatch(file)) and "automatically" not in file.lower()
 
 
 def key(file: str) -> str:
-    """What the lists call a picture: its folder and name, in small letters."""
+    """The path of an image as in the lists: folder and name, in lower case."""
     return "/".join(PurePosixPath(file.replace("\\", "/")).parts[-2:]).lower()
 
 
 def parse_box(values: Sequence[str]) -> tuple[int, int, int, int] | None:
-    """x, y, width, height in pixels; None where the list has no numbers (NULL)."""
+    """x, y, width, height in pixels; None if the list has no numbers (NULL)."""
     try:
         x, y, width, height = (round(float(value)) for value in values)
     except ValueError:
@@ -63,16 +63,19 @@ def parse_box(values: Sequence[str]) -> tuple[int, int, int, int] | None:
 
 
 def parse_landmarks(text: str) -> np.ndarray | None:
-    """float32[5, 2] in pixels from "x;y;x;y..." of 68 points; None where there are others."""
+    """float32[5, 2] in pixels, from the text "x;y;x;y..." of 68 points; None for other text."""
     try:
         values = np.array([float(value) for value in text.split(";")], np.float32)
     except ValueError:
         return None
-    return five_of(values)
+    return five_landmarks(values)
 
 
-def five_of(values: np.ndarray) -> np.ndarray | None:
-    """float32[5, 2] of 68 points in any shape; None of any other number."""
+def five_landmarks(values: np.ndarray) -> np.ndarray | None:
+    """float32[5, 2]: eyes, nose tip and mouth corners of 68 points in any shape.
+
+    None for any other number of points.
+    """
     if values.size != 2 * 68:
         return None
     points = values.astype(np.float32).reshape(68, 2)
@@ -81,20 +84,24 @@ def five_of(values: np.ndarray) -> np.ndarray | None:
 
 
 def is_crop(file: str) -> bool:
-    """Whether a file is a picture of the npy form."""
+    """Whether a file is an image of the npy layout."""
     parts = PurePosixPath(file).parts
-    named = len(parts) >= 3 and parts[-2] == "images" and parts[-3] in FOLDERS.values()
-    return named and bool(_PICTURE.fullmatch(file))
+    in_images = len(parts) >= 3 and parts[-2] == "images" and parts[-3] in FOLDERS.values()
+    return in_images and bool(_IMAGE.fullmatch(file))
 
 
-def annotation(picture: str, what: str) -> str:
-    """The npy beside a picture of the npy form; `what` is exp, val, aro or lnd."""
-    path = PurePosixPath(picture)
-    return str(path.parent.parent / "annotations" / f"{path.stem}_{what}.npy")
+def annotation(image: str, kind: str) -> str:
+    """The npy file of an image of the npy layout; `kind` is "exp", "val", "aro" or "lnd"."""
+    path = PurePosixPath(image)
+    return str(path.parent.parent / "annotations" / f"{path.stem}_{kind}.npy")
 
 
 def parse_npy(data: bytes) -> np.ndarray:
-    """The array of an npy file (numbers, or text of numbers); ValueError where it is none."""
+    """The float64 array in an npy file of numbers or numeric text.
+
+    Raises:
+      ValueError: The data is not such a file.
+    """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
         return np.asarray(array.astype(np.float64))
@@ -103,6 +110,6 @@ def parse_npy(data: bytes) -> np.ndarray:
 
 
 def tables_among(files: Iterable[str]) -> dict[str, str]:
-    """The list of each split, as far as there is one."""
+    """Split to csv list, for the lists that are among `files`."""
     by_name = {PurePosixPath(file).name.lower(): file for file in sorted(files, reverse=True)}
     return {split: by_name[name] for split, name in TABLES.items() if name in by_name}

@@ -1,1 +1,1 @@
-"""ExpW, Expression in-the-Wild: faces in photographs from the web, boxes shipped."""
+"""ExpW, Expression in-the-Wild: faces in photographs from the web, with face boxes."""

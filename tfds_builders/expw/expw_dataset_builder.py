@@ -1,7 +1,6 @@
-"""ExpW: 91,793 faces in photographs from the web, with the boxes that come with them.
+"""TFDS builder of ExpW: 91,793 faces in photographs from the web, with face boxes.
 
-Zhang et al., 2018. A photograph may have several faces: all of them are in one split.
-What is common to all sets that the user brings is in tfds_builders/manual.py.
+Zhang et al., 2018. All faces of a photograph are in one split.
 """
 
 from __future__ import annotations
@@ -13,45 +12,44 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax import labels
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, pictures, protocols, sources
 from tfds_builders.expw import names
 
 HOW_TO_GET = copies.how_to_get(
     "expw",
     """\
-To get ExpW: follow https://mmlab.ie.cuhk.edu.hk/projects/socialrelation (not commercial); it is
-label.lst and the photographs as image.7z.001 and further parts. Unpack these (7z x image.7z.001),
-or pack what comes out of them as a zip, put label.lst beside it and name the folder:""",
+To get ExpW: see https://mmlab.ie.cuhk.edu.hk/projects/socialrelation (non-commercial use). You
+receive label.lst and the photographs as image.7z.001, image.7z.002 and so on. Unpack these
+(7z x image.7z.001), put label.lst beside the photographs or a zip of them, and run:""",
 )
-NO_PHOTO = "its photograph is missing"
-NO_AREA = "its box has no area"
+NO_PHOTO = "photograph missing"
+NO_AREA = "empty box"
 LISTED_TWICE = "listed twice"
 _ARCHIVES = r".*(expw|image|origin|expression).*\.(zip|tar)"
-_MISSING_SHARE = 0.01  # more is a missing part of the archive, not a missing photograph
 
 
 class Builder(manual.ManualBuilder):
-    """ExpW by photograph; the boxes are the set's own."""
+    """ExpW, split by photograph; faces are cropped by the set's boxes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
-            description="The set's own boxes with a small margin.",
-            crop=faces.FaceCrop(method="shipped"),
+            description="Faces cropped by the set's boxes, with a small margin.",
+            crop=FaceCrop(method="shipped"),
         ),
     ]
     LABEL_NAMES = labels.EXPW
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         "photo": protocols.Protocol(
             "photo",
-            "Seven expressions; 70/15/15 % of the photographs, the set has no splits of its own.",
+            "Seven expressions; 70/15/15 % of the photographs, because the set has no splits.",
             labels.EXPW,
             protocols.by_group,
-            note="who is in a photograph is not known: people may be in several splits",
+            note="people are not identified and may be in several splits",
         ),
     }
     EXPECTED = names.FACES
@@ -59,15 +57,15 @@ class Builder(manual.ManualBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
-        """How sure the set's own face detector was."""
+        """Confidence of the face detector that the set's authors used."""
         return {"confidence": tfds.features.Scalar(dtype=np.float32)}
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """label.lst and the photographs in or below `manual_dir`."""
+        """Opens label.lst and the photographs in or below `manual_dir`."""
         return copies.open_copy(manual_dir, _ARCHIVES, _lacks, HOW_TO_GET)
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
-        """See `ManualBuilder`; a face is a record, so a photograph may be read several times."""
+        """See `ManualBuilder`. One record per face, so a photograph may be read several times."""
         photos = {
             PurePosixPath(file).name.lower(): file
             for file in sources.pictures_in(source, pictures.ENDINGS)
@@ -78,12 +76,14 @@ class Builder(manual.ManualBuilder):
         drops = []
         for line in lines:
             file = photos.get(line.photo.lower())
-            reason = _fault(line, file, records)
+            reason = _drop_reason(line, file, records)
             if reason or file is None:
                 drops.append(crops.Drop(line.id, file or line.photo, reason, f"box {line.box}"))
             else:
                 records[line.id] = _record(line, file, strata[line.photo])
-        _check_missing(source, drops, len(records))
+        missing = [drop.file for drop in drops if drop.reason == NO_PHOTO]
+        listed = len(records) + len(drops)
+        copies.check_missing(missing, listed, f"the photographs of {names.LIST}", source)
         copies.check_classes(list(records.values()), labels.EXPW, source)
         return list(records.values()), drops
 
@@ -100,7 +100,7 @@ def _find_list(source: sources.Source) -> str | None:
 
 
 def _strata(lines: Sequence[names.Line]) -> dict[str, str]:
-    """Each photograph's rarest emotion: fear has 1,088 faces of 91,793."""
+    """The rarest emotion in each photograph: only 1,088 of 91,793 faces show fear."""
     rarity = dict(zip(labels.EXPW, names.COUNTS, strict=True))
     strata: dict[str, str] = {}
     for line in lines:
@@ -109,7 +109,8 @@ def _strata(lines: Sequence[names.Line]) -> dict[str, str]:
     return strata
 
 
-def _fault(line: names.Line, file: str | None, records: Mapping[str, manual.Record]) -> str:
+def _drop_reason(line: names.Line, file: str | None, records: Mapping[str, manual.Record]) -> str:
+    """Why a line gives no record; "" if it does."""
     if file is None:
         return NO_PHOTO
     if min(line.box[2:]) <= 0:
@@ -127,13 +128,3 @@ def _record(line: names.Line, file: str, stratum: str) -> manual.Record:
         face_box=line.box,
         extras={"confidence": line.confidence},
     )
-
-
-def _check_missing(source: sources.Source, drops: Sequence[crops.Drop], kept: int) -> None:
-    missing = [drop.file for drop in drops if drop.reason == NO_PHOTO]
-    if len(missing) > max(manual.MAX_UNREADABLE, _MISSING_SHARE * (kept + len(drops))):
-        raise errors.UserError(
-            f"expected the photographs that {names.LIST} names in {source.path}, found none for "
-            f"{len(missing):,} faces: {manual.some(missing)}. A part of the archive is not "
-            "unpacked."
-        )

@@ -1,7 +1,4 @@
-"""ExpW's list: one line for each face, several faces in a photograph.
-
-Says what a line means, for the builder and the stand-in.
-"""
+"""Parses ExpW's label list, which has one line per face, for the builder and the stand-in."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ from tfds_builders import sources, tables
 LIST = "label.lst"
 FACES = 91_793
 COUNTS: tuple[int, ...] = (3_671, 3_995, 1_088, 30_537, 10_559, 7_060, 34_883)
-"""Faces of a whole copy, in the order of `labels.EXPW` (Zhang et al., 2018, sum to `FACES`)."""
+"""Faces per class of a complete copy, in the order of `labels.EXPW` (Zhang et al., 2018)."""
 
 _WORDS = 8  # name, face id, top, left, right, bottom, confidence, label
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A face of the list.
+    """One face of the list.
 
     Attributes:
-      photo: The file's name.
-      face: Its number in the photo.
-      box: x, y, width, height in pixels; sides may be 0 or less in a wrong line.
-      confidence: Of the detector that found the face.
-      label: One of `labels.EXPW`.
+      photo: file name of the photograph.
+      face: number of the face in the photograph.
+      box: x, y, width, height in pixels; a wrong line may have sides of 0 or less.
+      confidence: of the detector that found the face.
+      label: one of `labels.EXPW`.
     """
 
     photo: str
@@ -40,18 +37,18 @@ class Line:
 
     @property
     def id(self) -> str:
-        """Photo and face."""
+        """Photograph and face number."""
         return f"{PurePosixPath(self.photo).stem}_{self.face}"
 
 
 def read(source: sources.Source, table: str) -> Iterator[Line]:
-    """The lines of the list; `UserError` where one is not ExpW's."""
+    """Yields the lines of the list; an invalid line is a `UserError`."""
     for number, words in tables.words(source, table, _WORDS):
         try:
             yield _parse(words)
         except (ValueError, KeyError) as error:
             raise errors.UserError(
-                f"expected a name, a face's number, top, left, right, bottom, confidence and a "
+                f"expected file name, face number, top, left, right, bottom, confidence and a "
                 f"label from 0 to 6 in line {number} of {table} in {source.path}, found "
                 f"{' '.join(words)[:100]!r}. Use the file as its publisher sent it."
             ) from error
