@@ -8,5 +8,5 @@ picture by its name), `pictures` (decoding with limits). Making records: `crops`
 crops on all cores), `shards` (files in order), `index` (what is known of each record),
 `duplicates` (pictures that look alike), `stored` and `manual` (bases of builders).
 Using them: `protocols` (who goes into which split), `leaks` (what splits share),
-`prepared` (a set under a protocol), `summary` (what was built), `console` (progress).
+`prepared` (a set under a protocol), `summary` (what was built).
 """

@@ -23,8 +23,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors
-from fer_jax.faces import detect as faces
-from tfds_builders import console, crops, pictures, protocols, sources, stored
+from fer_jax.faces.crop import FaceCrop
+from fer_jax.monitor import console
+from tfds_builders import crops, pictures, protocols, sources, stored
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders say manual.Record
 
@@ -48,7 +49,7 @@ class Variant(tfds.core.BuilderConfig):
       expected: As `ManualBuilder.EXPECTED`, where this variant has fewer pictures than the set.
     """
 
-    crop: faces.FaceCrop = dataclasses.field(default_factory=faces.FaceCrop)
+    crop: FaceCrop = dataclasses.field(default_factory=FaceCrop)
     label_names: tuple[str, ...] = ()
     base: str = ""
     lossless: bool = False

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import errors
-from fer_jax.faces.detect import FaceCrop
-from tfds_builders import console, index, prepared, protocols, sources, summary
+from fer_jax.faces.crop import FaceCrop
+from fer_jax.monitor import console
+from tfds_builders import index, prepared, protocols, sources, summary
 from tfds_builders.prepared import Prepared
 
 NAMES: tuple[str, ...] = (
@@ -367,7 +368,9 @@ def _alone(builder: Any) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.say(f"waiting for another process that prepares {builder.info.full_name}")
+            console.print_stderr(
+                f"waiting for another process that prepares {builder.info.full_name}"
+            )
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -9,13 +9,13 @@ Faces are cut and prepared as the run directory says; nothing is retyped here.
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_jax.inference import sources as inputs
+from fer_jax.monitor.console import ProgressBar
 
 if TYPE_CHECKING:  # JAX is imported after the process has begun again
     from fer_jax import run_dir as run_directory
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # JAX is imported after the process has begun again
     from fer_jax.inference.stream import Seen, Wanted
 
 _FIGURES = 12  # each takes a third of a second
-_LINE_SECONDS = 10.0  # between lines of progress where there is no terminal
 
 
 def predict(
@@ -67,16 +66,16 @@ def predict(
     with (
         Outputs(out, header, run.labels, figures, pictures) as outputs,
         contextlib.closing(_until(recognize_all(model, sources, wanted), seconds)) as results,
-        Watch(len(sources)) as watch,
+        PredictionProgress(len(sources)) as progress,
     ):
         try:
             for result in results:
                 if isinstance(result, inputs.Unreadable):
                     outputs.add_unreadable(result)
-                    watch.say(f"passed over: {result.source.name}: {result.reason}")
+                    progress.message(f"passed over: {result.source.name}: {result.reason}")
                 else:
                     outputs.add(*result)
-                    watch.advance(result[0])
+                    progress.advance(result[0])
         except KeyboardInterrupt:  # what was seen until then is kept
             outputs.interrupted = True
     return outputs
@@ -94,54 +93,32 @@ def _until(
         yield result
 
 
-class Watch:
-    """What people watch: a bar on a terminal, now and then a line elsewhere.
+class PredictionProgress(ProgressBar):
+    """Progress over sources, with the file name and the frames per second.
 
     Args:
-      total: sources to come.
+      total: number of sources.
     """
 
     def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        self._console = Console(stderr=True, soft_wrap=True)
-        columns = (BarColumn(bar_width=30), MofNCompleteColumn(), TextColumn("{task.description}"))
-        self._live = Progress(*columns, console=self._console, transient=True)
-        self._is_live = self._console.is_terminal and sys.stderr.isatty()
-        self._task = self._live.add_task("finding faces", total=total)
-        self._total, self._began = total, time.monotonic()
-        self._said, self._frames, self._source = self._began, 0, ""
-        self._done = -1  # sources
-
-    def __enter__(self) -> Watch:
-        if self._is_live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._is_live:
-            self._live.stop()
-
-    def say(self, line: str) -> None:
-        """A line of its own."""
-        self._console.print(line, markup=False, highlight=False)
+        super().__init__(total, "finding faces")
+        self._began = time.monotonic()
+        self._frames, self._source = 0, ""
+        self._done = -1  # sources; the first frame of a source completes the one before
 
     def advance(self, frame: inputs.Frame) -> None:
-        """A frame is done."""
+        """Reports that a frame is done."""
         self._frames += 1
         if frame.source.name != self._source:
             self._source, self._done = frame.source.name, self._done + 1
-        now = time.monotonic()
-        share = frame.index / frame.expected if frame.expected else 0.0
-        rate = self._frames / max(now - self._began, 1e-9)
-        text = f"{Path(self._source).name}  {share:.0%}" if share else Path(self._source).name
-        if self._is_live:
-            status = f"{text}  {rate:,.0f} frames/s"
-            self._live.update(self._task, completed=self._done + share, description=status)
-        elif now - self._said > _LINE_SECONDS:
-            self._said = now
-            self.say(f"{self._done + 1} of {self._total}: {text}, {rate:,.0f} frames/s")
+        fraction = frame.index / frame.expected if frame.expected else 0.0
+        rate = self._frames / max(time.monotonic() - self._began, 1e-9)
+        self.update(
+            self._done + fraction,
+            Path(self._source).name,
+            f"{fraction:.0%}" if fraction else "",
+            f"{rate:,.0f} frames/s",
+        )
 
 
 def describe(outputs: Outputs, warnings: Sequence[str]) -> Iterator[str]:

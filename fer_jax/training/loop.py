@@ -24,7 +24,7 @@ from fer_jax.data.feed import Prefetch
 from fer_jax.errors import UserError
 from fer_jax.monitor import summary_csv as summary_table
 from fer_jax.monitor import validation_images as watch
-from fer_jax.monitor.console import PlainConsole, Progress
+from fer_jax.monitor.console import PlainConsole, TrainingProgress
 from fer_jax.monitor.profiler import Profiler
 from fer_jax.monitor.summary_csv import SummaryTable
 from fer_jax.monitor.timing import Timing, append_cost
@@ -219,7 +219,7 @@ class Loop:
         self._last_line = {**means, "learning_rate": rate}
         named = {f"train/{name}": value for name, value in means.items()}
         self._writer.write_scalars(step, {**named, "learning_rate": rate})
-        self._progress.update(step, means)
+        self._progress.trained(step, means)
 
     def _validate(self) -> None:
         """Evaluates the validation split and decides what is best and whether to stop."""
@@ -328,10 +328,10 @@ def open_writers(job: Job, step: int) -> MultiWriter:
     return MultiWriter([board, JsonLinesWriter(job.run.metrics, step)])
 
 
-def open_progress(job: Job, step: int, memory: Memory) -> Progress:
+def open_progress(job: Job, step: int, memory: Memory) -> TrainingProgress:
     """What people watch; the lead process alone shows it."""
     nowhere = None if distributed.is_lead() else PlainConsole(file=io.StringIO())
-    return Progress(
+    return TrainingProgress(
         total_steps=job.total_steps,
         steps_per_epoch=job.steps_per_epoch,
         batch_size=job.config.train.batch_size,

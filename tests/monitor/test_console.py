@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from fer_jax.monitor.console import PlainConsole, Progress
+from fer_jax.monitor.console import PlainConsole, TrainingProgress, track
 
 TRAIN = {"loss": 1.25, "accuracy": 0.5}
 VALIDATION = {"loss": 1.5, "accuracy": 0.625, "balanced_accuracy": 0.6}
@@ -52,7 +52,7 @@ def _terminal_settings(monkeypatch):
 def make(clock, file, width=120, **changes):
     settings = {"total_steps": 1000, "steps_per_epoch": 100, "batch_size": 32, "first_step": 0}
     console = PlainConsole(file=file, width=width)
-    return Progress(**(settings | changes), console=console, clock=clock)
+    return TrainingProgress(**(settings | changes), console=console, clock=clock)
 
 
 def lines(file):
@@ -63,21 +63,20 @@ def test_images_per_second_leave_out_compiling_and_validation(clock):
     file = io.StringIO()
     with make(clock, file) as progress:
         clock.now += 60  # compiling and the first ten steps
-        progress.update(10, TRAIN)
+        progress.trained(10, TRAIN)
         clock.now += 9  # ninety steps, ten a second
-        progress.update(100, TRAIN)
+        progress.trained(100, TRAIN)
         clock.now += 5
         progress.evaluated(100, VALIDATION, is_best=True)
         clock.now += 10
-        progress.update(200, TRAIN)
+        progress.trained(200, TRAIN)
         clock.now += 5
         progress.evaluated(200, VALIDATION, is_best=False)
-    first, second = (line for line in lines(file) if "validation" in line)
+    first, second = (line for line in lines(file) if "val loss" in line)
     assert first == (
-        "epoch  1/10  step   100  train loss 1.250  validation loss 1.500 accuracy 0.625  "
-        "best so far  320 images/s  2:20 left"
+        "epoch  1/10  step   100  loss 1.250  val loss 1.500 acc 0.625 *  320 img/s  2:20 left"
     )  # 900 steps in 90 s, and a validation of 5 s per 90 timed steps
-    assert "(best 0.625)  320 images/s" in second
+    assert "acc 0.625    320 img/s" in second
     left = 800 * (0.1 + 10 / 190)
     assert f"{left // 60:.0f}:{round(left % 60):02} left" in second
 
@@ -87,32 +86,32 @@ def test_the_rate_follows_a_change_of_pace(clock):
     with make(clock, file, total_steps=100_000) as progress:
         for step in range(10, 3000, 10):
             clock.now += 1  # ten steps a second
-            progress.update(step, TRAIN)
+            progress.trained(step, TRAIN)
         for step in range(3000, 3100, 10):
             clock.now += 10  # one a second
-            progress.update(step, TRAIN)
+            progress.trained(step, TRAIN)
         progress.evaluated(3090, VALIDATION, is_best=True)
-    assert "  32 images/s" in lines(file)[-1]
+    assert "  32 img/s" in lines(file)[-1]
 
 
 def test_nothing_is_claimed_before_it_is_measured(clock):
     file = io.StringIO()
     with make(clock, file, first_step=500, best=0.7) as progress:
         clock.now += 60
-        progress.update(510, TRAIN)
+        progress.trained(510, TRAIN)
         progress.evaluated(510, VALIDATION, is_best=False)
     text = file.getvalue()
-    assert "images/s" not in text
+    assert "img/s" not in text
     assert "left" not in text
-    assert "(best 0.700)" in text
+    assert "best val acc 0.700" in text
 
 
 def test_a_validation_without_training_before(clock):
     file = io.StringIO()
     with make(clock, file) as progress:
         progress.evaluated(0, VALIDATION, is_best=False)
-        progress.update(0, {})
-    assert lines(file)[-1] == "epoch  1/10  step     0  validation loss 1.500 accuracy 0.625"
+        progress.trained(0, {})
+    assert lines(file)[-1] == "epoch  1/10  step     0  val loss 1.500 acc 0.625"
 
 
 def test_plain_lines_come_at_intervals_that_grow(clock):
@@ -121,7 +120,7 @@ def test_plain_lines_come_at_intervals_that_grow(clock):
         for step in range(1, 2000):
             clock.now += 1
             before = len(lines(file))
-            progress.update(step, TRAIN)
+            progress.trained(step, TRAIN)
             times += [step] * (len(lines(file)) - before)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert times[0] == 10
@@ -149,7 +148,7 @@ def test_plain_in_a_pipe_even_if_colours_are_forced(clock, monkeypatch):
 def check_plain(clock, file):
     with make(clock, file) as progress:
         clock.now += 60
-        progress.update(100, TRAIN)
+        progress.trained(100, TRAIN)
         progress.evaluated(100, VALIDATION, is_best=True)
         progress.message("[saved] :smile: in runs/demo " + "long " * 40)
     text = file.getvalue()
@@ -165,26 +164,55 @@ def test_the_live_line_is_one_line(clock, width):
     file = Terminal()
     with make(clock, file, width=width) as progress:
         clock.now += 60
-        progress.update(10, TRAIN)
+        progress.trained(10, TRAIN)
         clock.now += 9
-        progress.update(100, TRAIN)
+        progress.trained(100, TRAIN)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
     assert max(len(line) for line in text.replace("\r", "\n").split("\n")) <= width
     assert text.count("\n") <= 3
     if width >= 120:
-        for part in ("100/1000", "epoch 1", "loss 1.250", "accuracy 0.500", "320 images/s", "1:30"):
+        for part in ("100/1000", "epoch  1/10", "loss 1.250", "acc 0.500", "320 img/s", "1:30"):
             assert part in text
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [
+        (1000, ["100/1000", "epoch  1/10", "loss 1.250", "acc 0.500", "320 img/s"]),
+        (99_000, ["1000/99000", "epoch  10/990", "loss 1.250", "acc 0.500"]),
+    ],
+)
+def test_at_80_columns_the_bar_is_shown_and_no_line_wraps(clock, steps, shown):
+    file = Terminal()
+    with make(clock, file, width=80, total_steps=steps) as progress:
+        clock.now += 60
+        progress.trained(10, TRAIN)
+        clock.now += steps / 1000 * 9
+        progress.trained(steps // 10 if steps == 1000 else 1000, TRAIN)
+        progress.evaluated(steps // 10 if steps == 1000 else 1000, VALIDATION, is_best=True)
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).replace("\r", "\n")
+    assert max(map(len, text.split("\n"))) <= 80
+    (bar,) = {line for line in text.split("\n") if shown[0] in line}
+    assert "━" in bar
+    for part in shown:
+        assert part in bar
+    assert "val loss 1.500 acc 0.625 *" in text
+
+
+def test_tracked_items_are_counted_on_plain_lines(monkeypatch, capsys):
+    now = itertools.count(0.0, 2.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    assert list(track(iter("abcdefghijkl"), 12, "kdef")) == list("abcdefghijkl")
+    assert re.match(r"3/12  kdef  \d+ images/s  \d:\d\d left\n", capsys.readouterr().err)
 
 
 def test_validations_stay_above_the_live_line(clock):
     file = Terminal()
     with make(clock, file) as progress:
         clock.now += 60
-        progress.update(100, TRAIN)
+        progress.trained(100, TRAIN)
         progress.evaluated(100, VALIDATION, is_best=True)
-    assert re.search(
-        r"validation loss 1\.500 accuracy 0\.625  best so far *\x1b?.*\n", file.getvalue()
-    )
+    assert re.search(r"val loss 1\.500 acc 0\.625 \* *\x1b?.*\n", file.getvalue())
 
 
 class Broken(Terminal):
@@ -214,7 +242,7 @@ def test_training_goes_on_when_the_terminal_is_gone(clock, monkeypatch, error, w
     with make(clock, file) as progress:
         for step in range(1, 6):
             clock.now += 60
-            progress.update(step, TRAIN)
+            progress.trained(step, TRAIN)
             progress.evaluated(step, VALIDATION, is_best=True)
         progress.message("done")
     assert (sys.stdout, sys.stderr) == borrowed  # rich takes them while its line is live
@@ -233,10 +261,10 @@ def test_names_that_the_terminal_cannot_show_are_escaped(clock):
 def test_on_a_real_terminal(settings):
     """A pseudo terminal: the bar is drawn and gone at the end, whatever the encoding."""
     code = (
-        "from fer_jax.monitor.console import Progress\n"
-        "with Progress(40, 10, 8, 0) as progress:\n"
+        "from fer_jax.monitor.console import TrainingProgress\n"
+        "with TrainingProgress(40, 10, 8, 0) as progress:\n"
         "    for step in range(1, 41):\n"
-        "        progress.update(step, {'loss': 1.0, 'accuracy': 0.5})\n"
+        "        progress.trained(step, {'loss': 1.0, 'accuracy': 0.5})\n"
         "    progress.evaluated(40, {'loss': 1.0, 'accuracy': 0.5}, is_best=True)\n"
     )
     master, slave = pty.openpty()
@@ -255,4 +283,4 @@ def test_on_a_real_terminal(settings):
     os.close(master)
     assert process.wait() == 0
     assert b"40/40" in text
-    assert b"best so far" in text
+    assert b"val loss 1.000 acc 0.500 *" in text
