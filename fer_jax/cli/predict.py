@@ -29,18 +29,20 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.inference import sources as inputs
 
     run = run_dir.open_run(options.run)
-    sources = inputs.find_sources(options.inputs, besides=options.out)
+    sources = inputs.find_sources(options.inputs, exclude=options.out)
     for source in sources:
         if source.kind == "camera":
             inputs.check_camera(source)
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.inference.predict import describe, predict
-    from fer_jax.inference.stream import Wanted
+    from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache
 
     compile_cache.enable()
-    wanted = Wanted(options.faces, options.no_face == "whole", options.explain, options.min_face)
+    wanted = PredictOptions(
+        options.faces, options.no_face == "whole", options.explain, options.min_face
+    )
     outputs = predict(
         run, sources, options.out, wanted, options.figures, not options.no_pictures, options.seconds
     )

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     run = run_dir.open_run(options.run)
 
     # Importing gradio and JAX takes seconds; wrong input is reported before.
-    from fer_jax.api import Model
+    from fer_jax.inference.model import Model
     from fer_jax.runtime import compile_cache
     from fer_jax.serve import page
 

@@ -1,7 +1,11 @@
-"""From files and cameras to what a trained network says of the faces in them.
+"""Prediction with a trained run: from files and cameras to labeled faces.
 
-`locate` finds and cuts faces as the run's data was cut, `network` runs the network in
-batches of few sizes, `results` holds what came out, `sources` reads pictures, videos and
-cameras, `stream` puts these in a row with bounded memory, `draw` paints, `outputs` writes
-files. Nothing is trained or scored here, and no data set is opened.
+- `model`: detects and classifies the faces of images; the public `Model`
+- `locate`: face detection and cropping like the run's training data
+- `network`: the network in batches; `gradcam`: its heat maps
+- `results`: the result classes
+- `sources`, `stream`, `predict`: images, videos and cameras, in bounded memory
+- `draw`, `overlay`, `outputs`: annotated images and the files of `fer-jax predict`
+
+Nothing is trained or evaluated here, and no data set is opened.
 """

@@ -1,7 +1,7 @@
-"""Where the faces of a picture are, and their pixels as the run's data set has them.
+"""Detects faces in an image and crops them like the run's training data.
 
-The one place that decides how prediction cuts faces: detector, margin and framing are
-those of the data that the run was trained on. It reads no files and runs no network.
+The only place that decides how prediction crops faces: detector, margin and framing are
+those of the run's data set. It reads no files and runs no network.
 """
 
 from __future__ import annotations
@@ -12,35 +12,38 @@ from typing import Any, Literal
 import numpy as np
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.faces import detect as faces
+from fer_jax.faces.align import ALIGNED_SHARES, align
+from fer_jax.faces.crop import FaceCrop, crop_origin, crop_square, shrink
+from fer_jax.faces.detect import Face
 from fer_jax.run_dir import Run
 
 Choice = Literal["largest", "all"]
-"""Which of the faces of a picture are wanted."""
+"""Which faces of an image to return."""
 
-LEAST_SHARE = 0.1
-"""Smallest face side, as a share of the picture's shorter side. Portraits of the data sets have
-larger ones, but people in the background of a photo have not."""
+MIN_SHARE = 0.1
+"""Smallest face side, as a fraction of the image's shorter side. Lower than for the data sets'
+portraits, because photos also show people in the background."""
 
 _TO_STORED_BOX = {"haar": (0.0, 0.105, 0.9), "profile": (0.0, 0.094, 0.73)}
-"""From the detector's box to the one that a set of whole pictures stores: moves of the centre to
-the right and down, and the longer side, as shares of the detector's longer side. Medians over the
-validation split of synthetic_faces/demo, the only such set: its boxes are tight and go by the
-head model, and a network is 30 points worse on faces that are cut otherwise."""
+"""Maps a detected box to the box stored by a data set of uncropped images: shift of the center to
+the right and down, and the longer side, as fractions of the detected box's longer side. Medians
+over the validation split of synthetic_faces/demo, the only such set: its boxes fit tightly around
+the rendered head, and accuracy drops by 30 points without this correction."""
 
-_PLAIN_CROP = faces.FaceCrop()
-"""How faces are cut for a run whose data does not say: whole pictures, or runs of format 2."""
+_DEFAULT_CROP = FaceCrop()
+"""For runs that store no crop settings: data sets of uncropped images, and runs of format 2."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Located:
-    """A face that was found.
+class LocatedFace:
+    """A face before classification.
 
     Attributes:
-      box: x, y, width, height in pixels of the picture.
-      found: how: "haar", "profile", or "whole" where the whole picture is taken for a face.
-      pixels: uint8[S, S, 3] RGB, as the network takes it.
-      square: x, y and side of what `pixels` shows; it may reach over the picture's border.
+      box: x, y, width, height in pixels of the image.
+      found: detector that found the face, such as "haar", "profile" or "yunet"; "whole" if no
+        face was detected and the whole image is used.
+      pixels: uint8[S, S, 3] RGB, the network's input before normalization.
+      square: x, y and side of the image region shown in `pixels`; may extend past the border.
     """
 
     box: tuple[int, int, int, int]
@@ -50,106 +53,105 @@ class Located:
 
 
 class FaceFinder:
-    """Finds faces and cuts them as a run's training data; one instance serves one thread.
+    """Detects faces and crops them like a run's training data. Not thread-safe.
 
     Args:
-      run: gives size, margin and framing.
-      least_share: smallest face side, as a share of the picture's shorter side.
+      run: the run that provides detector, size, margin and framing.
+      min_share: smallest face side, as a fraction of the image's shorter side.
     """
 
-    def __init__(self, run: Run, least_share: float = LEAST_SHARE) -> None:
+    def __init__(self, run: Run, min_share: float = MIN_SHARE) -> None:
         self._preprocessing = run.preprocessing
-        self._crop = crop_of(run)
-        self._detector = dataclasses.replace(self._crop, min_share=least_share).make_detector()
+        self._settings = _crop_settings(run)
+        settings = dataclasses.replace(self._settings, min_share=min_share)
+        self._detector = settings.make_detector()
 
     def find(
-        self, image: np.ndarray, choice: Choice = "largest", whole: bool = True
-    ) -> list[Located]:
-        """The faces of a picture, the largest first.
+        self, image: np.ndarray, choice: Choice = "largest", whole_image: bool = True
+    ) -> list[LocatedFace]:
+        """Returns the faces of an image, largest first.
 
         Args:
           image: uint8[H, W, 3] RGB.
           choice: the largest face only, or all.
-          whole: take the whole picture for a face where none is found, as the builders do.
+          whole_image: use the whole image if no face is detected, like the data set builders.
         """
-        found = self._detect(image)
-        if not found and whole:
+        detected = self._detect(image)
+        if not detected and whole_image:
             height, width = image.shape[:2]
-            found = [faces.Face((0, 0, width, height), "whole")]
-        wanted = found if choice == "all" else found[:1]
-        return [self._cut(image, face) for face in wanted]
+            detected = [Face((0, 0, width, height), "whole")]
+        chosen = detected if choice == "all" else detected[:1]
+        return [self._crop(image, face) for face in chosen]
 
-    def _detect(self, image: np.ndarray) -> list[faces.Face]:
-        found = self._detector.detect(image)
+    def _detect(self, image: np.ndarray) -> list[Face]:
+        detected = self._detector.detect(image)
         if self._preprocessing.face_margin is None:
-            return found
-        return [_as_stored(face, image.shape[1], image.shape[0]) for face in found]
+            return detected
+        return [_to_stored_box(face, image.shape[1], image.shape[0]) for face in detected]
 
-    def _cut(self, image: np.ndarray, face: faces.Face) -> Located:
-        margin, crop = self._preprocessing.face_margin, self._crop
-        square = faces.crop_origin(face.box, crop.margin if margin is None else margin)
+    def _crop(self, image: np.ndarray, face: Face) -> LocatedFace:
+        margin, settings = self._preprocessing.face_margin, self._settings
+        square = crop_origin(face.box, settings.margin if margin is None else margin)
         points = None if face.landmarks is None else np.array(face.landmarks)
         if margin is not None:
             shares = None if points is None else points / (image.shape[1], image.shape[0])
             pixels = self._preprocessing.framed(image, face.box, shares)
-        elif crop.method == "align" and points is not None:
-            stored = faces.align(image, points, crop.longest_side)
-            pixels = framed_whole(self._preprocessing, stored, faces.ALIGNED_SHARES)
+        elif settings.method == "align" and points is not None:
+            stored = align(image, points, settings.longest_side)
+            pixels = frame_crop(self._preprocessing, stored, ALIGNED_SHARES)
         else:
-            stored = faces.shrink(
-                faces.crop_square(image, face.box, crop.margin), crop.longest_side
-            )
+            stored = shrink(crop_square(image, face.box, settings.margin), settings.longest_side)
             shares = None if points is None else (points - square[:2]) / square[2]
-            pixels = framed_whole(self._preprocessing, stored, shares)
-        return Located(face.box, face.source, pixels, square)
+            pixels = frame_crop(self._preprocessing, stored, shares)
+        return LocatedFace(face.box, face.source, pixels, square)
 
 
-def crop_of(run: Run) -> faces.FaceCrop:
-    """How the faces of the run's training data were cut.
-
-    A set that ships its faces cut, or with boxes, says nothing of a photo: there the detector
-    looks, and what it finds is cut with the margin of those settings.
-    """
-    stored = run.data.get("crop")
-    return faces.FaceCrop.from_json(stored) if stored else _PLAIN_CROP
-
-
-def description(run: Run) -> dict[str, Any]:
-    """How `FaceFinder` finds and cuts a run's faces, for programs that do it without fer_jax."""
-    margin, crop = run.preprocessing.face_margin, crop_of(run)
+def describe_cropping(run: Run) -> dict[str, Any]:
+    """Describes how a run's faces are detected and cropped, for programs without fer_jax."""
+    margin, crop = run.preprocessing.face_margin, _crop_settings(run)
     return {
         "trained_on": crop.to_json(),
-        "detector": "OpenCV's haarcascade_frontalface_default.xml on the equalized grey picture, "
-        "no side above 320 pixels; scale factor 1.1, 5 neighbours",
+        "detector": "OpenCV's haarcascade_frontalface_default.xml on the grayscale image, no side "
+        "above 320 pixels, histogram equalized; scale factor 1.1, 5 neighbors",
         "margin": crop.margin if margin is None else margin,
         "box_change": None if margin is None else _TO_STORED_BOX["haar"],
         "longest_side": crop.longest_side if margin is None else None,
-        "none_found": "the whole picture",
+        "none_found": "the whole image",
     }
 
 
-def framed_whole(
+def frame_crop(
     preprocessing: Preprocessing, face: np.ndarray, landmarks: np.ndarray | None = None
 ) -> np.ndarray:
-    """A picture that is cut to its face already, as network input: uint8[S, S, 3].
+    """Resizes and masks an image that is already cropped to a face: uint8[S, S, 3].
 
     Args:
-      preprocessing: of the run.
+      preprocessing: the run's.
       face: uint8[H, W, 3] RGB.
-      landmarks: float[5, 2], shares of its width and height, if they are known.
+      landmarks: float[5, 2] as fractions of width and height; None if unknown.
     """
-    uncut = dataclasses.replace(preprocessing, face_margin=None)
-    return uncut.framed(face, (0, 0, face.shape[1], face.shape[0]), landmarks)
+    uncropped = dataclasses.replace(preprocessing, face_margin=None)
+    return uncropped.framed(face, (0, 0, face.shape[1], face.shape[0]), landmarks)
 
 
-def _as_stored(face: faces.Face, width: int, height: int) -> faces.Face:
-    """The box of a detector as the data set would have it, inside the picture."""
+def _crop_settings(run: Run) -> FaceCrop:
+    """Returns how the faces of the run's training data were cropped.
+
+    For a data set of ready-made crops or boxes, photos still go through the detector of these
+    settings, and its boxes get their margin.
+    """
+    stored = run.data.get("crop")
+    return FaceCrop.from_json(stored) if stored else _DEFAULT_CROP
+
+
+def _to_stored_box(face: Face, width: int, height: int) -> Face:
+    """Corrects a detected box to the data set's convention and clips it to the image."""
     right, down, share = _TO_STORED_BOX.get(face.source, (0.0, 0.0, 1.0))
-    x, y, wide, high = face.box
-    longer = max(wide, high)
+    x, y, box_width, box_height = face.box
+    longer = max(box_width, box_height)
     side = max(1, round(share * longer))
-    left = round(x + wide / 2 + right * longer - side / 2)
-    top = round(y + high / 2 + down * longer - side / 2)
+    left = round(x + box_width / 2 + right * longer - side / 2)
+    top = round(y + box_height / 2 + down * longer - side / 2)
     box_x, box_y = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
     box = box_x, box_y, min(left + side, width) - box_x, min(top + side, height) - box_y
     return dataclasses.replace(face, box=box)

@@ -1,8 +1,7 @@
-"""A run's trained network, ready to be asked about faces.
+"""A run's trained network as a classifier of cropped faces, on one device.
 
-Batches have a few fixed sizes, so that a thousand pictures compile no more programs than
-three; what is missing in the last one is padded. One device is used: the faces of a
-person's pictures are few. It finds no faces and reads no pictures.
+Batches have a few fixed sizes and are padded to them, so that any number of faces compiles
+the same few programs. It detects no faces and reads no files.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from fer_jax.runtime import sharding
 from fer_jax.runtime import xla_options as compiler
 from fer_jax.training.restore import Trained, load_trained
 
-BATCHES = (1, 8, 32)
-"""Batch sizes of classifying, ascending."""
+BATCH_SIZES = (1, 8, 32)
+"""Batch sizes of `Network.classify`, ascending."""
 
-EXPLAINED = (1, 8)
-"""Those of explaining, which keeps the activations of its layers."""
+EXPLAIN_BATCH_SIZES = (1, 8)
+"""Batch sizes of `Network.explain`; smaller, because its backward pass stores activations."""
 
 Program = Callable[[Any, np.ndarray], Any]
 
@@ -35,10 +34,10 @@ class Network:
 
     Args:
       run: a trained run.
-      trained: its network where that has been read already.
+      trained: the run's weights, if they are loaded already.
 
     Raises:
-      UserError: there is no checkpoint, it is damaged, or it does not fit the configuration.
+      UserError: no checkpoint, a damaged one, or one that does not match the configuration.
     """
 
     def __init__(self, run: Run, trained: Trained | None = None) -> None:
@@ -48,23 +47,26 @@ class Network:
         self.variables = trained.best.state.inference_variables
 
     def classify(self, faces: np.ndarray) -> np.ndarray:
-        """Probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
+        """Returns probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
         results = [
             np.asarray(self._classify(self.variables, batch))[:count]
-            for batch, count in _batches(faces, BATCHES)
+            for batch, count in _batches(faces, BATCH_SIZES)
         ]
-        return np.concatenate(results) if results else self._nothing()
+        return np.concatenate(results) if results else self._empty()
 
     def explain(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities float32[N, C], and Grad-CAM maps float32[N, S, S] of the likeliest class.
+        """Classifies faces and computes the Grad-CAM map of each predicted class.
 
         Args:
           faces: uint8[N, S, S, 3] at the run's size.
+
+        Returns:
+          Probabilities float32[N, C] and maps float32[N, S, S] in [0, 1].
         """
-        probabilities, maps = [self._nothing()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
-        for batch, count in _batches(faces, EXPLAINED):
-            said, heat = self._explain(self.variables, batch)
-            probabilities.append(np.asarray(said)[:count])
+        probabilities, maps = [self._empty()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
+        for batch, count in _batches(faces, EXPLAIN_BATCH_SIZES):
+            batch_probabilities, heat = self._explain(self.variables, batch)
+            probabilities.append(np.asarray(batch_probabilities)[:count])
             maps.append(np.asarray(heat)[:count])
         return np.concatenate(probabilities), np.concatenate(maps)
 
@@ -89,16 +91,16 @@ class Network:
 
         return jax.jit(program)
 
-    def _nothing(self) -> np.ndarray:
+    def _empty(self) -> np.ndarray:
         return np.zeros((0, len(self.run.labels)), np.float32)
 
 
 def _batches(faces: np.ndarray, sizes: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
-    """Batches of one of `sizes` rows each, and how many of their rows are faces."""
+    """Yields padded batches of one of `sizes` rows, and the number of rows that are faces."""
     first = 0
     while first < len(faces):
-        left = len(faces) - first
-        size = next((size for size in sizes if size >= left), sizes[-1])
+        remaining = len(faces) - first
+        size = next((size for size in sizes if size >= remaining), sizes[-1])
         rows = faces[first : first + size]
         padding = np.zeros((size - len(rows), *faces.shape[1:]), faces.dtype)
         yield np.concatenate([rows, padding]), len(rows)

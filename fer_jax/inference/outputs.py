@@ -1,12 +1,12 @@
-"""Writes what prediction found into a folder, as it comes: nothing grows with a video's length.
+"""Writes predictions into a folder, frame by frame, in constant memory.
 
-    predictions.csv           a line per face and frame
-    predictions.json          the same with the run, the sources and what could not be read
-    annotated/NAME.jpg .mp4   faces framed and named
-    figures/NAME_1.png        a face beside the probabilities of its classes, for pictures
+    predictions.csv           one line per face and frame
+    predictions.json          the same with the run, the sources and the unreadable files
+    annotated/NAME.jpg .mp4   images and videos with boxes and labels
+    figures/NAME_1.png        a face beside its class probabilities, for images
 
-Tables and videos are written beside their place and named when whole; where writing fails,
-those of an earlier prediction stay. No network is run here.
+Tables and videos are written to temporary files and renamed when complete; if writing fails, the
+results of an earlier prediction remain. No network is run here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import csv
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -26,26 +27,26 @@ from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.inference.draw import annotate
 from fer_jax.inference.overlay import overlay
-from fer_jax.inference.results import Face, Picture
+from fer_jax.inference.results import Face, Prediction
 from fer_jax.inference.sources import Frame, Source, Unreadable
 from fer_jax.report import plots, png
 
 FORMAT = 1
-"""Of predictions.json; raised when an older reader could not understand it."""
+"""Version of predictions.json; increased when older readers cannot read it."""
 
 _COLUMNS = ("source", "frame", "seconds", "face", "x", "y", "width", "height", "found", "label")
-_QUALITY = 92
+_JPEG_QUALITY = 92
 
 
 class Outputs:
-    """The files of one prediction; use it with `with`.
+    """The files of one prediction, as a context manager.
 
     Args:
-      folder: made if it is missing; results of an earlier prediction are replaced.
-      header: what predictions.json begins with: the run, its labels and so on.
-      label_names: the classes in index order.
-      figures: so many figures are drawn, one for each face of the first pictures.
-      pictures: whether annotated pictures and videos are written.
+      folder: created if missing; results of an earlier prediction are replaced.
+      header: first entries of predictions.json, such as the run and its labels.
+      label_names: class names in index order.
+      max_figures: how many faces of images get a figure.
+      annotate: whether to write annotated images and videos, and figures.
 
     Raises:
       UserError: the folder cannot be written.
@@ -56,8 +57,8 @@ class Outputs:
         folder: Path,
         header: dict[str, Any],
         label_names: tuple[str, ...],
-        figures: int,
-        pictures: bool = True,
+        max_figures: int,
+        annotate: bool = True,
     ) -> None:
         self.folder = folder
         self.faces = self.figures = 0
@@ -65,16 +66,16 @@ class Outputs:
         self.unreadable: list[Unreadable] = []
         self.interrupted = False
         self._header, self._label_names = header, label_names
-        self._most_figures, self._pictures = figures, pictures
+        self._max_figures, self._annotate = max_figures, annotate
         self._names: set[str] = set()
         self._video: _Video | None = None
         self._current: Source | None = None
 
     def __enter__(self) -> Outputs:
-        with _told(self.folder):
+        with _write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._csv = open(_part(self.folder / "predictions.csv"), "w", newline="")
-            self._json = open(_part(self.folder / "predictions.json"), "w")
+            self._csv = open(_temporary(self.folder / "predictions.csv"), "w", newline="")
+            self._json = open(_temporary(self.folder / "predictions.json"), "w")
         self._table = csv.writer(self._csv)
         self._table.writerow([*_COLUMNS, *(f"probability_{name}" for name in self._label_names)])
         head = json.dumps({"format": FORMAT, **self._header}, indent=2)
@@ -89,37 +90,37 @@ class Outputs:
         trace: TracebackType | None,
     ) -> None:
         if error is not None:
-            self._give_up()
+            self._discard()
             return
         self._finish_source()
         tail = {
             "sources": self.sources,
             "unreadable": [
-                {"source": one.source.name, "reason": one.reason} for one in self.unreadable
+                {"source": item.source.name, "reason": item.reason} for item in self.unreadable
             ],
         }
         self._json.write("\n  ],\n  " + json.dumps(tail, indent=2).removeprefix("{\n  ") + "\n")
         for file in (self._csv, self._json):
-            _put_into_place(file)
+            _rename_complete(file)
 
-    def add(self, frame: Frame, picture: Picture) -> None:
-        """Writes what was found in a frame."""
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        """Writes the prediction of a frame."""
         if frame.source != self._current:
             self._finish_source()
-            self._begin_source(frame)
-        with _told(self.folder):
-            self._add_rows(frame, picture)
-            if self._pictures:
-                self._paint(frame, picture)
+            self._start_source(frame)
+        with _write_errors(self.folder):
+            self._add_rows(frame, prediction)
+            if self._annotate:
+                self._add_annotated(frame, prediction)
         self.sources[-1]["frames"] += 1
-        self.sources[-1]["faces"] += len(picture.faces)
-        self.faces += len(picture.faces)
+        self.sources[-1]["faces"] += len(prediction.faces)
+        self.faces += len(prediction.faces)
 
     def add_unreadable(self, unreadable: Unreadable) -> None:
-        """Remembers what could not be read."""
+        """Records a source that could not be read."""
         self.unreadable.append(unreadable)
 
-    def _begin_source(self, frame: Frame) -> None:
+    def _start_source(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
         self._current = frame.source
         entry = {"source": frame.source.name, "kind": frame.source.kind}
@@ -132,8 +133,8 @@ class Outputs:
             self._video.close()
             self._video = None
 
-    def _give_up(self) -> None:
-        """Removes what is not whole."""
+    def _discard(self) -> None:
+        """Removes the incomplete files."""
         if self._video is not None:
             self._video.discard()
         for file in (self._csv, self._json):
@@ -141,46 +142,46 @@ class Outputs:
                 file.close()
             Path(file.name).unlink(missing_ok=True)
 
-    def _add_rows(self, frame: Frame, picture: Picture) -> None:
-        shown = "" if frame.seconds is None else f"{frame.seconds:.3f}"
-        for number, face in enumerate(picture.faces):
-            place = (frame.source.name, frame.index, shown, number, *face.box)
-            numbers = [f"{value:.6f}" for value in face.probabilities.values()]
-            self._table.writerow([*place, face.found, face.label, *numbers])
+    def _add_rows(self, frame: Frame, prediction: Prediction) -> None:
+        seconds = "" if frame.seconds is None else f"{frame.seconds:.3f}"
+        for number, face in enumerate(prediction.faces):
+            position = (frame.source.name, frame.index, seconds, number, *face.box)
+            probabilities = [f"{value:.6f}" for value in face.probabilities.values()]
+            self._table.writerow([*position, face.found, face.label, *probabilities])
         content = {
             "source": frame.source.name,
             "frame": frame.index,
             "seconds": None if frame.seconds is None else round(frame.seconds, 3),
-            "faces": [face.to_json() for face in picture.faces],
+            "faces": [face.to_json() for face in prediction.faces],
         }
         self._json.write(self._separator + json.dumps(content))
         self._separator = ",\n    "
 
-    def _paint(self, frame: Frame, picture: Picture) -> None:
-        is_picture = frame.source.kind == "picture"
-        painted = annotate(frame.image, picture.faces, enlarge=is_picture)
-        if is_picture:
-            path = self.folder / "annotated" / self._name(frame.source, ".jpg")
-            files.write_bytes(path, _jpeg(painted))
+    def _add_annotated(self, frame: Frame, prediction: Prediction) -> None:
+        is_image = frame.source.kind == "picture"
+        annotated = annotate(frame.image, prediction.faces, enlarge=is_image)
+        if is_image:
+            path = self.folder / "annotated" / self._unique_name(frame.source, ".jpg")
+            files.write_bytes(path, _jpeg(annotated))
             self.sources[-1]["annotated"] = str(path.relative_to(self.folder))
-            self._draw_figures(picture, path.stem)
+            self._add_figures(prediction, path.stem)
             return
         if self._video is None:
-            path = self.folder / "annotated" / self._name(frame.source, ".mp4")
-            self._video = _Video(path, frame.rate, painted)
+            path = self.folder / "annotated" / self._unique_name(frame.source, ".mp4")
+            self._video = _Video(path, frame.rate, annotated)
             self.sources[-1]["annotated"] = str(path.relative_to(self.folder))
-        self._video.add(painted)
+        self._video.add(annotated)
 
-    def _draw_figures(self, picture: Picture, stem: str) -> None:
-        for number, face in enumerate(picture.faces, 1):
-            if self.figures >= self._most_figures:
+    def _add_figures(self, prediction: Prediction, stem: str) -> None:
+        for number, face in enumerate(prediction.faces, 1):
+            if self.figures >= self._max_figures:
                 return
             path = self.folder / "figures" / f"{stem}_{number}.png"
-            files.write_bytes(path, png.encode(draw_figure(face, Path(picture.source).name)))
+            files.write_bytes(path, png.encode(draw_figure(face, Path(prediction.source).name)))
             self.figures += 1
 
-    def _name(self, source: Source, suffix: str) -> str:
-        """A file name like the source's that no other source has."""
+    def _unique_name(self, source: Source, suffix: str) -> str:
+        """Returns a file name based on the source's, numbered if it is taken."""
         stem = source.path.stem if source.path else source.name.replace(":", "_")
         name, number = f"{stem}{suffix}", 1
         while name in self._names:
@@ -191,78 +192,74 @@ class Outputs:
 
 
 def draw_figure(face: Face, title: str) -> np.ndarray:
-    """The paper's emotion analysis of a face, with its heat map if it has one: uint8[H, W, 3]."""
+    """Draws the paper's emotion-analysis figure of a face, with its heat map: uint8[H, W, 3]."""
     values = np.array(list(face.probabilities.values()))
-    # Enlarged first, so that the colours are smoother than the network's pixels.
+    # Enlarged before the overlay, for a smooth heat map.
     side = max(240, len(face.pixels))
     shown = cv2.resize(face.pixels, (side, side), interpolation=cv2.INTER_CUBIC)
     if face.heat is not None:
         shown = overlay(shown, face.heat)
     if face.found == "whole":
-        title = f"no face found; whole picture\n{title}"
+        title = f"no face found; whole image\n{title}"
     return plots.emotion_analysis(shown, values, list(face.probabilities), title=title)
 
 
 class _Video:
-    """An mp4 that is written frame by frame, named when it is whole."""
+    """An mp4 file, written frame by frame to a temporary file and renamed when complete."""
 
     def __init__(self, path: Path, rate: float, first: np.ndarray) -> None:
         self._path, self._part = path, path.with_name(f".{path.name}.part.mp4")
-        self._height, self._width = (side // 2 * 2 for side in first.shape[:2])  # the codec's wish
+        self._height, self._width = (side // 2 * 2 for side in first.shape[:2])  # must be even
         path.parent.mkdir(parents=True, exist_ok=True)
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(self._part), codec, rate, (self._width, self._height))
         if not self._writer.isOpened():
             raise UserError(
-                f"expected to write the video {path}, found that OpenCV cannot; install "
-                "opencv-python-headless 4.x, which can, or use --no_pictures"
+                f"expected to write the video {path}, found an OpenCV that cannot write mp4; "
+                "install opencv-python-headless 4.x, or use --no_pictures"
             )
 
-    def add(self, painted: np.ndarray) -> None:
-        """Adds a frame; one of another size is brought to that of the first."""
-        if painted.shape[0] < self._height or painted.shape[1] < self._width:
-            painted = cv2.resize(painted, (self._width, self._height))
-        painted = painted[: self._height, : self._width]
-        self._writer.write(cv2.cvtColor(painted, cv2.COLOR_RGB2BGR))
+    def add(self, image: np.ndarray) -> None:
+        """Adds a frame, resized or cropped to the size of the first."""
+        if image.shape[0] < self._height or image.shape[1] < self._width:
+            image = cv2.resize(image, (self._width, self._height))
+        image = image[: self._height, : self._width]
+        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Gives it its name."""
+        """Completes the file and renames it to its final name."""
         self._writer.release()
         os.replace(self._part, self._path)
 
     def discard(self) -> None:
-        """Removes it."""
+        """Removes the incomplete file."""
         self._writer.release()
         self._part.unlink(missing_ok=True)
 
 
-class _told:  # noqa: N801 - used like a function
-    """Turns a full disk or a folder of somebody else into a message."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            raise UserError(
-                f"expected to write results in {self._folder}, found: {error.strerror or error}; "
-                "free some space or choose another folder with --out"
-            ) from error
+@contextlib.contextmanager
+def _write_errors(folder: Path) -> Iterator[None]:
+    """Raises a UserError for a full disk or a folder without write permission."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"expected to write results in {folder}, found: {error.strerror or error}; "
+            "free some space or choose another folder with --out"
+        ) from error
 
 
-def _part(path: Path) -> Path:
+def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
-def _put_into_place(file: TextIO) -> None:
+def _rename_complete(file: TextIO) -> None:
     file.close()
-    part = Path(file.name)
-    os.replace(part, part.with_name(part.name.removeprefix(".").removesuffix(".part")))
+    temporary = Path(file.name)
+    final_name = temporary.name.removeprefix(".").removesuffix(".part")
+    os.replace(temporary, temporary.with_name(final_name))
 
 
-def _jpeg(picture: np.ndarray) -> bytes:
-    options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-    return cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+def _jpeg(image: np.ndarray) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)[1].tobytes()

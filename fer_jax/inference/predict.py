@@ -1,9 +1,6 @@
-"""Says what the faces in pictures, folders, videos or a camera's view express.
+"""Predicts images, folders, videos or a camera and writes the results.
 
-    fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
-    fer-jax predict runs/demo camera --seconds 10 --out results
-
-Faces are cut and prepared as the run directory says; nothing is retyped here.
+The work of `fer-jax predict`, without its flags.
 """
 
 from __future__ import annotations
@@ -12,79 +9,70 @@ import contextlib
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
+from fer_jax.inference.model import Model
+from fer_jax.inference.outputs import Outputs
+from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames
 from fer_jax.monitor.console import ProgressBar
-
-if TYPE_CHECKING:  # JAX is imported after the process has begun again
-    from fer_jax import run_dir as run_directory
-    from fer_jax.inference.outputs import Outputs
-    from fer_jax.inference.stream import Seen, Wanted
-
-_FIGURES = 12  # each takes a third of a second
 
 
 def predict(
-    run: run_directory.Run,
+    run: run_dir.Run,
     sources: Sequence[inputs.Source],
     out: Path,
-    wanted: Wanted,
-    figures: int = _FIGURES,
-    pictures: bool = True,
+    options: PredictOptions,
+    figures: int,
+    annotate: bool = True,
     seconds: float | None = None,
 ) -> Outputs:
-    """Writes what is seen in all sources into `out`, and says what could not be read.
+    """Predicts all sources, writes the results into `out` and reports unreadable files.
 
     Args:
       run: a trained run.
-      sources: of `inputs.find_sources`.
-      out: the folder to write.
-      wanted: which faces, and what of them.
-      figures: so many figures at most.
-      pictures: whether to write annotated pictures and videos.
-      seconds: of a camera's view; None goes on until Ctrl-C.
+      sources: from `find_sources`.
+      out: output folder.
+      options: which faces to classify, and how.
+      figures: maximum number of probability figures.
+      annotate: whether to write annotated images and videos, and figures.
+      seconds: how long to record a camera; None means until Ctrl-C.
+
+    Returns:
+      What was written; after Ctrl-C, `interrupted` is set.
 
     Raises:
       UserError: no checkpoint, or a folder that cannot be written.
-
-    Returns:
-      What was written; after a Ctrl-C `interrupted` is set.
     """
-    from fer_jax import run_dir as run_directory
-    from fer_jax.api import Model
-    from fer_jax.inference.outputs import Outputs
-    from fer_jax.inference.stream import recognize_all
-
     model = Model(run)
     header = {
         "run": run.name,
         "step": model.network.step,
-        "warnings": list(run_directory.report_warnings(run)),
+        "warnings": list(run_dir.report_warnings(run)),
         "labels": list(run.labels),
     }
     with (
-        Outputs(out, header, run.labels, figures, pictures) as outputs,
-        contextlib.closing(_until(recognize_all(model, sources, wanted), seconds)) as results,
+        Outputs(out, header, run.labels, figures, annotate) as outputs,
+        contextlib.closing(_limit(predict_frames(model, sources, options), seconds)) as results,
         PredictionProgress(len(sources)) as progress,
     ):
         try:
             for result in results:
                 if isinstance(result, inputs.Unreadable):
                     outputs.add_unreadable(result)
-                    progress.message(f"passed over: {result.source.name}: {result.reason}")
+                    progress.message(f"skipped {result.source.name}: {result.reason}")
                 else:
                     outputs.add(*result)
                     progress.advance(result[0])
-        except KeyboardInterrupt:  # what was seen until then is kept
+        except KeyboardInterrupt:  # the results so far are still written
             outputs.interrupted = True
     return outputs
 
 
-def _until(
-    results: Iterator[Seen | inputs.Unreadable], seconds: float | None
-) -> Generator[Seen | inputs.Unreadable, None, None]:
-    """`results`, those of a camera for so many seconds."""
+def _limit(
+    results: Iterator[FramePrediction | inputs.Unreadable], seconds: float | None
+) -> Generator[FramePrediction | inputs.Unreadable, None, None]:
+    """Yields `results`, but ends after `seconds` of a camera."""
     for result in results:
         if seconds is not None and not isinstance(result, inputs.Unreadable):
             frame = result[0]
@@ -122,19 +110,19 @@ class PredictionProgress(ProgressBar):
 
 
 def describe(outputs: Outputs, warnings: Sequence[str]) -> Iterator[str]:
-    """The closing lines: what was seen and where it is written."""
-    yield from (f"note: the run's report says: {line}" for line in warnings)
+    """Yields the closing lines: the run's warnings, the counts, and the files written."""
+    yield from (f"note: the run's report warns: {line}" for line in warnings)
     frames = sum(source["frames"] for source in outputs.sources)
     videos = sum(source["kind"] != "picture" for source in outputs.sources)
-    counts = {"picture": len(outputs.sources) - videos, "video": videos}
-    what = [_counted(count, name) for name, count in counts.items() if count]
-    total = f"{_counted(outputs.faces, 'face')} in {_counted(frames, 'frame')}"
-    yield f"{total} of {' and '.join(what)}"
+    counts = {"image": len(outputs.sources) - videos, "video": videos}
+    kinds = [_plural(count, name) for name, count in counts.items() if count]
+    total = f"{_plural(outputs.faces, 'face')} in {_plural(frames, 'frame')}"
+    yield f"{total} of {' and '.join(kinds)}"
     if outputs.unreadable:
-        yield f"{len(outputs.unreadable):,} could not be read; predictions.json names them"
+        yield f"{len(outputs.unreadable):,} could not be read; predictions.json lists them"
     for path in sorted(outputs.folder.iterdir()):
         yield str(path)
 
 
-def _counted(count: int, name: str) -> str:
+def _plural(count: int, name: str) -> str:
     return f"{count:,} {name}" + ("" if count == 1 else "s")

@@ -1,4 +1,4 @@
-"""What a network says of the faces in a picture: plain values for programs, CSV and JSON."""
+"""Prediction results as plain values, convertible to JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """One face and what the network says of it.
+    """One classified face.
 
     Attributes:
-      box: x, y, width, height in pixels of the picture.
-      found: how the face was found: "haar", "profile", or "whole" where none was found and
-        the whole picture was taken for one.
-      label: the most probable class.
-      probabilities: by class, in the order of the run's labels; they sum to 1.
-      pixels: uint8[S, S, 3] RGB, what the network saw.
-      heat: float32[S, S] in [0, 1], how much each place of `pixels` spoke for `label`
-        (Grad-CAM); None if that was not asked for.
-      square: x, y and side of `pixels` in the picture; it may reach over the border.
+      box: x, y, width, height in pixels of the image.
+      found: detector that found the face, such as "haar", "profile" or "yunet"; "whole" if no
+        face was detected and the whole image was classified.
+      label: most probable class.
+      probabilities: probability by class name, in the order of the run's labels; they sum to 1.
+      pixels: uint8[S, S, 3] RGB, the network's input before normalization.
+      heat: float32[S, S] in [0, 1], Grad-CAM map of `label` over `pixels`; None unless requested.
+      square: x, y and side of the image region shown in `pixels`; may extend past the border.
     """
 
     box: tuple[int, int, int, int]
@@ -39,7 +38,7 @@ class Face:
         return self.probabilities[self.label]
 
     def to_json(self) -> dict[str, Any]:
-        """All but the pixels, as plain values."""
+        """Returns JSON values for everything except the pixels, the heat map and `square`."""
         return {
             "box": list(self.box),
             "found": self.found,
@@ -49,17 +48,18 @@ class Face:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """The faces of one picture.
+class Prediction:
+    """The classified faces of one image.
 
     Attributes:
-      source: its path; "" for an array.
-      faces: the largest first; empty if there are none and the whole was not asked for.
+      source: path of the image; "" for an array.
+      faces: the classified faces, largest first; empty if none was detected and classifying the
+        whole image was turned off.
     """
 
     source: str
     faces: tuple[Face, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """Returns JSON values."""
         return {"source": self.source, "faces": [face.to_json() for face in self.faces]}

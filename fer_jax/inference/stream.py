@@ -1,8 +1,8 @@
-"""Frames in, results out, in their order and with bounded memory.
+"""Predicts a stream of frames in order, with bounded memory.
 
-Three things run beside each other: a thread reads and decodes ahead, threads find faces,
-and the caller's thread runs the network on faces of several frames at once. However long
-a video is, only so many frames are held at a time as the constants below say.
+A pipeline of three stages: one thread decodes frames ahead, a thread pool detects faces, and the
+caller's thread runs the network on the faces of several frames at once. The constants below bound
+the number of frames in memory.
 """
 
 from __future__ import annotations
@@ -16,112 +16,112 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 
-from fer_jax.api import Model
-from fer_jax.inference.locate import Choice, FaceFinder, Located
-from fer_jax.inference.network import BATCHES
-from fer_jax.inference.results import Picture
+from fer_jax.inference.locate import Choice, FaceFinder, LocatedFace
+from fer_jax.inference.model import Model
+from fer_jax.inference.network import BATCH_SIZES
+from fer_jax.inference.results import Prediction
 from fer_jax.inference.sources import Frame, Source, Unreadable, frames
 
-AHEAD = 8
-"""Frames that are decoded and wait for a face finder."""
+DECODE_AHEAD = 8
+"""Decoded frames that may wait for face detection."""
 
-TOGETHER = 16
-"""Frames whose faces may wait for each other to fill a batch."""
+MAX_PENDING = 16
+"""Frames whose faces may wait until a batch is full."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What to do with each frame.
+class PredictOptions:
+    """Which faces of each frame to classify, and how.
 
     Attributes:
       choice: the "largest" face or "all".
-      whole_pictures: take a picture without a face for one; never done with videos, whose
-        people come and go.
-      explain: make heat maps.
-      least_share: smallest face side, as a share of the frame's shorter side.
+      whole_image: classify the whole image if no face is detected. Ignored for videos and
+        cameras, where frames without a person are common.
+      explain: compute Grad-CAM heat maps.
+      min_share: smallest face side, as a fraction of the frame's shorter side.
     """
 
     choice: Choice
-    whole_pictures: bool
+    whole_image: bool
     explain: bool
-    least_share: float
+    min_share: float
 
 
-Seen = tuple[Frame, Picture]
+FramePrediction = tuple[Frame, Prediction]
+
+_Pending = tuple[Frame | Unreadable, list[LocatedFace]]
 
 
-def recognize_all(
-    model: Model, sources: Iterable[Source], wanted: Wanted
-) -> Generator[Seen | Unreadable, None, None]:
-    """What the faces in all frames of all sources express, frame by frame."""
-    waiting: list[tuple[Frame | Unreadable, list[Located]]] = []
-    for item, located in _located(model, sources, wanted):
-        waiting.append((item, located))
-        faces = sum(len(found) for _, found in waiting)
-        if faces >= BATCHES[-1] or len(waiting) >= TOGETHER:
-            yield from _recognized(model, waiting, wanted)
-            waiting.clear()
-    yield from _recognized(model, waiting, wanted)
+def predict_frames(
+    model: Model, sources: Iterable[Source], options: PredictOptions
+) -> Generator[FramePrediction | Unreadable, None, None]:
+    """Yields a prediction for every frame of every source, in order."""
+    pending: list[_Pending] = []
+    for item, located in _locate(model, sources, options):
+        pending.append((item, located))
+        faces = sum(len(group) for _, group in pending)
+        if faces >= BATCH_SIZES[-1] or len(pending) >= MAX_PENDING:
+            yield from _classify(model, pending, options)
+            pending.clear()
+    yield from _classify(model, pending, options)
 
 
-def _recognized(
-    model: Model, waiting: list[tuple[Frame | Unreadable, list[Located]]], wanted: Wanted
-) -> Iterator[Seen | Unreadable]:
-    together = [face for _, located in waiting for face in located]
-    faces = iter(model.recognize(together, wanted.explain))
-    for item, located in waiting:
+def _classify(
+    model: Model, pending: list[_Pending], options: PredictOptions
+) -> Iterator[FramePrediction | Unreadable]:
+    """Runs the network once on the faces of all pending frames."""
+    faces = iter(model.classify([face for _, group in pending for face in group], options.explain))
+    for item, located in pending:
         if isinstance(item, Unreadable):
             yield item
         else:
-            yield item, Picture(item.source.name, tuple(next(faces) for _ in located))
+            yield item, Prediction(item.source.name, tuple(next(faces) for _ in located))
 
 
-def _located(
-    model: Model, sources: Iterable[Source], wanted: Wanted
-) -> Iterator[tuple[Frame | Unreadable, list[Located]]]:
-    """Each frame with its faces; several threads look for them, the order is kept."""
+def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) -> Iterator[_Pending]:
+    """Yields each frame with its located faces, in order; a thread pool detects them."""
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
     local = threading.local()
 
-    def find(frame: Frame) -> list[Located]:
-        if not hasattr(local, "finder"):  # a cascade keeps state: one per thread
-            local.finder = FaceFinder(model.run, wanted.least_share)
-        whole = wanted.whole_pictures and frame.source.kind == "picture"
-        return local.finder.find(frame.image, wanted.choice, whole)
+    def find(frame: Frame) -> list[LocatedFace]:
+        if not hasattr(local, "finder"):  # a detector has internal state: one per thread
+            local.finder = FaceFinder(model.run, options.min_share)
+        whole_image = options.whole_image and frame.source.kind == "picture"
+        return local.finder.find(frame.image, options.choice, whole_image)
 
-    pending: collections.deque[tuple[Frame | Unreadable, futures.Future[list[Located]]]]
+    pending: collections.deque[tuple[Frame | Unreadable, futures.Future[list[LocatedFace]]]]
     pending = collections.deque()
     pool = futures.ThreadPoolExecutor(threads)
     all_frames = (item for source in sources for item in frames(source))
     try:
-        with contextlib.closing(decoded_ahead(all_frames, AHEAD)) as decoded:
+        with contextlib.closing(decode_ahead(all_frames, DECODE_AHEAD)) as decoded:
             for item in decoded:
-                pending.append((item, _future(pool, find, item)))
+                pending.append((item, _submit(pool, find, item)))
                 if len(pending) > threads:
-                    first, found = pending.popleft()
-                    yield first, found.result()
-            for last, found in pending:
-                yield last, found.result()
+                    oldest, located = pending.popleft()
+                    yield oldest, located.result()
+            for item, located in pending:
+                yield item, located.result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _future(
-    pool: futures.Executor, find: Callable[[Frame], list[Located]], item: Frame | Unreadable
-) -> futures.Future[list[Located]]:
+def _submit(
+    pool: futures.Executor, find: Callable[[Frame], list[LocatedFace]], item: Frame | Unreadable
+) -> futures.Future[list[LocatedFace]]:
     if isinstance(item, Frame):
         return pool.submit(find, item)
-    nothing: futures.Future[list[Located]] = futures.Future()
-    nothing.set_result([])
-    return nothing
+    no_faces: futures.Future[list[LocatedFace]] = futures.Future()
+    no_faces.set_result([])
+    return no_faces
 
 
-def decoded_ahead(
+def decode_ahead(
     items: Iterator[Frame | Unreadable], depth: int
 ) -> Generator[Frame | Unreadable, None, None]:
-    """Yields `items`, drawn by a thread that runs at most `depth` items ahead.
+    """Yields `items`, read by a thread that runs at most `depth` items ahead.
 
-    What the thread raises is raised here. When the caller stops, so does the thread.
+    An exception in the thread is raised here. Closing the generator stops the thread.
     """
     ready: queue.Queue[object] = queue.Queue(depth)
     stopped, end = threading.Event(), object()
@@ -134,17 +134,17 @@ def decoded_ahead(
                 continue
             return
 
-    def draw() -> None:
+    def read() -> None:
         try:
             for item in items:
                 put(item)
                 if stopped.is_set():
                     return
             put(end)
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             put(error)
 
-    thread = threading.Thread(target=draw, name="decoding", daemon=True)
+    thread = threading.Thread(target=read, name="decoding", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not end:
