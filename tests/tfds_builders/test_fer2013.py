@@ -1,4 +1,4 @@
-"""FER2013 from its csv in every packing and from folders: one set of labels and splits."""
+"""FER2013 from its csv, in every archive format, and from folders: the same labels and splits."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import damage
-from tfds_builders import pictures
 from tfds_builders import prepare as build
 from tfds_builders.fer2013 import names
 from tfds_builders.stand_ins import fer2013 as stand_in
@@ -29,20 +29,20 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _folders(tree: pathlib.Path, out: pathlib.Path, *, prefix: bool = True) -> pathlib.Path:
-    """The pictures of the csv as most copies on Kaggle have them, without loss."""
+    """The images of the csv in class folders, as in most copies on Kaggle, but lossless."""
     words = {emotion: word for word, emotion in labels.ALIASES.items() if word in _WORDS}
     lines = (tree / TABLE).read_text().splitlines()[1:]
     for number, line in enumerate(lines):
         code, values, usage = line.split(",")
         label = labels.FER2013[int(code)]
-        grey = np.array(values.split(), np.uint8).reshape(48, 48)
+        gray = np.array(values.split(), np.uint8).reshape(48, 48)
         split = "train" if usage == "Training" else "test"
         if not prefix:
             split = names.USAGES[usage]
         name = f"{usage}_{number * 37}.png" if prefix else f"im{number}.png"
         target = out / split / words.get(label, label) / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(target), grey)
+        cv2.imwrite(str(target), gray)
     return out
 
 
@@ -50,13 +50,13 @@ _WORDS = ("angry", "happy", "sad")
 
 
 def _by_pixels(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path) -> collections.Counter:
-    """How often each picture has which label in which split."""
+    """Counts of (pixels, label, split)."""
     opened = damage.open_copy(name, tmp_path, manual_dir)
     examples = damage.read(name, tmp_path, manual_dir)
     split_of = {one.id: one.split for one in opened.records}
     return collections.Counter(
         (
-            pictures.decode(example["image"].getvalue()).tobytes(),
+            decode(example["image"].getvalue()).tobytes(),
             example["label"],
             split_of[example["id"]],
         )
@@ -71,10 +71,10 @@ def test_csv_and_folders_give_the_same_labels_and_splits(
     lines = (tree / TABLE).read_text().splitlines()[1:]
     assert sum(from_table.values()) == len(lines)
     code, values, usage = lines[0].split(",")
-    grey = np.array(values.split(), np.uint8).reshape(48, 48, 1)
-    first = (np.repeat(grey, 3, axis=2).tobytes(), labels.FER2013[int(code)], "train")
+    gray = np.array(values.split(), np.uint8).reshape(48, 48, 1)
+    first = (np.repeat(gray, 3, axis=2).tobytes(), labels.FER2013[int(code)], "train")
     assert usage == "Training"
-    assert from_table[first] >= 1  # to the pixel: stored without loss
+    assert from_table[first] >= 1  # stored losslessly
     assert _by_pixels("fer2013", tmp_path, _folders(tree, tmp_path / "one")) == from_table
     parted = _folders(tree, tmp_path / "other", prefix=False)
     assert _by_pixels("fer2013", tmp_path, parted) == from_table
@@ -111,7 +111,7 @@ def _challenge(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_deeper, _tar, _zip_of_a_tar, _challenge])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     whole = damage.open_copy("fer2013", tmp_path, tree).records
@@ -120,7 +120,7 @@ def test_every_shape_of_copy_gives_the_same_records(
     np.testing.assert_array_equal(found[-1].pixels(), whole[-1].pixels())
 
 
-def test_prepared_with_official_splits(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_prepare_with_official_splits(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     prepared = build.prepare("fer2013", None, str(tmp_path), str(tree))
     assert prepared.label_names == labels.FER2013
     assert prepared.metadata["stand_in"]
@@ -134,7 +134,7 @@ def test_prepared_with_official_splits(tree: pathlib.Path, tmp_path: pathlib.Pat
     assert record["id"].decode().startswith("PrivateTest_")
 
 
-def test_the_full_scale_has_the_sets_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     rows = stand_in.rows(1.0)
     counts = collections.Counter((row.usage, row.label) for row in rows)
     for usage, expected in names.COUNTS.items():
@@ -143,7 +143,7 @@ def test_the_full_scale_has_the_sets_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(damage.nowhere, "no such folder", id="nowhere"),
         pytest.param(damage.wrong_archive, "fer2013.csv", id="wrong_archive"),
@@ -187,8 +187,8 @@ def test_the_full_scale_has_the_sets_counts() -> None:
         pytest.param(damage.replaced(TABLE, "\n3,", "\n3,7 "), "not 2304 values", id="too_many"),
     ],
 )
-def test_a_bad_table_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("fer2013", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_csv_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("fer2013", bad, message, tree, tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def _numbers_for_classes(root: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(_without_usage, "PublicTest_ and PrivateTest_", id="no_usage"),
         pytest.param(_numbers_for_classes, "numbers can mean", id="numbers"),
@@ -222,5 +222,5 @@ def _numbers_for_classes(root: pathlib.Path) -> pathlib.Path:
         pytest.param(damage.huge("train/fear/*"), "60000 x 60000", id="huge"),
     ],
 )
-def test_bad_folders_are_one_message(bad, says, folders, tmp_path, monkeypatch) -> None:
-    damage.check("fer2013", bad, says, folders, tmp_path, monkeypatch)
+def test_bad_folders_are_a_user_error(bad, message, folders, tmp_path, monkeypatch) -> None:
+    damage.check("fer2013", bad, message, folders, tmp_path, monkeypatch)

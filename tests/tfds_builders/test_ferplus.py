@@ -27,7 +27,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _oracle(row: dict[str, int]) -> str:
-    """The rule once more, said with sets and shares instead of lists and positions."""
+    """The same rule, written with sets and fractions instead of lists and indices."""
     left = {choice: number for choice, number in row.items() if number >= 2}
     winners = {
         choice
@@ -38,17 +38,17 @@ def _oracle(row: dict[str, int]) -> str:
 
 
 def _branches() -> list[tuple[int, ...]]:
-    """Votes by hand for every branch, then many at random."""
+    """Votes chosen for every branch, then many random ones."""
     by_hand = [
-        (10, 0, 0, 0, 0, 0, 0, 0, 0, 0),  # all agree
+        (10, 0, 0, 0, 0, 0, 0, 0, 0, 0),  # unanimous
         (5, 5, 0, 0, 0, 0, 0, 0, 0, 0),  # a tie
-        (5, 4, 1, 0, 0, 0, 0, 0, 0, 0),  # half of all, but the single vote counts as none
-        (4, 2, 2, 1, 1, 0, 0, 0, 0, 0),  # exactly half of the rest
-        (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # nothing but single votes
-        (2, 1, 1, 1, 1, 1, 1, 1, 1, 0),  # two votes are all that is left
+        (5, 4, 1, 0, 0, 0, 0, 0, 0, 0),  # half of all votes, but the single vote is ignored
+        (4, 2, 2, 1, 1, 0, 0, 0, 0, 0),  # exactly half of the counted votes
+        (1, 1, 1, 1, 1, 1, 1, 1, 1, 1),  # only single votes
+        (2, 1, 1, 1, 1, 1, 1, 1, 1, 0),  # only one choice with two votes
         (3, 0, 0, 0, 0, 0, 0, 0, 7, 0),  # unknown wins
         (0, 0, 0, 0, 0, 0, 0, 0, 0, 10),  # no face wins
-        (4, 0, 0, 0, 0, 0, 0, 0, 2, 2),  # unknown and no face count among the rest
+        (4, 0, 0, 0, 0, 0, 0, 0, 2, 2),  # votes for unknown and no face are counted
         (0, 0, 0, 0, 0, 0, 0, 10, 0, 0),  # contempt
         (0,) * 10,  # nobody voted
     ]
@@ -57,7 +57,7 @@ def _branches() -> list[tuple[int, ...]]:
     return by_hand + [tuple(map(int, rng.multinomial(10, share))) for share in shares]
 
 
-def test_the_majority_rule_equals_the_oracle() -> None:
+def test_majority_matches_the_oracle() -> None:
     found = [votes.majority(cast) for cast in _branches()]
     expected = [_oracle(dict(zip(votes.CHOICES, cast, strict=True))) for cast in _branches()]
     assert found == expected
@@ -68,9 +68,7 @@ def test_the_majority_rule_equals_the_oracle() -> None:
     ]  # fmt: skip
 
 
-def test_every_row_is_kept_or_dropped_as_the_oracle_says(
-    tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_records_and_drops_match_the_oracle(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     opened = damage.open_copy("ferplus", tmp_path, tree)
     found = {one.id: one.label for one in opened.records}
     reasons = {drop.id: drop.reason for drop in opened.drops}
@@ -89,11 +87,11 @@ def test_every_row_is_kept_or_dropped_as_the_oracle_says(
     assert set(reasons.values()) == {ferplus.NO_NAME, ferplus.NO_FACE, ferplus.NO_MAJORITY}
 
 
-def test_prepared_says_whether_the_rule_keeps_what_is_published(
+def test_prepare_compares_with_the_published_counts(
     tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = build.prepare("ferplus", None, str(tmp_path), str(tree))
-    assert "of a whole copy it is 25,060/3,199/3,153: this one differs" in capsys.readouterr().out
+    assert "a complete copy has 25,060/3,199/3,153" in capsys.readouterr().out
     assert prepared.label_names == labels.FERPLUS
     kept = {split: len(rows) for split, rows in prepared.splits.items()}
     assert prepared.metadata["majority"] == kept
@@ -102,19 +100,22 @@ def test_prepared_says_whether_the_rule_keeps_what_is_published(
     assert votes.majority(record["votes"].tolist()) == labels.FERPLUS[record["label"]]
 
 
-def test_the_full_scale_keeps_exactly_what_is_published() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     kept: collections.Counter[str] = collections.Counter()
     rows, number, unnamed = fer2013.rows(1.0), 0, 0
-    for usage, split in zip(("Training", "PublicTest", "PrivateTest"), votes.KEPT, strict=True):
+    for usage, split in zip(
+        ("Training", "PublicTest", "PrivateTest"), votes.MAJORITY_COUNTS, strict=True
+    ):
         some = [row for row in rows if row.usage == usage]
         for line in stand_in._lines(usage, some, number):
             _, name, *cast = line.split(",")
             unnamed += not name
             kept[split] += votes.majority(list(map(int, cast))) in labels.FERPLUS and bool(name)
         number += len(some)
-    assert kept == votes.KEPT
+    assert kept == votes.MAJORITY_COUNTS
     assert unnamed == 173
-    assert ferplus._compare(kept).endswith("25,060/3,199/3,153, exactly as published")
+    expected = "25,060/3,199/3,153 images with a majority label, exactly as published"
+    assert ferplus._compare(kept) == expected
 
 
 def _sorted(root: pathlib.Path) -> pathlib.Path:
@@ -129,14 +130,14 @@ def _folders_for_the_csv(root: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(damage.nowhere, "no such folder", id="nowhere"),
         pytest.param(damage.wrong_archive, "fer2013new.csv and FER2013's fer2013.csv", id="wrong"),
         pytest.param(damage.outside, "points outside", id="outside"),
         pytest.param(damage.removed(TABLE), "expected fer2013new.csv in", id="no_votes"),
-        pytest.param(damage.removed("fer2013.csv"), "expected FER2013's", id="no_pictures"),
-        pytest.param(_folders_for_the_csv, "folders of pictures have lost", id="folder_form"),
+        pytest.param(damage.removed("fer2013.csv"), "expected FER2013's", id="no_images"),
+        pytest.param(_folders_for_the_csv, "image folders do not preserve", id="folder_form"),
         pytest.param(
             damage.replaced(TABLE, "contempt,unknown", "contempt"), "columns Usage", id="header"
         ),
@@ -147,8 +148,8 @@ def _folders_for_the_csv(root: pathlib.Path) -> pathlib.Path:
             "no row",
             id="cut_off",
         ),
-        pytest.param(damage.replaced("fer2013.csv", "\n3,", "\n3,x "), "not 2304", id="no_picture"),
+        pytest.param(damage.replaced("fer2013.csv", "\n3,", "\n3,x "), "not 2304", id="no_image"),
     ],
 )
-def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("ferplus", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("ferplus", bad, message, tree, tmp_path, monkeypatch)

@@ -1,4 +1,4 @@
-"""JAFFE from every shape of copy, its people in one split each, bad copies."""
+"""JAFFE from every layout, its people in one split each, bad copies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfds_builders import prepare as build
 from tfds_builders.jaffe import names
 from tfds_builders.stand_ins import jaffe as stand_in
 
-PICTURE = "jaffedbase/*.tiff"
+IMAGE = "jaffedbase/*.tiff"
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def _unpacked_beside_its_archive(tree: pathlib.Path, out: pathlib.Path) -> pathl
 
 
 @pytest.mark.parametrize("layout", [_packed, _flat, _other_endings, _unpacked_beside_its_archive])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     whole = damage.open_copy("jaffe", tmp_path, tree).records
@@ -52,7 +52,7 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert [one.row for one in found] == [one.row for one in whole]
 
 
-def test_prepared_by_person(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_prepare_splits_by_person(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     prepared = build.prepare("jaffe", None, str(tmp_path), str(tree))
     assert prepared.label_names == labels.JAFFE
     people = {
@@ -68,43 +68,40 @@ def test_prepared_by_person(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert len({fold.entries[row].subject for row in fold.splits["test"]}) == 1
 
 
-def test_a_name_says_who_and_what() -> None:
-    assert names.picture_id("a/ka.fe2.46.tiff") == "KA.FE2.46"
+def test_parse_file_name() -> None:
+    assert names.image_id("a/ka.fe2.46.tiff") == "KA.FE2.46"
     assert names.parse("KA.FE2.46") == ("KA", labels.FEAR)
     assert names.parse("KA.XX2.46") is None
-    assert names.picture_id("README") is None
-    assert names.picture_id("._KA.FE2.46.tiff") is None
+    assert names.image_id("README") is None
+    assert names.image_id("._KA.FE2.46.tiff") is None
 
 
-def test_the_full_scale_has_the_sets_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     files = stand_in.files(1.0)
-    assert len(files) == stand_in.pictures_of(1.0) == 213
+    assert len(files) == stand_in.count_images(1.0) == 213
     assert {person for person, _, _ in files} == set(names.PEOPLE)
     counts = collections.Counter(code for _, code, _ in files)
     assert counts == {"AN": 30, "DI": 29, "FE": 32, "HA": 31, "NE": 30, "SA": 31, "SU": 30}
 
 
-def test_a_killed_stand_in_is_finished_to_the_byte(
-    tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_killed_stand_in_resumes_byte_for_byte(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     copy = pathlib.Path(shutil.copytree(tree, tmp_path / "copy"))
-    for lost in ("*.tiff",):
-        sorted(copy.rglob(lost))[0].unlink()
-    assert sum(stand_in.write(copy, 0.01)) == stand_in.pictures_of(0.01)
+    sorted(copy.rglob("*.tiff"))[0].unlink()
+    assert sum(stand_in.write(copy, 0.01)) == stand_in.count_images(0.01)
     assert damage.content(copy) == damage.content(tree)
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
-        *damage.common(PICTURE, "jaffedbase.zip"),
-        pytest.param(damage.renamed(PICTURE, "holiday.tiff"), "holiday.tiff", id="strange_name"),
-        pytest.param(damage.renamed(PICTURE, "KA.XX1.39.tiff"), "KA.XX1.39", id="unknown_class"),
+        *damage.common(IMAGE, "jaffedbase.zip"),
+        pytest.param(damage.renamed(IMAGE, "holiday.tiff"), "holiday.tiff", id="strange_name"),
+        pytest.param(damage.renamed(IMAGE, "KA.XX1.39.tiff"), "KA.XX1.39", id="unknown_class"),
         pytest.param(damage.removed("jaffedbase/*.FE*"), "found none of fear", id="empty_class"),
         pytest.param(
             damage.added("old/KA.AN1.1.tiff", b"II*\0"), "two that differ", id="two_that_differ"
         ),
     ],
 )
-def test_a_bad_copy_is_one_message(bad, says, tree, tmp_path, monkeypatch) -> None:
-    damage.check("jaffe", bad, says, tree, tmp_path, monkeypatch)
+def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
+    damage.check("jaffe", bad, message, tree, tmp_path, monkeypatch)

@@ -1,1 +1,1 @@
-"""FER2013: 48 x 48 grey faces from the web, seven expressions, three official splits."""
+"""FER2013: gray 48 x 48 faces from the web, seven expressions, three official splits."""

@@ -1,9 +1,7 @@
-"""FER2013 from its csv or from folders of pictures, with its three official splits.
+"""TFDS builder of FER2013, from its csv or from class folders, with its three official splits.
 
-35,887 grey faces of 48 x 48 pixels that were cut out by its makers (Goodfellow et al.,
-2013), so no face is looked for. Who is in a picture is not known, and many pictures are
-in it twice: the near-duplicates across splits are counted. What is common to all sets
-that the user brings is in tfds_builders/manual.py.
+35,887 gray face crops of 48 x 48 pixels (Goodfellow et al., 2013), stored without face
+detection. People are not identified, and many images are in the set more than once.
 """
 
 from __future__ import annotations
@@ -15,29 +13,29 @@ from typing import ClassVar
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.fer2013 import names
 
 HOW_TO_GET = copies.how_to_get(
     "fer2013",
     """\
-To get FER2013: it is on Kaggle as the challenge "Challenges in Representation Learning:
-Facial Expression Recognition", as fer2013.tar.gz or icml_face_data.csv. Put that, packed or
-unpacked, into a folder and name the folder:""",
+To get FER2013: download fer2013.tar.gz or icml_face_data.csv from the Kaggle challenge
+"Challenges in Representation Learning: Facial Expression Recognition". Put the file, packed or
+unpacked, into a folder and run:""",
 )
 
 
 class Builder(manual.ManualBuilder):
-    """FER2013: Training, PublicTest (validation) and PrivateTest (test)."""
+    """FER2013, with PublicTest as validation and PrivateTest as test."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
-            description="The set's own cuts of 48 x 48 pixels, without loss.",
-            crop=faces.FaceCrop(margin=0.0, method="keep"),
+            description="FER2013's 48 x 48 crops, stored losslessly.",
+            crop=FaceCrop(margin=0.0, method="keep"),
             lossless=True,
         ),
     ]
@@ -48,7 +46,7 @@ class Builder(manual.ManualBuilder):
             "Training, PublicTest as validation, PrivateTest as test.",
             labels.FER2013,
             protocols.stored,
-            note="who is in a picture is not known: people may be in several splits",
+            note="people are not identified and may be in several splits",
         ),
     }
     EXPECTED: ClassVar[Mapping[str, int]] = names.expected()
@@ -56,11 +54,11 @@ class Builder(manual.ManualBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """The csv or the class folders in or below `manual_dir`."""
+        """Opens the csv or the class folders in or below `manual_dir`."""
         return copies.open_copy(manual_dir, names.ARCHIVES, _lacks, HOW_TO_GET)
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
-        """See `ManualBuilder`; the pixels of a csv stay in memory, 83 MB of a whole copy."""
+        """See `ManualBuilder`. Holds a csv's pixels in memory: 83 MB for a complete copy."""
         table = names.find_table(source.sizes())
         records, drops = _from_table(source, table) if table else _from_folders(source)
         copies.check_classes(records, labels.FER2013, source)
@@ -69,10 +67,10 @@ class Builder(manual.ManualBuilder):
 
 
 def _lacks(source: sources.Source) -> str:
-    if names.find_table(source.sizes()) or any(map(names.is_picture, source.sizes())):
+    if names.find_table(source.sizes()) or any(map(names.is_image, source.sizes())):
         return ""
     return (
-        "fer2013.csv or icml_face_data.csv (emotion, pixels, Usage), or pictures in folders "
+        "fer2013.csv or icml_face_data.csv (emotion, pixels, Usage), or images in folders "
         "train/<class>/ and test/<class>/,"
     )
 
@@ -95,37 +93,37 @@ def _from_table(source: sources.Source, table: str) -> tuple[list[manual.Record]
 def _from_folders(
     source: sources.Source,
 ) -> tuple[list[manual.Record], list[crops.Drop]]:
-    files = [file for file in source.sizes() if names.is_picture(file)]
+    files = [file for file in source.sizes() if names.is_image(file)]
     unknown = sorted({file for file in files if names.label_of(file) is None})
     if unknown:
         raise errors.UserError(
             f"expected class folders angry, disgust, fear, happy, sad, surprise and neutral in "
-            f"{source.path}, found others: {manual.some(unknown)}. Name the folders so: numbers "
+            f"{source.path}, found others: {manual.some(unknown)}. Rename the folders: numbers "
             "can mean the csv's order or the alphabetical one."
         )
-    _check_test_is_told_apart(source, files)
+    _check_test_splits(source, files)
     pairs = [(names.record_id(file), file) for file in files]
     first, drops = copies.first_by_id(source, pairs)
-    return [_record(one, file) for one, file in first.items()], drops
+    return [_record(record_id, file) for record_id, file in first.items()], drops
 
 
-def _check_test_is_told_apart(source: sources.Source, files: Sequence[str]) -> None:
-    """PublicTest and PrivateTest share a folder in most copies; only names part them."""
-    bare = [file for file in files if not names.has_usage(file)]
-    if bare and not any(names.split_of(file) == protocols.VALIDATION for file in files):
+def _check_test_splits(source: sources.Source, files: Sequence[str]) -> None:
+    """Checks that PublicTest and PrivateTest, which most copies put in one folder, differ."""
+    unnamed = [file for file in files if not names.has_usage(file)]
+    if unnamed and not any(names.split_of(file) == protocols.VALIDATION for file in files):
         raise errors.UserError(
-            f"expected PublicTest_ and PrivateTest_ in the names of the pictures in "
+            f"expected PublicTest_ and PrivateTest_ in the names of the images in "
             f"{source.path}, or a folder validation beside train and test, found "
-            f"{manual.some(bare)}. Use a copy with FER2013's splits, or take this one as a set of "
-            "your own: image_folder."
+            f"{manual.some(unnamed)}. Use a copy with FER2013's splits, or prepare this one as "
+            "image_folder."
         )
 
 
-def _record(one: str, file: str) -> manual.Record:
+def _record(record_id: str, file: str) -> manual.Record:
     label, split = names.label_of(file), names.split_of(file)
-    assert label is not None  # `_from_folders` let no other pass
+    assert label is not None  # `_from_folders` has refused other folders
     assert split is not None
-    return manual.Record(id=one, file=file, label=label, subject="", split=split)
+    return manual.Record(id=record_id, file=file, label=label, subject="", split=split)
 
 
 def _check_splits(records: Sequence[manual.Record], source: sources.Source) -> None:
@@ -133,5 +131,5 @@ def _check_splits(records: Sequence[manual.Record], source: sources.Source) -> N
     if missing:
         raise errors.UserError(
             f"expected FER2013's three splits in {source.path}, found no {' and no '.join(missing)}"
-            ". The copy is incomplete, or has splits of its own: take it as image_folder then."
+            ". The copy is incomplete, or has other splits: then prepare it as image_folder."
         )

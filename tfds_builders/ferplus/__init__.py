@@ -1,1 +1,1 @@
-"""FER+: FER2013's pictures with ten votes each instead of one label."""
+"""FER+: FER2013's images, each with ten votes instead of one label."""

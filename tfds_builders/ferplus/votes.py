@@ -1,4 +1,4 @@
-"""FER+'s votes and its majority rule (Barsoum et al., ICMI 2016; the code beside the labels).
+"""FER+'s votes and its majority rule (Barsoum et al., ICMI 2016; code published with the labels).
 
 Ten people each chose one of eight emotions, "unknown" or "no face" (NF).
 """
@@ -14,28 +14,27 @@ from tfds_builders.fer2013 import names
 TABLE = "fer2013new.csv"
 UNKNOWN, NO_FACE = "unknown", "NF"
 CHOICES: tuple[str, ...] = (*labels.FERPLUS, UNKNOWN, NO_FACE)
-"""What a vote may be for, in the order of the table's columns."""
+"""The choices of a vote, in the order of the table's columns."""
 
 COLUMNS = ("Usage", "Image name", *CHOICES)
-KEPT: dict[str, int] = {
+MAJORITY_COUNTS: dict[str, int] = {
     protocols.TRAIN: 25_060,
     protocols.VALIDATION: 3_199,
     protocols.TEST: 3_153,
 }
-"""What the rule keeps of a whole copy."""
+"""Images with a majority label, by split, in a complete copy."""
 
 
 def majority(votes: Sequence[int]) -> str:
-    """The choice that ten votes amount to.
+    """Returns the majority choice: the one with more than half of the counted votes.
 
-    A choice with one vote counts as none; of what is left, the winner needs more than
-    half, else nobody knows.
+    A choice with a single vote is not counted.
 
     Args:
-      votes: One number for each of `CHOICES`.
+      votes: number of votes for each of `CHOICES`.
 
     Returns:
-      One of `CHOICES`.
+      One of `CHOICES`; `UNKNOWN` if none has a majority.
     """
     counted = [number if number > 1 else 0 for number in votes]
     most = max(counted)
@@ -43,10 +42,10 @@ def majority(votes: Sequence[int]) -> str:
 
 
 def read(source: sources.Source, table: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-    """Usage, name ("" where FER+ has left the picture out) and votes of every row.
+    """Yields usage, image name ("" if FER+ excludes the image) and votes of every row.
 
     Raises:
-      errors.UserError: A row's usage or votes are none.
+      errors.UserError: A row has an invalid usage or invalid votes.
     """
     for line, (usage, name, *votes) in tables.rows(source, table, COLUMNS):
         if usage not in names.USAGES or not all(vote.isdecimal() for vote in votes):

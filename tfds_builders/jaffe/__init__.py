@@ -1,1 +1,1 @@
-"""JAFFE, the Japanese Female Facial Expression set: ten women, 213 pictures."""
+"""JAFFE, Japanese Female Facial Expression: ten women, 213 images."""

@@ -1,6 +1,6 @@
-"""JAFFE's naming: KA.AN1.39.tiff is the woman KA, anger, her first, number 39 of the set.
+"""Parses JAFFE's file names, for the builder and the stand-in.
 
-Shared by the builder and the stand-in, so that both mean the same set.
+KA.AN1.39.tiff is the person KA, her first image of anger, and number 39 of the set.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CODES: dict[str, str] = {
     "SA": labels.SADNESS,
     "SU": labels.SURPRISE,
 }
-PICTURES = 213
+IMAGES = 213
 
 _NAME = re.compile(r"([A-Z]{2})\.([A-Z]{2})(\d)\.(\d{1,3})", re.IGNORECASE)
-_ENDINGS_BY_WORTH = (".tiff", ".tif", ".png", ".bmp", ".jpg", ".jpeg")
+_PREFERRED_ENDINGS = (".tiff", ".tif", ".png", ".bmp", ".jpg", ".jpeg")
 
 
-def picture_id(file: str) -> str | None:
-    """A picture's name in capitals without its ending; None for what is no picture."""
+def image_id(file: str) -> str | None:
+    """The name of an image in upper case, without its ending; None for other files."""
     name = PurePosixPath(file).name
     match = re.match(r"(.*?)(\.(?:tiff?|jpe?g|png|bmp))+$", name, re.IGNORECASE)
     if match is None or name.startswith("._"):
@@ -36,14 +36,14 @@ def picture_id(file: str) -> str | None:
     return match[1].upper()
 
 
-def parse(one: str) -> tuple[str, str] | None:
-    """Person and emotion of a picture's id; None if it is not JAFFE's."""
-    match = _NAME.fullmatch(one)
+def parse(image_id: str) -> tuple[str, str] | None:
+    """Person and emotion of an image id; None if it is not JAFFE's."""
+    match = _NAME.fullmatch(image_id)
     if match is None or match[2] not in CODES:
         return None
     return match[1], CODES[match[2]]
 
 
-def worth(file: str) -> int:
-    """Less is better: of a tiff and a jpeg of one picture, the tiff is the original."""
-    return _ENDINGS_BY_WORTH.index(PurePosixPath(file).suffix.lower())
+def priority(file: str) -> int:
+    """Sort key of files of one image, best first: a TIFF is the original, a JPEG a conversion."""
+    return _PREFERRED_ENDINGS.index(PurePosixPath(file).suffix.lower())
