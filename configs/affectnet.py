@@ -1,6 +1,6 @@
-"""AffectNet, tested on its validation part: LightVGG, 100 pixels, eight classes.
+"""AffectNet, tested on its validation split: LightVGG, 100 pixels, eight classes.
 
-Seven classes, without contempt: --config.data.protocol=seven.
+For seven classes, without contempt: --config.data.protocol=seven.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """The paper's AM-FED+ experiment, on unseen videos: InceptionResNetV2, 224 pixels, seven classes.
 
-The set has no emotion labels: these are derived from action units, and reports say so. The
-paper's own protocol, frames at random, is configs/amfed_plus_paper.py.
+The data set has no emotion labels: they are derived from action units, and reports note it. The
+paper's protocol, a random split of frames, is configs/amfed_plus_paper.py.
 """
 
 from ml_collections import ConfigDict

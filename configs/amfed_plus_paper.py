@@ -1,6 +1,6 @@
-"""The paper's AM-FED+ protocol, as far as it is known: a random fifth of the frames is tested on.
+"""The paper's AM-FED+ protocol, as far as known: a random fifth of the frames is the test set.
 
-Frames of one video are in train and test; the report says that it leaks.
+Frames of one video are in both train and test; the report warns of the leak.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
-"""Every field of a run, with its default. An experiment's file changes what differs.
+"""Every config field with its default. An experiment's file sets only what differs.
 
-All values here can be changed on the command line: `--config.train.epochs=50`; `none` unsets a
-field that is unset here.
+The command line overrides both: `--config.train.epochs=50`. `none` unsets a field whose default
+is unset.
 """
 
 from ml_collections import ConfigDict, FieldReference
@@ -9,18 +9,19 @@ from ml_collections.config_dict import placeholder
 
 
 def duration(plain: float) -> FieldReference:
-    """A field that takes a plain number, whose unit its comment names, or one with a unit.
+    """A field that takes a number, or one with a unit: "30ep", "2000st", "50000ex" or "5%".
 
-    "30ep" is epochs, "2000st" steps, "50000ex" examples, "5%" of all steps.
+    The units are epochs, steps, examples and the share of all steps. The unit of a plain number
+    is in the field's comment.
     """
     return FieldReference(plain, field_type=object)
 
 
 def get_config() -> ConfigDict:
-    """Returns the defaults; `fer_jax.config.load` locks what an experiment made of them."""
+    """Returns the defaults; `fer_jax.config.load` locks an experiment's changed copy."""
     config = ConfigDict()
 
-    # Seeds everything random: initial weights, order of the images, augmentation, dropout.
+    # Random seed of initial weights, image order, augmentation and dropout.
     config.seed = 0
 
     config.data = _data()
@@ -33,211 +34,220 @@ def get_config() -> ConfigDict:
 
 
 def _data() -> ConfigDict:
-    """The pictures: which set, how it is split, how faces become input."""
+    """Data set, splits and preprocessing."""
     data = ConfigDict()
-    # Data set: a name that `fer-jax prepare` knows.
+    # Data set: a name from `fer-jax prepare --help`.
     data.name = "synthetic_faces"
-    # How the set's faces are cut and stored, a variant of the set; unset is its default.
+    # Variant of the data set, which says how faces are cropped and stored. Unset: the set's
+    # default.
     data.config = placeholder(str)
-    # Who is in which split: a protocol of the set, or a fold such as fold3of10; unset is its
-    # default, which shares nobody between the splits where people are known.
+    # Split protocol of the data set, or one fold such as fold3of10. Unset: the set's default, in
+    # which no person is in two splits, if people are known.
     data.protocol = placeholder(str)
-    # Seeds what the protocol draws.
+    # Random seed of protocols that split at random.
     data.protocol_seed = 0
-    # Where prepared sets live; unset is TFDS_DATA_DIR or ~/tensorflow_datasets.
+    # Directory of prepared data sets. Unset: TFDS_DATA_DIR, or ~/tensorflow_datasets.
     data.dir = placeholder(str)
-    # Where the files lie that a set's owner sent; unset is <data.dir>/downloads/manual.
+    # Directory of the original files of a data set. Unset: <data.dir>/downloads/manual.
     data.manual_dir = placeholder(str)
-    # How faces are cut out of the set's pictures, where it is to be otherwise than in the variant.
-    data.crop = ConfigDict()
-    # Added around the face on each side, as a share of its box's longer side.
-    data.crop.margin = placeholder(float)
-    # Smallest face that is accepted, as a share of the picture's shorter side.
-    data.crop.min_share = placeholder(float)
-    # "haar" (frontal, then profile), "haar_frontal", or the file of a YuNet model (.onnx).
-    data.crop.detector = placeholder(str)
-    # Where no face is found: "view" (the camera view's own box, if known) or "whole".
-    data.crop.fallback = placeholder(str)
-    # Longest side of the stored faces in pixels.
-    data.crop.longest_side = placeholder(int)
-    # Side of the square input in pixels.
-    data.size = 100
-    # Cut pictures to their face box, widened on each side by this share of its longer side; unset
-    # keeps them as they are stored. For sets whose stored pictures are not cut to the face yet.
-    data.face_margin = placeholder(float)
-    # What is black outside the face: "none", "ellipse", "landmarks"; "auto" is the protocol's.
-    data.mask = "auto"
-    # How pixels become network input: "unit" [0, 1], "symmetric" [-1, 1], "standardize" (zero
-    # mean and unit variance per image), "weights" (as the pretrained weights expect them); "auto"
-    # is "weights" where model.pretrained names some, else "standardize".
-    data.normalize = "auto"
 
-    # Where the decoded pictures are in training: "device" (its memory), "host" (main memory, from
-    # a cache on disk), "stream" (decoded as they are needed, for sets larger than memory) or
-    # "auto". The batches are the same.
+    # Overrides of the variant's face crop. Unset: as in the variant.
+    data.crop = ConfigDict()
+    # Margin on each side of the face box, as a share of its longer side.
+    data.crop.margin = placeholder(float)
+    # Smallest accepted face, as a share of the image's shorter side.
+    data.crop.min_share = placeholder(float)
+    # Face detector: "haar" (frontal, then profile), "haar_frontal", or a YuNet model file (.onnx).
+    data.crop.detector = placeholder(str)
+    # Crop of an image without a detected face: "view" (the camera view's usual box, if known) or
+    # "whole".
+    data.crop.fallback = placeholder(str)
+    # Longest side of stored faces, pixels.
+    data.crop.longest_side = placeholder(int)
+
+    # Side of the square network input, pixels.
+    data.size = 100
+    # Crop stored images to the face box, with this margin on each side as a share of its longer
+    # side. Unset: no crop. For data sets stored without a face crop.
+    data.face_margin = placeholder(float)
+    # Region outside of which pixels are set to black: "none", "ellipse" or "landmarks". "auto": as
+    # the protocol says.
+    data.mask = "auto"
+    # Input normalization: "unit" ([0, 1]), "symmetric" ([-1, 1]), "standardize" (zero mean and
+    # unit variance per image) or "weights" (as the pretrained weights expect). "auto": "weights"
+    # if model.pretrained is set, else "standardize".
+    data.normalize = "auto"
+    # Where decoded training images are stored: "device" (device memory), "host" (main memory) or
+    # "stream" (decoded on demand, for sets larger than memory). "auto": the first that fits; on
+    # CPUs never "device". The batches are the same.
     data.store = "auto"
     return data
 
 
 def _model() -> ConfigDict:
-    """The network and the weights it begins with."""
+    """Network and initial weights.
+
+    An unset field takes the network's default; setting one that the network does not have is an
+    error.
+    """
     model = ConfigDict()
-    # Network: a name of fer_jax/models/registry.py.
+    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18 or resnet50.
     model.name = "light_vgg"
-    # The next six belong to the network: unset is its own, and one that it has not is refused.
-    # Share of the dense activations dropped in training.
+
+    # Dropout rate of the dense layers, in [0, 1].
     model.dropout = placeholder(float)
-    # Widths of the dense layers before the classes, such as 512,512.
+    # Widths of the dense layers before the logits, such as 512,512.
     model.head_widths = placeholder(tuple)
-    # How vgg16, inception_resnet_v2 and the ResNets pool their last features: "average", "max".
+    # Pooling of the last features: "average" or "max" (vgg16, inception_resnet_v2, ResNets).
     model.pooling = placeholder(str)
-    # Whether custom_cnn normalises behind its convolutions; the paper's does not.
+    # BatchNorm after the convolutions (custom_cnn). The paper's network has none.
     model.batch_norm = placeholder(bool)
-    # Whether resnet18 and resnet50 begin with a 3x3 convolution of stride 1 and no pooling, for
-    # pictures of 32 to 64 pixels; published weights do not fit then.
+    # 3x3 first convolution with stride 1 and no pooling, for images of 32 to 64 pixels (ResNets).
+    # Published weights do not fit.
     model.small_stem = placeholder(bool)
-    # Whether vgg16, inception_resnet_v2 and the ResNets compute blocks again in the backward pass:
-    # slower, but larger batches fit into memory.
+    # Recompute blocks in the backward pass: less memory, more time (vgg16, inception_resnet_v2,
+    # ResNets).
     model.remat = placeholder(bool)
-    # Type of the computation, float32 or bfloat16; parameters are always float32.
+
+    # Compute dtype: float32 or bfloat16. Parameters are float32.
     model.dtype = "float32"
-    # Weights to begin with: "none" (random), "imagenet" (Keras' or torchvision's published ones:
-    # from the cache, else downloaded), a file that `fer-jax port-weights` wrote, or the
-    # directory of another run.
+    # Initial weights: "none" (random), "imagenet" (published by Keras or torchvision; downloaded
+    # if not cached), a file written by `fer-jax port-weights`, or a run directory.
     model.pretrained = "none"
-    # What does not learn: "none", "backbone", or a block of the network: it and all before it.
+    # Frozen layers: "none", "backbone", or a block of the network, which freezes it and all
+    # earlier layers.
     model.freeze = "none"
     return model
 
 
 def _augment() -> ConfigDict:
-    """Random changes of training images; 0 switches a change off.
+    """Random augmentation of training images; 0 disables a transform.
 
-    `fer-jax preview` shows them.
+    `fer-jax preview` shows the result.
     """
     augment = ConfigDict()
     # Probability of a left-right flip.
     augment.flip = 0.5
-    # Largest rotation either way, degrees.
+    # Maximum rotation in either direction, degrees.
     augment.rotation = 10.0
-    # Largest relative change of size either way.
+    # Maximum relative change of size.
     augment.zoom = 0.1
-    # Largest move either way along each axis, as a share of the side.
+    # Maximum shift along each axis, as a share of the side.
     augment.shift = 0.06
-    # Largest standard deviation of a Gaussian blur, as a share of the side.
+    # Maximum standard deviation of a Gaussian blur, as a share of the side.
     augment.blur = 0.008
-    # Largest standard deviation of Gaussian noise, as a share of the range 0..255.
+    # Maximum standard deviation of Gaussian noise, as a share of the range 0..255.
     augment.noise = 0.02
-    # Largest relative change of brightness either way.
+    # Maximum relative change of brightness.
     augment.brightness = 0.2
-    # Largest relative change of contrast either way.
+    # Maximum relative change of contrast.
     augment.contrast = 0.2
-    # Largest relative change of saturation either way.
+    # Maximum relative change of saturation.
     augment.saturation = 0.2
-    # Largest relative change of red, of green and of blue either way.
+    # Maximum relative change of each color channel.
     augment.tint = 0.0
-    # Probability that a rectangle (2 to 25 % of the image) is painted over with the mean.
+    # Probability of random erasing: a rectangle of 2 to 25 % of the image, filled with the mean.
     augment.erase = 0.0
-    # Probability of blending an image and its label with another of the batch.
+    # Probability of mixup: blending an image and its label with another of the batch.
     augment.mixup = 0.0
-    # Of the Beta distribution of the blend's shares: 1 is even, below it one image prevails.
+    # Mixup's Beta distribution: 1 is uniform; below 1, one image dominates.
     augment.mixup_alpha = 0.2
-    # Probability of putting a rectangle of another image of the batch into an image; with mixup
-    # at most 1, because an image is mixed in one way.
+    # Probability of CutMix: pasting a rectangle of another image of the batch. mixup + cutmix must
+    # be at most 1.
     augment.cutmix = 0.0
-    # Of the Beta distribution of the rectangle's area.
+    # CutMix's Beta distribution of the rectangle's area.
     augment.cutmix_alpha = 1.0
     return augment
 
 
 def _train() -> ConfigDict:
-    """Batches, durations, what is the best checkpoint, the loss."""
+    """Batches, durations, checkpoints and the loss."""
     train = ConfigDict()
     # Images per step, over all devices.
     train.batch_size = 64
-    # Parts that a batch is worked through in, one after the other, where memory is short.
+    # Micro-batches per step, processed one after the other to save memory. 1: the whole batch at
+    # once.
     train.accumulate = 1
-    # So many devices share one copy of the parameters and the optimizer's memory, where that does
-    # not fit on each; it divides the number of devices. 1 gives each device its own.
+    # FSDP group size: how many devices shard one copy of the parameters and optimizer state. Must
+    # divide the device count. 1: every device has a full copy.
     train.fsdp = 1
-    # Passes over the training images. Durations take units: "30ep" epochs, "2000st" steps,
-    # "50000ex" examples, "5%" of all steps (not here).
+    # Training length, epochs. Durations accept units: "30ep" epochs, "2000st" steps, "50000ex"
+    # examples, "5%" of all steps (not here).
     train.epochs = duration(30)
-    # So many of the epochs come first and train the head alone; 0 trains all from the start.
+    # Epochs at the start that train only the head. 0: all layers from the start.
     train.head_epochs = duration(0)
-    # Validation, early stopping and checkpoint come every so many epochs.
+    # Epochs between validations; early stopping and checkpoints follow them.
     train.eval_epochs = duration(1)
-    # Stop after so many validations without a better one; 0 never stops early.
+    # Early stopping: validations without improvement. 0: never.
     train.patience = duration(10)
-    # What makes a validation better and a checkpoint the best: "accuracy", "balanced_accuracy",
+    # Validation metric that selects the best checkpoint: "accuracy", "balanced_accuracy",
     # "macro_f1" or "loss".
     train.monitor = "accuracy"
-    # How rare classes are favoured: "none", "oversample" (all classes equally often), "sqrt" (in
-    # proportion to the root of their records) or "class_weights" (in the loss).
+    # Class balancing: "none", "oversample" (all classes equally often), "sqrt" (sampled in
+    # proportion to the square root of their size) or "class_weights" (in the loss).
     train.balance = "none"
-    # Share of the target probability that is spread over all classes.
+    # Label smoothing, in [0, 1]: share of the target probability spread over all classes.
     train.label_smoothing = 0.0
-    # Gamma of the focal loss, which counts images the less the surer the network is; 0 is the
-    # cross-entropy.
+    # Focal-loss gamma: down-weights confident examples. 0: plain cross-entropy.
     train.focal_gamma = 0.0
-    # Metrics are written every so many steps.
+    # Steps between log lines.
     train.log_steps = duration(20)
-    # Steps that the device runs without the host; validations, log lines and checkpoints come at
-    # the next multiple. Unset is 1 on CPUs and up to 16 on accelerators.
+    # Steps per compiled program; validations, log lines and checkpoints wait for its end. Unset: 1
+    # on CPUs, up to 16 on accelerators.
     train.steps_per_dispatch = placeholder(int)
-    # So many of the newest checkpoints stay, beside the best one; at least 2.
+    # Newest checkpoints to keep, besides the best one. At least 2.
     train.keep = 2
-    # Wrongly classified validation pictures that TensorBoard shows with the confusion matrix when
-    # a validation is the best so far; 0 draws neither.
+    # Misclassified validation images in TensorBoard, with the confusion matrix, at each new best
+    # validation. 0: neither.
     train.pictures = 8
     return train
 
 
 def _optim() -> ConfigDict:
-    """The optimizer and its learning rate."""
+    """Optimizer and learning rate."""
     optim = ConfigDict()
-    # "adam", "adamw", "sgd", "lamb" or "lion".
+    # Optimizer: "adam", "adamw", "sgd", "lamb" or "lion".
     optim.name = "adam"
-    # Highest learning rate.
+    # Peak learning rate.
     optim.learning_rate = 1e-3
-    # Nesterov momentum of sgd; 0 is plain sgd.
+    # Nesterov momentum of sgd. 0: plain sgd.
     optim.momentum = 0.9
-    # Decoupled weight decay of kernels, for all but adam.
+    # Decoupled weight decay of kernels (all optimizers but adam).
     optim.weight_decay = 0.0
-    # Longest gradient, as the norm over all parameters; 0 clips none.
+    # Global gradient-norm clip. 0: disabled.
     optim.clip_norm = 0.0
-    # How far sharpness-aware minimisation climbs before it takes the gradient (0.05 is usual; a
-    # step costs twice as much); 0 is off.
+    # SAM radius (sharpness-aware minimization); 0.05 is usual, and a step costs twice as much. 0:
+    # disabled.
     optim.sam_rho = 0.0
-    # Decay of a moving average of the weights, which validation and every later use then take
-    # (0.999 is usual); 0 keeps none.
+    # Decay of the weights' exponential moving average, used for validation and all later use;
+    # 0.999 is usual. 0: disabled.
     optim.ema_decay = 0.0
-    # After the warm-up: "cosine" (down to 1 % of the highest at the last step), "step" and
-    # "plateau" (times decay_factor now and then), "constant".
+    # Schedule after the warm-up: "cosine" (to 1 % of the peak at the last step), "step", "plateau"
+    # or "constant".
     optim.schedule = "cosine"
-    # What "step" and "plateau" multiply the learning rate by.
+    # Factor of each learning-rate decay of "step" and "plateau".
     optim.decay_factor = 0.1
-    # "step" does so every so many epochs.
+    # Epochs between decays of "step".
     optim.decay_every = duration(10)
-    # "plateau" does so after so many validations without a better one.
+    # Validations without improvement before a decay of "plateau".
     optim.plateau_patience = 3
-    # Highest learning rate after train.head_epochs.
+    # Peak learning rate after train.head_epochs.
     optim.finetune_rate = 1e-4
-    # Linear warm-up over this share of all steps, after train.head_epochs again.
+    # Linear warm-up, as a share of all steps; repeated after train.head_epochs.
     optim.warmup = duration(0.05)
     return optim
 
 
 def _eval() -> ConfigDict:
-    """How results are computed and shown."""
+    """Evaluation and report."""
     evaluation = ConfigDict()
     # Images per evaluation step, over all devices.
     evaluation.batch_size = 256
-    # Views of each image whose probabilities are averaged: "none" (one view), "flip" (and its
-    # mirror image) or "tencrop" (corners, centre and their mirror images). Reports name it.
+    # Test-time augmentation, averaging probabilities: "none", "flip" (with the mirror image) or
+    # "tencrop" (corners, center and their mirror images). Reports name it.
     evaluation.tta = "none"
-    # Test pictures shown in the report with their probabilities.
+    # Test images shown in the report with their probabilities.
     evaluation.samples = 6
-    # Whether the report's page says why, of its examples (Grad-CAM).
+    # Grad-CAM of the report's examples.
     evaluation.explain = True
     return evaluation

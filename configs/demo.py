@@ -1,4 +1,4 @@
-"""The demo: LightVGG on the synthetic faces that come with the project, in minutes on a CPU."""
+"""The demo: LightVGG on the synthetic faces that come with the project; minutes on a CPU."""
 
 from ml_collections import ConfigDict
 
@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
     config.data.face_margin = 0.05
     config.model.name = "light_vgg"
     config.model.dropout = 0.3
-    # The recipe was chosen with these off.
+    # The recipe was tuned without these.
     config.augment.blur = 0.0
     config.augment.noise = 0.0
     config.augment.saturation = 0.0

@@ -1,6 +1,6 @@
-"""The demo's faces with a stronger recipe: three times as long, averaged weights, two views.
+"""The demo with a stronger recipe: three times the epochs, averaged weights, two test views.
 
-The network is the demo's. Mixing and erasing are off: so small a network underfits.
+Mixup, CutMix and erasing are off: so small a network underfits.
 """
 
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from fer_jax import config as configuration
 
 
 def get_config() -> ConfigDict:
-    """What differs from the demo."""
+    """What differs from configs/demo.py."""
     config = configuration.load("configs/demo.py")
     config.train.epochs = 120
     config.train.eval_epochs = 4

@@ -1,4 +1,4 @@
-"""ExpW, split by photograph: LightVGG, 100 pixels, seven classes."""
+"""ExpW, split by photo: LightVGG, 100 pixels, seven classes."""
 
 from ml_collections import ConfigDict
 

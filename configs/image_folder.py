@@ -1,6 +1,6 @@
-"""Your own pictures: LightVGG, 100 pixels, the classes of your folders.
+"""Your own images: LightVGG, 100 pixels, one class per folder.
 
-Name the folder: --config.data.manual_dir=FOLDER. Photographs that show more than a face:
+Set --config.data.manual_dir=FOLDER. For photos that show more than a face, also
 --config.data.config=face.
 """
 

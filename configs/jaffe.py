@@ -1,6 +1,6 @@
 """JAFFE on two unseen people: LightVGG, 100 pixels, seven classes.
 
-One fold of ten, as the field reports it: --config.data.protocol=fold1of10.
+For ten-fold results, as commonly reported: --config.data.protocol=fold1of10 and so on.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """The paper's KDEF experiment, on unseen people: custom CNN, 224 pixels, seven expressions.
 
-The paper's own protocol, six classes and a random split, is configs/kdef_paper.py.
+The paper's protocol, six classes and a random split, is configs/kdef_paper.py.
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
-"""The paper's own KDEF protocol: six classes, split at random, so that people are in both.
+"""The paper's KDEF protocol: six classes and a random split, so people are in both train and test.
 
-Its figures cannot be compared with those of configs/kdef.py; the report says that it leaks.
+Results are not comparable with those of configs/kdef.py; the report warns of the leak.
 """
 
 from ml_collections import ConfigDict

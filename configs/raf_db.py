@@ -1,4 +1,4 @@
-"""The paper's RAF-DB experiment, on the official test: LightVGG, 100 pixels, seven classes."""
+"""The paper's RAF-DB experiment, official test split: LightVGG, 100 pixels, seven classes."""
 
 from ml_collections import ConfigDict
 

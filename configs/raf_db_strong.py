@@ -1,7 +1,7 @@
-"""RAF-DB with what lifts accuracy there: ResNet-18 at 224 pixels, ImageNet's or one's own weights.
+"""RAF-DB with a strong recipe: ResNet-18 at 224 pixels, pretrained on ImageNet or your own weights.
 
-Published with face weights: 86.5 for a plain ResNet-18, 92 for the best practical networks; the
-weights matter most, then averaging and SAM, flips with small rotations and erasing, smoothing.
+Published accuracy with face-recognition weights: 86.5 for a plain ResNet-18, 92 for the best
+practical networks. Pretraining matters most, then EMA and SAM, then augmentation and smoothing.
 """
 
 from ml_collections import ConfigDict
@@ -13,10 +13,10 @@ def get_config() -> ConfigDict:
     """What differs from the defaults."""
     config = defaults()
     config.data.name = "raf_db"
-    # The aligned faces have 100 pixels: enlarged, the last maps are 7 x 7 as the weights know it.
+    # Upscaled from 100 pixels, so that the last feature maps are 7 x 7 as in pretraining.
     config.data.size = 224
     config.model.name = "resnet18"
-    # Better: --config.model.pretrained=FILE with weights of face recognition, which you bring.
+    # Better: your own face-recognition weights, --config.model.pretrained=FILE.
     config.model.pretrained = "imagenet"
     config.augment.rotation = 10.0
     config.augment.zoom = 0.1
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.train.epochs = 40
     config.train.head_epochs = 2
     config.train.patience = 0
-    # Square-root sampling: full oversampling costs accuracy there.
+    # Square-root sampling, because full oversampling costs accuracy on RAF-DB.
     config.train.balance = "sqrt"
     config.train.monitor = "balanced_accuracy"
     config.train.label_smoothing = 0.1

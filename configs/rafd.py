@@ -1,6 +1,6 @@
 """The paper's RaFD experiment, on unseen people: VGG16, 224 pixels, eight classes.
 
-The paper's own protocol, a random split, is configs/rafd_paper.py.
+The paper's protocol, a random split, is configs/rafd_paper.py.
 """
 
 from ml_collections import ConfigDict

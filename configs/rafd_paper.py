@@ -1,6 +1,6 @@
-"""The paper's own RaFD protocol: a random fifth is the test, so that people are in both.
+"""The paper's RaFD protocol: a random fifth is the test set, so people are in both train and test.
 
-Its figures cannot be compared with those of configs/rafd.py; the report says that it leaks.
+Results are not comparable with those of configs/rafd.py; the report warns of the leak.
 """
 
 from ml_collections import ConfigDict

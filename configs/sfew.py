@@ -1,6 +1,6 @@
 """The paper's SFEW experiment, tested on Val: InceptionResNetV2, 224 pixels, seven classes.
 
-The paper's own protocol, a random split of Train, is configs/sfew_paper.py.
+The paper's protocol, a random split of Train, is configs/sfew_paper.py.
 """
 
 from ml_collections import ConfigDict

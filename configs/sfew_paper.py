@@ -1,6 +1,6 @@
-"""The paper's own SFEW protocol: a random fifth of Train is the test, so that movies are in both.
+"""The paper's SFEW protocol: a random fifth of Train is the test set, so movies are in both splits.
 
-Its figures cannot be compared with those of configs/sfew.py; the report says that it leaks.
+Results are not comparable with those of configs/sfew.py; the report warns of the leak.
 """
 
 from ml_collections import ConfigDict
