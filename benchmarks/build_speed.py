@@ -27,8 +27,9 @@ from fer_jax import errors
 from tfds_builders import (
     crops,
     duplicates,
-    pictures,
 )
+from fer_jax.faces.decode import decode
+from tfds_builders.encode import encode_jpeg
 from tfds_builders import (
     prepare as build,
 )
@@ -56,7 +57,7 @@ def stages(builder: Any, most: int) -> tuple[dict[str, float], int]:
         )
         with clocked(seconds, "read and decode"):
             if record.pixels is None:
-                picture = pictures.decode(opened.source.read(record.file))
+                picture = decode(opened.source.read(record.file))
             else:
                 picture = record.pixels()
         face = None
@@ -65,8 +66,8 @@ def stages(builder: Any, most: int) -> tuple[dict[str, float], int]:
             with clocked(seconds, "find the face"):
                 face = crops.locate(picture, request, settings, detector)
         with clocked(seconds, "cut and encode"):
-            _, small, _ = crops.cut(picture, request, settings, _Knows(face))
-            pictures.encode_jpeg(small, settings.quality)
+            _, small, _ = crops.crop_face(picture, request, settings, _Knows(face))
+            encode_jpeg(small, settings.quality)
         with clocked(seconds, "hash"):
             duplicates.look(small)
         done += 1

@@ -25,9 +25,10 @@ import tensorflow_datasets as tfds
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
-from tfds_builders import crops, pictures, protocols, sources, stored
+from tfds_builders import crops, protocols, sources, stored
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders say manual.Record
+from tfds_builders.stand_in_mark import STAND_IN_FILE
 
 MAX_UNREADABLE = 20  # more is a broken copy, not a broken picture
 DUPLICATE = "a second copy of the same picture"
@@ -281,8 +282,8 @@ def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
 def has_marker(manual_dir: Path, source: sources.Source) -> bool:
     """Whether a copy is a stand-in by the file that says so, in it or beside its archive."""
     beside = manual_dir if manual_dir.is_dir() else manual_dir.parent
-    return (beside / pictures.STAND_IN_FILE).is_file() or any(
-        PurePosixPath(name).name == pictures.STAND_IN_FILE for name in source.sizes()
+    return (beside / STAND_IN_FILE).is_file() or any(
+        PurePosixPath(name).name == STAND_IN_FILE for name in source.sizes()
     )
 
 

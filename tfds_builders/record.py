@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_jax.faces import detect as faces
+from fer_jax.faces.align import Landmarks
+from fer_jax.faces.crop import RelativeBox
 from tfds_builders import protocols
 
 
@@ -29,14 +30,14 @@ class Record:
       stratum: What `protocols.by_group` balances, such as the gender; one value a subject.
       view_box: Where faces lie in pictures of this camera view, as shares of the picture.
       face_box: x, y, width, height of the face in pixels, where the set ships it.
-      landmarks: float[5, 2], `faces.Landmarks` in pixels of the picture, where the set ships
+      landmarks: float[5, 2], `Landmarks` in pixels of the picture, where the set ships
         them.
       misnamed: What this copy wrongly calls it, if it does.
       extras: Values of the set's own features.
       pixels: For pictures that are no files (rows of a csv, frames of a video): gives
         uint8[H, W, 3] RGB or uint8[H, W] grey. Called once a build, in the order of the
         records, from one thread, and only when there is room for the result: records of a
-        video in order of time may share an open decoder. `pictures.UnreadableError` and
+        video in order of time may share an open decoder. `UnreadableError` and
         `sources.MemberError` drop the record and name it. It should hold on to little.
     """
 
@@ -46,9 +47,9 @@ class Record:
     subject: str
     split: str = protocols.STORED
     stratum: str = ""
-    view_box: faces.RelativeBox | None = None
+    view_box: RelativeBox | None = None
     face_box: tuple[int, int, int, int] | None = None
-    landmarks: faces.Landmarks | None = None
+    landmarks: Landmarks | None = None
     misnamed: str = ""
     extras: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     pixels: Callable[[], np.ndarray] | None = None

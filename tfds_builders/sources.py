@@ -35,6 +35,8 @@ MAX_MEMBER_BYTES = 64 * 2**20  # the largest pictures in use are below 20 MB
 MAX_NESTED_BYTES = 64 * 2**30  # an archive inside an archive; AffectNet's parts are the largest
 ARCHIVE = re.compile(r".*\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)", re.IGNORECASE)
 """Names of archives that can be read."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+"""Suffixes of image files, in lower case."""
 
 _MAX_DEPTH = 6  # folders below the one that is named: the deepest known copy nests four
 _MAX_NESTING = 2  # archives in archives in the folder
@@ -327,10 +329,10 @@ def _open_member(base: Source, name: str) -> Source:
     return ZipSource(path, file) if name.lower().endswith(".zip") else TarSource(path, file)
 
 
-def pictures_in(source: Source, endings: Sequence[str]) -> list[str]:
-    """Names of the files with one of these endings (small letters), shadow files left out."""
-    kept = tuple(endings)
-    return [name for name in source.sizes() if name.lower().endswith(kept) and not _is_shadow(name)]
+def files_with_suffix(source: Source, suffixes: Sequence[str]) -> list[str]:
+    """Names of the files with one of these suffixes (lower case), without shadow files."""
+    ends = tuple(suffixes)
+    return [name for name in source.sizes() if name.lower().endswith(ends) and not _is_shadow(name)]
 
 
 def find(source: Source, pattern: str) -> list[str]:

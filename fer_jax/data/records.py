@@ -13,11 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
+from fer_jax.faces.decode import UnreadableError, decode
 
 
 class Prepared(Protocol):
@@ -135,7 +135,7 @@ def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> 
 
     def read(row: int) -> np.ndarray:
         record = prepared.record(int(rows[row]))
-        picture = decode_picture(record["image"], entries[row].id)
+        picture = decode_image(record["image"], entries[row].id)
         x, y, width, height = map(int, record["face_box"])
         return preprocessing.framed(picture, (x, y, width, height), record["landmarks"])
 
@@ -170,20 +170,19 @@ def decode_all(split: Split) -> Records:
     return Records(images, split.labels, split.ids, split.groups, split.label_names, split.digest)
 
 
-def decode_picture(encoded: bytes, name: str) -> np.ndarray:
-    """Decodes JPEG or PNG bytes to uint8[H, W, 3] RGB.
+def decode_image(encoded: bytes, record_id: str) -> np.ndarray:
+    """Decodes a stored image to uint8[H, W, 3] RGB.
 
     Raises:
-      UserError: the bytes are no picture; `name` says which.
+      UserError: The bytes are not an image.
     """
-    pixels = np.frombuffer(encoded, np.uint8)
-    picture = cv2.imdecode(pixels, cv2.IMREAD_COLOR) if pixels.size else None
-    if picture is None:
+    try:
+        return decode(encoded)
+    except UnreadableError as error:
         raise UserError(
-            f"expected a picture, found {len(encoded)} bytes that cannot be decoded in {name}; "
-            "remove or replace it and prepare the data set again"
-        )
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+            f"expected an image in record {record_id}, found {len(encoded)} bytes that cannot be "
+            f"decoded ({error}); remove or replace it and prepare the data set again"
+        ) from error
 
 
 def _check_whole(prepared: Prepared) -> None:

@@ -1,4 +1,4 @@
-"""Faces in images: decoding image files, detection, cropping, alignment.
+"""Faces in images: decoding image files, detecting, cropping and aligning faces.
 
-NumPy and OpenCV only; used by the data set builders and by prediction alike.
+NumPy and OpenCV only; shared by the data set builders and prediction.
 """

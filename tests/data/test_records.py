@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, decode_all, decode_picture, open_split
+from fer_jax.data.records import Records, decode_all, decode_image, open_split
 from fer_jax.errors import UserError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
@@ -86,8 +86,16 @@ def test_opening_a_split_reads_no_record():
     ("rows", "split", "message"),
     [
         ([record("r0")], "test", "expected records in split 'test'.*splits with records: train"),
-        ([record("r0", image=b"no picture")], "train", "10 bytes that cannot be decoded in r0"),
-        ([record("r0", image=png(PICTURE)[:60])], "train", "cannot be decoded in r0"),
+        (
+            [record("r0", image=b"no picture")],
+            "train",
+            "record r0, found 10 bytes that cannot be decoded",
+        ),
+        (
+            [record("r0", image=png(PICTURE)[:60])],
+            "train",
+            "record r0, found 60 bytes that cannot be decoded",
+        ),
         ([record("r0", 2)], "train", r"expected labels 0 to 1 \(a, b\), found 2 to 2"),
         ([record("r0"), record("r0")], "train", "unique record ids"),
     ],
@@ -99,7 +107,7 @@ def test_wrong_records_are_named(rows, split, message):
 
 def test_an_empty_picture_is_no_picture():
     with pytest.raises(UserError, match="found 0 bytes"):
-        decode_picture(b"", "x")
+        decode_image(b"", "x")
 
 
 def test_whole_pictures_are_cut_to_the_face():

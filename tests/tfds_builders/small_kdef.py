@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 
-from tfds_builders import pictures
+from tfds_builders.encode import encode_jpeg
 from tfds_builders.kdef import names
 
 PEOPLE = ("F01", "F11", "F31", "M22", "M25", "M31")
@@ -20,7 +20,7 @@ def draw(one: str, side: int = 48) -> bytes:
     rng = np.random.default_rng(list(one.encode()))
     value = 0 if one in BLACK else rng.integers(40, 220, (4, 3, 3))
     coarse = np.broadcast_to(np.asarray(value, np.uint8), (4, 3, 3))
-    return pictures.encode_jpeg(np.kron(coarse, np.ones((side // 3, side // 3, 1), np.uint8)), 90)
+    return encode_jpeg(np.kron(coarse, np.ones((side // 3, side // 3, 1), np.uint8)), 90)
 
 
 def write_tree(root: pathlib.Path) -> None:

@@ -14,15 +14,16 @@ from typing import IO
 import pytest
 
 from fer_jax import errors
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import small_kdef
-from tfds_builders import (
-    pictures,
-    prepared,
-    sources,
-)
 from tfds_builders import (
     prepare as build,
 )
+from tfds_builders import (
+    prepared,
+    sources,
+)
+from tfds_builders.encode import encode_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def assigned(builder, source: NamesOnly, protocol: str) -> dict[str, str]:
 
 
 def png(one: str, side: int = 48) -> bytes:
-    return pictures.encode_png(pictures.decode_jpeg(small_kdef.draw(one, side)))
+    return encode_png(decode(small_kdef.draw(one, side)))
 
 
 def truncate(file: pathlib.Path) -> None:

@@ -8,28 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fer_jax.faces import detect as faces
-from tfds_builders import crops, pictures, sources
+from fer_jax.faces.crop import FaceCrop
+from fer_jax.faces.decode import UnreadableError, decode
+from fer_jax.faces.detect import Face
+from tfds_builders import crops, sources
+from tfds_builders.encode import encode_jpeg, encode_png
 
 RGB = np.random.default_rng(0).integers(60, 255, (60, 90, 3), np.uint8)
 POINTS = np.array([[35, 25], [55, 25], [45, 35], [38, 45], [52, 45]], float)
-FOUND = faces.Face((30, 10, 30, 40), "haar", None)
+FOUND = Face((30, 10, 30, 40), "haar", None)
 
 
 class Finds:
     """A detector with an answer."""
 
-    def __init__(self, *found: faces.Face) -> None:
+    def __init__(self, *found: Face) -> None:
         self._found = list(found)
 
-    def detect(self, image: np.ndarray) -> list[faces.Face]:
+    def detect(self, image: np.ndarray) -> list[Face]:
         return self._found
 
 
 def cut(method: str = "detect", found=(FOUND,), **fields):
-    settings = faces.FaceCrop(method=method, margin=0.25, longest_side=fields.pop("side", 64))
+    settings = FaceCrop(method=method, margin=0.25, longest_side=fields.pop("side", 64))
     request = crops.Request("one", "one.png", **fields)
-    return crops.cut(RGB, request, settings, Finds(*found))
+    return crops.crop_face(RGB, request, settings, Finds(*found))
 
 
 def test_a_found_face_is_cut_with_its_margin() -> None:
@@ -42,28 +45,28 @@ def test_a_found_face_is_cut_with_its_margin() -> None:
 @pytest.mark.parametrize("method", ["shipped", "align"])
 def test_the_set_s_own_box_comes_first_and_is_clipped(method: str) -> None:
     face, _, landmarks = cut(method, face_box=(70, 40, 50, 50))
-    assert face == faces.Face((70, 40, 20, 20), "shipped")
+    assert face == Face((70, 40, 20, 20), "shipped")
     assert np.isnan(landmarks).all()
 
 
 @pytest.mark.parametrize("method", ["shipped", "align"])
 def test_where_the_set_ships_nothing_the_face_is_looked_for(method: str) -> None:
     assert cut(method)[0] == FOUND
-    assert cut(method, found=())[0] == faces.Face((0, 0, 90, 60), "whole")
+    assert cut(method, found=())[0] == Face((0, 0, 90, 60), "whole")
 
 
 def test_aligned_faces_have_their_landmarks_in_one_place() -> None:
     face, small, landmarks = cut("align", landmarks=POINTS, side=112)
     # What the aligned face shows: 58 pixels, the eyes 46 % below its top, which is cut off.
-    assert face == faces.Face((16, 0, 58, 56), "aligned")
+    assert face == Face((16, 0, 58, 56), "aligned")
     assert small.shape == (112, 112, 3)
     np.testing.assert_allclose(landmarks[:2].mean(0), [0.5, 0.46], atol=0.03)
     np.testing.assert_allclose(landmarks[3:].mean(0), [0.5, 0.83], atol=0.03)
 
 
 def test_a_detector_s_landmarks_align_too() -> None:
-    found = faces.Face((30, 10, 30, 40), "yunet", tuple(map(tuple, POINTS)))
-    assert cut("align", found=(found,), side=112)[0] == faces.Face(FOUND.box, "aligned")
+    found = Face((30, 10, 30, 40), "yunet", tuple(map(tuple, POINTS)))
+    assert cut("align", found=(found,), side=112)[0] == Face(FOUND.box, "aligned")
 
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
@@ -75,7 +78,7 @@ def test_landmarks_that_are_none_do_not_align(points: np.ndarray) -> None:
 
 def test_faces_that_are_cut_already_are_kept() -> None:
     face, small, landmarks = cut("keep", found=(), landmarks=POINTS, side=256)
-    assert face == faces.Face((0, 0, 90, 60), "shipped")
+    assert face == Face((0, 0, 90, 60), "shipped")
     assert small is RGB
     np.testing.assert_allclose(landmarks, (POINTS + 0.5) / (90, 60), rtol=1e-6)
     assert cut("keep", side=45)[1].shape == (30, 45, 3)
@@ -83,20 +86,20 @@ def test_faces_that_are_cut_already_are_kept() -> None:
 
 def write(folder: Path, *names: str) -> sources.Source:
     for name in names:
-        data = pictures.encode_png(RGB) if name.endswith("png") else pictures.encode_jpeg(RGB, 80)
+        data = encode_png(RGB) if name.endswith("png") else encode_jpeg(RGB, 80)
         (folder / name).write_bytes(data)
     return sources.FolderSource(folder)
 
 
 def test_a_kept_jpeg_keeps_its_bytes_and_others_are_encoded(tmp_path: Path) -> None:
-    source, settings = write(tmp_path, "a.jpg", "a.png"), faces.FaceCrop(method="keep")
-    smaller = faces.FaceCrop(method="keep", longest_side=45)
+    source, settings = write(tmp_path, "a.jpg", "a.png"), FaceCrop(method="keep")
+    smaller = FaceCrop(method="keep", longest_side=45)
     requests = [crops.Request(name, name) for name in ("a.jpg", "a.png")]
     jpeg, png = crops.crop_all(source, requests, settings)
     assert jpeg.encoded == source.read("a.jpg")
-    assert png.encoded == pictures.encode_jpeg(RGB, 95)
+    assert png.encoded == encode_jpeg(RGB, 95)
     (small,) = crops.crop_all(source, requests[:1], smaller)
-    assert pictures.decode(small.encoded).shape == (30, 45, 3)
+    assert decode(small.encoded).shape == (30, 45, 3)
 
 
 def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Path) -> None:
@@ -106,13 +109,13 @@ def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Pa
     def pixels(number: int) -> np.ndarray:
         made.append((number, threading.get_ident()))
         if number == 7:
-            raise pictures.UnreadableError("cut off")
+            raise UnreadableError("cut off")
         return RGB if number % 2 else RGB[..., 0]
 
     requests = (
         crops.Request(str(n), "video.flv", pixels=lambda n=n: pixels(n)) for n in range(100)
     )
-    source, settings = sources.FolderSource(tmp_path), faces.FaceCrop(method="keep")
+    source, settings = sources.FolderSource(tmp_path), FaceCrop(method="keep")
     for done, outcome in enumerate(crops.crop_all(source, requests, settings)):
         assert len(made) - done <= 4 * crops.threads() + 1
         assert outcome.id == str(done)
@@ -124,5 +127,5 @@ def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Pa
 
 def test_black_pictures_are_dropped_where_that_is_asked(tmp_path: Path) -> None:
     request = crops.Request("a", "a", pixels=lambda: RGB // 50, drops_black=True)
-    outcomes = list(crops.crop_all(sources.FolderSource(tmp_path), [request], faces.FaceCrop()))
+    outcomes = list(crops.crop_all(sources.FolderSource(tmp_path), [request], FaceCrop()))
     assert [one.reason for one in outcomes] == ["black"]

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tfds_builders import duplicates, leaks, pictures
+from fer_jax.faces.decode import decode
+from tfds_builders import duplicates, leaks
+from tfds_builders.encode import encode_jpeg
 from tfds_builders.index import Entry
 from tfds_builders.synthetic_faces import fixture
 
@@ -15,7 +17,7 @@ from tfds_builders.synthetic_faces import fixture
 def faces() -> list[np.ndarray]:
     """140 rendered faces of 20 people."""
     records = list(fixture.read("validation"))[:140]
-    return [pictures.decode_jpeg(record.jpeg) for record in records]
+    return [decode(record.jpeg) for record in records]
 
 
 def _near(one: np.ndarray, other: np.ndarray) -> bool:
@@ -26,7 +28,7 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
     "change",
     [
         lambda face: face,
-        lambda face: pictures.decode_jpeg(pictures.encode_jpeg(face, 60)),
+        lambda face: decode(encode_jpeg(face, 60)),
         lambda face: cv2.resize(face, None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA),
         lambda face: np.clip(face * 1.2 + 8, 0, 255).astype(np.uint8),
     ],

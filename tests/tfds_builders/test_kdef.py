@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from fer_jax import errors, labels
+from fer_jax.faces.decode import decode
 from tests import commands
 from tests.tfds_builders import small_kdef as small
-from tfds_builders import pictures, sources
 from tfds_builders import prepare as build
 from tfds_builders import prepared as prepared_sets
+from tfds_builders import sources
 from tfds_builders.kdef import names
 
 Copy = Callable[[], pathlib.Path]
@@ -122,7 +123,7 @@ def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
     prepared = build.prepare("kdef", None, str(kdef_data))
     row = [one.id for one in prepared.entries].index("BM25SAHL")
     record = dict(prepared.record(row))
-    record["image"] = pictures.decode_jpeg(record["image"])
+    record["image"] = decode(record["image"])
     assert labels.SEVEN[record["label"]] == labels.SADNESS
     assert record["subject"] == b"M25"
     assert record["yaw"] == np.float32(-45.0)

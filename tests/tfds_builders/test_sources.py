@@ -88,7 +88,7 @@ def test_every_shape_is_one_tree(layout: str, tmp_path: pathlib.Path) -> None:
         with sources.local(source, found) as path:
             assert path.name == pathlib.PurePosixPath(name).name
             assert path.read_bytes() == data
-    assert len(sources.pictures_in(source, (".jpg",))) == 2
+    assert len(sources.files_with_suffix(source, (".jpg",))) == 2
     assert not sources.find(source, "other.jpg")
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
 
@@ -108,7 +108,7 @@ def test_only_the_set_s_archives_are_opened(tmp_path: pathlib.Path) -> None:
 def test_what_macos_leaves_is_no_file_of_the_set(tmp_path: pathlib.Path) -> None:
     source = sources.FolderSource(_write(tmp_path, {"__MACOSX/a.jpg": b"", "x/._a.jpg": b""}))
     assert sources.find(source, r".*\.jpg") == []
-    assert sources.pictures_in(source, (".jpg",)) == []
+    assert sources.files_with_suffix(source, (".jpg",)) == []
 
 
 def test_no_temporary_file_has_a_name(tmp_path: pathlib.Path, monkeypatch) -> None:

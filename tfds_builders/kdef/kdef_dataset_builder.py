@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.kdef import names
 
@@ -55,7 +55,7 @@ class Builder(manual.ManualBuilder):
         manual.Variant(
             name="face",
             description="Faces found by the Haar cascades, else the camera view's box.",
-            crop=faces.FaceCrop(margin=0.1, min_share=0.3),
+            crop=FaceCrop(margin=0.1, min_share=0.3),
         ),
     ]
     LABEL_NAMES = labels.KDEF

@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath
 
 from fer_jax import labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import RelativeBox
 
 PEOPLE = 35  # of each gender
 SESSIONS = ("A", "B")  # the same people on two days
@@ -24,7 +24,7 @@ EXPRESSIONS: dict[str, str] = {
     "SA": labels.SADNESS,
     "SU": labels.SURPRISE,
 }
-VIEWS: dict[str, tuple[float, faces.RelativeBox]] = {
+VIEWS: dict[str, tuple[float, RelativeBox]] = {
     "FL": (-90.0, (0.0, 0.3, 0.7, 0.5)),
     "HL": (-45.0, (0.039, 0.337, 0.575, 0.424)),
     "S": (0.0, (0.135, 0.291, 0.726, 0.535)),
