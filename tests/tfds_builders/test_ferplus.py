@@ -103,9 +103,7 @@ def test_prepare_compares_with_the_published_counts(
 def test_full_scale_has_the_published_counts() -> None:
     kept: collections.Counter[str] = collections.Counter()
     rows, number, unnamed = fer2013.rows(1.0), 0, 0
-    for usage, split in zip(
-        ("Training", "PublicTest", "PrivateTest"), votes.MAJORITY_COUNTS, strict=True
-    ):
+    for usage, split in names.USAGES.items():
         some = [row for row in rows if row.usage == usage]
         for line in stand_in._lines(usage, some, number):
             _, name, *cast = line.split(",")

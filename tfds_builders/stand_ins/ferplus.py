@@ -43,7 +43,7 @@ def write(out: Path, scale: float) -> Iterator[int]:
 def _lines(usage: str, rows: Sequence[fer2013.Row], first: int) -> list[str]:
     """The rows of one usage; a rare class is never among those that nobody agrees on."""
     rng = np.random.default_rng([_SEED, first])
-    share = votes.KEPT[names.USAGES[usage]] / sum(names.COUNTS[usage])
+    share = votes.MAJORITY_COUNTS[names.USAGES[usage]] / sum(names.COUNTS[usage])
     counts = collections.Counter(row.shown for row in rows)
     rare = {shown for shown, count in counts.items() if count < _RARE}
     open_to_doubt = [number for number, row in enumerate(rows) if row.shown not in rare]
