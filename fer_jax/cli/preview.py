@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.data.augment_preview import draw_grid
     from fer_jax.data.records import open_split
     from fer_jax.data.sampling import BatchSampler
-    from fer_jax.monitor.writers import TensorBoardWriter
+    from fer_jax.monitor.tensorboard import TensorBoardWriter
     from fer_jax.report import png
     from fer_jax.training import build as experiment
     from fer_jax.training import schedule as learning

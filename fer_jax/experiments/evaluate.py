@@ -25,7 +25,7 @@ from fer_jax.inference.network import Network
 from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
 from fer_jax.monitor.timing import read_costs
-from fer_jax.monitor.writers import TensorBoardWriter
+from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.tables import duration
@@ -36,7 +36,7 @@ from fer_jax.runtime import (
     sharding,
 )
 from fer_jax.runtime import (
-    xla_options as compiler,
+    xla_options,
 )
 from fer_jax.training import build as experiment
 from fer_jax.training import tta
@@ -160,7 +160,7 @@ def report(found: Evaluated) -> ReportPaths:
 
 def explains(run: Run) -> bool:
     """Whether the report says why; one process of several cannot read a checkpoint alone."""
-    return bool(run.config.eval.explain) and distributed.is_alone()
+    return bool(run.config.eval.explain) and distributed.is_single_process()
 
 
 def explain(found: Evaluated, rows: Sequence[int]) -> list[np.ndarray]:
@@ -296,7 +296,7 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
         records,
         run.config.eval.batch_size,
         mesh,
-        compiler.options(network.model),
+        xla_options.for_model(network.model),
     )
     return network, evaluation.probabilities
 

@@ -1,14 +1,14 @@
-"""The pictures of a report, as uint8[H, W, 3] RGB arrays.
+"""Plots of a report as Matplotlib figures, or as uint8[H, W, 3] RGB arrays.
 
-One array serves the PNG and TensorBoard. The colours keep their order in grey
-and for colour-blind readers; matplotlib's global state (pyplot) is not touched.
-Scores are counted elsewhere.
+The arrays go into PNG files and TensorBoard. The colors stay distinct in grayscale and for
+color-blind readers. Matplotlib's global state (pyplot) is not touched. Scores are computed in
+`scores`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,44 +17,31 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
-from fer_jax.report.scores import Scores
+from fer_jax.report.scores import Scores, accuracy, balanced_accuracy
 
-# Okabe and Ito's palette, which stays apart for every kind of colour blindness;
-# blue is also the darkest of the three in grey.
+# Palette of Okabe and Ito, distinguishable with every kind of color blindness; blue is also
+# the darkest of the three in grayscale.
 _BLUE, _ORANGE, _PALE = "#0072B2", "#E69F00", "#B9C4CC"
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 _DPI = 120
-_NAME_LENGTH = 24  # longer class names (of people's own folders) are cut
-_SMOOTHED_FROM = 60  # points above which the training curve gets a running mean
+_NAME_LENGTH = 24  # longer class names (of a user's folders) are truncated
+_SMOOTHED_FROM = 60  # a curve with more points gets a running mean
 
 
-class Counted(Protocol):
-    """What a drawing of a confusion matrix shows; `Scores` has it and more."""
+def confusion_matrix(
+    confusion: np.ndarray, label_names: Sequence[str], title: str = ""
+) -> np.ndarray:
+    """Draws the confusion matrix, in percent of each true class and as counts.
 
-    @property
-    def label_names(self) -> tuple[str, ...]:
-        """C class names."""
+    Args:
+      confusion: int64[C, C], rows true, columns predicted.
+      label_names: C class names.
+      title: above the plot.
 
-    @property
-    def confusion(self) -> np.ndarray:
-        """int64[C, C], rows true, columns predicted."""
-
-    @property
-    def support(self) -> np.ndarray:
-        """int64[C], pictures of each class."""
-
-    @property
-    def accuracy(self) -> float:
-        """The fraction that is right."""
-
-    @property
-    def balanced_accuracy(self) -> float:
-        """The mean recall of the classes that have pictures."""
-
-
-def confusion_matrix(scores: Counted, title: str = "") -> np.ndarray:
-    """Rows in per cent of each true class, with the counts below: uint8[H, W, 3]."""
-    return _render(confusion_figure(scores, title))
+    Returns:
+      uint8[H, W, 3] RGB.
+    """
+    return _render(confusion_figure(confusion, label_names, title))
 
 
 def emotion_analysis(
@@ -64,14 +51,14 @@ def emotion_analysis(
     true_label: int | None = None,
     title: str = "",
 ) -> np.ndarray:
-    """The paper's "emotion analysis of a sample image": the picture and a bar per class.
+    """Draws the paper's "emotion analysis of a sample image": the image and a bar per class.
 
     Args:
       image: uint8[H, W, 3] RGB of any size.
       probabilities: float[C].
-      label_names: C names.
-      true_label: class index, None where nobody knows it.
-      title: e.g. the picture's id.
+      label_names: C class names.
+      true_label: class index; None if unknown.
+      title: below the image, for example its id.
 
     Returns:
       uint8[H', W', 3] RGB; the size depends on C only.
@@ -80,45 +67,48 @@ def emotion_analysis(
 
 
 def learning_curves(history: Sequence[Mapping[str, Any]], title: str = "") -> np.ndarray:
-    """Loss and accuracy over the steps: uint8[H, W, 3].
+    """Draws loss and accuracy over the steps.
 
     Args:
-      history: rows of metrics.jsonl: "step" and any of "<split>/loss",
-        "<split>/accuracy" (e.g. "train/loss", "validation/accuracy").
-      title: above the picture.
+      history: rows of metrics.jsonl: "step" and any of "<split>/loss" and "<split>/accuracy",
+        for example "train/loss" and "validation/accuracy".
+      title: above the plots.
+
+    Returns:
+      uint8[H, W, 3] RGB.
     """
     return _render(curves_figure(history, title))
 
 
 def reliability(scores: Scores, title: str = "") -> np.ndarray:
-    """Accuracy against confidence, with how many pictures are how sure: uint8[H, W, 3]."""
+    """Draws a reliability diagram with a histogram of the confidence: uint8[H, W, 3] RGB."""
     return _render(reliability_figure(scores, title))
 
 
-def confusion_figure(scores: Counted, title: str = "") -> Figure:
-    """The figure behind `confusion_matrix`."""
-    classes, names = len(scores.label_names), _shorten(scores.label_names)
+def confusion_figure(confusion: np.ndarray, label_names: Sequence[str], title: str = "") -> Figure:
+    """The figure of `confusion_matrix`."""
+    classes, names = len(label_names), _shorten(label_names)
     side = max(4.4, 1.9 + 0.72 * classes)
     figure = _figure(max(side + 1.4, 6.4), side)
     axes = figure.add_subplot()
-    support = np.maximum(scores.support, 1)[:, None]
-    shares = scores.confusion / support
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)  # lightness alone tells the value
-    _cell_texts(axes, shares, scores.confusion)
-    rows = [f"{name} ({count})" for name, count in zip(names, scores.support, strict=True)]
+    support = confusion.sum(axis=1)
+    fractions = confusion / np.maximum(support, 1)[:, None]
+    heatmap = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)  # readable in grayscale
+    _cell_texts(axes, fractions, confusion)
+    rows = [f"{name} ({count})" for name, count in zip(names, support, strict=True)]
     axes.set_xticks(range(classes), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(classes), rows)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("true (pictures)")
+    axes.set_ylabel("true (images)")
     axes.hlines(np.arange(1, classes) - 0.5, -0.5, classes - 0.5, color="white", linewidth=2)
     axes.vlines(np.arange(1, classes) - 0.5, -0.5, classes - 0.5, color="white", linewidth=2)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, format=_per_cent)
+    bar = figure.colorbar(heatmap, ax=axes, shrink=0.8, format=_percent)
     bar.outline.set_visible(False)
-    bar.set_label("share of the true class")
-    figures = f"accuracy {scores.accuracy:.1%}, balanced {scores.balanced_accuracy:.1%}"
-    axes.set_title(f"{_cut_lines(title, 50)}\n{figures}".lstrip(), fontsize=11, pad=10)
+    bar.set_label("fraction of the true class")
+    figures = f"accuracy {accuracy(confusion):.1%}, balanced {balanced_accuracy(confusion):.1%}"
+    axes.set_title(f"{_truncate_lines(title, 50)}\n{figures}".lstrip(), fontsize=11, pad=10)
     return _plain_text(figure)
 
 
@@ -129,28 +119,28 @@ def emotion_figure(
     true_label: int | None = None,
     title: str = "",
 ) -> Figure:
-    """The figure behind `emotion_analysis`."""
+    """The figure of `emotion_analysis`."""
     names = _shorten(label_names)
     height = max(3.6, 1.5 + 0.36 * len(names))
     figure = _figure(8.6, height)
-    picture, bars = figure.subplots(1, 2, width_ratios=(1, 1.45))
-    picture.imshow(image, interpolation="bicubic")
-    picture.set_xticks([])
-    picture.set_yticks([])
-    picture.spines[:].set_visible(False)
-    picture.set_xlabel(_cut_lines(title, 40), fontsize=9, color=_FAINT)
+    face, bars = figure.subplots(1, 2, width_ratios=(1, 1.45))
+    face.imshow(image, interpolation="bicubic")
+    face.set_xticks([])
+    face.set_yticks([])
+    face.spines[:].set_visible(False)
+    face.set_xlabel(_truncate_lines(title, 40), fontsize=9, color=_FAINT)
     _bars(bars, probabilities, names, true_label)
     predicted = int(np.argmax(probabilities))
     verdict = f"predicted: {names[predicted]}"
     if true_label is not None:
         verdict += f"     true: {names[true_label]}"
-        verdict += "  (right)" if predicted == true_label else "  (wrong)"
+        verdict += "  (correct)" if predicted == true_label else "  (wrong)"
     figure.suptitle(verdict, fontsize=11)
     return _plain_text(figure)
 
 
 def curves_figure(history: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
-    """The figure behind `learning_curves`."""
+    """The figure of `learning_curves`."""
     figure = _figure(9.6, 3.9)
     panels = zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True)
     for axes, quantity in panels:
@@ -167,68 +157,68 @@ def curves_figure(history: Sequence[Mapping[str, Any]], title: str = "") -> Figu
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=9)
     if title:
-        figure.suptitle(_cut_lines(title, 90), fontsize=11)
+        figure.suptitle(_truncate_lines(title, 90), fontsize=11)
     return _plain_text(figure)
 
 
 def reliability_figure(scores: Scores, title: str = "") -> Figure:
-    """The figure behind `reliability`."""
+    """The figure of `reliability`."""
     figure = _figure(5.4, 5.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     bins = scores.reliability
     edges = np.linspace(0, 1, len(bins.count) + 1)
     filled = bins.count > 0
-    centres, width = (edges[:-1] + edges[1:])[filled] / 2, edges[1] * 0.92
-    above.bar(centres, bins.accuracy[filled], width, color=_BLUE, label="accuracy")
-    above.plot([0, 1], [0, 1], "--", color=_FAINT, linewidth=1.2, label="as sure as right")
+    centers, width = (edges[:-1] + edges[1:])[filled] / 2, edges[1] * 0.92
+    above.bar(centers, bins.accuracy[filled], width, color=_BLUE, label="accuracy")
+    above.plot([0, 1], [0, 1], "--", color=_FAINT, linewidth=1.2, label="perfect calibration")
     above.plot(
         bins.confidence[filled], bins.accuracy[filled], "o", color=_ORANGE, markersize=5,
         label="mean confidence of the bin",
     )  # fmt: skip
     above.set_ylim(0, 1.02)
-    above.set_ylabel("fraction that is right")
+    above.set_ylabel("accuracy")
     above.legend(frameon=False, fontsize=9, loc="upper left")
-    below.bar(centres, bins.count[filled], width, color=_PALE)
-    below.set_ylabel("pictures")
+    below.bar(centers, bins.count[filled], width, color=_PALE)
+    below.set_ylabel("images")
     below.set_xlim(0, 1)
     below.set_xlabel("confidence (probability of the predicted class)")
     for axes in (above, below):
         _open_frame(axes)
     text = f"{title}\nexpected calibration error {bins.error:.3f}".lstrip()
-    above.set_title(_cut_lines(text, 60), fontsize=11)
+    above.set_title(_truncate_lines(text, 60), fontsize=11)
     return _plain_text(figure)
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure of `width` x `height` inches whose layout keeps all text inside."""
+    """Returns an empty figure of `width` x `height` inches whose layout fits all text inside."""
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12)
     return Figure(figsize=(width, height), dpi=_DPI, facecolor="white", layout=layout)
 
 
-def _cell_texts(axes: Axes, shares: np.ndarray, counts: np.ndarray) -> None:
-    for (row, column), share in np.ndenumerate(shares):
-        colour = "white" if share > 0.55 else _INK  # where Blues turns darker than mid grey
-        options: dict[str, Any] = {"ha": "center", "color": colour}
-        axes.text(column, row - 0.02, f"{100 * share:.0f}%", va="bottom", fontsize=11, **options)
+def _cell_texts(axes: Axes, fractions: np.ndarray, counts: np.ndarray) -> None:
+    for (row, column), fraction in np.ndenumerate(fractions):
+        color = "white" if fraction > 0.55 else _INK  # above 0.55 Blues is darker than mid-gray
+        options: dict[str, Any] = {"ha": "center", "color": color}
+        axes.text(column, row - 0.02, f"{100 * fraction:.0f}%", va="bottom", fontsize=11, **options)
         axes.text(column, row + 0.08, f"{counts[row, column]}", va="top", fontsize=8, **options)
 
 
 def _bars(
     axes: Axes, probabilities: np.ndarray, names: Sequence[str], true_label: int | None
 ) -> None:
-    """A horizontal bar per class: the predicted one dark, the true one named and bold."""
-    predicted, places = int(np.argmax(probabilities)), np.arange(len(names))
-    colours = [_BLUE if place == predicted else _PALE for place in places]
-    axes.barh(places, probabilities, color=colours, height=min(0.72, 0.16 * len(names)))
-    for place, value in enumerate(probabilities):
-        text = f"{value:.1%}" + ("  true" if place == true_label else "")
-        weight = "bold" if place in (predicted, true_label) else "normal"
-        axes.text(value + 0.015, place, text, va="center", fontsize=9, weight=weight)
-    axes.set_yticks(places, names)
+    """Draws a horizontal bar per class: the predicted one dark, the true one labeled in bold."""
+    predicted, positions = int(np.argmax(probabilities)), np.arange(len(names))
+    colors = [_BLUE if index == predicted else _PALE for index in positions]
+    axes.barh(positions, probabilities, color=colors, height=min(0.72, 0.16 * len(names)))
+    for index, value in enumerate(probabilities):
+        text = f"{value:.1%}" + ("  true" if index == true_label else "")
+        weight = "bold" if index in (predicted, true_label) else "normal"
+        axes.text(value + 0.015, index, text, va="center", fontsize=9, weight=weight)
+    axes.set_yticks(positions, names)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.3)  # room for "100.0%  true" beyond a full bar
+    axes.set_xlim(0, 1.3)  # leaves room for "100.0%  true" beyond a full bar
     axes.set_xticks(np.linspace(0, 1, 5))
-    axes.xaxis.set_major_formatter(_per_cent)
+    axes.xaxis.set_major_formatter(_percent)
     axes.set_xlabel("probability", x=0.5 / 1.3)
     axes.tick_params(axis="y", length=0)
     _open_frame(axes)
@@ -238,7 +228,7 @@ def _bars(
 def _curves(
     history: Sequence[Mapping[str, Any]], quantity: str
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """The splits that have `quantity`, "train" first, with their steps and values."""
+    """Returns the splits with `quantity`, "train" first, with their steps and values."""
     points: dict[str, list[tuple[int, float]]] = {}
     for row in history:
         for key, value in row.items():
@@ -250,14 +240,14 @@ def _curves(
 
 
 def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, split: str, style: int) -> None:
-    colour = (_BLUE, _ORANGE, _INK)[style % 3]
+    color = (_BLUE, _ORANGE, _INK)[style % 3]
     dashes = ("-", "--", ":")[style % 3]
     marker = "o" if len(steps) <= 40 else ""
     if len(steps) > _SMOOTHED_FROM:
-        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=1)
+        axes.plot(steps, values, color=color, alpha=0.25, linewidth=1)
         values, split = _running_mean(values), f"{split} (running mean)"
     axes.plot(
-        steps, values, dashes, color=colour, marker=marker, markersize=3.5, linewidth=1.8,
+        steps, values, dashes, color=color, marker=marker, markersize=3.5, linewidth=1.8,
         label=split,
     )  # fmt: skip
 
@@ -271,36 +261,37 @@ def _mark_best(axes: Axes, steps: np.ndarray, values: np.ndarray) -> None:
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """A centred mean over a twentieth of the curve; the window shrinks at both ends."""
+    """Returns a centered mean over 1/20 of the curve; the window shrinks at both ends."""
     half = max(1, len(values) // 40)
     sums = np.concatenate([[0], np.cumsum(values)])
-    places = np.arange(len(values))
-    reach = np.minimum(half, np.minimum(places, len(values) - 1 - places))
-    return (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    centers = np.arange(len(values))
+    radius = np.minimum(half, np.minimum(centers, len(values) - 1 - centers))
+    return (sums[centers + radius + 1] - sums[centers - radius]) / (2 * radius + 1)
 
 
 def _open_frame(axes: Axes) -> None:
+    """Hides the top and right edges of the frame."""
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _per_cent(value: float, _position: float = 0) -> str:
+def _percent(value: float, _position: float = 0) -> str:
     return f"{value:.0%}"
 
 
-def _cut(text: str, length: int) -> str:
+def _truncate(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _cut_lines(text: str, length: int) -> str:
-    return "\n".join(_cut(line, length) for line in text.splitlines())
+def _truncate_lines(text: str, length: int) -> str:
+    return "\n".join(_truncate(line, length) for line in text.splitlines())
 
 
 def _shorten(names: Sequence[str]) -> list[str]:
-    return [_cut(name, _NAME_LENGTH) for name in names]
+    return [_truncate(name, _NAME_LENGTH) for name in names]
 
 
 def _plain_text(figure: Figure) -> Figure:
-    """Names and ids are text: a dollar sign in them is no formula."""
+    """Disables math mode: names and ids may contain dollar signs."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     return figure

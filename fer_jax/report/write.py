@@ -194,7 +194,9 @@ def _draw(
     doubt = ", ".join(warning.split(":")[0] for warning in card.warnings)
     title = f"{doubt}\n{card.run}: {card.dataset}".lstrip()
     drawings = {
-        "confusion_matrix": plots.confusion_matrix(scores, f"{title}, {card.split}"),
+        "confusion_matrix": plots.confusion_matrix(
+            scores.confusion, scores.label_names, f"{title}, {card.split}"
+        ),
         "reliability": plots.reliability(scores, f"{title}, {card.split}"),
     }
     if history:

@@ -1,4 +1,4 @@
-"""Writers: what TensorBoard's own reader and a reader of JSON lines find, also after a restart."""
+"""Writers: what TensorBoard and readers of JSON lines see, also after a restart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from tensorboard.plugins.hparams import backend_context, plugin_data_pb2
 from tensorboard.util import tensor_util
 
 from fer_jax.errors import UserError
-from fer_jax.monitor.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
+from fer_jax.monitor.jsonl import JsonLinesWriter
+from fer_jax.monitor.tensorboard import TensorBoardWriter
+from fer_jax.monitor.writers import MultiWriter
 
 
 def read(folder) -> EventAccumulator:
@@ -37,11 +39,10 @@ def tensors(folder, tag):
 
 def test_tensorboard_reads_every_kind(tmp_path):
     writer = TensorBoardWriter(tmp_path, continues_at=0)
-    picture = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 6, 4, 3), np.uint8)
     writer.write_scalars(3, {"train/loss": 0.5, "train/accuracy": np.float32(0.25)})
-    writer.write_images(4, {"faces": picture})
+    writer.write_images(4, {"faces": images})
     writer.write_texts(5, {"note": "**bold**"})
-    writer.write_histograms(6, {"weights": np.arange(12.0).reshape(3, 4)})
     writer.write_hparams(
         {"optim.learning_rate": 1e-3, "data.name": "kdef", "unset": None, "t": (1,)}
     )
@@ -52,9 +53,8 @@ def test_tensorboard_reads_every_kind(tmp_path):
     width, height, *encoded = tensors(tmp_path, "faces")[4]
     assert (width, height) == (b"4", b"6")
     decoded = [cv2.imdecode(np.frombuffer(png, np.uint8), 1)[..., ::-1] for png in encoded]
-    np.testing.assert_array_equal(decoded, picture)
+    np.testing.assert_array_equal(decoded, images)
     assert tensors(tmp_path, "note")[5].item() == b"**bold**"
-    assert tensors(tmp_path, "weights")[6][:, 2].sum() == 12
     metadata = read(tmp_path).SummaryMetadata("_hparams_/session_start_info")
     content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
     values = content.session_start_info.hparams
@@ -81,8 +81,8 @@ def test_a_continued_run_shows_no_step_twice(tmp_path):
 
 
 @pytest.mark.parametrize("tail", ["", '{"step": 4, "lo', "\n"])
-@pytest.mark.parametrize(("first_step", "kept"), [(0, []), (2, [1, 2]), (9, [1, 2, 3])])
-def test_json_lines_continue_behind_the_step(tmp_path, first_step, kept, tail):
+@pytest.mark.parametrize(("first_step", "steps"), [(0, []), (2, [1, 2]), (9, [1, 2, 3])])
+def test_json_lines_resume_after_the_step(tmp_path, first_step, steps, tail):
     path = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": step, "loss": step / 3}) for step in (1, 2, 3)]
     path.write_text("\n".join(lines) + "\n" + tail)
@@ -90,10 +90,12 @@ def test_json_lines_continue_behind_the_step(tmp_path, first_step, kept, tail):
     writer.write_scalars(10, {"loss": np.float32(0.5)})
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     writer.close()
-    assert rows == [{"step": step, "loss": step / 3} for step in kept] + [{"step": 10, "loss": 0.5}]
+    assert rows == [{"step": step, "loss": step / 3} for step in steps] + [
+        {"step": 10, "loss": 0.5}
+    ]
 
 
-def test_several_writers_get_the_same(tmp_path):
+def test_a_multi_writer_forwards_to_every_writer(tmp_path):
     paths = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
     with MultiWriter([JsonLinesWriter(path) for path in paths]) as writer:
         writer.write_scalars(1, {"x": 1})
@@ -101,18 +103,20 @@ def test_several_writers_get_the_same(tmp_path):
         assert [path.read_text() for path in paths] == ['{"step": 1, "x": 1.0}\n'] * 2
 
 
-@pytest.mark.parametrize("sittings", [1, 2, 3])
-def test_other_readers_find_scalars_once_as_well(tmp_path, sittings):
-    writers = [TensorBoardWriter(tmp_path, continues_at=2 * n) for n in range(sittings)]
-    for sitting, writer in enumerate(writers):
-        for step in range(2 * sitting + 1, 2 * sitting + 5):  # two of them past the checkpoint
-            writer.write_scalars(step, {"loss": step + sitting / 8})
+@pytest.mark.parametrize("invocations", [1, 2, 3])
+def test_other_readers_find_each_scalar_once(tmp_path, invocations):
+    writers = [TensorBoardWriter(tmp_path, continues_at=2 * n) for n in range(invocations)]
+    for invocation, writer in enumerate(writers):
+        for step in range(
+            2 * invocation + 1, 2 * invocation + 5
+        ):  # two of them past the checkpoint
+            writer.write_scalars(step, {"loss": step + invocation / 8})
             writer.write_images(step, {"face": np.full((4, 4, 3), step, np.uint8)})
-        writer.flush()  # and is killed, never closed
+        writer.flush()  # never closed, as in a killed process
     accumulator = event_accumulator.EventAccumulator(str(tmp_path)).Reload()
-    found = [(event.step, event.value) for event in accumulator.Scalars("loss")]
-    last = sittings - 1
-    assert found == [
+    scalars = [(event.step, event.value) for event in accumulator.Scalars("loss")]
+    last = invocations - 1
+    assert scalars == [
         (step, step + min((step - 1) // 2, last) / 8) for step in range(1, 2 * last + 5)
     ]
     assert sorted(tensors(tmp_path, "face")) == list(range(1, 2 * last + 5))
@@ -131,7 +135,7 @@ def test_event_files_sort_in_the_order_of_writing(tmp_path, monkeypatch):
     assert by_age == sorted(by_age)
 
 
-def test_a_torn_event_file_loses_its_last_record_only(tmp_path):
+def test_a_truncated_event_file_loses_only_its_last_record(tmp_path):
     writer = TensorBoardWriter(tmp_path, continues_at=0)
     for step in (1, 2, 3):
         writer.write_scalars(step, {"loss": step})
@@ -141,7 +145,7 @@ def test_a_torn_event_file_loses_its_last_record_only(tmp_path):
     assert tensors(tmp_path, "loss") == {1: 1, 2: 2}
 
 
-def test_the_hparams_page_shows_settings_and_metrics(tmp_path):
+def test_the_hparams_page_shows_hyperparameters_and_metrics(tmp_path):
     for name, rate in (("a", 1e-3), ("b", 3e-4)):
         writer = TensorBoardWriter(tmp_path / name, continues_at=0)
         writer.write_hparams({"optim.learning_rate": rate, "model.name": "light_vgg"})
@@ -161,18 +165,6 @@ def test_the_hparams_page_shows_settings_and_metrics(tmp_path):
     assert {info.name.tag for info in experiment.metric_infos} == {"test/accuracy"}
 
 
-def test_histograms_leave_out_what_is_not_finite(tmp_path):
-    writer = TensorBoardWriter(tmp_path)
-    writer.write_histograms(1, {"w": np.array([0.0, 1, 1, np.nan, np.inf]), "same": np.ones(3)})
-    writer.write_histograms(2, {"w": np.arange(8)}, num_buckets={"w": 4})
-    writer.close()
-    assert tensors(tmp_path, "w")[1][[0, -1], 2].tolist() == [1, 2]
-    assert tensors(tmp_path, "w")[2].tolist() == [
-        [0, 1.75, 2], [1.75, 3.5, 2], [3.5, 5.25, 2], [5.25, 7, 2],
-    ]  # fmt: skip
-    assert tensors(tmp_path, "same")[1][:, 2].sum() == 3
-
-
 def test_json_numbers_are_short_and_valid(tmp_path):
     path = tmp_path / "metrics.jsonl"
     writer = JsonLinesWriter(path)
@@ -187,7 +179,7 @@ def test_json_numbers_are_short_and_valid(tmp_path):
 @pytest.mark.parametrize(
     "make", [lambda folder: TensorBoardWriter(folder), lambda folder: JsonLinesWriter(folder / "m")]
 )
-def test_an_unwritable_folder_is_said(tmp_path, make):
+def test_an_unwritable_folder_is_reported(tmp_path, make):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="expected to write"):
         make(tmp_path / "file" / "run")
@@ -201,7 +193,7 @@ def write_and_flush(writer):
 @pytest.mark.parametrize(
     "make", [lambda folder: TensorBoardWriter(folder), lambda folder: JsonLinesWriter(folder / "m")]
 )
-def test_a_full_disk_is_said(tmp_path, make):
+def test_a_full_disk_is_reported(tmp_path, make):
     writer = make(tmp_path)
     with open("/dev/full", "wb") as full, open("/dev/null", "wb") as empty:
         os.dup2(full.fileno(), writer._file.fileno())
@@ -217,12 +209,11 @@ def test_an_installed_tensorflow_is_not_imported(tmp_path):
     code = (
         "from pathlib import Path\n"
         "import numpy as np\n"
-        "from fer_jax.monitor.writers import TensorBoardWriter\n"
+        "from fer_jax.monitor.tensorboard import TensorBoardWriter\n"
         f"writer = TensorBoardWriter(Path({str(tmp_path / 'run')!r}), continues_at=0)\n"
         "writer.write_scalars(1, {'a': 1})\n"
         "writer.write_images(1, {'b': np.zeros((1, 2, 2, 3), np.uint8)})\n"
         "writer.write_texts(1, {'c': 'text'})\n"
-        "writer.write_histograms(1, {'d': np.ones(3)})\n"
         "writer.write_hparams({'e': 1})\n"
         "writer.close()\n"
     )

@@ -1,4 +1,4 @@
-"""Pictures: every text inside its figure, the right bars, nothing global touched."""
+"""Plots: all text is inside the figure, bars have the right values, pyplot is not touched."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from fer_jax.report import plots, png, scores
+from fer_jax.report import plots, png
 from fer_jax.report.predictions import Predictions
 
 EIGHT = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-LONG = ("a$b^{_ of an own folder with a very long name", "x" * 60, "a" * 24)
+LONG = ("a$b^{_ of a folder with a very long name", "x" * 60, "a" * 24)
 TITLE = "STAND-IN, LEAK, " * 9 + "\n" + "A long run name: " * 9
 FACE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)
 
 
-def make_scores(names, count=4000):
+def make_confusion(names, count=4000):
+    """A confusion matrix and its label names."""
     rng = np.random.default_rng(len(names))
     probabilities = rng.dirichlet(np.full(len(names), 0.3), count)
     labels = np.where(
@@ -30,7 +31,7 @@ def make_scores(names, count=4000):
         rng.integers(0, len(names), count),
     )
     ids = tuple(map(str, range(count)))
-    return scores.score(Predictions(ids, labels, probabilities, ("",) * count, names))
+    return Predictions(ids, labels, probabilities, ("",) * count, names).confusion(), names
 
 
 def make_history(steps):
@@ -42,10 +43,10 @@ def make_history(steps):
 
 
 FIGURES = {
-    "confusion 8": lambda: plots.confusion_figure(make_scores(EIGHT), "LEAK\nrun: set"),
-    "confusion 6, many": lambda: plots.confusion_figure(make_scores(EIGHT[:6], 200_000)),
-    "confusion long names": lambda: plots.confusion_figure(make_scores(LONG), TITLE),
-    "emotion 8, certain": lambda: plots.emotion_figure(FACE, np.eye(8)[7], EIGHT, 7, "i$d" * 40),
+    "confusion 8": lambda: plots.confusion_figure(*make_confusion(EIGHT), "LEAK\nrun: set"),
+    "confusion 6, many": lambda: plots.confusion_figure(*make_confusion(EIGHT[:6], 200_000)),
+    "confusion long names": lambda: plots.confusion_figure(*make_confusion(LONG), TITLE),
+    "emotion 8, confident": lambda: plots.emotion_figure(FACE, np.eye(8)[7], EIGHT, 7, "i$d" * 40),
     "emotion 2": lambda: plots.emotion_figure(FACE, np.array([0.5, 0.5]), EIGHT[:2]),
     "emotion long names": lambda: plots.emotion_figure(FACE, np.eye(3)[0], LONG, 0, "STAND-IN\na"),
     "curves": lambda: plots.curves_figure(make_history(range(10, 900, 10)), TITLE),
@@ -66,7 +67,7 @@ def test_no_text_is_clipped(make):
             continue
         box = text.get_window_extent(canvas.get_renderer())
         inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height
-        # Ticks beyond the limits of an axis exist and are not drawn.
+        # Matplotlib creates ticks beyond the axis limits but does not draw them.
         assert inside or not _is_drawn(text, figure), text
         seen += inside
     assert seen > 4
@@ -83,8 +84,8 @@ def _is_drawn(text, figure):
 
 
 @pytest.mark.parametrize("names", [EIGHT[:6], EIGHT], ids=len)
-def test_cell_texts_keep_apart(names):
-    figure = plots.confusion_figure(make_scores(names, 100_000))
+def test_cell_texts_do_not_overlap(names):
+    figure = plots.confusion_figure(*make_confusion(names, 100_000))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     axes = figure.axes[0]
@@ -97,35 +98,31 @@ def test_cell_texts_keep_apart(names):
         assert not one.overlaps(other)
 
 
-def test_confusion_shows_row_shares_and_counts():
-    counted = scores.score(
-        Predictions(
-            tuple("abcd"), [0, 0, 0, 1], np.eye(2)[[0, 0, 1, 1]], ("",) * 4, ("fear", "anger")
-        )
-    )
-    texts = [text.get_text() for text in plots.confusion_figure(counted).axes[0].texts]
+def test_confusion_shows_row_percentages_and_counts():
+    figure = plots.confusion_figure(np.array([[2, 1], [0, 1]]), ("fear", "anger"))
+    texts = [text.get_text() for text in figure.axes[0].texts]
     assert texts == ["67%", "2", "33%", "1", "0%", "0", "100%", "1"]
 
 
 @pytest.mark.parametrize(
-    ("true_label", "verdict", "marked"),
+    ("true_label", "title", "marked"),
     [
-        (1, "predicted: fear     true: fear  (right)", "70.0%  true"),
+        (1, "predicted: fear     true: fear  (correct)", "70.0%  true"),
         (0, "predicted: fear     true: anger  (wrong)", "30.0%  true"),
         (None, "predicted: fear", None),
     ],
 )
-def test_emotion_analysis_names_truth_and_prediction(true_label, verdict, marked):
+def test_emotion_analysis_names_the_true_and_the_predicted_class(true_label, title, marked):
     figure = plots.emotion_figure(FACE, np.array([0.3, 0.7]), ("anger", "fear"), true_label)
     bars = figure.axes[1]
-    assert figure.get_suptitle() == verdict
+    assert figure.get_suptitle() == title
     assert [bar.get_width() for bar in bars.patches] == [0.3, 0.7]
     assert [t.get_text() for t in bars.texts if "true" in t.get_text()] == ([marked] * bool(marked))
     darker = [sum(bar.get_facecolor()[:3]) for bar in bars.patches]
     assert darker[1] < darker[0]
 
 
-def test_emotion_analysis_shows_the_picture_itself():
+def test_emotion_analysis_shows_the_image():
     red = np.zeros((64, 64, 3), np.uint8)
     red[..., 0] = 255
     drawn = plots.emotion_analysis(red, np.array([0.5, 0.5]), ("anger", "fear"))
@@ -149,14 +146,14 @@ def test_running_mean_keeps_a_straight_line():
     np.testing.assert_allclose(plots._running_mean(line), line)
 
 
-def test_pictures_repeat_and_survive_png():
-    first, again = (plots.confusion_matrix(make_scores(EIGHT)) for _ in range(2))
+def test_plots_are_deterministic_and_survive_png():
+    first, again = (plots.confusion_matrix(*make_confusion(EIGHT)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     content = np.frombuffer(png.encode(first), np.uint8)
     np.testing.assert_array_equal(cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1], first)
 
 
-def test_import_touches_no_pyplot_and_no_jax():
+def test_import_loads_neither_pyplot_nor_jax():
     code = (
         "import sys, fer_jax.report.write\n"
         "bad = {'matplotlib.pyplot', 'jax', 'tensorflow', 'tensorboard'} & set(sys.modules)\n"
