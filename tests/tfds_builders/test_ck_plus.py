@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import damage
-from tfds_builders import pictures
 from tfds_builders import prepare as build
 from tfds_builders.ck_plus import names
 from tfds_builders.ck_plus.ck_plus_dataset_builder import SEVEN
@@ -28,7 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 
 def _parts(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """As they are sent: two archives."""
+    """The two archives that the owners send."""
     for folder, name in (
         ("cohn-kanade-images", "extended-cohn-kanade-images.zip"),
         ("Emotion", "Emotion_labels.zip"),
@@ -59,15 +59,15 @@ def test_all_layouts_give_the_same_records(
     assert [one.row for one in found] == [one.row for one in whole]
 
 
-def test_a_sequence_gives_its_first_frame_and_its_last_three(
+def test_sequence_gives_its_first_and_last_three_frames(
     tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     records = damage.open_copy("ck_plus", tmp_path, tree).records
     by_sequence = collections.defaultdict(list)
     for one in records:
         by_sequence[one.id[:8]].append(one)
-    labelled = {"_".join(file.stem.split("_")[:2]) for file in tree.glob("Emotion/*/*/*.txt")}
-    assert set(by_sequence) == labelled
+    labeled = {"_".join(file.stem.split("_")[:2]) for file in tree.glob("Emotion/*/*/*.txt")}
+    assert set(by_sequence) == labeled
     for sequence, some in by_sequence.items():
         subject, number = sequence.split("_")
         folder = tree / "cohn-kanade-images" / subject / number
@@ -89,11 +89,11 @@ def test_short_sequences(frames, neutral, peaks) -> None:
     assert [frame.number for frame in last] == peaks
 
 
-def test_prepared_by_person_without_and_with_neutral(
+def test_prepare_without_and_with_neutral(
     tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = build.prepare("ck_plus", None, str(tmp_path), str(tree))
-    assert "23 sequences, 21 used" in capsys.readouterr().out
+    assert "23 sequences, 21 with an emotion label" in capsys.readouterr().out
     assert prepared.label_names == SEVEN
     assert sum(map(len, prepared.splits.values())) == 21 * 3
     assert prepared.metadata["leaks"] == 0
@@ -107,7 +107,7 @@ def test_prepared_by_person_without_and_with_neutral(
     assert fold.metadata["leaks"] == 0
 
 
-def test_the_small_copy_is_stored_without_loss(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_ck48_is_stored_losslessly(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     examples = damage.read("ck_plus", tmp_path, tree / "CK+48", "ck48")
     assert len(examples) == 21 * 3
     assert {example["label"] for example in examples} == set(SEVEN)
@@ -115,25 +115,25 @@ def test_the_small_copy_is_stored_without_loss(tree: pathlib.Path, tmp_path: pat
         (file,) = (tree / "CK+48").rglob(f"{example['id']}.png")
         assert labels.named(file.parent.name) == example["label"]
         np.testing.assert_array_equal(
-            pictures.decode(example["image"].getvalue()), pictures.decode(file.read_bytes())
+            decode(example["image"].getvalue()), decode(file.read_bytes())
         )
 
 
-def test_rare_emotions_come_into_every_split(tmp_path: pathlib.Path) -> None:
-    """By name, at full scale: contempt has 18 of 327 sequences."""
+def test_every_split_gets_rare_emotions(tmp_path: pathlib.Path) -> None:
+    """At full scale, contempt has 18 of 327 sequences."""
     from tfds_builders import protocols
     from tfds_builders.ck_plus.ck_plus_dataset_builder import _strata
 
-    labelled = [
+    labeled = [
         (names.Frame(one.subject, f"{one.number:03d}", frame), "", one.emotion)
         for one in stand_in.sequences(1.0)
         if one.labeled
         for frame in range(3)
     ]
-    strata = _strata(labelled)
+    strata = _strata(labeled)
     rows = [
         protocols.Row(frame.id, label, frame.subject, "pictures", strata[frame.subject])
-        for frame, _, label in labelled
+        for frame, _, label in labeled
     ]
     for seed in range(20):
         assigned = protocols.by_group(rows, seed)
@@ -145,12 +145,12 @@ def test_full_scale_has_the_published_counts() -> None:
     every = stand_in.sequences(1.0)
     assert len(every) == 593
     assert len({one.subject for one in every}) == 123
-    labelled = [one for one in every if one.labeled]
-    assert len({one.subject for one in labelled}) == 118
-    counts = collections.Counter(one.emotion for one in labelled)
+    labeled = [one for one in every if one.labeled]
+    assert len({one.subject for one in labeled}) == 118
+    counts = collections.Counter(one.emotion for one in labeled)
     assert counts == {"anger": 45, "contempt": 18, "disgust": 59, "fear": 25, "happiness": 69,
                       "sadness": 28, "surprise": 83}  # fmt: skip
-    assert len({(one.subject, one.emotion) for one in labelled}) == 327
+    assert len({(one.subject, one.emotion) for one in labeled}) == 327
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,9 @@ def test_full_scale_has_the_published_counts() -> None:
         pytest.param(damage.removed("Emotion"), "expected Emotion/S005", id="no_labels"),
         pytest.param(damage.removed("cohn-kanade-images"), "expected cohn-kanade", id="no_images"),
         pytest.param(
-            lambda root: root / "CK+48", "(for CK+48, which is there: --config ck48)", id="small"
+            lambda root: root / "CK+48",
+            "which is present: --config ck48",
+            id="small",
         ),
         pytest.param(damage.removed(FRAMES), "found none of S005/001", id="missing_part"),
         pytest.param(damage.rewritten(EMOTION, lambda _: b"9.0"), "found '9.0'", id="unknown"),
@@ -180,7 +182,11 @@ def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> 
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        pytest.param(damage.removed("CK+48"), "(for sequences: --config face)", id="sequences"),
+        pytest.param(
+            damage.removed("CK+48"),
+            "are present: --config face",
+            id="sequences",
+        ),
         pytest.param(damage.renamed("CK+48/happy", "joyful"), "joyful", id="unknown_class"),
         pytest.param(damage.removed(SMALL), "found none of happiness", id="empty_class"),
         pytest.param(damage.truncated(SMALL), "truncated", id="truncated"),
@@ -188,5 +194,5 @@ def test_bad_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> 
         pytest.param(damage.huge(SMALL), "60000 x 60000", id="huge"),
     ],
 )
-def test_a_bad_small_copy_is_one_message(bad, message, tree, tmp_path, monkeypatch) -> None:
+def test_bad_ck48_copy_is_a_user_error(bad, message, tree, tmp_path, monkeypatch) -> None:
     damage.check("ck_plus", bad, message, tree, tmp_path, monkeypatch, "ck48")

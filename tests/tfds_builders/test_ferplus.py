@@ -12,6 +12,7 @@ import pytest
 from fer_jax import labels
 from tests.tfds_builders import damage
 from tfds_builders import prepare as build
+from tfds_builders.fer2013 import names
 from tfds_builders.ferplus import ferplus_dataset_builder as ferplus
 from tfds_builders.ferplus import votes
 from tfds_builders.stand_ins import fer2013

@@ -1,1 +1,1 @@
-"""CK+, the extended Cohn-Kanade set, as sequences or as the 48-pixel copy of them."""
+"""CK+, the extended Cohn-Kanade set, as sequences or as the 48 x 48 copy CK+48."""

@@ -1,9 +1,8 @@
-"""CK+ from its sequences with emotion files, or from the flat copy of 48 pixels.
+"""TFDS builder of CK+, from its image sequences with emotion files, or from the copy CK+48.
 
-593 sequences from neutral to peak, 327 of them labelled, of 123 people (Lucey et al.,
-2010). The last three frames of a labelled sequence are its expression, as everywhere in
-the field; the first is neutral by the set's design and used by one protocol only. What
-is common to all sets that the user brings is in tfds_builders/manual.py.
+593 sequences of 123 people from neutral to peak, 327 of them labeled (Lucey et al., 2010).
+As is customary, the last three frames of a labeled sequence show its expression. The first
+frame is neutral by design; only the protocol `neutral` uses it.
 """
 
 from __future__ import annotations
@@ -17,40 +16,40 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.ck_plus import names
 
-SEVEN: tuple[str, ...] = labels.CK_PLUS[1:]  # CK+48 and the field's tables have no neutral
+SEVEN: tuple[str, ...] = labels.CK_PLUS[1:]  # without neutral, as in CK+48 and published results
 SMALL = "ck48"
 
 HOW_TO_GET = copies.how_to_get(
     "ck_plus",
     """\
-To get CK+: ask for it at http://www.jeffcohn.net/Resources (agreement, not commercial); you are
-sent extended-cohn-kanade-images.zip and Emotion_labels.zip. Put both, packed or unpacked, into a
-folder and name that (for the copy CK+48 of 48 x 48 pixels, add --config ck48):""",
+To get CK+: request it at http://www.jeffcohn.net/Resources (signed agreement, for non-commercial
+use). You receive extended-cohn-kanade-images.zip and Emotion_labels.zip. Put both, packed or
+unpacked, into a folder and run (add --config ck48 for the 48 x 48 copy CK+48):""",
 )
 _ARCHIVES = r".*(cohn|kanade|ck|emotion).*\.(zip|tar|tgz|tar\.gz)"
 
 
 class Builder(manual.ManualBuilder):
-    """CK+ by person: seven expressions, or eight with the neutral first frames."""
+    """CK+, split by person, with seven expressions, or eight with the neutral first frames."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
-            description="Faces cut out of the sequences' first frame and last three.",
+            description="Faces cropped from the first and the last three frames of sequences.",
         ),
         manual.Variant(
             name=SMALL,
-            description="The flat copy CK+48: 981 faces of 48 x 48 pixels, without loss.",
-            crop=faces.FaceCrop(margin=0.0, method="keep"),
+            description="The copy CK+48: 981 faces of 48 x 48 pixels, stored losslessly.",
+            crop=FaceCrop(margin=0.0, method="keep"),
             label_names=SEVEN,
             lossless=True,
-            expected=names.LABELLED * names.PEAKS,
+            expected=names.LABELED * names.PEAKS,
         ),
     ]
     LABEL_NAMES = labels.CK_PLUS
@@ -63,12 +62,12 @@ class Builder(manual.ManualBuilder):
         ),
         "neutral": protocols.Protocol(
             "neutral",
-            "Eight classes: neutral is the first frame of each labelled sequence.",
+            "Eight classes: neutral is the first frame of each labeled sequence.",
             labels.CK_PLUS,
             protocols.by_group,
         ),
     }
-    EXPECTED = names.LABELLED * (names.PEAKS + 1)
+    EXPECTED = names.LABELED * (names.PEAKS + 1)
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     @property
@@ -77,18 +76,18 @@ class Builder(manual.ManualBuilder):
         return (config.base or config.name) == SMALL
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """The sequences with their emotion files, or CK+48, in or below `manual_dir`."""
+        """Opens the sequences with their emotion files, or CK+48, in or below `manual_dir`."""
         lacks = _lacks_small if self._is_small else _lacks
         return copies.open_copy(manual_dir, _ARCHIVES, lacks, HOW_TO_GET)
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
-        """See `ManualBuilder`; reads the emotion files."""
+        """See `ManualBuilder`. Reads the emotion files."""
         frames = {file: frame for file in source.sizes() if (frame := names.parse_frame(file))}
         if self._is_small:
-            labelled, drops = _small(source, frames)
+            labeled, drops = _small(source, frames)
         else:
-            labelled, drops = _sequences(source, frames)
-        strata = _strata(labelled)
+            labeled, drops = _sequences(source, frames)
+        strata = _strata(labeled)
         records = [
             manual.Record(
                 id=frame.id,
@@ -97,7 +96,7 @@ class Builder(manual.ManualBuilder):
                 subject=frame.subject,
                 stratum=strata[frame.subject],
             )
-            for frame, file, label in labelled
+            for frame, file, label in labeled
         ]
         copies.check_classes(records, SEVEN, source)
         return records, drops
@@ -105,18 +104,18 @@ class Builder(manual.ManualBuilder):
     def metadata_of(
         self, source: sources.Source, records: Sequence[manual.Record]
     ) -> dict[str, Any]:
-        """How many sequences have no label and are not used."""
+        """Summarizes how many sequences have an emotion label."""
         if self._is_small:
             return {}
         frames = map(names.parse_frame, source.sizes())
-        every = {frame.key for frame in frames if frame}
-        used = {tuple(record.id.split("_")[:2]) for record in records}
-        whole = f"(a whole copy has {names.SEQUENCES} and {names.LABELLED})"
-        line = f"{len(every):,} sequences, {len(used):,} used: those with an emotion label {whole}"
+        sequences = {frame.key for frame in frames if frame}
+        labeled = {tuple(record.id.split("_")[:2]) for record in records}
+        complete = f"(a complete copy has {names.SEQUENCES} and {names.LABELED})"
+        line = f"{len(sequences):,} sequences, {len(labeled):,} with an emotion label {complete}"
         return {"summary": [line]}
 
 
-_Labelled = list[tuple[names.Frame, str, str]]
+_Labeled = list[tuple[names.Frame, str, str]]  # frame, file, emotion
 
 
 def _lacks(source: sources.Source) -> str:
@@ -127,28 +126,27 @@ def _lacks(source: sources.Source) -> str:
     if not any(map(names.parse_emotion_file, source.sizes())):
         missing.append("Emotion/S005/001/S005_001_00000011_emotion.txt ...")
     small = any(map(names.is_small, frames)) and len(missing) == 2
-    return " and ".join(missing) + " (for CK+48, which is there: --config ck48)" * small
+    return " and ".join(missing) + " (to use CK+48, which is present: --config ck48)" * small
 
 
 def _lacks_small(source: sources.Source) -> str:
     frames = [file for file in source.sizes() if names.parse_frame(file)]
     if any(map(names.is_small, frames)):
         return ""
-    return "CK+48/<class>/S010_004_00000017.png ..." + " (for sequences: --config face)" * bool(
-        frames
-    )
+    hint = " (to use the sequences, which are present: --config face)" * bool(frames)
+    return "CK+48/<class>/S010_004_00000017.png ..." + hint
 
 
 def _small(
     source: sources.Source, frames: Mapping[str, names.Frame]
-) -> tuple[_Labelled, list[crops.Drop]]:
+) -> tuple[_Labeled, list[crops.Drop]]:
     files = {file: frame for file, frame in frames.items() if names.is_small(file)}
     label_of = {file: labels.named(_class_folder(file)) for file in files}
     wrong = [file for file, label in label_of.items() if label not in SEVEN]
     if wrong:
         raise errors.UserError(
             f"expected the class folders {', '.join(names.SMALL_FOLDERS)} in {source.path}, found "
-            f"others: {manual.some(wrong)}. Name the folders so, or move these out."
+            f"others: {manual.some(wrong)}. Rename these folders, or move them out."
         )
     pairs = [(frame.id, file) for file, frame in files.items()]
     first, drops = copies.first_by_id(source, pairs)
@@ -161,25 +159,24 @@ def _class_folder(file: str) -> str:
 
 def _sequences(
     source: sources.Source, frames: Mapping[str, names.Frame]
-) -> tuple[_Labelled, list[crops.Drop]]:
+) -> tuple[_Labeled, list[crops.Drop]]:
     pairs = [(frame.id, file) for file, frame in frames.items() if not names.is_small(file)]
     first, drops = copies.first_by_id(source, pairs)
     sequences: dict[tuple[str, str], list[names.Frame]] = collections.defaultdict(list)
     for file in first.values():
         sequences[frames[file].key].append(frames[file])
     emotions = _emotions(source)
-    _check_pictures(source, emotions, sequences)
-    labelled: _Labelled = []
+    _check_images(source, emotions, sequences)
+    labeled: _Labeled = []
     for key, emotion in sorted(emotions.items()):
         neutral, peaks = names.peak_frames(sequences[key])
-        some = [(frame, first[frame.id], emotion) for frame in peaks]
         if neutral is not None:
-            some.insert(0, (neutral, first[neutral.id], labels.NEUTRAL))
-        labelled += some
-    return labelled, drops
+            labeled.append((neutral, first[neutral.id], labels.NEUTRAL))
+        labeled += [(frame, first[frame.id], emotion) for frame in peaks]
+    return labeled, drops
 
 
-def _check_pictures(
+def _check_images(
     source: sources.Source,
     emotions: Mapping[tuple[str, str], str],
     sequences: Mapping[tuple[str, str], Sequence[names.Frame]],
@@ -187,15 +184,14 @@ def _check_pictures(
     missing = ["/".join(key) for key in emotions if key not in sequences]
     if missing:
         raise errors.UserError(
-            f"expected pictures of every sequence with an emotion label in {source.path}, found "
-            f"none of {manual.some(sorted(missing))}. A part of the images is missing: get the set "
-            "again."
+            f"expected images of every sequence with an emotion label in {source.path}, found "
+            f"none of {manual.some(sorted(missing))}. The copy is incomplete: get it again."
         )
 
 
 def _emotions(source: sources.Source) -> dict[tuple[str, str], str]:
-    """The label of each sequence that has one; neutral ones do not occur in a true copy."""
-    found: dict[tuple[str, str], str] = {}
+    """The emotion of each labeled sequence, which is never neutral."""
+    emotions: dict[tuple[str, str], str] = {}
     for file in source.sizes():
         key = names.parse_emotion_file(file)
         if key is None or re.search(r"(^|/)(__MACOSX/|\._)", file):
@@ -205,9 +201,9 @@ def _emotions(source: sources.Source) -> dict[tuple[str, str], str]:
         except sources.MemberError as error:
             raise _wrong_emotion(source, file, str(error)) from error
         emotion = names.parse_code(text)
-        if emotion not in SEVEN or found.setdefault(key, emotion) != emotion:
+        if emotion not in SEVEN or emotions.setdefault(key, emotion) != emotion:
             raise _wrong_emotion(source, file, text.strip()[:40])
-    return found
+    return emotions
 
 
 def _wrong_emotion(source: sources.Source, file: str, found: str) -> errors.UserError:
@@ -217,22 +213,21 @@ def _wrong_emotion(source: sources.Source, file: str, found: str) -> errors.User
     )
 
 
-def _strata(labelled: _Labelled) -> dict[str, str]:
-    """Each person's rarest emotion, so that rare ones come into every split.
+def _strata(labeled: _Labeled) -> dict[str, str]:
+    """Person to their rarest emotion, so that every split gets the rare ones.
 
-    Contempt has 18 people of 118; left to chance, a split may have none. Strata that could
-    not fill three splits are put together.
+    Only 18 of 118 people show contempt; an unstratified split may have none. Strata of
+    fewer than three people, too few for three splits, are merged.
     """
     people: dict[str, set[str]] = collections.defaultdict(set)
-    for frame, _, label in labelled:
+    for frame, _, label in labeled:
         if label != labels.NEUTRAL:
             people[label].add(frame.subject)
     strata: dict[str, str] = {}
-    for label in sorted(people, key=lambda one: (len(people[one]), one)):
-        mine = people[label] - set(strata)
-        if len(mine) >= 3:
-            strata |= dict.fromkeys(sorted(mine), label)
-    everyone = set().union(*people.values())
-    rest = everyone - set(strata)
-    common = max(set(strata.values()) or {""}, key=lambda one: len(people.get(one, ())))
+    for label in sorted(people, key=lambda label: (len(people[label]), label)):
+        unassigned = people[label] - set(strata)
+        if len(unassigned) >= 3:
+            strata |= dict.fromkeys(sorted(unassigned), label)
+    rest = set().union(*people.values()) - set(strata)
+    common = max(set(strata.values()) or {""}, key=lambda label: len(people.get(label, ())))
     return strata | dict.fromkeys(sorted(rest), "other" if len(rest) >= 3 else common)

@@ -1,6 +1,6 @@
-"""CK+'s naming: sequences with emotion files, and the flat copy of 48 pixels.
+"""Parses CK+'s file names: sequences with emotion files, and the 48 x 48 copy CK+48.
 
-Shared by the builder and the stand-in, so that both mean the same set.
+Shared by the builder and the stand-in.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from fer_jax import labels
 
 SEQUENCES = 593
-LABELLED = 327
-PEAKS = 3  # the field's custom: the last three frames of a sequence count as the expression
+LABELED = 327
+PEAKS = 3  # customary: the last three frames of a sequence count as its expression
 COUNTS: dict[str, int] = {
     labels.ANGER: 45,
     labels.CONTEMPT: 18,
@@ -24,7 +24,7 @@ COUNTS: dict[str, int] = {
     labels.SADNESS: 28,
     labels.SURPRISE: 83,
 }
-"""Labelled sequences by class; three frames of each are the 981 of the 48-pixel copy."""
+"""Labeled sequences by class; CK+48 has three frames of each, 981 in all."""
 
 SMALL_FOLDERS: dict[str, str] = {
     "anger": labels.ANGER,
@@ -35,7 +35,7 @@ SMALL_FOLDERS: dict[str, str] = {
     "sadness": labels.SADNESS,
     "surprise": labels.SURPRISE,
 }
-"""The class folders of the 48-pixel copy."""
+"""The class folders of CK+48."""
 
 _FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})", re.IGNORECASE)
 _EMOTION = re.compile(r"(S\d{3})_(\d{3})_(\d{8})_emotion\.txt", re.IGNORECASE)
@@ -45,7 +45,7 @@ _SEQUENCE = re.compile(r"\d{3}")
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Frame:
-    """One picture of a sequence: its subject (S005), sequence (001) and number in it."""
+    """One image of a sequence: subject (S005), sequence (001) and frame number."""
 
     subject: str
     sequence: str
@@ -53,17 +53,17 @@ class Frame:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells sequences apart."""
+        """Identifies the sequence."""
         return self.subject, self.sequence
 
     @property
     def id(self) -> str:
-        """As in the file's name."""
+        """The frame's file name without its ending."""
         return f"{self.subject}_{self.sequence}_{self.number:08d}"
 
 
 def parse_frame(file: str) -> Frame | None:
-    """What a picture's name says, None for other files; macOS's `._` files do not match."""
+    """The frame that a file is; None for other files, including macOS's `._` files."""
     path = PurePosixPath(file)
     match = _FRAME.fullmatch(path.stem)
     if not match or not _ENDING.fullmatch(path.suffix):
@@ -72,13 +72,13 @@ def parse_frame(file: str) -> Frame | None:
 
 
 def parse_emotion_file(file: str) -> tuple[str, str] | None:
-    """Subject and sequence of an emotion file, None for other files."""
+    """Subject and sequence of an emotion file; None for other files."""
     match = _EMOTION.fullmatch(PurePosixPath(file).name)
     return (match[1].upper(), match[2]) if match else None
 
 
 def parse_code(text: str) -> str | None:
-    """The emotion of an emotion file's text, such as "   3.0000000e+00"."""
+    """The emotion in the text of an emotion file, such as "   3.0000000e+00"; None if invalid."""
     try:
         code = float(text)
     except ValueError:
@@ -87,16 +87,16 @@ def parse_code(text: str) -> str | None:
 
 
 def is_small(file: str) -> bool:
-    """Whether a picture is of the 48-pixel copy: its folder is a class, not a sequence."""
+    """Whether an image is of CK+48: its folder is a class, not a sequence."""
     folder = PurePosixPath(file).parent.name
     return not _SEQUENCE.fullmatch(folder)
 
 
 def peak_frames(frames: Iterable[Frame]) -> tuple[Frame | None, list[Frame]]:
-    """The first frame, which is neutral by the set's design, and the last three.
+    """The first frame, which is neutral by design, and the last three, the peak.
 
-    A sequence runs from a neutral face to the peak of the expression; in one of fewer
-    than four frames the first is not taken for a peak, and alone it is one.
+    The first frame of a short sequence is not a peak. A single frame is a peak, without a
+    neutral frame.
     """
     ordered = sorted(frames)
     if len(ordered) == 1:

@@ -60,7 +60,7 @@ def sequences(scale: float) -> list[Sequence]:
             dealt += 1
     emotions = list(names.COUNTS)
     others = people + max(1, round((PEOPLE - LABELED_PEOPLE) * scale))
-    for number in range(max(2, round((names.SEQUENCES - names.LABELLED) * scale))):
+    for number in range(max(2, round((names.SEQUENCES - names.LABELED) * scale))):
         shown.setdefault(number % others, []).append((emotions[number % len(emotions)], False))
     return [
         Sequence(person, number, *one)
