@@ -23,10 +23,10 @@ from fer_jax.models.layers import (
     conv as convolution,
 )
 from fer_jax.models.layers import (
-    cpu_ops as forms,
+    cpu_ops,
 )
 from fer_jax.models.layers import (
-    multi_pixel_conv as few_channels,
+    multi_pixel_conv,
 )
 from fer_jax.models.layers import (
     norm as normalization,
@@ -43,17 +43,17 @@ from fer_jax.models.layers import (
 from fer_jax.models.registry import MODELS, create_model
 from fer_jax.runtime import huge_pages
 
-OFF = mock.Mock(for_cpu=lambda: False, is_plain=lambda: True)
+OFF = mock.Mock(enabled=lambda: False, is_disabled=lambda: True)
 Context = contextlib.AbstractContextManager[Any]
 nothing = contextlib.nullcontext
 WITHOUT: dict[str, Callable[[], Context]] = {
-    "pooling": lambda: mock.patch.object(pooling, "forms", OFF),
-    "products": lambda: mock.patch.object(convolution, "forms", OFF),  # and few_channels
-    "few_channels": lambda: mock.patch.object(few_channels, "gains", return_value=False),
-    "normalization": lambda: mock.patch.object(normalization, "forms", OFF),
-    "sums": lambda: mock.patch.object(sums, "forms", OFF),  # of normalization and norms too
-    "blocks": lambda: mock.patch.object(blocks, "forms", OFF),
-    "any": forms.plain,
+    "pooling": lambda: mock.patch.object(pooling, "cpu_ops", OFF),
+    "products": lambda: mock.patch.object(convolution, "cpu_ops", OFF),  # and few_channels
+    "few_channels": lambda: mock.patch.object(multi_pixel_conv, "is_faster", return_value=False),
+    "normalization": lambda: mock.patch.object(normalization, "cpu_ops", OFF),
+    "sums": lambda: mock.patch.object(sums, "cpu_ops", OFF),  # of normalization and norms too
+    "blocks": lambda: mock.patch.object(blocks, "cpu_ops", OFF),
+    "any": cpu_ops.disabled,
 }
 
 

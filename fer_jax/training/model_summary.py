@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from clu import parameter_overview
 
-from fer_jax.models.layers import cpu_ops as forms
+from fer_jax.models.layers import cpu_ops
 from fer_jax.models.registry import shared_blocks
 from fer_jax.training.state import count_parameters
 
@@ -58,7 +58,7 @@ def _flops(model: nn.Module, variables: dict[str, Any], size: int) -> float | No
     # Shapes alone: arrays would bring their sharding, and a device's share of the work.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     network = shared_blocks(model)
-    with forms.plain():  # the network's work, not that of a form that is faster here
+    with cpu_ops.disabled():  # the network's work, not that of a form that is faster here
         lowered = jax.jit(network.apply, static_argnames="train").lower(shapes, images, train=False)
     costs = lowered.cost_analysis() or {}
     return costs.get("flops")

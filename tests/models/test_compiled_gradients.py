@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.models.layers import pool as pooling
-from fer_jax.runtime import xla_options as compiler
+from fer_jax.runtime import xla_options
 
 SIZE, BATCH = 16, 16
 
@@ -43,7 +43,9 @@ def test_the_gradient_of_a_maximum_behind_batch_norm():
         )  # fmt: skip
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[:, None], 1).mean()
 
-    compiled = jax.jit(jax.grad(loss), compiler_options=compiler.options())(variables["params"])
+    compiled = jax.jit(jax.grad(loss), compiler_options=xla_options.for_model())(
+        variables["params"]
+    )
     expected = jax.grad(loss)(variables["params"])  # one operation at a time
     for found, plain in zip(jax.tree.leaves(compiled), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())

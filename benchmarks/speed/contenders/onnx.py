@@ -62,7 +62,7 @@ def main() -> None:
 
     from fer_jax.data.preprocess import Preprocessing
     from fer_jax.export import onnx_graph
-    from fer_jax.models.layers import cpu_ops as forms
+    from fer_jax.models.layers import cpu_ops
     from fer_jax.models.registry import create_model
     from fer_jax.training.state import create_state
 
@@ -71,7 +71,7 @@ def main() -> None:
     normalized = Preprocessing(size, "unit").normalized
 
     def program(variables: Any, faces: jax.Array) -> jax.Array:
-        with forms.plain():
+        with cpu_ops.disabled():
             logits = model.apply(variables, normalized(faces), train=False)
         return jax.nn.softmax(jnp.asarray(logits))
 

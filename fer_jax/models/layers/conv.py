@@ -21,8 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.layers import cpu_ops as forms
-from fer_jax.models.layers import multi_pixel_conv as few_channels
+from fer_jax.models.layers import cpu_ops, multi_pixel_conv
 from fer_jax.models.layers.initializers import glorot_uniform
 from fer_jax.models.layers.sums import channel_sums
 
@@ -54,11 +53,11 @@ def convolve(
     ]
     smallest, size = min(math.prod(sides), math.prod(results)), math.prod(window)
     is_product = smallest < size or (size == 1 and not any(map(any, pads)))
-    if forms.for_cpu() and smallest > 0:
+    if cpu_ops.enabled() and smallest > 0:
         if is_product:
             return _product(maps, kernel, strides, pads, results)
-        if set(strides) == {1} and few_channels.gains(maps.shape, kernel.shape, results[1]):
-            return few_channels.convolve(maps, kernel, tuple(map(tuple, pads)))
+        if set(strides) == {1} and multi_pixel_conv.is_faster(maps.shape, kernel.shape, results[1]):
+            return multi_pixel_conv.convolve(maps, kernel, tuple(map(tuple, pads)))
     return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
 
 
@@ -124,7 +123,7 @@ class BiasConv(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return _with_bias(y, bias) if forms.for_cpu() else y + bias
+        return _with_bias(y, bias) if cpu_ops.enabled() else y + bias
 
 
 @jax.custom_vjp

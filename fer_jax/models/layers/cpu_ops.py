@@ -1,6 +1,6 @@
-"""Whether an operation takes XLA's own form, or the one that is faster on CPUs.
+"""Switch between XLA's own operations and the equivalent ones that are faster on CPU.
 
-On GPUs and TPUs everything takes XLA's own form.
+The faster ones are used on CPU only; GPUs and TPUs always run XLA's own.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from collections.abc import Iterator
 
 import jax
 
-_PLAIN = contextvars.ContextVar("plain", default=False)
+_DISABLED = contextvars.ContextVar("cpu_ops_disabled", default=False)
 
 
 @contextlib.contextmanager
-def plain() -> Iterator[None]:
-    """Inside, operations take XLA's own form wherever the network runs.
+def disabled() -> Iterator[None]:
+    """Traces with XLA's own operations, whatever the backend.
 
-    For programs that are exported: they take no gradient, and run on other devices.
+    For exported programs, which need no gradient and run on other devices.
     """
-    token = _PLAIN.set(True)
+    token = _DISABLED.set(True)
     try:
         yield
     finally:
-        _PLAIN.reset(token)
+        _DISABLED.reset(token)
 
 
-def is_plain() -> bool:
-    """Whether `plain` is entered."""
-    return _PLAIN.get()
+def is_disabled() -> bool:
+    """Whether the caller is inside `disabled`."""
+    return _DISABLED.get()
 
 
-def for_cpu() -> bool:
-    """Whether forms for CPUs are wanted."""
-    return jax.default_backend() == "cpu" and not is_plain()
+def enabled() -> bool:
+    """Whether to use the operations that are faster on CPU."""
+    return jax.default_backend() == "cpu" and not is_disabled()

@@ -1,9 +1,6 @@
-"""Initial values: those the networks declare, and the same drawn without compiling anything.
+"""Glorot's uniform initializer, in JAX and in NumPy.
 
-Every network here begins with Glorot's uniform kernels (Keras' default, which the published
-networks were trained with), no bias, and normalisation that changes nothing. Flax draws such
-values array by array, which takes seconds for a network of 244 convolutions, most of them for
-programs of a single draw.
+It is Keras' default, which the published networks were trained with.
 """
 
 from __future__ import annotations
@@ -11,52 +8,40 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
-
-glorot_uniform = nn.initializers.glorot_uniform()
-
-_CONSTANTS = {"bias": 0, "mean": 0, "scale": 1, "var": 1}
+from jax.typing import DTypeLike
 
 
-def draw(variables: Any, seed: int) -> Any:
-    """Initial values of a network.
+def fer_jax_glorot_uniform(
+    key: jax.Array, shape: Sequence[int], dtype: DTypeLike = jnp.float32
+) -> jax.Array:
+    """`nn.initializers.glorot_uniform()` under a name by which `initialize` recognizes it."""
+    return nn.initializers.glorot_uniform()(key, shape, dtype)
+
+
+glorot_uniform = jax.jit(fer_jax_glorot_uniform, static_argnames=("shape", "dtype"))
+
+
+def numpy_glorot_uniform(
+    path: str, shape: Sequence[int], dtype: DTypeLike, seed: int
+) -> np.ndarray:
+    """Draws an array from the distribution of `glorot_uniform`; compiles nothing.
 
     Args:
-      variables: a tree of arrays or their shapes, as `model.init` gives it; the last name on
-        the way to an array says what it is.
-      seed: an array's values follow from it and the array's path alone.
-
-    Returns:
-      The tree with NumPy arrays.
-
-    Raises:
-      ValueError: an array that is no kernel, bias, scale, mean or variance.
+      path: of the array in the network's variables; the values depend on it and the seed alone.
+      shape: [..., inputs, outputs].
+      dtype: of the array.
+      seed: any integer.
     """
-    leaves, form = jax.tree_util.tree_flatten_with_path(variables)
-    with ThreadPoolExecutor() as threads:  # NumPy draws outside of Python's lock
-        values = threads.map(lambda leaf: _value(leaf[0], leaf[1], seed), leaves)
-        return jax.tree_util.tree_unflatten(form, list(values))
-
-
-def _value(path: Sequence[Any], leaf: Any, seed: int) -> np.ndarray:
-    names = [key.key for key in path]
-    if names[-1] in _CONSTANTS:
-        return np.full(leaf.shape, _CONSTANTS[names[-1]], leaf.dtype)
-    if names[-1] != "kernel":
-        raise ValueError(
-            f"expected a kernel, {', '.join(_CONSTANTS)}, found {'/'.join(names)}; "
-            "add its initial value to fer_jax/models/layers/initializers.py"
-        )
-    digest = hashlib.sha256("/".join(names).encode()).digest()
+    digest = hashlib.sha256(path.encode()).digest()
     entropy = [seed & (2**64 - 1), int.from_bytes(digest[:16], "big")]
-    drawn = np.random.default_rng(entropy).random(leaf.shape, np.float32)
-    fans = math.prod(leaf.shape[:-2]) * (leaf.shape[-2] + leaf.shape[-1])
+    drawn = np.random.default_rng(entropy).random(shape, np.float32)
+    fans = math.prod(shape[:-2]) * (shape[-2] + shape[-1])
     limit = np.float32(math.sqrt(6 / fans))
     drawn *= 2 * limit
     drawn -= limit
-    return drawn.astype(leaf.dtype, copy=False)
+    return drawn.astype(dtype, copy=False)

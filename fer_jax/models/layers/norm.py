@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fer_jax.models.layers import cpu_ops as forms
+from fer_jax.models.layers import cpu_ops
 from fer_jax.models.layers.sums import channel_sums
 
 _Statistics = tuple[jax.Array, jax.Array]  # mean and variance of each channel, float32[C]
@@ -39,7 +39,7 @@ class BatchNorm(nn.BatchNorm):
         if stored:
             y = _scaled(wide, means.value, variances.value, scale, bias, self.epsilon)
         else:
-            normalised = _normalised if forms.for_cpu() else _plainly_normalised
+            normalised = _normalised if cpu_ops.enabled() else _plainly_normalised
             y, (mean, variance) = normalised(wide, scale, bias, self.epsilon)
             if not self.is_initializing():
                 for kept, new in ((means, mean), (variances, variance)):

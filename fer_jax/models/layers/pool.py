@@ -20,7 +20,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fer_jax.models.layers import cpu_ops as forms
+from fer_jax.models.layers import cpu_ops
 
 GLOBAL_POOLINGS = ("average", "max")
 
@@ -29,7 +29,7 @@ _FULL_VECTOR = 16  # channels from which XLA's inner loop over them takes whole 
 
 def max_pool_2x2(images: jax.Array) -> jax.Array:
     """2 x 2 max pooling with stride 2, valid: [B, H, W, C] to [B, H // 2, W // 2, C]."""
-    if forms.for_cpu():
+    if cpu_ops.enabled():
         return _max_of_four(images)
     return nn.max_pool(images, window_shape=(2, 2), strides=(2, 2))
 
@@ -96,7 +96,7 @@ def max_pool_3x3(images: jax.Array, padding: int = 0) -> jax.Array:
       images: to pool.
       padding: 0, or 1 pixel on every side that is never the maximum.
     """
-    if not forms.for_cpu():
+    if not cpu_ops.enabled():
         sides = ((padding, padding), (padding, padding))
         return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2), padding=sides)
     if padding:
@@ -132,7 +132,7 @@ def global_pool(features: jax.Array, kind: str) -> jax.Array:
         raise ValueError(f"expected a pooling of {', '.join(GLOBAL_POOLINGS)}, found {kind!r}")
     if kind == "average":
         return features.mean(axis=(1, 2))
-    if forms.is_plain():
+    if cpu_ops.is_disabled():
         return features.max(axis=(1, 2))
     pixels = features.reshape(features.shape[0], -1, features.shape[-1])
     highest = pixels.argmax(axis=1, keepdims=True)

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from fer_jax.models.layers import cpu_ops as forms
+from fer_jax.models.layers import cpu_ops
 
 
 def prepared(block: Any, remat: bool, shares: bool) -> Any:
@@ -35,7 +35,7 @@ def relu_of_sum(block: nn.Module, total: jax.Array) -> jax.Array:
       block: whose end it is; its layers have been called.
       total: float[B, H, W, C].
     """
-    if not forms.for_cpu():
+    if not cpu_ops.enabled():
         return nn.relu(total)
     parameters = jax.tree.leaves(block.variables["params"])
     # Nothing that a compiler could know; small, so that every device has it.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.layers import multi_pixel_conv as few_channels
+from fer_jax.models.layers import multi_pixel_conv
 from fer_jax.models.layers.conv import convolve
 
 SAME, VALID = ((1, 1), (1, 1)), ((0, 0), (0, 0))
@@ -38,14 +38,14 @@ def test_it_is_the_convolution(maps, kernel, pads, together, dtype):
 
     shape = jax.eval_shape(plain, x, w).shape
     tilt = jnp.asarray(rng.normal(size=shape), dtype)
-    assert few_channels.pixels(*kernel[2:], shape[2]) == together
-    assert few_channels.gains(maps, kernel, shape[2])
+    assert multi_pixel_conv.pixels_per_step(*kernel[2:], shape[2]) == together
+    assert multi_pixel_conv.is_faster(maps, kernel, shape[2])
 
     def everything(function: Any) -> Any:
         y, pullback = jax.vjp(function, x, w)
         return y, *pullback(tilt)
 
-    found = everything(lambda x, w: few_channels.convolve(x, w, pads))
+    found = everything(lambda x, w: multi_pixel_conv.convolve(x, w, pads))
     for a, b in zip(found, everything(plain), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         a, b = (np.asarray(array, np.float64) for array in (a, b))
@@ -61,7 +61,7 @@ def test_it_is_the_convolution(maps, kernel, pads, together, dtype):
     ],
 )  # fmt: skip
 def test_how_many(channels, filters, width, count):
-    assert few_channels.pixels(channels, filters, width) == count
+    assert multi_pixel_conv.pixels_per_step(channels, filters, width) == count
 
 
 @pytest.mark.parametrize(
