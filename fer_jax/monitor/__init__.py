@@ -1,4 +1,4 @@
-"""What a run reports while it trains: console, TensorBoard, JSON lines, CSV, timing, profiles.
+"""Monitoring of training: progress bar, TensorBoard, JSON lines, CSV, timing and profiles.
 
-Writers get numbers and images from others; nothing here computes a score.
+The modules receive metrics and images; none of them computes a score.
 """

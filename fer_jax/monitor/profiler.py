@@ -1,4 +1,4 @@
-"""A trace of a few steps for TensorBoard's profile page and xprof, on demand."""
+"""Optional profiler trace of a few training steps, for TensorBoard's profile page and xprof."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import jax
 
 
 class Profiler:
-    """Traces so many steps, from the first chunk on that is compiled already.
+    """Traces steps, starting at the first chunk that is already compiled.
 
     Args:
-      folder: gets plugins/profile/<time>/*.xplane.pb, where TensorBoard looks for it.
-      steps: to trace at least; chunks are traced whole. 0 traces nothing.
+      folder: TensorBoard folder; the trace is plugins/profile/<time>/*.xplane.pb in it.
+      steps: minimum number of steps to trace, rounded up to whole chunks; 0 disables.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
@@ -27,19 +27,19 @@ class Profiler:
             jax.profiler.stop_trace()
 
     def before(self, compiles: bool) -> None:
-        """A chunk is about to be dispatched, which may have to be compiled first."""
+        """Starts the trace before a chunk is dispatched, unless the chunk has to be compiled."""
         if not compiles and self._left > 0 and not self._running:
             jax.profiler.start_trace(str(self._folder))
             self._running = True
 
     def after(self, steps: int, result: object) -> str | None:
-        """So many steps were dispatched; says where the trace is when it is complete."""
+        """Counts dispatched steps; returns a message with the folder when the trace is complete."""
         if not self._running:
             return None
         self._left -= steps
         if self._left > 0:
             return None
-        jax.block_until_ready(result)  # what is dispatched but not run is not in the trace
+        jax.block_until_ready(result)  # the trace contains only what has run
         jax.profiler.stop_trace()
         self._running = False
-        return f"profile written; look at it with: tensorboard --logdir {self._folder}"
+        return f"profile written; view it with: tensorboard --logdir {self._folder}"

@@ -1,4 +1,4 @@
-"""summary.csv: one row per validation, for spreadsheets and for the eye."""
+"""summary.csv: one row per validation, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ COLUMNS = (
 
 
 class SummaryTable:
-    """Rewrites the file at every row: there are few, and a kill leaves a whole file.
+    """Rewrites the whole file for every row, so that a killed process leaves a complete file.
 
     Args:
-      path: of the file.
-      first_step: steps of the run so far; rows of later ones, which the run will write again,
-        are dropped.
+      path: the file.
+      first_step: step at which the run resumes; rows of later steps, which the run will write
+        again, are dropped.
     """
 
     def __init__(self, path: Path, first_step: int = 0) -> None:
@@ -31,7 +31,7 @@ class SummaryTable:
         self._rows = [row for row in read(path) if int(row["step"]) <= first_step]
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Adds a row; columns that it has not stay empty.
+        """Adds a row; missing columns stay empty, other keys are ignored.
 
         Raises:
           UserError: the file cannot be written.
@@ -45,7 +45,7 @@ class SummaryTable:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """The rows so far; none if there is no such file."""
+    """Returns the rows of the file; an empty list if it does not exist."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as file:

@@ -1,7 +1,6 @@
-"""What a sitting of training cost: time to the first step, speed, waiting, memory.
+"""Cost of one invocation of training: time to the first step, throughput, input wait, memory.
 
-Measured on the host with its clock; what a device does meanwhile is seen only where the
-host waits for it.
+Times are taken with the host's clock; device work shows only where the host waits for it.
 """
 
 from __future__ import annotations
@@ -25,19 +24,19 @@ FILE = "timing.json"
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one sitting.
+    """Cost of one invocation.
 
     Attributes:
-      first_step: steps of the run before it.
+      first_step: steps of the run before the invocation.
       last_step: steps of the run after it.
-      seconds: from its start to its end.
-      seconds_to_first_step: until the first metrics came back; data, weights and compiling are
-        in it. None if there were none.
-      images_per_second: after the first chunk, without compiling, validations and saving.
-        None if nothing is left to measure.
-      waiting_share: of the same time, in which the loop waited for data.
-      host_bytes: the most main memory that the process held.
-      device_bytes: the most memory of one device; None where devices do not tell.
+      seconds: wall-clock time.
+      seconds_to_first_step: time until the first metrics arrived, including data, weights and
+        compilation. None if no step was run.
+      images_per_second: throughput after the first chunk, without compilation, validations and
+        saving. None if not measured.
+      waiting_share: fraction of that time in which the loop waited for data.
+      host_bytes: peak resident memory of the process.
+      device_bytes: peak memory of one device; None if the devices do not report it.
     """
 
     first_step: int
@@ -50,27 +49,27 @@ class Cost:
     device_bytes: int | None
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Formats the cost as one line."""
         parts = [f"{self.last_step - self.first_step:,} steps in {self.seconds:.1f} s"]
         if self.seconds_to_first_step is not None:
-            parts.append(f"the first after {self.seconds_to_first_step:.1f} s")
+            parts.append(f"first step after {self.seconds_to_first_step:.1f} s")
         if self.images_per_second is not None and self.waiting_share is not None:
             parts.append(f"then {self.images_per_second:,.0f} images/s")
-            parts.append(f"{self.waiting_share:.1%} of it waiting for data")
-        memory = f"at most {self.host_bytes / 2**20:,.0f} MiB of main memory"
+            parts.append(f"{self.waiting_share:.1%} of the time waiting for data")
+        parts.append(f"peak host memory {self.host_bytes / 2**20:,.0f} MiB")
         if self.device_bytes is not None:
-            memory += f" and {self.device_bytes / 2**20:,.0f} MiB of a device"
-        return ", ".join([*parts, memory])
+            parts.append(f"peak device memory {self.device_bytes / 2**20:,.0f} MiB")
+        return ", ".join(parts)
 
 
 class Timing:
-    """Takes the time of one sitting.
+    """Measures the cost of one invocation.
 
     Args:
-      first_step: steps of the run before it.
+      first_step: steps of the run before the invocation.
       batch_size: images per step.
-      began: by the clock, when the sitting began; now by default.
-      clock: seconds, for tests.
+      began: start of the invocation by the clock; now by default.
+      clock: returns seconds; for tests.
     """
 
     def __init__(
@@ -83,34 +82,34 @@ class Timing:
         self._clock, self._batch, self._first = clock, batch_size, first_step
         self._began = clock() if began is None else began
         self._to_first: float | None = None
-        self._steady: tuple[int, float, float] | None = None  # step, time, waited at its start
-        self._aside = 0.0
+        self._steady: tuple[int, float, float] | None = None  # step, time, waited at the start
+        self._excluded = 0.0
 
     def fetched(self, step: int, waited: float) -> None:
-        """The metrics of the steps before `step` are back; only the first call counts.
+        """Reports that the metrics before `step` have arrived; only the first call has an effect.
 
         Args:
           step: of the run.
-          waited: seconds that the loop has waited for data so far.
+          waited: total seconds that the loop has waited for data.
         """
         if self._steady is None:
             now = self._clock()
             self._to_first = now - self._began
-            self._steady, self._aside = (step, now, waited), 0.0
+            self._steady, self._excluded = (step, now, waited), 0.0
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
-        """What is done within does not count as training."""
+    def exclude(self) -> Iterator[None]:
+        """Excludes the time spent inside from the throughput."""
         began = self._clock()
         yield
-        self._aside += self._clock() - began
+        self._excluded += self._clock() - began
 
     def cost(self, step: int, waited: float) -> Cost:
-        """At the end, when `step` steps of the run are done and fetched."""
+        """Returns the cost once `step` steps of the run are done and their metrics fetched."""
         now = self._clock()
         rate = share = None
         if self._steady is not None:
-            steps, seconds = step - self._steady[0], now - self._steady[1] - self._aside
+            steps, seconds = step - self._steady[0], now - self._steady[1] - self._excluded
             if steps > 0 and seconds > 0:
                 rate = steps * self._batch / seconds
                 share = min(1.0, (waited - self._steady[2]) / seconds)
@@ -127,28 +126,27 @@ class Timing:
 
 
 def append_cost(folder: Path, cost: Cost) -> None:
-    """Adds a sitting to the run directory's timing.json."""
+    """Adds the cost of an invocation to the run directory's timing.json."""
     path = folder / FILE
-    sittings = read_costs(folder)
-    content = {"sittings": [*sittings, dataclasses.asdict(cost)]}
+    content = {"sittings": [*read_costs(folder), dataclasses.asdict(cost)]}
     files.write_text(path, json.dumps(content, indent=2) + "\n")
 
 
 def read_costs(folder: Path) -> list[dict[str, Any]]:
-    """The sittings of a run as `Cost`'s fields; those that were killed are not among them."""
+    """Returns the fields of `Cost` of each invocation that was not killed."""
     try:
         return list(json.loads((folder / FILE).read_text())["sittings"])
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or nothing worth keeping
+    except (OSError, ValueError, KeyError, TypeError):  # no file yet, or a damaged one
         return []
 
 
 def _peak_host_bytes() -> int:
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 
 
 def _peak_device_bytes() -> int | None:
-    found = [
+    peaks = [
         (device.memory_stats() or {}).get("peak_bytes_in_use") for device in jax.local_devices()
     ]
-    return max((peak for peak in found if peak is not None), default=None)
+    return max((peak for peak in peaks if peak is not None), default=None)

@@ -1,4 +1,4 @@
-"""Progress: honest figures, plain where nobody watches, and never a reason to stop."""
+"""Progress: correct figures, plain lines without a terminal, and no error ever stops the work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VALIDATION = {"loss": 1.5, "accuracy": 0.625, "balanced_accuracy": 0.6}
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test sets."""
 
     def __init__(self):
         self.now = 100.0
@@ -29,7 +29,7 @@ class Clock:
 
 
 class Terminal(io.StringIO):
-    """A file that says it is a terminal."""
+    """A file that claims to be a terminal."""
 
     encoding = "utf-8"
 
@@ -59,10 +59,10 @@ def lines(file):
     return file.getvalue().splitlines()
 
 
-def test_images_per_second_leave_out_compiling_and_validation(clock):
+def test_throughput_excludes_compilation_and_validation(clock):
     file = io.StringIO()
     with make(clock, file) as progress:
-        clock.now += 60  # compiling and the first ten steps
+        clock.now += 60  # compilation and the first ten steps
         progress.trained(10, TRAIN)
         clock.now += 9  # ninety steps, ten a second
         progress.trained(100, TRAIN)
@@ -81,7 +81,7 @@ def test_images_per_second_leave_out_compiling_and_validation(clock):
     assert f"{left // 60:.0f}:{round(left % 60):02} left" in second
 
 
-def test_the_rate_follows_a_change_of_pace(clock):
+def test_the_throughput_follows_a_change_of_speed(clock):
     file = io.StringIO()
     with make(clock, file, total_steps=100_000) as progress:
         for step in range(10, 3000, 10):
@@ -94,7 +94,7 @@ def test_the_rate_follows_a_change_of_pace(clock):
     assert "  32 img/s" in lines(file)[-1]
 
 
-def test_nothing_is_claimed_before_it_is_measured(clock):
+def test_nothing_is_shown_before_it_is_measured(clock):
     file = io.StringIO()
     with make(clock, file, first_step=500, best=0.7) as progress:
         clock.now += 60
@@ -106,7 +106,7 @@ def test_nothing_is_claimed_before_it_is_measured(clock):
     assert "best val acc 0.700" in text
 
 
-def test_a_validation_without_training_before(clock):
+def test_a_validation_before_any_training(clock):
     file = io.StringIO()
     with make(clock, file) as progress:
         progress.evaluated(0, VALIDATION, is_best=False)
@@ -114,7 +114,7 @@ def test_a_validation_without_training_before(clock):
     assert lines(file)[-1] == "epoch  1/10  step     0  val loss 1.500 acc 0.625"
 
 
-def test_plain_lines_come_at_intervals_that_grow(clock):
+def test_the_interval_of_plain_lines_grows(clock):
     file, times = io.StringIO(), []
     with make(clock, file, total_steps=10_000) as progress:
         for step in range(1, 2000):
@@ -134,13 +134,13 @@ def test_plain_lines_come_at_intervals_that_grow(clock):
     [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": ""}, {"CI": "true"}],
     ids=str,
 )
-def test_plain_where_a_line_cannot_be_written_again(clock, monkeypatch, settings):
+def test_plain_lines_on_a_terminal_without_cursor_control(clock, monkeypatch, settings):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     check_plain(clock, Terminal())
 
 
-def test_plain_in_a_pipe_even_if_colours_are_forced(clock, monkeypatch):
+def test_plain_lines_in_a_pipe_even_with_forced_colors(clock, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     check_plain(clock, io.StringIO())
 
@@ -160,7 +160,7 @@ def check_plain(clock, file):
 
 
 @pytest.mark.parametrize("width", [1, 20, 79, 120, 300])
-def test_the_live_line_is_one_line(clock, width):
+def test_the_bar_is_one_line(clock, width):
     file = Terminal()
     with make(clock, file, width=width) as progress:
         clock.now += 60
@@ -188,8 +188,8 @@ def test_at_80_columns_the_bar_is_shown_and_no_line_wraps(clock, steps, shown):
         clock.now += 60
         progress.trained(10, TRAIN)
         clock.now += steps / 1000 * 9
-        progress.trained(steps // 10 if steps == 1000 else 1000, TRAIN)
-        progress.evaluated(steps // 10 if steps == 1000 else 1000, VALIDATION, is_best=True)
+        progress.trained(min(steps // 10, 1000), TRAIN)
+        progress.evaluated(min(steps // 10, 1000), VALIDATION, is_best=True)
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue()).replace("\r", "\n")
     assert max(map(len, text.split("\n"))) <= 80
     (bar,) = {line for line in text.split("\n") if shown[0] in line}
@@ -206,7 +206,7 @@ def test_tracked_items_are_counted_on_plain_lines(monkeypatch, capsys):
     assert re.match(r"3/12  kdef  \d+ images/s  \d:\d\d left\n", capsys.readouterr().err)
 
 
-def test_validations_stay_above_the_live_line(clock):
+def test_validations_are_printed_above_the_bar(clock):
     file = Terminal()
     with make(clock, file) as progress:
         clock.now += 60
@@ -216,7 +216,7 @@ def test_validations_stay_above_the_live_line(clock):
 
 
 class Broken(Terminal):
-    """A terminal that goes away after some writes."""
+    """A terminal that disconnects after some writes."""
 
     def __init__(self, error, writes):
         super().__init__()
@@ -234,21 +234,21 @@ class Broken(Terminal):
 @pytest.mark.parametrize(
     "error", [BrokenPipeError(32, "Broken pipe"), OSError(5, "I/O error"), ValueError("closed")]
 )
-def test_training_goes_on_when_the_terminal_is_gone(clock, monkeypatch, error, writes, tty):
+def test_training_continues_when_the_terminal_disconnects(clock, monkeypatch, error, writes, tty):
     file = Broken(error, writes)
     monkeypatch.setattr(file, "isatty", lambda: tty)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    borrowed = sys.stdout, sys.stderr
+    streams = sys.stdout, sys.stderr
     with make(clock, file) as progress:
         for step in range(1, 6):
             clock.now += 60
             progress.trained(step, TRAIN)
             progress.evaluated(step, VALIDATION, is_best=True)
         progress.message("done")
-    assert (sys.stdout, sys.stderr) == borrowed  # rich takes them while its line is live
+    assert (sys.stdout, sys.stderr) == streams  # rich replaces them while the bar is shown
 
 
-def test_names_that_the_terminal_cannot_show_are_escaped(clock):
+def test_characters_outside_the_encoding_are_escaped(clock):
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii")
     with make(clock, file) as progress:
@@ -259,7 +259,7 @@ def test_names_that_the_terminal_cannot_show_are_escaped(clock):
 
 @pytest.mark.parametrize("settings", [{}, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}], ids=str)
 def test_on_a_real_terminal(settings):
-    """A pseudo terminal: the bar is drawn and gone at the end, whatever the encoding."""
+    """Draws the bar on a pseudo-terminal, whatever the encoding."""
     code = (
         "from fer_jax.monitor.console import TrainingProgress\n"
         "with TrainingProgress(40, 10, 8, 0) as progress:\n"
@@ -275,7 +275,7 @@ def test_on_a_real_terminal(settings):
     while True:
         try:
             chunk = os.read(master, 65536)
-        except OSError:  # how a pseudo terminal says that its other end is closed
+        except OSError:  # the other end of the pseudo-terminal is closed
             break
         if not chunk:
             break

@@ -1,4 +1,4 @@
-"""What a sitting cost: compiling, validations and saving are told from training."""
+"""Cost of an invocation: compilation, validations and saving are excluded."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Clock:
         return self.now
 
 
-def test_speed_leaves_out_what_is_not_training():
+def test_throughput_excludes_what_is_not_training():
     clock = Clock()
     timing = Timing(first_step=10, batch_size=32, clock=clock)
-    clock.now += 7  # data, compiling, the first step
+    clock.now += 7  # data, compilation, the first step
     timing.fetched(11, waited=3.0)
     clock.now += 4
-    with timing.aside():
+    with timing.exclude():
         clock.now += 50  # a validation
-    timing.fetched(15, waited=9.0)  # only the first one begins
+    timing.fetched(15, waited=9.0)  # only the first call counts
     clock.now += 6
     cost = timing.cost(31, waited=4.0)
     assert (cost.first_step, cost.last_step, cost.seconds) == (10, 31, 67)
@@ -32,11 +32,11 @@ def test_speed_leaves_out_what_is_not_training():
     assert cost.waiting_share == pytest.approx(0.1)
     assert cost.host_bytes > 10 * 2**20
     text = str(cost)
-    for part in ("21 steps in 67.0 s", "the first after 7.0 s", "64 images/s", "10.0% of it"):
+    for part in ("21 steps in 67.0 s", "first step after 7.0 s", "64 images/s", "10.0% of"):
         assert part in text
 
 
-def test_nothing_is_claimed_that_was_not_measured():
+def test_what_was_not_measured_is_none():
     clock = Clock()
     timing = Timing(first_step=0, batch_size=32, clock=clock)
     assert timing.cost(1, 0.0).images_per_second is None
@@ -45,7 +45,7 @@ def test_nothing_is_claimed_that_was_not_measured():
     assert "images/s" not in str(timing.cost(1, 0.0))
 
 
-def test_sittings_add_up_in_the_run_directory(tmp_path):
+def test_costs_accumulate_in_the_run_directory(tmp_path):
     assert read_costs(tmp_path) == []
     for first in (0, 5):
         append_cost(tmp_path, Timing(first, 32).cost(first + 5, 0.0))
