@@ -1,4 +1,4 @@
-"""RaFD from every shape of copy, with its traps; its two protocols; its stand-in; bad copies."""
+"""RaFD from every layout: traps, two protocols, stand-in, bad copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import small_kdef, small_sets
-from tfds_builders import pictures
 from tfds_builders import prepare as build
 from tfds_builders.rafd import names
+from tfds_builders.stand_in_mark import is_stand_in
 from tfds_builders.stand_ins import rafd
 
 KINDS = ("Caucasian_female", "Caucasian_male", "Kid_female", "Moroccan_male")
@@ -32,7 +33,7 @@ NAMES = tuple(_name(*one, expression) for one in PEOPLE for expression in names.
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Twelve people, one view of each; drawn pictures. Not to be changed."""
+    """Synthetic images of twelve people, one view each; read-only."""
     root = tmp_path_factory.mktemp("rafd")
     for one in NAMES:
         (root / f"{one}.jpg").write_bytes(small_kdef.draw(one))
@@ -69,7 +70,7 @@ def _two_zips(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 def _tree_and_zip(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """One of two archives was unpacked."""
+    """Only one of two archives is unpacked."""
     files = sorted(tree.iterdir())
     (out / "RafDDownload-0").mkdir()
     for file in files[::2]:
@@ -93,7 +94,7 @@ def _renamed(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_flat, _zip, _any_zip, _two_zips, _tree_and_zip, _renamed])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout: Callable[[pathlib.Path, pathlib.Path], pathlib.Path],
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -106,11 +107,11 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert opened.drops == []
     assert {one.subject for one in opened.records} == {f"{number:02d}" for number, _ in PEOPLE}
     last = opened.records[-1]
-    assert pictures.decode(opened.source.read(last.file)).shape == (64, 48, 3)
+    assert decode(opened.source.read(last.file)).shape == (64, 48, 3)
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
 
 
-def test_a_jpeg_comes_before_the_png_that_was_made_of_it(
+def test_jpeg_is_preferred_to_its_png(
     tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     copy = shutil.copytree(tree, tmp_path / "copy")
@@ -122,7 +123,7 @@ def test_a_jpeg_comes_before_the_png_that_was_made_of_it(
     assert [drop.file for drop in opened.drops] == [f"converted/{NAMES[0]}.png"]
 
 
-def test_prepared_with_what_each_name_says(data: pathlib.Path) -> None:
+def test_prepare_stores_attributes_from_names(data: pathlib.Path) -> None:
     prepared = build.prepare("rafd", None, str(data))
     assert prepared.label_names == labels.RAFD
     assert prepared.metadata["protocol"] == "subject"
@@ -143,7 +144,7 @@ def test_prepared_with_what_each_name_says(data: pathlib.Path) -> None:
     np.testing.assert_allclose(record["face_box"], box, atol=1.0)
 
 
-def test_the_paper_s_protocol_says_that_it_leaks(data: pathlib.Path) -> None:
+def test_paper_protocol_reports_its_leaks(data: pathlib.Path) -> None:
     paper = build.prepare("rafd", None, str(data), protocol="paper")
     assert len(paper.splits["test"]) == 24  # three of the twelve of each class
     assert paper.metadata["leaks"] > 0
@@ -160,7 +161,7 @@ def _whole() -> small_sets.NamesOnly:
     return small_sets.NamesOnly(tuple(files))
 
 
-def test_a_whole_rafd_in_the_paper_s_protocol(tmp_path: pathlib.Path) -> None:
+def test_paper_protocol_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     builder = build.get("rafd", None, str(tmp_path))
     source = _whole()
     assert len(source.names) == builder.EXPECTED == 8_040
@@ -175,7 +176,7 @@ def test_a_whole_rafd_in_the_paper_s_protocol(tmp_path: pathlib.Path) -> None:
     assert test[0] == "Rafd000_01_Caucasian_female_fearful_frontal"
 
 
-def test_a_whole_rafd_by_person(tmp_path: pathlib.Path) -> None:
+def test_subject_protocol_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     builder = build.get("rafd", None, str(tmp_path))
     split_of = small_sets.assigned(builder, _whole(), "subject")
     people: dict[str, set[str]] = collections.defaultdict(set)
@@ -188,10 +189,10 @@ def test_a_whole_rafd_by_person(tmp_path: pathlib.Path) -> None:
         assert {kind for one in some for kind in names.KINDS if kind in one} == set(names.KINDS)
 
 
-def test_a_full_stand_in_has_rafds_people_and_a_small_one_every_camera() -> None:
+def test_stand_in_has_all_people_and_cameras() -> None:
     people = rafd.people(1.0)
     assert [one.number for one in people] == list(names.NUMBERS)
-    assert rafd.pictures_of(1.0) == 8_040
+    assert rafd.count_images(1.0) == 8_040
     each = rafd.views_of(0.01)
     assert each == 1
     views = [view for number in range(12) for view in rafd._views(number, each)]
@@ -200,13 +201,13 @@ def test_a_full_stand_in_has_rafds_people_and_a_small_one_every_camera() -> None
     assert {rafd._PREFIXED, rafd._AS_PNG, rafd._TWICE} <= {one.number for one in rafd.people(0.01)}
 
 
-def test_a_rendered_person_has_rafds_files_and_the_traps(
+def test_stand_in_files_and_traps(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     person = next(one for one in rafd.people(0.01) if one.number == rafd._PREFIXED)
     folder = tmp_path / rafd.FOLDER
     assert rafd._write_person(person, [("135", "left")], folder) == 8
-    rafd._write_person(person, [("135", "left")], folder)  # nothing to do
+    rafd._write_person(person, [("135", "left")], folder)  # already written
     for number, name in ((1, "12_Kid_male"), (rafd._TWICE, f"{rafd._TWICE}_Kid_male")):
         file = folder / f"Rafd090_{name}_happy_frontal.jpg"
         file.write_bytes(small_kdef.draw(str(number)))
@@ -214,15 +215,15 @@ def test_a_rendered_person_has_rafds_files_and_the_traps(
     opened = build.get("rafd", None, str(tmp_path / "data")).open(tmp_path)
     assert len(opened.records) == 10
     assert sorted(drop.reason for drop in opened.drops) == [
-        "a second copy of the same picture",
-        "not named as RaFD's are",
+        "a second copy of the same image",
+        "not a RaFD file name",
     ]
     happy = next(one for one in opened.records if one.subject == f"{rafd._PREFIXED:02d}" and
                  one.label == labels.HAPPINESS)  # fmt: skip
     assert pathlib.PurePath(happy.file).name.startswith("s1_Rafd135")
     picture = opened.source.read(happy.file)
-    assert pictures.is_stand_in(picture)
-    assert pictures.decode(picture).shape == (1024, 681, 3)
+    assert is_stand_in(picture)
+    assert decode(picture).shape == (1024, 681, 3)
     rafd.pack(tmp_path)
     packed = build.get("rafd", None, str(tmp_path / "data")).open(tmp_path)
     assert [one.id for one in packed.records] == [one.id for one in opened.records]
@@ -240,8 +241,8 @@ def test_a_rendered_person_has_rafds_files_and_the_traps(
         ("Rafd090_01_Caucasian_female_angry_frontal (1).jpg", False),
     ],
 )
-def test_which_names_are_the_set_s(file: str, expected: bool) -> None:
-    assert names.is_picture(file)  # near enough to be asked about
+def test_parse_accepts_valid_names_only(file: str, expected: bool) -> None:
+    assert names.is_image(file)  # similar to RaFD.s names
     assert (names.parse(file) is not None) is expected
 
 
@@ -300,7 +301,7 @@ def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (_unknown_expression, "found 1 others"),
         (_empty_class, "found none of contempt"),
@@ -314,16 +315,16 @@ def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
         (lambda tree: tree / "nowhere", "no such folder"),
     ],
 )
-def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
+def test_bad_copy_is_a_user_error(
     damage: Callable[[pathlib.Path], pathlib.Path],
-    says: str,
+    message: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    small_sets.check_refusal("rafd", damage, says, tree, tmp_path)
+    small_sets.check_refusal("rafd", damage, message, tree, tmp_path)
 
 
-def test_a_few_unreadable_pictures_are_dropped_and_named(
+def test_few_unreadable_images_are_dropped_and_listed(
     tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     copy = shutil.copytree(tree, tmp_path / "damaged")

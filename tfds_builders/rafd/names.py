@@ -1,6 +1,6 @@
-"""RaFD's naming: what a file name says, and where its cameras see the face.
+"""Parses RaFD's file names and gives the face box of each camera.
 
-Shared by the builder and the stand-in, so that both mean the same set.
+Shared by the builder and the stand-in.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from pathlib import PurePosixPath
 
 from fer_jax import labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import RelativeBox
 
 EXPRESSIONS: dict[str, str] = {
     "angry": labels.ANGER,
@@ -23,43 +23,43 @@ EXPRESSIONS: dict[str, str] = {
 }
 GAZES = ("frontal", "left", "right")
 SEXES = ("female", "male")
-KINDS = ("Caucasian", "Moroccan", "Kid")
+KINDS = ("Caucasian", "Moroccan", "Kid")  # the third part of a file name
 
-# Which side of the face 000 and 180 show is not written down anywhere we know of, so the boxes
-# are the same for both. They are ours, and wide, because heads are not in one place as KDEF's are.
-_FRONTAL: faces.RelativeBox = (0.19, 0.27, 0.62, 0.41)
-_HALF: faces.RelativeBox = (0.15, 0.26, 0.70, 0.44)
-_PROFILE: faces.RelativeBox = (0.10, 0.25, 0.80, 0.46)
+# Estimates of this project. They are wide, because heads are less aligned than KDEF's, and the same
+# for both sides, because no known document says which side of the face 000 and 180 show.
+_FRONTAL: RelativeBox = (0.19, 0.27, 0.62, 0.41)
+_HALF: RelativeBox = (0.15, 0.26, 0.70, 0.44)
+_PROFILE: RelativeBox = (0.10, 0.25, 0.80, 0.46)
 
-VIEWS: dict[str, tuple[float, faces.RelativeBox]] = {
+VIEWS: dict[str, tuple[float, RelativeBox]] = {
     "000": (-90.0, _PROFILE),
     "045": (-45.0, _HALF),
     "090": (0.0, _FRONTAL),
     "135": (45.0, _HALF),
     "180": (90.0, _PROFILE),
 }
-"""Camera to its angle from the frontal one (090) in degrees, and the box that fits its view."""
+"""Camera to its yaw from the frontal camera (090) in degrees, and its face box."""
 
 NUMBERS: tuple[int, ...] = tuple(
     number for number in range(1, 74) if number not in (6, 13, 17, 34, 62, 66)
 )
-"""The 67 models' numbers as reported; the builder takes any, the stand-in has these."""
+"""The published numbers of the 67 models; the stand-in has these, the builder accepts any."""
 
 ENDINGS = (".jpg", ".jpeg", ".png")
 
-# Users put things before the name (s_, 1_, aligned), so it may begin anywhere in the stem.
+# Users add prefixes (s_, 1_, aligned), so the name may start anywhere in the stem.
 _NAME = re.compile(r".*rafd(\d{3})_(\d\d)_([a-z]+)_([a-z]+)_([a-z]+)_([a-z]+)", re.IGNORECASE)
-_ALIKE = re.compile(r".*rafd\d", re.IGNORECASE)
+_SIMILAR = re.compile(r".*rafd\d", re.IGNORECASE)
 
 
-def is_picture(file: str) -> bool:
-    """Whether a file is one of RaFD's pictures by its name, or means to be one."""
+def is_image(file: str) -> bool:
+    """Whether a file is named like an image of RaFD; `parse` may still reject the name."""
     path = PurePosixPath(file)
-    return path.suffix.lower() in ENDINGS and _ALIKE.match(path.stem) is not None
+    return path.suffix.lower() in ENDINGS and _SIMILAR.match(path.stem) is not None
 
 
 def parse(file: str) -> tuple[str, str, str, str, str, str] | None:
-    """View, number, kind, sex, expression and gaze as RaFD writes them, or None."""
+    """Camera, number, kind, sex, expression and gaze in RaFD's spelling; None if invalid."""
     match = _NAME.fullmatch(PurePosixPath(file).stem)
     if match is None:
         return None
@@ -75,13 +75,13 @@ def parse(file: str) -> tuple[str, str, str, str, str, str] | None:
     return (view, number, kind, sex, expression, gaze) if known else None
 
 
-def picture_id(file: str) -> str:
-    """The set's own name of a picture, whatever a copy puts before it or makes of its case."""
+def image_id(file: str) -> str:
+    """The original name of an image, without prefixes and in RaFD's spelling."""
     parts = parse(file)
-    assert parts is not None  # `index` lets no other name pass
+    assert parts is not None  # `index` has refused other names
     return "Rafd" + "_".join(parts)
 
 
-def worth(file: str) -> int:
-    """The JPEG before a PNG that was made of it."""
+def priority(file: str) -> int:
+    """Sort key of files of one image, best first: a JPEG is the original, a PNG a conversion."""
     return int(file.lower().endswith(".png"))
