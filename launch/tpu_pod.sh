@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# A TPU pod slice on Google Cloud: make it, run a job on all its hosts, delete it.
+# Creates a TPU pod slice on Google Cloud, trains on all its hosts, deletes it.
 #
 #   launch/tpu_pod.sh create NAME --zone us-central2-b --type v4-32 [--spot] [--version VERSION]
 #   launch/tpu_pod.sh run    NAME --zone us-central2-b -- --config configs/kdef.py --workdir gs://...
 #   launch/tpu_pod.sh delete NAME --zone us-central2-b
 #
 # `run` copies this checkout to every host, installs it with the extra [tpu] and starts one process
-# a host; JAX finds the others by itself. The same `run` again continues the run. --dry_run prints
-# the commands instead of running them. gcloud must be installed and logged in.
+# per host; JAX connects them. The same `run` command continues a stopped run. --dry_run prints the
+# commands without running them. gcloud must be installed and logged in.
 set -euo pipefail
 
 usage() {
@@ -32,7 +32,7 @@ while (($#)); do
     --spot) spot=--spot; shift ;;
     --dry_run) dry_run=1; shift ;;
     --) shift; arguments=("$@"); break ;;
-    *) fail "unknown argument $1; there are --zone, --type, --version, --spot, --dry_run and --" ;;
+    *) fail "unknown argument $1; expected --zone, --type, --version, --spot, --dry_run or --" ;;
   esac
 done
 [[ -n $zone ]] || fail "expected --zone, found none"
@@ -59,7 +59,7 @@ case $action in
       --version "${version:-tpu-ubuntu2204-base}" ${spot:+"$spot"}
     ;;
   run)
-    ((${#arguments[@]})) || fail "expected the arguments of fer_jax.main behind --, found none"
+    ((${#arguments[@]})) || fail "expected the arguments of fer-jax train after --, found none"
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     archive=$(mktemp --suffix=.tar.gz)
     trap 'rm -f "$archive"' EXIT

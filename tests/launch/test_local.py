@@ -1,4 +1,4 @@
-"""launch/local.py: environment, prefixes, exit codes, signals, and nothing left behind."""
+"""Tests of launch/local.py: environment, prefixes, exit codes, signals, no leftover processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAUNCHER = ROOT / "launch" / "local.py"
 
 
 def start(*arguments: str, code: str = "", processes: int = 2, grace: float = 30):
-    """The launcher with `code` as each process, which knows its number as `me`."""
+    """Starts the launcher with `code` in each process, which finds its number in `me`."""
     body = "import os, signal, sys, time\nme = int(os.environ['JAX_PROCESS_ID'])\n"
     command = [sys.executable, "-u", "-c", body + textwrap.dedent(code)]
     return subprocess.Popen(
@@ -44,12 +44,12 @@ def gone(pids: list[int], seconds: float = 10.0) -> bool:
 
 
 def read_pids(launcher: subprocess.Popen[str], count: int) -> list[int]:
-    """The first lines that the processes print are their pids."""
+    """Returns the pids that the processes print in their first lines."""
     assert launcher.stdout is not None
     return [int(launcher.stdout.readline().split()[1]) for _ in range(count)]
 
 
-def test_processes_know_who_they_are_and_output_is_prefixed():
+def test_processes_get_their_environment_and_output_is_prefixed():
     code = """
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PLATFORMS",
              "JAX_NUM_CPU_DEVICES")
@@ -60,9 +60,9 @@ def test_processes_know_who_they_are_and_output_is_prefixed():
     assert done.returncode == 0, err
     lines = sorted(out.splitlines())
     assert [line[:4] for line in lines] == ["[0] ", "[0] ", "[1] ", "[1] ", "[2] ", "[2] "]
-    said = {line[4:] for line in lines if "127.0.0.1" in line}
-    assert len(said) == 1
-    address, *rest = said.pop().split()
+    environments = {line[4:] for line in lines if "127.0.0.1" in line}
+    assert len(environments) == 1
+    address, *rest = environments.pop().split()
     assert rest == ["3", "cpu", "2"]
     assert address.startswith("127.0.0.1:")
 
@@ -87,7 +87,7 @@ def test_a_failure_ends_the_others_and_is_the_exit_code(failure, code):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_all_once_and_they_may_finish(number):
+def test_a_signal_reaches_all_processes_once_and_they_may_finish(number):
     code = """
     seen = []
     for one in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +108,7 @@ def test_a_signal_reaches_all_once_and_they_may_finish(number):
     assert gone(pids)
 
 
-def test_a_second_signal_ends_at_once():
+def test_a_second_signal_kills():
     code = """
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print(os.getpid())
@@ -125,7 +125,7 @@ def test_a_second_signal_ends_at_once():
     assert gone(pids)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl exists on Linux only")
 def test_a_killed_launcher_leaves_no_orphan():
     code = """
     print(os.getpid())
@@ -138,7 +138,7 @@ def test_a_killed_launcher_leaves_no_orphan():
     assert gone(pids)
 
 
-def test_what_a_process_leaves_behind_is_ended():
+def test_leftover_descendants_are_killed():
     code = """
     import subprocess
     print(subprocess.Popen(["sleep", "60"]).pid)
@@ -153,13 +153,13 @@ def test_what_a_process_leaves_behind_is_ended():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cpu_devices=2"], "expected a command behind --"),
+        (["--cpu_devices=2"], "expected a command after --"),
         (["--", "true"], "expected GPUs, found none"),
-        (["--processes=2", "--", "true"], "at most one process for each of the 0 GPUs"),
-        (["--cpu_devices=0", "--processes=1", "--", "true"], "of at least 1"),
+        (["--processes=2", "--", "true"], "at most one process per GPU (0)"),
+        (["--cpu_devices=0", "--processes=1", "--", "true"], "expected at least 1 for"),
     ],
 )
-def test_wrong_requests_get_one_message(arguments, message):
+def test_invalid_requests_get_one_message(arguments, message):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, LAUNCHER, *arguments], env=environment, capture_output=True, text=True
@@ -169,7 +169,7 @@ def test_wrong_requests_get_one_message(arguments, message):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_dry_run_prints_one_gpu_a_process():
+def test_a_dry_run_prints_one_gpu_per_process():
     done = subprocess.run(
         [sys.executable, LAUNCHER, "--dry_run", "--port=4000", "--", "python", "-c", "a b"],
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "4,6"}, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""The launchers for clusters, as far as they can be checked without one."""
+"""Tests of the cluster launchers that need no cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def fake(folder: Path, name: str, body: str) -> str:
-    """A PATH on which `name` is a script of ours."""
+    """Returns a PATH on which `name` is a script with `body`."""
     folder.mkdir(exist_ok=True)
     tool = folder / name
     tool.write_text(f"#!/bin/bash\n{body}\n")
@@ -34,15 +34,15 @@ def test_scripts_are_bash(name):
     assert call("-n", str(LAUNCH / name)).returncode == 0
 
 
-def test_slurm_prints_its_command_and_keeps_arguments_apart():
+def test_slurm_dry_run_quotes_arguments():
     done = call(str(LAUNCH / "slurm.sbatch"), "--workdir", "a b", DRY_RUN="1", SLURM_JOB_ID="77")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("JAX_COORDINATOR_ADDRESS=localhost:20077 srun ")
     assert done.stdout.rstrip().endswith(r"python -m fer_jax.main --workdir a\ b")
 
 
-def test_slurm_tasks_get_the_contract(tmp_path):
-    # srun as it is for task 1 of 2: the environment of a task, the command's end of the line.
+def test_slurm_tasks_get_the_environment_variables(tmp_path):
+    # A fake srun: the environment of task 1 of 2, then the command after srun's flags.
     path = fake(
         tmp_path / "bin", "srun",
         'while [[ $1 == --* ]]; do shift; done; SLURM_NTASKS=2 SLURM_PROCID=1 exec "$@"',
@@ -65,19 +65,19 @@ def test_slurm_tasks_get_the_contract(tmp_path):
 
 
 @pytest.mark.parametrize(("code", "requeued"), [(143, True), (2, False), (0, False)])
-def test_slurm_queues_a_saved_run_again_and_nothing_else(tmp_path, code, requeued):
+def test_slurm_requeues_a_saved_run_only(tmp_path, code, requeued):
     path = fake(tmp_path / "bin", "srun", f"exit {code}")
-    fake(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/asked')
+    fake(tmp_path / "bin", "scontrol", f'echo "$@" >> {tmp_path}/calls')
     done = call(str(LAUNCH / "slurm.sbatch"), "--config", "x", PATH=path, SLURM_JOB_ID="5")
     assert done.returncode == code
-    asked = (tmp_path / "asked").read_text() if (tmp_path / "asked").exists() else ""
-    assert ("requeue 5" in asked) == requeued
+    calls = (tmp_path / "calls").read_text() if (tmp_path / "calls").exists() else ""
+    assert ("requeue 5" in calls) == requeued
 
 
-def test_slurm_without_arguments_says_what_it_wants():
+def test_slurm_without_arguments_is_an_error():
     done = call(str(LAUNCH / "slurm.sbatch"))
     assert done.returncode == 2
-    assert "expected the arguments of fer_jax.main" in done.stderr
+    assert "expected the arguments of fer-jax train" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -96,10 +96,10 @@ def test_tpu_commands(arguments, expected):
     assert done.stdout.rstrip() == f"gcloud compute tpus tpu-vm {expected}"
 
 
-def test_tpu_run_keeps_arguments_apart(tmp_path):
+def test_tpu_run_quotes_arguments(tmp_path):
     if not shutil.which("git"):
         pytest.fail("git is missing")
-    # gcloud runs what it is told for the hosts, with python replaced by echo.
+    # A fake gcloud: prints the arguments of the command that it should run on the hosts.
     path = fake(
         tmp_path / "bin", "gcloud",
         'for last; do :; done; [[ $last == *fer_jax.main* ]] || exit 0\n'
@@ -118,20 +118,20 @@ def test_tpu_run_keeps_arguments_apart(tmp_path):
     ("arguments", "message"),
     [
         (["create", "pod", "--zone", "z", "--dry_run"], "expected --type"),
-        (["run", "pod", "--zone", "z", "--dry_run"], "behind --"),
+        (["run", "pod", "--zone", "z", "--dry_run"], "after --"),
         (["run", "pod"], "expected --zone"),
         (["list", "pod", "--zone", "z", "--dry_run"], "expected create, run or delete"),
         (["run", "pod", "--zoen", "z"], "unknown argument --zoen"),
         ([], "launch/tpu_pod.sh create NAME"),
     ],
 )
-def test_tpu_refuses_with_a_message(arguments, message):
+def test_tpu_errors_have_a_message(arguments, message):
     done = call(str(LAUNCH / "tpu_pod.sh"), *arguments)
     assert done.returncode == 2
     assert message in done.stderr
 
 
-def test_the_jobset_counts_its_processes_once():
+def test_the_jobset_is_consistent():
     jobset = yaml.safe_load((LAUNCH / "gke_jobset.yaml").read_text())
     assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
     (replicated,) = jobset["spec"]["replicatedJobs"]
