@@ -1,7 +1,8 @@
-"""A run's network as one file that runs without fer_jax: StableHLO or ONNX.
+"""Exports a run's network as one file that runs without fer_jax: ONNX or StableHLO.
 
-`program` is what is exported, `card` what is written beside it, `stablehlo` and `onnx_file`
-the two formats, `onnx_graph` the translation of a JAX program to ONNX. `run_onnx` and
-`run_stablehlo` are the scripts that are put beside an exported file; they import nothing of
-fer_jax.
+- `export_run`: writes the file and compares it with the run
+- `program`: the exported function
+- `stablehlo`, `onnx_file`: the two formats; `onnx_graph`: translates a JAX program to ONNX
+- `card`: the metadata and the model card stored in the file
+- `run_exported`: the script written beside the file; it does not import fer_jax
 """

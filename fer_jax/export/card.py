@@ -1,7 +1,6 @@
-"""What travels with an exported file: classes, preprocessing, and a card for people.
+"""The metadata of an exported file: labels, input, face cropping and a model card.
 
-Whoever has only the file can cut faces as the run's data was cut, and knows what its
-figures cannot mean.
+With it, a user who has only the file can prepare inputs and knows the limits of its scores.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from fer_jax.inference.network import Network
 from fer_jax.run_dir import Run, report_warnings
 
 FORMAT = 1
-"""Of the metadata; raised when an older script could not understand it."""
+"""Version of the metadata; increased when older scripts cannot read it."""
 
 
 def metadata(network: Network, variant: str) -> dict[str, Any]:
-    """Everything that is stored beside the network, as plain JSON values."""
+    """Returns the metadata as JSON values."""
     run = network.run
     size = run.preprocessing.size
     return {
@@ -37,14 +36,14 @@ def metadata(network: Network, variant: str) -> dict[str, Any]:
             "name": program.OUTPUT,
             "type": f"float32[batch, {len(run.labels)}]",
         },
-        "faces": locate.description(run),
+        "faces": locate.describe_cropping(run),
         "variant": variant,
         "card": card(network),
     }
 
 
 def card(network: Network) -> dict[str, Any]:
-    """The model card: where the network is from, how good it is, what to beware of."""
+    """Returns the model card: the network's origin, scores and warnings."""
     run = network.run
     return {
         "run": run.name,
@@ -54,19 +53,19 @@ def card(network: Network) -> dict[str, Any]:
         "trained_on": run.data["name"],
         "protocol": run.data.get("protocol", ""),
         "warnings": list(report_warnings(run)),
-        "figures": _figures(run),
+        "figures": _scores(run),
         "preprocessing": run.preprocessing.to_json(),
         "fer_jax": fer_jax.__version__,
-        "use": "one face per input, cut and resized as `faces` says; what a face expresses is "
-        "not what a person feels",
+        "use": "one face per input, cropped and resized as described in `faces`; an expression "
+        "does not show what a person feels",
     }
 
 
-def _figures(run: Run) -> dict[str, Any]:
-    """The figures of the run's report; empty if it has none."""
+def _scores(run: Run) -> dict[str, Any]:
+    """Returns the scores of the run's report; empty if there is none."""
     try:
         report = json.loads((run.report / "report.json").read_text())
-        wanted = ("count", "accuracy", "balanced_accuracy")
-        return {"split": report["card"]["split"], **{name: report[name] for name in wanted}}
+        names = ("count", "accuracy", "balanced_accuracy")
+        return {"split": report["card"]["split"], **{name: report[name] for name in names}}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -1,10 +1,8 @@
-"""Writes a run's network as one file that runs without fer_jax, and checks what it says.
+"""Exports a run's network as one file and compares its output with the run's.
 
-    fer-jax export runs/demo --format onnx --out demo.onnx --variant int8
-    fer-jax export runs/demo --format stablehlo --out demo.stablehlo
-
-The input is uint8[B, S, S, 3] RGB: faces, cut and resized; normalisation and channel order are
-inside. `run_exported.py` beside the file shows how faces are cut, and runs it.
+The file's input is uint8[B, S, S, 3] RGB, cropped and resized faces; normalization and channel
+order are part of the network. The script `run_exported.py`, written beside the file, detects and
+crops faces and runs the file.
 """
 
 from __future__ import annotations
@@ -28,28 +26,27 @@ FORMATS = ("onnx", "stablehlo")
 VARIANTS = ("float32", "float16", "int8")
 
 PARITY = 1e-4
-"""Largest difference of a probability between the run and its float32 file."""
+"""Maximum difference of a probability between the run and its float32 file."""
 
 SCRIPT = "run_exported.py"
 
 _BATCH = 32
-_PICTURES = 256  # of test and of validation: seconds for the largest network
-EXIT_OTHER_NUMBERS = 1
+_SAMPLES = 256  # of the test and validation split each: seconds for the largest network
 
 
 class ParityError(Exception):
-    """The exported file says other things than the run."""
+    """The exported file's probabilities differ from the run's."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Pictures to compare on.
+    """Face images to compare the exported file with the run on.
 
     Attributes:
-      faces: uint8[N, S, S, 3].
-      labels: int32[N], or None where nobody knows them.
-      calibration: uint8[M, S, S, 3] of another split, or None.
-      origin: what they are, for people.
+      faces: uint8[N, S, S, 3] RGB.
+      labels: int32[N] class indices; None if unknown.
+      calibration: uint8[M, S, S, 3] RGB of another split, to quantize with; None if unavailable.
+      origin: description of the images for messages.
     """
 
     faces: np.ndarray
@@ -60,12 +57,12 @@ class Samples:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """An exported file beside the run.
+    """An exported file compared with its run.
 
     Attributes:
-      difference: the largest of a probability.
-      agreement: share of pictures with the same class.
-      accuracies: of the run and of the file; None without labels.
+      difference: maximum absolute difference of a probability.
+      agreement: fraction of images with the same predicted class.
+      accuracies: accuracy of the run and of the file; None without labels.
     """
 
     difference: float
@@ -73,44 +70,44 @@ class Comparison:
     accuracies: tuple[float, float] | None
 
 
-def export(run: Run, kind: str, variant: str, out: Path, samples: Samples) -> Comparison:
-    """Writes the file and the script beside it, and compares the file with the run.
+def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples) -> Comparison:
+    """Writes the file and its script, and compares the file with the run.
 
     Args:
       run: a trained run.
-      kind: one of `FORMATS`.
-      variant: one of `VARIANTS`.
-      out: the file.
-      samples: what to compare on.
+      file_format: one of `FORMATS`.
+      variant: one of `VARIANTS`; StableHLO files are float32 only.
+      out: the file to write.
+      samples: images to compare on.
 
     Raises:
-      UserError: no checkpoint, a missing package, or a variant that the format has not.
+      UserError: no checkpoint, a missing package, or a network that ONNX cannot express.
       ParityError: the float32 file differs by more than `PARITY`.
     """
     from fer_jax.inference.network import Network
 
     network = Network(run)
-    say = _write(network, kind, variant, out, samples)
-    script = Path(__file__).with_name(f"run_{kind}.py")
-    files.write_text(out.parent / SCRIPT, script.read_text())
-    compared = compare(network.classify(samples.faces), say(samples.faces), samples.labels)
-    if variant == "float32" and not compared.difference < PARITY:
+    run_file = _write(network, file_format, variant, out, samples)
+    files.write_text(out.parent / SCRIPT, Path(__file__).with_name(SCRIPT).read_text())
+    expected, actual = network.classify(samples.faces), run_file(samples.faces)
+    comparison = compare(expected, actual, samples.labels)
+    if variant == "float32" and not comparison.difference < PARITY:
         raise ParityError(
-            f"expected {out} to say what the run says within {PARITY:g}, found a difference of "
-            f"{compared.difference:.2g} on {samples.origin}; do not use it, and report this with "
-            "the versions in run.json"
+            f"expected probabilities of {out} within {PARITY:g} of the run's, found a difference "
+            f"of {comparison.difference:.2g} on {samples.origin}; do not use the file, and report "
+            "this with the versions in run.json"
         )
-    return compared
+    return comparison
 
 
 def _write(
-    network: Network, kind: str, variant: str, out: Path, samples: Samples
+    network: Network, file_format: str, variant: str, out: Path, samples: Samples
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """Writes the file; gives a function from faces to what the file says of them."""
+    """Writes the file; returns a function that runs it on faces uint8[N, S, S, 3]."""
     from fer_jax.export import card, onnx_file, stablehlo
 
     metadata = card.metadata(network, variant)
-    if kind == "stablehlo":
+    if file_format == "stablehlo":
         stablehlo.write(out, stablehlo.export(network), metadata)
         return lambda faces: stablehlo.run(out, faces, _BATCH)
     model = onnx_file.export(network)
@@ -123,56 +120,57 @@ def _write(
     return lambda faces: onnx_file.run(out, faces, _BATCH)
 
 
-def compare(wanted: np.ndarray, found: np.ndarray, labels: np.ndarray | None) -> Comparison:
-    """Compares probabilities float32[N, C]."""
-    if wanted.shape != found.shape or not np.isfinite(found).all():
+def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> Comparison:
+    """Compares probabilities float32[N, C] of the run and of the file."""
+    if expected.shape != actual.shape or not np.isfinite(actual).all():
         return Comparison(np.inf, 0.0, None)
-    chosen, given = wanted.argmax(axis=1), found.argmax(axis=1)
+    run_classes, file_classes = expected.argmax(axis=1), actual.argmax(axis=1)
     accuracies = None
     if labels is not None:
-        accuracies = float((chosen == labels).mean()), float((given == labels).mean())
-    difference = float(np.abs(wanted - found).max())
-    return Comparison(difference, float((chosen == given).mean()), accuracies)
+        accuracies = float((run_classes == labels).mean()), float((file_classes == labels).mean())
+    difference = float(np.abs(expected - actual).max())
+    return Comparison(difference, float((run_classes == file_classes).mean()), accuracies)
 
 
 def find_samples(run: Run) -> Samples:
-    """Pictures of the run's test and validation splits; noise where the data is not here."""
+    """Reads images of the run's test and validation splits, or makes noise if they are missing."""
     from fer_jax.data.records import open_split
     from fer_jax.training import build as experiment
-    from tfds_builders import prepare as build
+    from tfds_builders.prepare import prepare
 
     size = run.preprocessing.size
     try:
-        data = build.prepare(**experiment.data_arguments(run.config))
+        data = prepare(**experiment.data_arguments(run.config))
         test = open_split(data, "test", run.preprocessing)
         validation = open_split(data, "validation", run.preprocessing)
     except UserError as error:
-        print(f"the run's data is not here ({str(error).splitlines()[0][:80]}...)", file=sys.stderr)
+        reason = str(error).splitlines()[0][:80]
+        print(f"the run's data is not available ({reason}...)", file=sys.stderr)
         noise = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
-        return Samples(noise, None, None, "64 pictures of noise")
+        return Samples(noise, None, None, "64 images of noise")
     rows = _spread(len(test))
-    known = test.labels[rows] if test.label_names == run.labels else None
+    labels = test.labels[rows] if test.label_names == run.labels else None
     return Samples(
         np.stack([test.read(row) for row in rows]),
-        known,
+        labels,
         np.stack([validation.read(row) for row in _spread(len(validation))]),
-        f"{len(rows)} test pictures of {run.data['name']}",
+        f"{len(rows)} test images of {run.data['name']}",
     )
 
 
 def _spread(count: int) -> list[int]:
-    """Up to `_PICTURES` row numbers over all of a split: neighbours are alike."""
-    return [int(row) for row in np.linspace(0, count - 1, min(count, _PICTURES)).round()]
+    """Returns up to `_SAMPLES` evenly spaced rows of a split, because neighbors are similar."""
+    return [int(row) for row in np.linspace(0, count - 1, min(count, _SAMPLES)).round()]
 
 
-def describe(compared: Comparison, out: Path, variant: str, samples: Samples) -> list[str]:
-    """The closing lines."""
-    difference = f"largest difference of a probability {compared.difference:.2g}"
-    agreement = f"same class for {compared.agreement:.1%}"
+def describe(comparison: Comparison, out: Path, variant: str, samples: Samples) -> list[str]:
+    """Returns the closing lines: the comparison and the files written."""
+    difference = f"largest difference of a probability {comparison.difference:.2g}"
+    agreement = f"same class for {comparison.agreement:.1%}"
     lines = [f"compared on {samples.origin}: {difference}, {agreement}"]
-    if compared.accuracies:
-        run_accuracy, file_accuracy = compared.accuracies
-        lines.append(f"accuracy there: run {run_accuracy:.4f}, {variant} file {file_accuracy:.4f}")
+    if comparison.accuracies:
+        run_accuracy, file_accuracy = comparison.accuracies
+        lines.append(f"accuracy: run {run_accuracy:.4f}, {variant} file {file_accuracy:.4f}")
     lines.append(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
     lines.append(f"{out.parent / SCRIPT}  (try: python {SCRIPT} {out.name} photo.jpg)")
     return lines

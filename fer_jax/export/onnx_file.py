@@ -1,6 +1,6 @@
-"""ONNX files: written with their metadata, made smaller, run by ONNX Runtime.
+"""ONNX files: conversion, float16 and int8 variants, and inference with ONNX Runtime.
 
-Needs the extra `onnx` (onnx and onnxruntime). The translation is `onnx_graph`'s.
+Needs the extra `onnx` (onnx and onnxruntime). The translation itself is in `onnx_graph`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +18,23 @@ import numpy as np
 from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.export import onnx_graph
-from fer_jax.export.program import (
-    INPUT,
-    OUTPUT,
-    make_program,
-    symbolic_faces,
-)
+from fer_jax.export.program import INPUT, OUTPUT, make_program, symbolic_faces
 from fer_jax.inference.network import Network
 
 METADATA = "fer_jax"
-"""Key of the metadata in the file, a JSON document; `labels` has one of its own."""
+"""Key of the JSON metadata in the file; the labels are also stored under `labels`."""
 
-MOST_BYTES = 2**31 - 1  # of a protocol buffer
+MAX_BYTES = 2**31 - 1  # limit of a protocol buffer
 
 _CALIBRATION_BATCH = 16
-_LAYERS = ("Conv", "MatMul", "Gemm")  # the quantizer makes a Gemm of MatMul and Add
+_LAYERS = ("Conv", "MatMul", "Gemm")  # the quantizer merges MatMul and Add into Gemm
 
 
 def check_installed() -> None:
-    """Refuses to begin without the packages.
+    """Checks that onnx and onnxruntime are installed.
 
     Raises:
-      UserError: with the command that installs them.
+      UserError: one is missing; the message has the command that installs it.
     """
     try:
         import onnx  # noqa: F401
@@ -52,10 +47,10 @@ def check_installed() -> None:
 
 
 def export(network: Network) -> Any:
-    """The network as an ONNX model in float32.
+    """Converts the network to an ONNX model in float32.
 
     Raises:
-      UserError: it has an operation that is not translated, or is too large.
+      UserError: an operation has no translation, or the model is larger than 2 GiB.
     """
     variables = jax.device_get(network.variables)
     try:
@@ -67,7 +62,7 @@ def export(network: Network) -> Any:
             f"expected a network that can be translated to ONNX, found: {error}; "
             "export it with --format stablehlo"
         ) from None
-    if model.ByteSize() > MOST_BYTES:
+    if model.ByteSize() > MAX_BYTES:
         raise UserError(
             f"expected a network of at most 2 GiB, found {model.ByteSize():,} bytes; "
             "export it with --format stablehlo"
@@ -76,10 +71,11 @@ def export(network: Network) -> Any:
 
 
 def to_float16(model: Any) -> Any:
-    """The model with weights and maps in half precision; input and output stay as they are.
+    """Converts weights and activations to float16; the input and output types do not change.
 
-    Normalisation and softmax keep float32: sums over pixels pass what half precision holds.
-    (ONNX Runtime's own converter casts what lies between two such nodes to half and back.)
+    Nodes before the first layer and after the last one stay float32, because the normalization's
+    sums over pixels overflow float16. (ONNX Runtime's own converter inserts casts to float16 and
+    back between two such nodes.)
     """
     import onnx
 
@@ -94,50 +90,50 @@ def to_float16(model: Any) -> Any:
     halved.graph.ClearField("node")
     halved.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
-    kept = [weight for weight in halved.graph.initializer if weight.name in used]
+    float_weights = [weight for weight in halved.graph.initializer if weight.name in used]
     halved.graph.ClearField("initializer")
-    halved.graph.initializer.extend([*kept, *halver.weights])
+    halved.graph.initializer.extend([*float_weights, *halver.weights])
     onnx.checker.check_model(halved, full_check=True)
     return halved
 
 
 def to_int8(model: Any, calibration: np.ndarray) -> Any:
-    """The model with convolutions and products in 8 bits, scales measured on pictures.
+    """Quantizes convolutions and matrix products to int8, with scales measured on images.
 
     Args:
-      model: in float32.
-      calibration: uint8[N, S, S, 3] faces, of training or validation.
+      model: the float32 model.
+      calibration: uint8[N, S, S, 3] faces of the training or validation split.
     """
     import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization import shape_inference
 
     with tempfile.TemporaryDirectory() as folder:
-        plain, prepared, small = (str(Path(folder) / f"{name}.onnx") for name in "abc")
-        onnx.save(model, plain)
-        _quietly(
-            lambda: shape_inference.quant_pre_process(plain, prepared, skip_symbolic_shape=True)
+        original, prepared, quantized = (str(Path(folder) / f"{name}.onnx") for name in "abc")
+        onnx.save(model, original)
+        _run_quietly(
+            lambda: shape_inference.quant_pre_process(original, prepared, skip_symbolic_shape=True)
         )
-        _quietly(
+        _run_quietly(
             lambda: quantization.quantize_static(
                 prepared,
-                small,
+                quantized,
                 _Calibration(calibration),
                 quant_format=quantization.QuantFormat.QDQ,
                 op_types_to_quantize=list(_LAYERS),
-                nodes_to_exclude=_outside_the_layers(onnx.load(prepared)),
+                nodes_to_exclude=_nodes_outside_layers(onnx.load(prepared)),
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                # Fails on dense layers with a scale for each class.
+                # The adjustment fails on dense layers with per-channel scales.
                 extra_options={"QDQDisableWeightAdjustForInt32Bias": True},
             )
         )
-        return onnx.load(small)
+        return onnx.load(quantized)
 
 
 def write(path: Path, model: Any, metadata: dict[str, Any]) -> Path:
-    """Writes the model with its metadata."""
+    """Writes the model and its metadata."""
     import onnx
 
     entries = {METADATA: json.dumps(metadata), "labels": ",".join(metadata["labels"])}
@@ -151,7 +147,7 @@ def write(path: Path, model: Any, metadata: dict[str, Any]) -> Path:
 
 
 def run(path: Path, faces: np.ndarray, batch: int) -> np.ndarray:
-    """What a file says of faces uint8[N, S, S, 3], by ONNX Runtime on the CPU: float32[N, C]."""
+    """Runs a file on faces uint8[N, S, S, 3] with ONNX Runtime's CPU provider: float32[N, C]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -176,19 +172,19 @@ class _Calibration:
 
 
 class _Halver:
-    """Gives the nodes of a model inputs of the type that is theirs."""
+    """Casts node inputs to float16 or float32, and converts weights to float16."""
 
     def __init__(self, model: Any) -> None:
         from onnx import TensorProto, helper, numpy_helper
 
         self._types, self._helper, self._numpy_helper = TensorProto, helper, numpy_helper
         self._stored = {weight.name: weight for weight in model.graph.initializer}
-        self._is_half: dict[str, bool] = {}  # of what nodes computed so far
+        self._is_half: dict[str, bool] = {}  # by output name of the nodes so far
         self._made: set[str] = set()
         self.weights: list[Any] = []
 
     def casts(self, node: Any, *, inside: bool) -> list[Any]:
-        """Renames the inputs of `node` to ones of its type; the nodes that make those."""
+        """Points the inputs of `node` at values of its type; returns the Cast nodes that needs."""
         added = []
         for place, name in enumerate(node.input):
             stored = self._stored.get(name)
@@ -216,24 +212,24 @@ class _Halver:
 
 
 def _layers(model: Any) -> tuple[int, int]:
-    """Positions of the first layer's node and of the last one's bias."""
+    """Returns the positions of the first layer's node and of the last layer's bias node."""
     operators = [node.op_type for node in model.graph.node]
     layers = [at for at, operator in enumerate(operators) if operator in _LAYERS]
     return layers[0], layers[-1] + 1
 
 
-def _outside_the_layers(model: Any) -> list[str]:
-    """Names of the nodes before the first layer and behind the last one's bias."""
+def _nodes_outside_layers(model: Any) -> list[str]:
+    """Returns the names of the nodes before the first layer and after the last layer's bias."""
     first, last = _layers(model)
     return [node.name for at, node in enumerate(model.graph.node) if not first <= at <= last]
 
 
-def _quietly(action: Any) -> None:
-    """Runs `action` without the quantizer's advice, which is for those who call it by hand."""
+def _run_quietly(action: Callable[[], object]) -> None:
+    """Runs `action` without the warnings that the quantizer logs on the root logger."""
     root = logging.getLogger()
-    before: Sequence[Any] = (root.level,)
+    level = root.level
     root.setLevel(logging.ERROR)
     try:
         action()
     finally:
-        root.setLevel(before[0])
+        root.setLevel(level)

@@ -1,12 +1,12 @@
-"""Translates a JAX program of convolutions, poolings and dense layers to an ONNX graph.
+"""Translates a JAX program of convolutions, pooling and dense layers to an ONNX graph.
 
-Knows the operations that the networks here are made of, some thirty, and refuses others by
-name; the parity check of the export verb compares what comes out. The general exporter,
-jax2onnx, needs an older Orbax than checkpoints here are written with.
+Supports the thirty or so primitives that the registered networks use and raises
+`UnsupportedError` for others; `export_run` compares the result with the run. The general
+exporter, jax2onnx, needs an older Orbax than this project.
 
-What depends on weights alone is computed here and stored. Maps [B, H, W, C] become [B, C, H, W]
-where a convolution asks for it and stay so until something needs them otherwise, so that a
-runtime sees convolutions, biases and ReLUs side by side.
+Values that depend on weights alone are folded into constants. Feature maps [B, H, W, C] are
+transposed to [B, C, H, W] at a convolution and stay in that layout as long as possible, so that
+runtimes can fuse convolutions, biases and ReLUs.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ import numpy as np
 from jax.extend.core import Literal
 
 OPSET = 18
-"""The first with axes as inputs of every reduction; all runtimes of use have it."""
+"""The first opset in which all reductions take axes as an input; widely supported."""
 
 _TO_NCHW, _TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 
-_SAME = {  # elementwise, one operator each
+_ELEMENTWISE = {  # primitives with one equivalent operator
     "abs": "Abs", "add": "Add", "div": "Div", "exp": "Exp", "log": "Log", "logistic": "Sigmoid",
     "max": "Max", "min": "Min", "mul": "Mul", "neg": "Neg", "sqrt": "Sqrt", "sub": "Sub",
     "tanh": "Tanh",
 }  # fmt: skip
-_INSIDE = {  # calls whose program is a parameter
+_CALLS = {  # primitives that call the jaxpr in their parameters
     "checkpoint", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call",
     "jit", "pjit", "remat", "remat2",
 }  # fmt: skip
 
 
 class UnsupportedError(Exception):
-    """The program has an operation that is not translated here."""
+    """The program has an operation without a translation to ONNX."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """A value that the graph computes.
+    """A value computed by the graph.
 
     Attributes:
-      name: in the graph.
-      nchw: whether it lies as [B, C, H, W] where the program has [B, H, W, C].
+      name: its name in the graph.
+      nchw: whether its layout is [B, C, H, W] although the program's is [B, H, W, C].
     """
 
     name: str
@@ -53,7 +53,7 @@ class Tensor:
 
 
 Value = Tensor | np.ndarray
-"""Of the graph, or known now. Dimensions of a known value that only repeat it are 1."""
+"""A value of the graph or a constant. Broadcast dimensions of a constant have size 1."""
 
 
 def translate(
@@ -63,17 +63,17 @@ def translate(
     input_name: str,
     output_name: str,
 ) -> Any:
-    """The ONNX model of `program(variables, images)`.
+    """Translates `program(variables, images)` to an ONNX model.
 
     Args:
       program: a pure function.
       variables: its weights, stored in the model.
-      images: the form of its input; the first dimension may be symbolic.
-      input_name: of the graph.
-      output_name: of the graph.
+      images: shape and dtype of its input; the first dimension may be symbolic.
+      input_name: name of the graph's input.
+      output_name: name of the graph's output.
 
     Raises:
-      UnsupportedError: naming the operation.
+      UnsupportedError: an operation has no translation; the message names it.
     """
     closed = jax.make_jaxpr(program)(variables, images)
     graph = _Graph()
@@ -85,7 +85,7 @@ def translate(
 
 
 class _Graph:
-    """Nodes and weights, as they come about."""
+    """Builds the graph's nodes and weights."""
 
     def __init__(self) -> None:
         from onnx import helper, numpy_helper
@@ -103,29 +103,27 @@ class _Graph:
         input_name: str,
         output_name: str,
     ) -> Any:
-        """The model whose output is `result`."""
+        """Returns the model whose output is `result`."""
         import onnx
 
         helper = self._helper
-        self._nodes.append(helper.make_node("Identity", [self.plain(result)], [output_name]))
-        described = [
-            helper.make_tensor_value_info(name, kind, ["batch", *map(int, form.shape[1:])])
-            for name, kind, form in (
+        self._nodes.append(helper.make_node("Identity", [self.as_nhwc(result)], [output_name]))
+        ports = [
+            helper.make_tensor_value_info(name, dtype, ["batch", *map(int, aval.shape[1:])])
+            for name, dtype, aval in (
                 (input_name, onnx.TensorProto.UINT8, images),
                 (output_name, onnx.TensorProto.FLOAT, output),
             )
         ]
-        graph = helper.make_graph(
-            self._nodes, "fer_jax", described[:1], described[1:], self._weights
-        )
+        graph = helper.make_graph(self._nodes, "fer_jax", ports[:1], ports[1:], self._weights)
         opsets = [helper.make_opsetid("", OPSET)]
-        # The oldest file format that has the operators: runtimes lag behind the library.
+        # The oldest file format with these operators: older runtimes can read it.
         return helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name="fer_jax")
 
     def run(
         self, jaxpr: Any, constants: Sequence[Value], arguments: Sequence[Value]
     ) -> list[Value]:
-        """The values of a program's outputs."""
+        """Adds a jaxpr's operations; returns the values of its outputs."""
         values: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
 
@@ -140,42 +138,41 @@ class _Graph:
         return [read(variable) for variable in jaxpr.outvars]
 
     def apply(self, equation: Any, inputs: list[Value]) -> list[Value]:
-        """One operation of the program."""
+        """Adds one operation; returns the values of its outputs."""
         name, params = equation.primitive.name, equation.params
-        if name in _INSIDE:
+        if name in _CALLS:
             inner = params.get("jaxpr", params.get("call_jaxpr"))
             if hasattr(inner, "consts"):
-                constants = [np.asarray(value) for value in inner.consts]
-                return self.run(inner.jaxpr, constants, inputs)
+                return self.run(inner.jaxpr, list(map(np.asarray, inner.consts)), inputs)
             return self.run(inner, [], inputs)
         if name in ("stop_gradient", "copy", "copy_p", "optimization_barrier"):
             return inputs
         if name == "broadcast_in_dim":
             return [self._broadcast(inputs[0], **params)]
-        known = [value for value in inputs if isinstance(value, np.ndarray)]
-        if len(known) == len(inputs):
-            # A program's own arithmetic, not NumPy's, so that the bits are the same.
-            result = equation.primitive.bind(*map(jax.numpy.asarray, known), **params)
+        constants = [value for value in inputs if isinstance(value, np.ndarray)]
+        if len(constants) == len(inputs):
+            # Folded with JAX, not NumPy, for bit-identical results.
+            result = equation.primitive.bind(*map(jax.numpy.asarray, constants), **params)
             return [np.asarray(result)]
         if name == "rev":
             return [self._reverse(inputs[0], params["dimensions"], equation.invars[0].aval.shape)]
-        if name in _SAME:
-            return [self._elementwise(_SAME[name], inputs)]
+        if name in _ELEMENTWISE:
+            return [self._elementwise(_ELEMENTWISE[name], inputs)]
         method = getattr(self, f"_{name}", None)
         if method is None:
-            raise UnsupportedError(f"the operation {name} has no translation to ONNX here")
+            raise UnsupportedError(f"the operation {name} has no translation to ONNX")
         return [method(*inputs, **params)]
 
     def node(self, operator: str, inputs: Sequence[Value | str], **attributes: Any) -> str:
-        """Adds a node and gives the name of its output."""
-        names = [one if isinstance(one, str) else self.name(one) for one in inputs]
+        """Adds a node and returns the name of its output."""
+        names = [value if isinstance(value, str) else self.name(value) for value in inputs]
         output = f"{operator.lower()}_{len(self._nodes)}"
         node = self._helper.make_node(operator, names, [output], name=output, **attributes)
         self._nodes.append(node)
         return output
 
     def name(self, value: Value) -> str:
-        """The name of a value; a known one is stored, once."""
+        """Returns the name of a value; a constant is stored in the model, once."""
         if isinstance(value, Tensor):
             return value.name
         key = (value.dtype.str, value.shape, value.tobytes())
@@ -185,14 +182,14 @@ class _Graph:
             self._weights.append(self._numpy_helper.from_array(array, self._stored[key]))
         return self._stored[key]
 
-    def plain(self, value: Value) -> str:
-        """The name of a value as the program has it, [B, H, W, C]."""
+    def as_nhwc(self, value: Value) -> str:
+        """Returns the name of a value in the program's layout, [B, H, W, C]."""
         if isinstance(value, Tensor) and value.nchw:
             return self.node("Transpose", [value], perm=_TO_NHWC)
         return self.name(value)
 
-    def turned(self, value: Value) -> str:
-        """The name of a map as [B, C, H, W]."""
+    def as_nchw(self, value: Value) -> str:
+        """Returns the name of a feature map in layout [B, C, H, W]."""
         if isinstance(value, Tensor) and value.nchw:
             return value.name
         if isinstance(value, np.ndarray):
@@ -208,12 +205,9 @@ class _Graph:
                     assert isinstance(other, Tensor)
                     return Tensor(self.node("Relu", [other]), other.nchw)
         if operator == "Sub" and isinstance(inputs[1], np.ndarray):
-            operator, inputs = (
-                "Add",
-                [inputs[0], -inputs[1]],
-            )  # runtimes fuse it with what is before
+            operator, inputs = "Add", [inputs[0], -inputs[1]]  # runtimes fuse additions
         nchw = any(isinstance(value, Tensor) and value.nchw for value in inputs)
-        names = [self.turned(value) if nchw else self.name(value) for value in inputs]
+        names = [self.as_nchw(value) if nchw else self.name(value) for value in inputs]
         return Tensor(self.node(operator, names), nchw)
 
     def _square(self, value: Value) -> Value:
@@ -231,7 +225,7 @@ class _Graph:
 
     def _select_n(self, which: Value, *cases: Value) -> Value:
         if not isinstance(which, np.ndarray) or which.ndim:
-            raise UnsupportedError("a choice that depends on the picture has no translation here")
+            raise UnsupportedError("a selection that depends on the image")
         return cases[int(which)]
 
     def _broadcast(
@@ -242,63 +236,64 @@ class _Graph:
         broadcast_dimensions: Sequence[int],
         **_: Any,
     ) -> Value:
-        """Puts dimensions of 1 in; operators repeat along them by themselves."""
+        """Inserts dimensions of size 1; ONNX operators broadcast along them."""
         if isinstance(value, np.ndarray):
-            form = [1] * len(shape)
+            new_shape = [1] * len(shape)
             for size, dimension in zip(value.shape, broadcast_dimensions, strict=True):
-                form[dimension] = size
+                new_shape[dimension] = size
             if value.ndim:
-                return value.reshape(form)
-            # Ones that a window then counts need their extent, but not along the batch.
+                return value.reshape(new_shape)
+            # Full size, except along the batch: average pooling sums ones to count pixels.
             return np.full([int(n) if isinstance(n, int) else 1 for n in shape], value)
         new = [axis for axis in range(len(shape)) if axis not in broadcast_dimensions]
         if not new:
             return value
-        return Tensor(self.node("Unsqueeze", [self.plain(value), np.array(new)]))
+        return Tensor(self.node("Unsqueeze", [self.as_nhwc(value), np.array(new)]))
 
     def _reshape(self, value: Tensor, *, new_sizes: Sequence[Any], **_: Any) -> Value:
         sizes = np.array([size if isinstance(size, int) else -1 for size in new_sizes])
-        return Tensor(self.node("Reshape", [self.plain(value), sizes]))
+        return Tensor(self.node("Reshape", [self.as_nhwc(value), sizes]))
 
     def _squeeze(self, value: Tensor, *, dimensions: Sequence[int]) -> Value:
-        return Tensor(self.node("Squeeze", [self.plain(value), np.array(dimensions)]))
+        return Tensor(self.node("Squeeze", [self.as_nhwc(value), np.array(dimensions)]))
 
     def _transpose(self, value: Tensor, *, permutation: Sequence[int]) -> Value:
-        return Tensor(self.node("Transpose", [self.plain(value)], perm=list(permutation)))
+        return Tensor(self.node("Transpose", [self.as_nhwc(value)], perm=list(permutation)))
 
     def _concatenate(self, *values: Value, dimension: int) -> Value:
         if all(isinstance(value, Tensor) and value.nchw for value in values):
-            axis = _TO_NCHW.index(dimension)
-            return Tensor(self.node("Concat", [self.name(one) for one in values], axis=axis), True)
-        return Tensor(self.node("Concat", [self.plain(one) for one in values], axis=dimension))
+            names, axis = [self.name(value) for value in values], _TO_NCHW.index(dimension)
+            return Tensor(self.node("Concat", names, axis=axis), nchw=True)
+        names = [self.as_nhwc(value) for value in values]
+        return Tensor(self.node("Concat", names, axis=dimension))
 
     def _reverse(self, value: Value, axes: Sequence[int], shape: Sequence[Any]) -> Value:
-        name = self.plain(value)
+        name = self.as_nhwc(value)
         for axis in axes:
             backwards = np.arange(int(shape[axis]))[::-1]
             name = self.node("Gather", [name, backwards.astype(np.int64)], axis=int(axis))
         return Tensor(name)
 
     def _gather(self, value: Tensor, indices: Value, **params: Any) -> Value:
-        """Picks along one axis by known numbers, which is how channels are swapped."""
+        """Gathers along one axis with constant indices, as swapping channels does."""
         numbers = params["dimension_numbers"]
         collapsed = numbers.collapsed_slice_dims
         if len(collapsed) != 1 or not isinstance(indices, np.ndarray) or indices.shape[-1] != 1:
-            raise UnsupportedError("a gather along several axes has no translation here")
+            raise UnsupportedError("a gather along several axes")
         flat = indices.astype(np.int64).reshape(-1)
-        return Tensor(self.node("Gather", [self.plain(value), flat], axis=int(collapsed[0])))
+        return Tensor(self.node("Gather", [self.as_nhwc(value), flat], axis=int(collapsed[0])))
 
     def _conv_general_dilated(self, images: Value, kernel: Value, **params: Any) -> Value:
         numbers = params["dimension_numbers"]
-        form = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
-        if form != (_TO_NCHW, (3, 2, 0, 1), _TO_NCHW) or set(params["lhs_dilation"]) != {1}:
-            raise UnsupportedError("a convolution that is not NHWC by HWIO, or a transposed one")
+        layout = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
+        if layout != (_TO_NCHW, (3, 2, 0, 1), _TO_NCHW) or set(params["lhs_dilation"]) != {1}:
+            raise UnsupportedError("a transposed convolution, or one that is not NHWC by HWIO")
         if not isinstance(kernel, np.ndarray):
-            raise UnsupportedError("a convolution whose kernel depends on the picture")
+            raise UnsupportedError("a convolution whose kernel depends on the image")
         padding = params["padding"]
         output = self.node(
             "Conv",
-            [self.turned(images), kernel.transpose(3, 2, 0, 1)],
+            [self.as_nchw(images), kernel.transpose(3, 2, 0, 1)],
             kernel_shape=kernel.shape[:2],
             strides=params["window_strides"],
             dilations=params["rhs_dilation"],
@@ -308,11 +303,11 @@ class _Graph:
         return Tensor(output, nchw=True)
 
     def _reduce_window_max(self, value: Value, **params: Any) -> Value:
-        return Tensor(self.node("MaxPool", [self.turned(value)], **_window(params)), nchw=True)
+        return Tensor(self.node("MaxPool", [self.as_nchw(value)], **_window(params)), nchw=True)
 
     def _reduce_window_sum(self, value: Value, **params: Any) -> Value:
         window = _window(params)
-        means = self.node("AveragePool", [self.turned(value)], count_include_pad=1, **window)
+        means = self.node("AveragePool", [self.as_nchw(value)], count_include_pad=1, **window)
         count = np.float32(np.prod(window["kernel_shape"]))
         return Tensor(self.node("Mul", [means, np.asarray(count)]), nchw=True)
 
@@ -323,23 +318,23 @@ class _Graph:
         return self._reduce("ReduceMax", value, axes)
 
     def _reduce(self, operator: str, value: Tensor, axes: Sequence[int]) -> Value:
-        over_picture = value.nchw and tuple(axes) == (1, 2)  # channels stay behind
-        name = value.name if over_picture else self.plain(value)
-        where = np.array((2, 3) if over_picture else axes, np.int64)
-        return Tensor(self.node(operator, [name, where], keepdims=0))
+        is_spatial = value.nchw and tuple(axes) == (1, 2)  # the result [B, C] needs no transpose
+        name = value.name if is_spatial else self.as_nhwc(value)
+        onnx_axes = np.array((2, 3) if is_spatial else axes, np.int64)
+        return Tensor(self.node(operator, [name, onnx_axes], keepdims=0))
 
     def _dot_general(self, left: Value, right: Value, *, dimension_numbers: Any, **_: Any) -> Value:
         if dimension_numbers != (((1,), (0,)), ((), ())):
-            raise UnsupportedError("a product that is not of two matrices")
-        return Tensor(self.node("MatMul", [self.plain(left), self.plain(right)]))
+            raise UnsupportedError("a dot product that is not of two matrices")
+        return Tensor(self.node("MatMul", [self.as_nhwc(left), self.as_nhwc(right)]))
 
 
 def _window(params: dict[str, Any]) -> dict[str, Any]:
-    """The attributes of a pooling over the picture."""
+    """Returns the attributes of a spatial pooling."""
     dimensions, padding = params["window_dimensions"], params["padding"]
     over_batch = (dimensions[0], dimensions[3]) != (1, 1)
     if len(dimensions) != 4 or over_batch or set(params["base_dilation"]) != {1}:
-        raise UnsupportedError("a pooling over something else than a picture")
+        raise UnsupportedError("a pooling that is not over height and width")
     return {
         "kernel_shape": dimensions[1:3],
         "strides": params["window_strides"][1:3],

@@ -1,7 +1,7 @@
-"""A network as StableHLO: one zip with the program, weights inside, and its metadata.
+"""StableHLO files: a zip archive of the program, with its weights, and its metadata.
 
-The program is what `jax.export` serialises, which JAX promises to read for at least half a
-year, compiled for CPU, CUDA and TPU where it is read. Any batch size runs.
+The program is serialized by `jax.export`, which guarantees at least six months of backward
+compatibility. It runs on CPU, CUDA and TPU, with any batch size.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PROGRAM, METADATA = "program.stablehlo", "metadata.json"
 
 
 def export(network: Network) -> bytes:
-    """The serialised program uint8[B, S, S, 3] to float32[B, C]."""
+    """Serializes the network as a program from uint8[B, S, S, 3] to float32[B, C]."""
     program, variables = make_program(network), jax.device_get(network.variables)
     exported = jax.export.export(
         jax.jit(lambda faces: program(variables, faces)), platforms=PLATFORMS
@@ -34,18 +34,18 @@ def export(network: Network) -> bytes:
 
 
 def write(path: Path, program: bytes, metadata: dict[str, Any]) -> Path:
-    """Writes program and metadata as one file."""
+    """Writes the program and its metadata."""
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # weights do not shrink
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:  # weights do not compress
         archive.writestr(METADATA, json.dumps(metadata, indent=2))
         archive.writestr(PROGRAM, program)
     return files.write_bytes(path, content.getvalue())
 
 
 def run(path: Path, faces: np.ndarray, batch: int) -> np.ndarray:
-    """What an exported file says of faces uint8[N, S, S, 3]: float32[N, C]."""
+    """Runs an exported file on faces uint8[N, S, S, 3]; returns probabilities float32[N, C]."""
     with zipfile.ZipFile(path) as archive:
         program = jax.export.deserialize(bytearray(archive.read(PROGRAM)))
     call = jax.jit(program.call)
-    said = [np.asarray(call(faces[at : at + batch])) for at in range(0, len(faces), batch)]
-    return np.concatenate(said)
+    starts = range(0, len(faces), batch)
+    return np.concatenate([np.asarray(call(faces[at : at + batch])) for at in starts])

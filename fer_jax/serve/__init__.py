@@ -1,1 +1,1 @@
-"""The local page: what it answers (`answers`), and how it looks (`page`, with gradio)."""
+"""The local web page: its content (`response`) and its layout with gradio (`page`)."""

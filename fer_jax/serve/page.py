@@ -1,7 +1,6 @@
-"""The page's form: components, events and colours, with gradio (the extra `serve`).
+"""The page's layout, events and style, with gradio (the extra `serve`).
 
-Nothing on it asks another host for anything: fonts are the system's, and gradio's statistics
-are off.
+The page makes no request to another host: it uses system fonts, and gradio's analytics are off.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ import os
 from pathlib import Path
 from typing import Any
 
-from fer_jax.api import Model
 from fer_jax.errors import UserError
+from fer_jax.inference.model import Model
 from fer_jax.run_dir import report_warnings
-from fer_jax.serve.answers import answer
+from fer_jax.serve import response
 
 EXAMPLES = Path(__file__).parent / "examples"
-"""Rendered faces; `python -m tools.render_examples` makes them again."""
+"""Rendered faces, made by `python tools/render_examples.py` in a checkout."""
 
-MOST_UPLOAD = "10mb"
+MAX_UPLOAD = "10mb"
 
 _STYLE = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
@@ -44,28 +43,28 @@ _STYLE = """
 
 
 def make_page(model: Model) -> Any:
-    """The page of a run, a `gradio.Blocks` that is not served yet.
+    """Returns the page of a run as `gradio.Blocks`; `launch` serves it.
 
     Raises:
       UserError: gradio is not installed.
     """
     gradio = import_gradio()
-    labels = ", ".join(model.labels)
+    labels, empty = ", ".join(model.labels), response.respond(model, None, "all", False)
     with gradio.Blocks(title=f"fer_jax: {model.run.name}", analytics_enabled=False) as page:
         gradio.HTML(_heading(model))
         with gradio.Row():
             with gradio.Column(min_width=320):
                 picture = gradio.Image(
                     type="filepath", sources=["upload", "webcam", "clipboard"], height=340,
-                    label="Picture", elem_id="picture", buttons=[],
-                    placeholder="Drop a picture here (10 MB at most),\nor click to choose one",
+                    label="Photo", elem_id="picture", buttons=[],
+                    placeholder="Drop a photo here (at most 10 MB),\nor click to choose one",
                 )  # fmt: skip
-                # Its own opens the file and fails where it is no picture; ours says what it is.
+                # gradio's own preprocessing raises on unreadable files; `respond` reports them.
                 picture.preprocess = lambda upload: upload.path if upload else None
                 with gradio.Row():
                     every = gradio.Checkbox(True, label="All faces", elem_id="every", min_width=120)
                     why = gradio.Checkbox(
-                        False, label="Show why (Grad-CAM)", elem_id="why", min_width=180
+                        False, label="Heat maps (Grad-CAM)", elem_id="why", min_width=180
                     )
                 gradio.Examples(
                     [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))], [picture],
@@ -76,13 +75,11 @@ def make_page(model: Model) -> Any:
                     interactive=False, label="Faces", elem_id="shown", height=340, format="jpeg",
                     buttons=["download", "fullscreen"],
                 )  # fmt: skip
-                listed = gradio.HTML(
-                    answer(model, None, "all", False).listing, elem_id="listed", label=labels
-                )
+                listed = gradio.HTML(empty.details, elem_id="listed", label=labels)
 
         def respond(path: str | None, all_faces: bool, explain: bool) -> tuple[Any, str]:
-            found = answer(model, path, "all" if all_faces else "largest", explain)
-            return found.picture, found.listing
+            result = response.respond(model, path, "all" if all_faces else "largest", explain)
+            return result.image, result.details
 
         inputs, outputs = [picture, every, why], [shown, listed]
         for event in (picture.change, every.input, why.input):
@@ -94,10 +91,10 @@ def make_page(model: Model) -> Any:
 
 
 def import_gradio() -> Any:
-    """The library, told to keep to this machine.
+    """Imports gradio with analytics and telemetry turned off.
 
     Raises:
-      UserError: it is not installed.
+      UserError: gradio is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -113,15 +110,15 @@ def import_gradio() -> Any:
 
 
 def launch(page: Any, host: str, port: int | None) -> str:
-    """Serves a page in threads of its own; gives its address.
+    """Serves a page in background threads and returns its URL.
 
     Args:
-      page: of `make_page`.
-      host: to listen at.
-      port: None is the first free one from 7860 on.
+      page: the result of `make_page`.
+      host: address to listen on.
+      port: port to listen on; None for the first free one from 7860.
 
     Raises:
-      UserError: the port is taken, or the host is not this machine's.
+      UserError: the port is in use, or the host is not an address of this machine.
     """
     gradio = import_gradio()
     theme = gradio.themes.Default(
@@ -132,30 +129,30 @@ def launch(page: Any, host: str, port: int | None) -> str:
     try:
         _, address, _ = page.launch(
             server_name=host, server_port=port, prevent_thread_lock=True, quiet=True,
-            share=False, inbrowser=False, show_error=True, max_file_size=MOST_UPLOAD,
+            share=False, inbrowser=False, show_error=True, max_file_size=MAX_UPLOAD,
             theme=theme, css=_STYLE, ssr_mode=False, footer_links=[], run_history=False,
             enable_monitoring=False, mcp_server=False,
         )  # fmt: skip
     except OSError as error:
         raise UserError(
-            f"expected to listen at {host}{f':{port}' if port else ''}, found: "
+            f"expected to listen on {host}{f':{port}' if port else ''}, found: "
             f"{str(error).splitlines()[0]}; choose another --port or --host"
         ) from None
     return str(address)
 
 
 def _heading(model: Model) -> str:
-
     run = model.run
     about = (
-        f"{run.config.model.name} at {model.size} pixels, trained on {run.data['name']}; tells "
-        f"apart {', '.join(model.labels)}"
+        f"{run.config.model.name} at {model.size} pixels, trained on {run.data['name']}; "
+        f"classes: {', '.join(model.labels)}"
     )
     banners = "".join(
         f'<div class="fer-banner">{html.escape(line)}</div>' for line in report_warnings(run)
     )
     return (
         f"<h1>{html.escape(run.name)}</h1>{banners}"
-        f'<p class="fer-about">{html.escape(about)}. Pictures stay on the machine that serves '
-        "this page; what a face expresses is not what a person feels.</p>"
+        f'<p class="fer-about">{html.escape(about)}. Photos are sent only to the machine that '
+        "serves this page and stored in its temporary folder. An expression does not show what a "
+        "person feels.</p>"
     )
