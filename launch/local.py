@@ -203,9 +203,8 @@ def _report(codes: Sequence[int | None], reported: set[int], grace: float) -> No
     for number, code in enumerate(codes):
         if code and number not in reported:
             how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            rest = (
-                "" if reported or None not in codes else f"; the others have {grace:.0f} s to end"
-            )
+            waiting = not reported and None in codes
+            rest = f"; the others have {grace:.0f} s to end" if waiting else ""
             print(f"launch: process {number} {how}{rest}", file=sys.stderr, flush=True)
             reported.add(number)
 
