@@ -1,7 +1,7 @@
-"""Finding a whole copy of a set where the user points, and refusing half a one.
+"""Finds a complete copy of a set below the user's folder, and refuses an incomplete one.
 
-The tree alone comes first, so that a set that was unpacked beside its archives is not
-read twice; then the tree with its archives. What a whole copy is says each builder.
+The tree alone is tried first, so that a set unpacked beside its archives is not read twice;
+then the tree with its archives. Each builder defines what a complete copy is.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from fer_jax import errors
 from tfds_builders import crops, manual, sources
 
 Lacks = Callable[[sources.Source], str]
-"""What a source lacks to be a copy, to follow the word "expected"; "" if nothing."""
+"""Source to what it lacks, as text to follow the word "expected"; "" for a complete copy."""
 
 _MISSING_SHARE = 0.01  # a larger share is a missing archive, not a few missing files
-_UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no library here opens these
+_UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no dependency reads these
 
 
 def open_copy(
     manual_dir: Path, archives: str, lacks: Lacks, how_to_get: str, *, in_parts: bool = False
 ) -> sources.Source:
-    """The user's copy as one source.
+    """Opens the user's copy as one source.
 
     Args:
-      manual_dir: A folder, or an archive of any name.
-      archives: A pattern for the names of archives that may belong to the set.
-      lacks: Says what is missing.
-      how_to_get: How to get the set.
-      in_parts: The set comes in several archives, so that those beside a tree are read too,
-        unless their own tree is there.
+      manual_dir: a folder, or an archive of any name.
+      archives: regular expression for the names of the set's archives.
+      lacks: returns what is missing.
+      how_to_get: how to get the set, for the error message.
+      in_parts: whether the set consists of several archives, so that archives beside a tree
+        are read too unless they are unpacked.
 
     Raises:
-      errors.UserError: Something is missing, or an archive cannot be read.
+      errors.UserError: The copy is incomplete, or an archive cannot be read.
     """
     missing = ""
     for source in _candidates(manual_dir, re.compile(archives, re.IGNORECASE), in_parts=in_parts):
@@ -45,13 +45,13 @@ def open_copy(
     packed = _packed(manual_dir)
     hint = f" Unpack {packed} first: 7z and rar cannot be read here." if packed else ""
     raise errors.UserError(
-        f"expected {missing} in {manual_dir}, found {_what_is_there(manual_dir)}.{hint}\n"
+        f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.{hint}\n"
         f"{how_to_get}"
     )
 
 
 def how_to_get(name: str, text: str) -> str:
-    """How to get a set, what to do with it, and how to go without, for messages."""
+    """How to get a set, prepare it, or try a stand-in instead; for messages."""
     return f"""\
 {text}
   fer-jax prepare {name} --manual_dir FOLDER
@@ -73,11 +73,11 @@ def check_classes(
     by_split: dict[str, set[str]] = {split: set() for split in splits}
     for record in records:
         by_split.setdefault(record.split, set()).add(record.label)
-    for split, found in by_split.items():
-        missing = [name for name in label_names if name not in found]
+    for split, present in by_split.items():
+        missing = [name for name in label_names if name not in present]
         if missing:
             raise errors.UserError(
-                f"expected pictures of every class in {source.path} (split {split}), found none of "
+                f"expected images of every class in {source.path} (split {split}), found none of "
                 f"{', '.join(missing)}. The copy is incomplete: get it again."
             )
 
@@ -94,33 +94,36 @@ def check_missing(missing: Sequence[str], listed: int, what: str, source: source
 def first_by_id(
     source: sources.Source,
     pairs: Sequence[tuple[str, str]],
-    worth: Callable[[str], int] = lambda _: 0,
+    priority: Callable[[str], int] = lambda _: 0,
 ) -> tuple[dict[str, str], list[crops.Drop]]:
-    """Each id's first file, sorted by id, and the further ones as drops.
+    """Chooses one file per id.
 
     Args:
-      source: The copy, for messages.
-      pairs: Id and file of every picture.
-      worth: Of two files of different kinds the one with less is taken; of one kind, two of
-        different sizes are an error.
+      source: the copy, for its file sizes.
+      pairs: id and file of every image.
+      priority: of several files of an id, the one with the lowest value is chosen. Files with
+        the same value must have the same size.
+
+    Returns:
+      Id to file, sorted by id; and the other files as drops.
 
     Raises:
-      errors.UserError: Two files of one id differ, and nothing says which is right.
+      errors.UserError: Two files of one id and priority differ in size.
     """
     sizes = source.sizes()
-    first: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     drops = []
-    for one, file in sorted(pairs, key=lambda pair: (worth(pair[1]), pair[1])):
-        kept = first.setdefault(one, file)
-        if kept == file:
+    for image_id, file in sorted(pairs, key=lambda pair: (priority(pair[1]), pair[1])):
+        first = chosen.setdefault(image_id, file)
+        if first == file:
             continue
-        if worth(kept) == worth(file) and sizes[kept] != sizes[file]:
+        if priority(first) == priority(file) and sizes[first] != sizes[file]:
             raise errors.UserError(
-                f"expected one picture {one} in {source.path}, found two that differ: {kept} and "
-                f"{file}. Remove the wrong one."
+                f"expected one image {image_id} in {source.path}, found two that differ: {first} "
+                f"and {file}. Remove the wrong one."
             )
-        drops.append(crops.Drop(one, file, manual.DUPLICATE, kept))
-    return dict(sorted(first.items())), drops
+        drops.append(crops.Drop(image_id, file, manual.DUPLICATE, first))
+    return dict(sorted(chosen.items())), drops
 
 
 def _candidates(
@@ -139,9 +142,3 @@ def _packed(manual_dir: Path) -> str:
         return ""
     names: Mapping[str, int] = sources.FolderSource(manual_dir).sizes()
     return manual.some([name for name in names if _UNREADABLE.fullmatch(PurePosixPath(name).name)])
-
-
-def _what_is_there(manual_dir: Path) -> str:
-    if manual_dir.is_file() and not sources.ARCHIVE.fullmatch(manual_dir.name):
-        return "a file that is no archive (name the folder that it is in)"
-    return manual.what_is_there(manual_dir)

@@ -1,9 +1,8 @@
-"""The base of every set that the user brings, because nobody may redistribute it.
+"""Base class for the sets that users bring because nobody may redistribute them.
 
-A builder names what it accepts (`open_source`) and reads names and label files into
-records (`index`); its protocols say who goes where. Finding faces, counting what was
-dropped, the metadata and writing are done here, once. See kdef/ for the smallest
-example.
+A builder opens the user's copy (`open_source`) and turns file names and label files into
+records (`index`); its protocols define the splits. Cropping faces, counting dropped images,
+metadata and writing are shared here. See kdef/ for the smallest example.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -27,27 +26,27 @@ from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from tfds_builders import crops, protocols, sources, stored
 from tfds_builders.index import Entry
-from tfds_builders.record import Record as Record  # builders say manual.Record
+from tfds_builders.record import Record as Record  # builders write manual.Record
 from tfds_builders.stand_in_mark import STAND_IN_FILE
 
-MAX_UNREADABLE = 20  # more is a broken copy, not a broken picture
-DUPLICATE = "a second copy of the same picture"
+MAX_UNREADABLE = 20  # more means a damaged copy, not a few damaged images
+DUPLICATE = "a second copy of the same image"
 
-_NAMED = 5  # names in an error message
-_SEEN = frozenset({crops.BLACK, crops.UNREADABLE})  # drops that were records at first
+_LISTED = 5  # names in an error message
+_DROPPED_RECORDS = frozenset({crops.BLACK, crops.UNREADABLE})  # reasons found when cropping
 
 
 @dataclasses.dataclass(eq=False)
 class Variant(tfds.core.BuilderConfig):
-    """How a set's faces are cut: a TFDS config. Protocols share its records.
+    """How the faces of a set are cropped: a TFDS config. Protocols share its records.
 
     Attributes:
-      crop: How faces are cut out.
-      label_names: The stored classes in index order, where they are not the set's.
-      base: The variant of the set that this one was made from, where the user changed `crop`.
-      lossless: Whether pictures that had no loss before are stored without one (PNG): a JPEG
-        of 48 pixels is another picture.
-      expected: As `ManualBuilder.EXPECTED`, where this variant has fewer pictures than the set.
+      crop: how faces are cropped.
+      label_names: the stored classes in index order, if they differ from the set's.
+      base: the variant that this one was made from, if the user changed `crop`.
+      lossless: whether images that are not JPEGs are stored as PNG: JPEG compression changes an
+        image of 48 pixels visibly.
+      expected: as `ManualBuilder.EXPECTED`, if this variant has fewer images than the set.
     """
 
     crop: FaceCrop = dataclasses.field(default_factory=FaceCrop)
@@ -59,7 +58,7 @@ class Variant(tfds.core.BuilderConfig):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opened:
-    """A user's copy, read as far as names and label files go."""
+    """A user's copy after its file names and label files are read."""
 
     source: sources.Source
     records: Sequence[Record]
@@ -68,7 +67,7 @@ class Opened:
 
 
 class ManualBuilder(stored.StoredBuilder):
-    """Shared work of the builders of sets that the user brings.
+    """Shared work of the builders of sets that users bring.
 
     A subclass sets `VERSION`, `BUILDER_CONFIGS` (of `Variant`; the first is the default),
     `LABEL_NAMES`, `PROTOCOLS` (the first is the default) and `EXPECTED`, and defines
@@ -77,49 +76,53 @@ class ManualBuilder(stored.StoredBuilder):
 
     LABEL_NAMES: ClassVar[tuple[str, ...]]
     EXPECTED: ClassVar[int | Mapping[str, int]]
-    """Pictures in a whole copy: their number, or that of each stored split."""
+    """Number of images in a complete copy: in all, or by stored split."""
     DERIVED_LABELS: ClassVar[str] = ""
-    """The rule that labels follow from, such as "facs_v1"; "" where people gave them."""
+    """The rule that labels are derived by, such as "facs_v1"; "" if people assigned them."""
     NOTES: ClassVar[str] = ""
-    """What every report on this set must say."""
+    """A note for every report on this set."""
     DROPS_BLACK: ClassVar[bool] = False
-    """Whether black pictures are known to be of no use in this set."""
+    """Whether black images are dropped."""
     MAX_UNREADABLE: ClassVar[int] = MAX_UNREADABLE
-    """More unreadable pictures than that stop the preparation."""
+    """The preparation stops at more unreadable images."""
 
     opened: Opened | None = None
-    """What `open` read last, so that a preparation reads it once."""
+    """Result of the last `open`, so that a preparation reads the copy once."""
 
     @abc.abstractmethod
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """The user's copy in or below `manual_dir`, or a `UserError` that helps to get it."""
+        """Opens the user's copy in or below `manual_dir`.
+
+        Raises:
+          errors.UserError: No complete copy; the message says how to get the set.
+        """
 
     @abc.abstractmethod
     def index(self, source: sources.Source) -> tuple[Sequence[Record], Sequence[crops.Drop]]:
-        """All pictures of the set by name, and those that are never used; reads no picture.
+        """Lists the images of the set, and the dropped ones; reads no image.
 
-        Labels are among the stored classes. Records of one split follow each other.
+        Labels are among the stored classes. Records of a split are consecutive.
         """
 
     def extra_features(self) -> dict[str, Any]:
-        """Features beyond those that every set here has."""
+        """Features in addition to those that every set has."""
         return {}
 
     @classmethod
     def variant_for(cls, manual_dir: Path | None, variant: Variant) -> Variant:
-        """The variant to store a copy under; a set of many folders gives each its own name.
+        """Returns the variant under which a copy is stored; image_folder names one per folder.
 
         Args:
-          manual_dir: What the user named; None if nothing.
-          variant: Chosen by name, or the default, with the user's crop settings.
+          manual_dir: the user's copy; None if not given.
+          variant: the chosen or default variant, with the user's crop settings.
         """
         del manual_dir
         return variant
 
     def metadata_of(self, source: sources.Source, records: Sequence[Record]) -> dict[str, Any]:
-        """Further facts about this copy for the metadata, such as a rule's own counts.
+        """More metadata on this copy, such as the counts of a label rule.
 
-        "summary" may hold lines that the closing summary prints.
+        "summary" may be a list of lines for the printed summary.
         """
         del source, records
         return {}
@@ -133,11 +136,11 @@ class ManualBuilder(stored.StoredBuilder):
         """Opens and indexes the user's copy."""
         source = self.open_source(manual_dir)
         records, drops = self.index(source)
-        self.opened = Opened(source, records, drops, has_marker(manual_dir, source))
+        self.opened = Opened(source, records, drops, _has_stand_in_file(manual_dir, source))
         return self.opened
 
     def stamp(self) -> dict[str, Any]:
-        """What the records depend on besides their source; a change asks for a rebuild."""
+        """What the records depend on besides their source; any change requires a rebuild."""
         config = self.builder_config
         stamp = {
             "version": str(self.version),
@@ -152,11 +155,11 @@ class ManualBuilder(stored.StoredBuilder):
         return stamp
 
     def source_digest(self, opened: Opened) -> str:
-        """Tells one copy of the set from another; what else lies beside it does not matter."""
+        """Identifies a copy of the set; files that are not the set's do not count."""
         sizes = opened.source.sizes()
         known = {
-            f"{one.id} {one.label} {one.subject} {one.split}": sizes.get(one.file, 0)
-            for one in opened.records
+            f"{record.id} {record.label} {record.subject} {record.split}": sizes.get(record.file, 0)
+            for record in opened.records
         }
         return sources.digest(known)
 
@@ -164,7 +167,7 @@ class ManualBuilder(stored.StoredBuilder):
         metadata = {
             "derived_labels": bool(self.DERIVED_LABELS),
             "label_rule": self.DERIVED_LABELS,
-            "pictures": "face",  # stored cut: face_box lies in the picture that the user has
+            "pictures": "face",  # stored as crops; face_box refers to the user's image
             "notes": self.NOTES,
             "variant": self.builder_config.name,
             "crop": self.builder_config.crop.to_json(),
@@ -176,12 +179,12 @@ class ManualBuilder(stored.StoredBuilder):
         return self.stored_info(self.label_names, self.extra_features(), metadata, encoding)
 
     def generate(self, manual_dir: Path | None) -> Mapping[str, stored.Pairs]:
-        """See `StoredBuilder`; pictures are cropped as they are asked for."""
-        assert manual_dir is not None  # every set of this kind has MANUAL_DOWNLOAD_INSTRUCTIONS
+        """See `StoredBuilder`; crops lazily."""
+        assert manual_dir is not None  # every such set has MANUAL_DOWNLOAD_INSTRUCTIONS
         opened = self.opened or self.open(manual_dir)
         self._drops: list[crops.Drop] = list(opened.drops)
         self._unreadable: list[str] = []
-        self._is_marked = opened.stand_in
+        self._is_stand_in = opened.stand_in
         by_split: dict[str, list[Record]] = collections.defaultdict(list)
         for record in opened.records:
             by_split[record.split].append(record)
@@ -193,7 +196,7 @@ class ManualBuilder(stored.StoredBuilder):
     def _examples(
         self, source: sources.Source, split: str, records: Sequence[Record]
     ) -> stored.Pairs:
-        """Entries and examples of one split; pictures that are of no use join the drops."""
+        """Entries and examples of one split; collects dropped images."""
         requests = (
             crops.Request(
                 one.id, one.file, one.view_box, one.face_box, one.landmarks, one.pixels,
@@ -212,11 +215,11 @@ class ManualBuilder(stored.StoredBuilder):
                     self._drop(outcome, source)
                     continue
                 used += 1
-                self._is_marked |= outcome.stand_in
+                self._is_stand_in |= outcome.stand_in
                 yield _entry(record, outcome), _example(record, outcome)
         if not used:
             raise errors.UserError(
-                f"expected pictures in {source.path} (split {split}), found none that can be used: "
+                f"expected images in {source.path} (split {split}), found none that can be used: "
                 f"{some([drop.id for drop in self._drops])}. Get this copy again."
             )
 
@@ -226,29 +229,29 @@ class ManualBuilder(stored.StoredBuilder):
             self._unreadable.append(f"{drop.file} ({drop.detail})")
         if len(self._unreadable) > self.MAX_UNREADABLE:
             raise errors.UserError(
-                f"expected whole pictures in {source.path}, found more than {self.MAX_UNREADABLE} "
-                f"that cannot be read: {some(self._unreadable)}. Get this copy again."
+                f"expected readable images in {source.path}, found more than "
+                f"{self.MAX_UNREADABLE} that cannot be read: {some(self._unreadable)}. Get this "
+                "copy again."
             )
 
     def finish(self, entries: Sequence[Entry]) -> None:
-        """Leaves in the metadata, and in dropped.csv, what the summary and reports say."""
+        """Adds the metadata on this copy and writes dropped.csv."""
         opened = self.opened
         assert opened is not None  # `generate` opened it
         dropped = collections.defaultdict(list)
         for drop in self._drops:
             dropped[drop.reason].append(drop.id)
         records, drops = opened.records, self._drops
-        whole = self.builder_config.expected or self.EXPECTED
-        expected = whole if isinstance(whole, int) else dict(whole)
+        expected = self.builder_config.expected or self.EXPECTED
         self.info.metadata.update(
-            stand_in=self._is_marked,
-            synthetic=self._is_marked,
+            stand_in=self._is_stand_in,
+            synthetic=self._is_stand_in,
             source=str(opened.source.path),
             source_digest=self.source_digest(opened),
-            expected=expected,
-            found=len(records) + sum(drop.reason not in _SEEN for drop in drops),
+            expected=expected if isinstance(expected, int) else dict(expected),
+            found=len(records) + sum(drop.reason not in _DROPPED_RECORDS for drop in drops),
             dropped=dict(dropped),
-            misnamed={one.misnamed: one.id for one in records if one.misnamed},
+            misnamed={record.misnamed: record.id for record in records if record.misnamed},
             stamp=self.stamp(),
             **self.metadata_of(opened.source, records),
         )
@@ -279,50 +282,27 @@ def _example(record: Record, crop: crops.Crop) -> dict[str, Any]:
     }
 
 
-def has_marker(manual_dir: Path, source: sources.Source) -> bool:
-    """Whether a copy is a stand-in by the file that says so, in it or beside its archive."""
+def _has_stand_in_file(manual_dir: Path, source: sources.Source) -> bool:
+    """Whether `STAND_IN_FILE` is in a copy or beside its archive."""
     beside = manual_dir if manual_dir.is_dir() else manual_dir.parent
     return (beside / STAND_IN_FILE).is_file() or any(
         PurePosixPath(name).name == STAND_IN_FILE for name in source.sizes()
     )
 
 
-def drop_copies(
-    source: sources.Source, files: Sequence[str], id_of: Callable[[str], str]
-) -> tuple[dict[str, str], list[crops.Drop]]:
-    """Each picture's first file by id, and the further copies.
-
-    Raises:
-      errors.UserError: Two files of one id that differ in size.
-    """
-    sizes = source.sizes()
-    first: dict[str, str] = {}
-    drops = []
-    for file in files:
-        one = id_of(file)
-        if one not in first:
-            first[one] = file
-        elif sizes[file] == sizes[first[one]]:
-            drops.append(crops.Drop(one, file, DUPLICATE, first[one]))
-        else:
-            raise errors.UserError(
-                f"expected one picture {one} in {source.path}, found two that differ: "
-                f"{first[one]} and {file}. Remove the wrong one."
-            )
-    return first, drops
-
-
-def what_is_there(manual_dir: Path) -> str:
-    """The content of a folder in a few words, for a message."""
+def describe_folder(manual_dir: Path) -> str:
+    """Describes the content of a folder or archive that is not a copy, for a message."""
     if manual_dir.is_file():
-        return "an archive without any of them"
+        if sources.ARCHIVE.fullmatch(manual_dir.name):
+            return "an archive without any of them"
+        return "a file that is not an archive (give its folder instead)"
     if not manual_dir.exists():
         return "no such folder"
-    entries = sorted(one.name for one in manual_dir.iterdir())
+    entries = sorted(entry.name for entry in manual_dir.iterdir())
     return some(entries) if entries else "an empty folder"
 
 
 def some(names: Sequence[str]) -> str:
     """The first few names, for a message."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,4 +1,4 @@
-"""Six people of KDEF in its exact tree, with tiny drawn pictures and all its traps."""
+"""Six people of KDEF in its directory layout: tiny drawn images, with the errors of real copies."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tfds_builders.kdef import names
 
 PEOPLE = ("F01", "F11", "F31", "M22", "M25", "M31")
 BLACK = ("AF01SUFR", "AF11NEHL", "AM25DIFL", "BM22DIHL")  # of names.BLACK, these people's
-PICTURES = 6 * 2 * 7 * 5
+IMAGES = 6 * 2 * 7 * 5
 
 
-def draw(one: str, side: int = 48) -> bytes:
-    """A JPEG that differs from picture to picture and holds no face."""
-    rng = np.random.default_rng(list(one.encode()))
-    value = 0 if one in BLACK else rng.integers(40, 220, (4, 3, 3))
+def draw(image_id: str, side: int = 48) -> bytes:
+    """A JPEG without a face, different for every id."""
+    rng = np.random.default_rng(list(image_id.encode()))
+    value = 0 if image_id in BLACK else rng.integers(40, 220, (4, 3, 3))
     coarse = np.broadcast_to(np.asarray(value, np.uint8), (4, 3, 3))
     return encode_jpeg(np.kron(coarse, np.ones((side // 3, side // 3, 1), np.uint8)), 90)
 
@@ -36,11 +36,11 @@ def write_tree(root: pathlib.Path) -> None:
     averages = root / "KDEF_and_AKDEF" / "AKDEF"
     averages.mkdir()
     (averages / "AFAFS.JPG").write_bytes(draw("AFAFS"))
-    (root / "KDEF_and_AKDEF" / "KDEF" / "Thumbs.db").write_bytes(b"no picture")
+    (root / "KDEF_and_AKDEF" / "KDEF" / "Thumbs.db").write_bytes(b"not an image")
 
 
 def pack(tree: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    assert not target.is_relative_to(tree), "the archive would swallow itself"
+    assert not target.is_relative_to(tree), "the archive would contain itself"
     with zipfile.ZipFile(target, "w") as archive:
         for file in sorted(one for one in tree.rglob("*") if one.is_file()):
             archive.write(file, file.relative_to(tree))

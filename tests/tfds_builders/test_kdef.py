@@ -1,4 +1,4 @@
-"""KDEF from every shape of copy, with its traps; its two protocols; bad copies."""
+"""KDEF: every layout of a copy, errors of known copies, both protocols, damaged copies."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ LAYOUTS = [_unpacked, _deeper, _nested, _lower_case, _zip_in_folder, _zip_itself
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_shape_of_copy_gives_the_same_records(
+def test_every_layout_gives_the_same_records(
     layout: Callable[[pathlib.Path, pathlib.Path], pathlib.Path],
     kdef_tree: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -84,7 +84,7 @@ def test_every_shape_of_copy_gives_the_same_records(
     builder = build.get("kdef", None, str(tmp_path / "data"))
     records, drops = builder.index(builder.open_source(manual_dir))
     assert drops == []
-    assert len(records) == small.PICTURES
+    assert len(records) == small.IMAGES
     assert {one.subject for one in records} == set(small.PEOPLE)
     opened, other = builder.open(manual_dir), builder.open(kdef_tree)
     assert builder.source_digest(opened) == builder.source_digest(other)
@@ -94,10 +94,10 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
 
 
-def test_prepared_from_a_zip_with_traps(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_preparing_from_a_zip(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     prepared = _prepare(tmp_path, _zip_in_folder(kdef_tree, tmp_path / "copy"))
     metadata = prepared.metadata
-    assert metadata["found"] == small.PICTURES
+    assert metadata["found"] == small.IMAGES
     assert metadata["dropped"] == {"black": list(small.BLACK)}
     assert metadata["misnamed"] == names.MISNAMED
     assert metadata["label_names"] == list(labels.SEVEN)
@@ -109,7 +109,7 @@ def test_prepared_from_a_zip_with_traps(kdef_tree: pathlib.Path, tmp_path: pathl
     assert list(prepared.splits) == ["train", "validation", "test"]
     ids = [one.id for one in prepared.entries]
     assert ids == sorted(set(ids))
-    assert len(ids) == small.PICTURES - len(small.BLACK)
+    assert len(ids) == small.IMAGES - len(small.BLACK)
     rows = np.concatenate(list(prepared.splits.values()))
     assert sorted(rows) == list(range(len(ids)))
     people = [{prepared.entries[row].subject for row in some} for some in prepared.splits.values()]
@@ -119,7 +119,7 @@ def test_prepared_from_a_zip_with_traps(kdef_tree: pathlib.Path, tmp_path: pathl
         assert {one[:1] for one in some} == {"F", "M"}
 
 
-def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
+def test_a_record_has_the_labels_of_its_file_name(kdef_data: pathlib.Path) -> None:
     prepared = build.prepare("kdef", None, str(kdef_data))
     row = [one.id for one in prepared.entries].index("BM25SAHL")
     record = dict(prepared.record(row))
@@ -127,7 +127,7 @@ def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
     assert labels.SEVEN[record["label"]] == labels.SADNESS
     assert record["subject"] == b"M25"
     assert record["yaw"] == np.float32(-45.0)
-    assert record["face_source"] == b"view"  # nothing in a drawn picture to find
+    assert record["face_source"] == b"view"  # a drawn image has no face to find
     width, height = 48, 64
     box = names.VIEWS["HL"][1]
     expected = np.array(box) * (width, height, width, height)
@@ -137,13 +137,13 @@ def test_a_record_says_what_its_name_says(kdef_data: pathlib.Path) -> None:
     np.testing.assert_allclose(side, max(record["face_box"][2:]) * 1.2, atol=1.0)
 
 
-def test_the_paper_s_protocol_says_that_it_leaks(kdef_data: pathlib.Path) -> None:
+def test_the_paper_protocol_reports_its_leaks(kdef_data: pathlib.Path) -> None:
     paper = build.prepare("kdef", None, str(kdef_data), protocol="paper")
     assert paper.label_names == labels.KDEF_PAPER
     assert paper.metadata["leaks"] == 6
     assert "same people" in paper.metadata["notes"][0]
     assert paper.metadata["mask"] == "ellipse"
-    assert paper.metadata["left_out"] == {"neutral": small.PICTURES // 7 - 1}  # one is black
+    assert paper.metadata["left_out"] == {"neutral": small.IMAGES // 7 - 1}  # one is black
     row = paper.splits["test"][0]
     assert labels.KDEF_PAPER[paper.labels("test")[0]] == paper.entries[row].label
 
@@ -153,20 +153,20 @@ def test_the_paper_s_protocol_says_that_it_leaks(kdef_data: pathlib.Path) -> Non
     [
         ("KDEF_and_AKDEF/KDEF/AF01/AF01AFS.JPG", True),
         ("af01afs.jpeg", True),
-        ("KDEF/AF01/holiday.jpg", True),  # so that `index` can complain
+        ("KDEF/AF01/holiday.jpg", True),  # so that `index` refuses it
         ("KDEF_and_AKDEF/AKDEF/AF01AFS.JPG", False),
         ("KDEF/AF01/._AF01AFS.JPG", False),
         ("KDEF/AF01/Thumbs.db", False),
         ("holiday.jpg", False),
     ],
 )
-def test_which_files_are_pictures_of_the_set(file: str, expected: bool) -> None:
-    assert names.is_picture(file) is expected
+def test_which_files_are_images_of_the_set(file: str, expected: bool) -> None:
+    assert names.is_image(file) is expected
 
 
 @dataclasses.dataclass(frozen=True)
 class _NamesOnly:
-    """A whole KDEF of which only the names are read."""
+    """A complete KDEF, file names only."""
 
     path: pathlib.Path = pathlib.Path("KDEF")
 
@@ -198,9 +198,9 @@ def _assigned(builder, name: str) -> dict[str, str]:
     return dict(assigned)
 
 
-def test_a_whole_kdef_in_the_paper_protocol(tmp_path: pathlib.Path) -> None:
+def test_the_paper_protocol_on_a_complete_kdef(tmp_path: pathlib.Path) -> None:
     assigned = _assigned(build.get("kdef", None, str(tmp_path)), "paper")
-    # 4,200 pictures of six classes; eight of the ten black ones are among them.
+    # 4,200 images of six classes; eight of the ten black ones are among them.
     assert collections.Counter(assigned.values()) == {
         "test": 800,
         "validation": 339,
@@ -211,7 +211,7 @@ def test_a_whole_kdef_in_the_paper_protocol(tmp_path: pathlib.Path) -> None:
     assert test[:3] == ["AF01AFHL", "AF01ANS", "AF01DIS"]
 
 
-def test_a_whole_kdef_by_person(tmp_path: pathlib.Path) -> None:
+def test_the_subject_protocol_on_a_complete_kdef(tmp_path: pathlib.Path) -> None:
     people: dict[str, set[str]] = collections.defaultdict(set)
     for one, split in _assigned(build.get("kdef", None, str(tmp_path)), "subject").items():
         people[split].add(one[1:4])
@@ -227,7 +227,7 @@ def test_a_whole_kdef_by_person(tmp_path: pathlib.Path) -> None:
     assert sorted(people["test"])[:3] == ["F03", "F09", "F10"]
 
 
-def _rename_a_picture(sessions: pathlib.Path) -> pathlib.Path:
+def _rename_an_image(sessions: pathlib.Path) -> pathlib.Path:
     (sessions / "AF01" / "AF01NES.JPG").rename(sessions / "AF01" / "IMG_2041.JPG")
     return sessions
 
@@ -280,7 +280,7 @@ def _zip_slip(sessions: pathlib.Path) -> pathlib.Path:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_rename_a_picture, "IMG_2041.JPG"),
+        (_rename_an_image, "IMG_2041.JPG"),
         (_two_that_differ, "two that differ"),
         (_one_person, "at least 3 people"),
         (_many_truncated, "more than 20 that cannot be read"),
@@ -291,7 +291,7 @@ def _zip_slip(sessions: pathlib.Path) -> pathlib.Path:
         (_zip_slip, "points outside"),
     ],
 )
-def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
+def test_a_damaged_copy_is_refused_and_nothing_is_written(
     damage: Callable[[pathlib.Path], pathlib.Path],
     says: str,
     kdef_copy: Copy,
@@ -317,13 +317,13 @@ def _bomb(file: pathlib.Path) -> None:
     file.write_bytes(bytes(data))
 
 
-def test_a_few_unreadable_pictures_are_dropped_and_named(
+def test_a_few_unreadable_images_are_dropped_and_listed(
     kdef_copy: Copy, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sessions = kdef_copy()
     truncated = sessions / "AF01" / "AF01HAS.JPG"
     truncated.write_bytes(truncated.read_bytes()[:-40])
-    (sessions / "AF01" / "AF01NES.JPG").write_text("not a picture")
+    (sessions / "AF01" / "AF01NES.JPG").write_text("not an image")
     (sessions / "AF01" / "AF01SAS.JPG").write_bytes(b"")
     _bomb(sessions / "AF01" / "AF01SUS.JPG")
     prepared = _prepare(tmp_path, sessions)
@@ -335,14 +335,12 @@ def test_a_few_unreadable_pictures_are_dropped_and_named(
     assert "4 unreadable: AF01HAS, AF01NES, AF01SAS, AF01SUS" in capsys.readouterr().out
 
 
-def test_a_second_copy_of_a_picture_is_counted_once(
-    kdef_copy: Copy, tmp_path: pathlib.Path
-) -> None:
+def test_a_second_copy_of_an_image_is_dropped(kdef_copy: Copy, tmp_path: pathlib.Path) -> None:
     sessions = kdef_copy()
     shutil.copytree(sessions / "AF01", sessions / "backup" / "AF01")
     metadata = _prepare(tmp_path, sessions).metadata
-    assert metadata["found"] == small.PICTURES + 35
-    assert len(metadata["dropped"]["a second copy of the same picture"]) == 35
+    assert metadata["found"] == small.IMAGES + 35
+    assert len(metadata["dropped"]["a second copy of the same image"]) == 35
 
 
 def test_an_oversized_member_is_not_read(

@@ -1,1 +1,1 @@
-"""KDEF, the Karolinska Directed Emotional Faces, from the copy that the user was sent."""
+"""KDEF, the Karolinska Directed Emotional Faces."""
