@@ -1,4 +1,4 @@
-"""Runs to use: a small one of random weights, one that was trained for seconds, and media."""
+"""Fixtures: small runs with random or hand-made weights, and image and video files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax import api
 from fer_jax import config as configuration
 from fer_jax import labels as emotions
 from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
+from fer_jax.inference.model import Model
 from fer_jax.training import build as experiment
 from fer_jax.training import schedule as learning
 from fer_jax.training.checkpoint import Checkpoints
@@ -36,7 +36,7 @@ def write_run(
     overrides: tuple[str, ...] = (),
     edit: Callable = lambda params: params,
 ) -> run_directory.Run:
-    """A run directory as training leaves it, its weights random, or what `edit` makes of them."""
+    """Writes a run directory with random weights, edited by `edit`."""
     preprocessing = preprocessing or Preprocessing(SIZE, "standardize", face_margin=0.05)
     config = configuration.load("demo", (f"data.size={preprocessing.size}", *overrides))
     data = {"name": "synthetic_faces/demo/1.0.0", "protocol": "subject"}
@@ -54,21 +54,21 @@ def write_run(
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> run_directory.Run:
-    """LightVGG at 32 pixels, untrained; not to be changed."""
+    """LightVGG at 32 pixels, untrained. Shared: do not modify."""
     return write_run(tmp_path_factory.mktemp("runs") / "small")
 
 
 @pytest.fixture(scope="session")
-def model(run) -> api.Model:
-    """`run`, opened once for all tests."""
-    return api.Model(run)
+def model(run) -> Model:
+    """The opened `run`."""
+    return Model(run)
 
 
 @pytest.fixture(scope="session")
-def colour_run(tmp_path_factory) -> run_directory.Run:
-    """A network that says which channel of its input is the strongest, and which cuts no face.
+def color_run(tmp_path_factory) -> run_directory.Run:
+    """A network that predicts which channel of its input is the strongest.
 
-    It sees pixels as Caffe's weights do, so that a swap of channels or labels shows.
+    Its input is BGR, like that of Caffe's weights, so that a swap of channels or labels shows.
     """
 
     def pick_channels(params: dict) -> dict:
@@ -99,7 +99,7 @@ def colour_run(tmp_path_factory) -> run_directory.Run:
 
 @pytest.fixture(scope="session")
 def portraits() -> list[np.ndarray]:
-    """Four rendered people of 200 pixels, faces to the camera."""
+    """Four rendered people of 200 x 200 pixels, facing the camera."""
     from tfds_builders.synthface import presets, render_subject
 
     spec = dataclasses.replace(
@@ -109,7 +109,7 @@ def portraits() -> list[np.ndarray]:
     return [next(iter(render_subject(spec, person))).image for person in range(4)]
 
 
-def write_picture(path: Path, image: np.ndarray) -> Path:
+def write_image(path: Path, image: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     return path
@@ -126,16 +126,16 @@ def write_video(path: Path, images, rate: float = 10.0) -> Path:
 
 @pytest.fixture(scope="session")
 def media(tmp_path_factory, portraits) -> Path:
-    """A folder with a portrait, a group, a wall, a video, and files that are damaged."""
+    """A folder with portraits, a group, a wall, a video, and damaged files."""
     folder = tmp_path_factory.mktemp("media")
-    write_picture(folder / "album" / "anna.jpg", portraits[0])
-    write_picture(folder / "anna.png", portraits[1])
-    write_picture(folder / "group.jpg", np.hstack(portraits[:3]))
-    write_picture(folder / "wall.png", np.full((120, 160, 3), (120, 140, 160), np.uint8))
+    write_image(folder / "album" / "anna.jpg", portraits[0])
+    write_image(folder / "anna.png", portraits[1])
+    write_image(folder / "group.jpg", np.hstack(portraits[:3]))
+    write_image(folder / "wall.png", np.full((120, 160, 3), (120, 140, 160), np.uint8))
     pair = [np.hstack([portraits[0], portraits[1]]), np.hstack([portraits[2], portraits[3]])]
     video = write_video(folder / "clip.mp4", [pair[index // 6 % 2] for index in range(24)])
     (folder / "cut.mp4").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     whole = (folder / "album" / "anna.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "notes.txt").write_text("not a picture")
+    (folder / "notes.txt").write_text("not an image")
     return folder

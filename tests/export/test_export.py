@@ -1,4 +1,4 @@
-"""The verb export: the files say what the run says, alone, for any batch, with their metadata."""
+"""`fer-jax export`: files match the run for any batch size, without fer_jax; their metadata."""
 
 from __future__ import annotations
 
@@ -19,13 +19,7 @@ from fer_jax import run_dir as run_directory
 from fer_jax.cli import export as cli
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
-from fer_jax.export import (
-    card,
-    onnx_file,
-    run_onnx,
-    run_stablehlo,
-    stablehlo,
-)
+from fer_jax.export import card, onnx_file, run_exported, stablehlo
 from fer_jax.export import export_run as export
 from fer_jax.export.program import make_program
 from fer_jax.inference import locate
@@ -40,37 +34,37 @@ def noise(count: int, size: int = SIZE) -> np.ndarray:
 
 
 def samples(labels: bool = True) -> export.Samples:
-    truth = RNG.integers(0, 7, 40).astype(np.int32) if labels else None
-    return export.Samples(noise(40), truth, noise(20), "noise")
+    classes = RNG.integers(0, 7, 40).astype(np.int32) if labels else None
+    return export.Samples(noise(40), classes, noise(20), "noise")
 
 
 @pytest.fixture(scope="module")
 def exported(run, tmp_path_factory):
-    """The run as StableHLO."""
+    """The run as a StableHLO file, and its comparison with the run."""
     out = tmp_path_factory.mktemp("exported") / "small.stablehlo"
-    compared = export.export(run, "stablehlo", "float32", out, samples())
-    return out, compared
+    comparison = export.export(run, "stablehlo", "float32", out, samples())
+    return out, comparison
 
 
-def test_the_file_says_what_the_run_says_for_any_batch(exported, model):
-    out, compared = exported
-    assert compared.difference < 1e-5
-    assert compared.agreement == 1
-    assert compared.accuracies[0] == compared.accuracies[1]
+def test_the_file_matches_the_run_for_any_batch_size(exported, model):
+    out, comparison = exported
+    assert comparison.difference < 1e-5
+    assert comparison.agreement == 1
+    assert comparison.accuracies[0] == comparison.accuracies[1]
     faces = noise(5)
-    wanted = model.network.classify(faces)
+    expected = model.network.classify(faces)
     for batch in (1, 3):
-        np.testing.assert_allclose(stablehlo.run(out, faces, batch), wanted, atol=1e-5)
+        np.testing.assert_allclose(stablehlo.run(out, faces, batch), expected, atol=1e-5)
 
 
-def test_the_program_runs_on_processors_gpus_and_tpus(exported):
+def test_the_program_runs_on_cpus_gpus_and_tpus(exported):
     with zipfile.ZipFile(exported[0]) as archive:
         program = jax.export.deserialize(bytearray(archive.read(stablehlo.PROGRAM)))
     assert program.platforms == ("cpu", "cuda", "tpu")
     assert str(program.in_avals[0]) == f"uint8[batch,{SIZE},{SIZE},3]"
 
 
-def test_the_metadata_tells_how_to_use_it(exported, run):
+def test_the_metadata_describes_the_input(exported, run):
     with zipfile.ZipFile(exported[0]) as archive:
         stored = json.loads(archive.read(stablehlo.METADATA))
     assert stored["labels"] == list(run.labels)
@@ -80,26 +74,26 @@ def test_the_metadata_tells_how_to_use_it(exported, run):
     assert stored["card"]["preprocessing"] == run.preprocessing.to_json()
 
 
-def test_the_reports_warnings_and_figures_are_on_the_card(tmp_path):
+def test_the_model_card_has_the_reports_warnings_and_scores(tmp_path):
     run = write_run(tmp_path / "run")
     assert card.metadata(Network(run), "float32")["card"]["figures"] == {}
     run.report.mkdir()
     report = {"warnings": ["STAND-IN: x"], "count": 9, "accuracy": 0.5, "balanced_accuracy": 0.4,
               "card": {"split": "test"}}  # fmt: skip
     (run.report / "report.json").write_text(json.dumps(report))
-    made = card.card(Network(run))
-    assert made["warnings"] == ["STAND-IN: x"]
-    assert made["figures"] == {"split": "test", "count": 9, "accuracy": 0.5,
+    model_card = card.card(Network(run))
+    assert model_card["warnings"] == ["STAND-IN: x"]
+    assert model_card["figures"] == {"split": "test", "count": 9, "accuracy": 0.5,
                                "balanced_accuracy": 0.4}  # fmt: skip
 
 
-def alone(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Runs a script where fer_jax cannot be imported."""
+def run_without_fer_jax(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Runs a script in a process that cannot import fer_jax."""
     guard = (
         "import runpy, sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, *_):\n"
-        "        if name.split('.')[0] == 'fer_jax': raise ImportError('not here')\n"
+        "        if name.split('.')[0] == 'fer_jax': raise ImportError(name)\n"
         "sys.meta_path.insert(0, Refuse())\n"
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
@@ -111,75 +105,73 @@ def alone(script: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def check_alone(out: Path, model, media: Path, tolerance: float = 1e-4) -> None:
-    """The script beside a file prints what predict says, for a face of any place, or none."""
-    shown = [media / "anna.png", media / "group.jpg", media / "wall.png"]
-    done = alone(out.parent / export.SCRIPT, out, *shown, media / "half.txt")
+def check_script(out: Path, model, media: Path, tolerance: float = 1e-4) -> None:
+    """The script prints the same predictions as the run, with and without a face."""
+    images = [media / "anna.png", media / "group.jpg", media / "wall.png"]
+    done = run_without_fer_jax(out.parent / export.SCRIPT, out, *images, media / "half.txt")
     assert done.returncode == 0, done.stderr
-    assert "half.txt: not a picture" in done.stderr
+    assert "half.txt: not an image" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    for line, expected in zip(lines, model.predict(shown), strict=True):
+    for line, expected in zip(lines, model.predict(images), strict=True):
         face = expected.faces[0]
         assert line["box"] == list(face.box)
         assert line["probabilities"] == pytest.approx(dict(face.probabilities), abs=tolerance)
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].__getitem__)
 
 
-def test_the_script_beside_it_says_what_predict_says_without_fer_jax(exported, model, media):
-    check_alone(exported[0], model, media)
+def test_the_script_matches_predict_without_fer_jax(exported, model, media):
+    check_script(exported[0], model, media)
 
 
-@pytest.mark.parametrize("script", [run_onnx, run_stablehlo])
 @pytest.mark.parametrize("margin", [None, 0.05])
 @pytest.mark.parametrize("times", [1, 4])
-def test_the_scripts_cut_faces_as_predict_does(tmp_path, portraits, script, margin, times):
-    """Without a margin, the set stores crops of at most 256 pixels: larger faces shrink twice."""
+def test_the_script_crops_faces_like_predict(tmp_path, portraits, margin, times):
+    """Without a margin, the data set stores crops of at most 256 pixels: faces shrink twice."""
     preprocessing = Preprocessing(SIZE, "unit", face_margin=margin)
     run = run_directory.Run(tmp_path, None, ("a", "b"), preprocessing, {})
-    metadata = {"faces": locate.description(run), "input": {"size": SIZE}}
+    metadata = {"faces": locate.describe_cropping(run), "input": {"size": SIZE}}
     for portrait in portraits:
-        picture = np.kron(portrait, np.ones((times, times, 1), np.uint8))
-        (expected,) = locate.FaceFinder(run).find(picture)
-        box = script.find_face(picture, metadata["faces"])
+        image = np.kron(portrait, np.ones((times, times, 1), np.uint8))
+        (expected,) = locate.FaceFinder(run).find(image)
+        box = run_exported.find_face(image, metadata["faces"])
         assert box == expected.box
-        np.testing.assert_array_equal(script.cut_face(picture, box, metadata), expected.pixels)
+        face = run_exported.crop_face(image, box, metadata)
+        np.testing.assert_array_equal(face, expected.pixels)
 
 
-def test_a_file_that_says_other_things_is_refused_with_exit_code_1(
-    run, tmp_path, monkeypatch, capsys
-):
+def test_a_file_that_differs_from_the_run_gives_exit_code_1(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stablehlo, "run", lambda out, faces, batch: np.full((len(faces), 7), 1 / 7))
     monkeypatch.setattr(export, "find_samples", lambda run: samples())
     arguments = [str(run.folder), "--format=stablehlo", "--out", str(tmp_path / "x.stablehlo")]
-    with pytest.raises(SystemExit) as left:
+    with pytest.raises(SystemExit) as exit_info:
         cli.main(arguments)
-    assert left.value.code == 1
+    assert exit_info.value.code == 1
     assert "expected" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found", "difference"),
+    ("expected", "actual", "difference"),
     [
         ([[0.25, 0.75]], [[0.5, 0.5]], 0.25),
         ([[0.25, 0.75]], [[np.nan, 0.5]], np.inf),
         ([[0.25, 0.75]], [[0.25, 0.75], [0, 1]], np.inf),
     ],
 )
-def test_every_difference_counts(wanted, found, difference):
-    assert export.compare(np.array(wanted), np.array(found), None).difference == difference
+def test_every_difference_counts(expected, actual, difference):
+    assert export.compare(np.array(expected), np.array(actual), None).difference == difference
 
 
-def test_without_the_data_noise_is_compared_and_int8_is_refused(run, tmp_path, monkeypatch, capsys):
+def test_without_the_data_the_comparison_uses_noise(run, tmp_path, monkeypatch, capsys):
     from tfds_builders import prepare as build
 
-    def gone(**arguments):
+    def missing(**arguments):
         raise UserError("expected the set, found nothing")
 
-    monkeypatch.setattr(build, "prepare", gone)
-    found = export.find_samples(run)
-    assert found.origin == "64 pictures of noise"
-    assert found.calibration is None
-    assert "data is not here" in capsys.readouterr().err
+    monkeypatch.setattr(build, "prepare", missing)
+    samples = export.find_samples(run)
+    assert samples.origin == "64 images of noise"
+    assert samples.calibration is None
+    assert "data is not available" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -194,7 +186,7 @@ def test_wrong_flags_are_one_message(run, flags, message):
         cli.main([str(run.folder), *flags])
 
 
-def test_without_the_extra_the_command_that_installs_it_is_told(run, monkeypatch):
+def test_the_error_without_the_extra_has_the_install_command(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(UserError, match=r"pip install 'fer-jax\[onnx\]'"):
         cli.main([str(run.folder), "--format=onnx", "--out=x.onnx"])
@@ -210,25 +202,23 @@ def onnx_folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("variant", "difference"), [("float32", 1e-5), ("float16", 5e-3), ("int8", 0.1)]
 )
-def test_each_onnx_variant_says_what_the_run_says(
-    run, model, media, onnx_folder, variant, difference
-):
+def test_each_onnx_variant_matches_the_run(run, model, media, onnx_folder, variant, difference):
     import onnx
 
     out = onnx_folder / f"{variant}.onnx"
-    compared = export.export(run, "onnx", variant, out, samples())
-    assert compared.difference < difference
+    comparison = export.export(run, "onnx", variant, out, samples())
+    assert comparison.difference < difference
     written = onnx.load(out)
     stored = {entry.key: entry.value for entry in written.metadata_props}
     assert stored["labels"] == ",".join(run.labels)
     assert json.loads(stored[onnx_file.METADATA])["variant"] == variant
-    (given,) = written.graph.input
-    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert given.type.tensor_type.shape.dim[0].dim_param == "batch"
+    (input_,) = written.graph.input
+    assert input_.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert input_.type.tensor_type.shape.dim[0].dim_param == "batch"
     faces = noise(5)
-    together = onnx_file.run(out, faces, 5)
-    np.testing.assert_allclose(onnx_file.run(out, faces, 2), together, atol=1e-3)
-    check_alone(out, model, media, tolerance=10 * difference)
+    expected = onnx_file.run(out, faces, 5)
+    np.testing.assert_allclose(onnx_file.run(out, faces, 2), expected, atol=1e-3)
+    check_script(out, model, media, tolerance=10 * difference)
 
 
 @pytest.mark.slow
@@ -254,28 +244,26 @@ def test_smaller_variants_are_smaller(run, onnx_folder):
     ],
 )
 def test_every_network_can_be_exported_to_both_formats(tmp_path, name, size, overrides):
-    """Ported weights' pixels too: their channel order and means are inside."""
+    """With the BGR channel order and means of ported weights, which are part of the file."""
     pixels = InputFormat("bgr", 1.0, (103.9, 116.8, 123.7))
     preprocessing = Preprocessing(size, "weights", pixels)
     run = write_run(
         tmp_path / "run", preprocessing=preprocessing, overrides=(f"model.name={name}", *overrides)
     )
     faces = noise(3, size)
-    # A bfloat16 run is exported in float32, which is nearer to what it means to say.
+    # A bfloat16 run is exported in float32, so its probabilities differ more.
     tolerance = 2e-2 if "model.dtype=bfloat16" in overrides else 1e-4
     network = Network(run)
-    wanted = network.classify(faces)
+    expected = network.classify(faces)
     metadata = card.metadata(network, "float32")
     stablehlo.write(tmp_path / "a", stablehlo.export(network), metadata)
-    np.testing.assert_allclose(stablehlo.run(tmp_path / "a", faces, 2), wanted, atol=tolerance)
+    np.testing.assert_allclose(stablehlo.run(tmp_path / "a", faces, 2), expected, atol=tolerance)
     onnx_file.write(tmp_path / "b", onnx_file.export(network), metadata)
-    np.testing.assert_allclose(onnx_file.run(tmp_path / "b", faces, 2), wanted, atol=tolerance)
+    np.testing.assert_allclose(onnx_file.run(tmp_path / "b", faces, 2), expected, atol=tolerance)
 
 
 @pytest.mark.slow
-def test_what_cannot_be_translated_is_named(run):
-    import jax.numpy as jnp
-
+def test_an_unsupported_operation_is_named(run):
     from fer_jax.export import onnx_graph
 
     with pytest.raises(onnx_graph.UnsupportedError, match="the operation sort has no translation"):
@@ -285,11 +273,11 @@ def test_what_cannot_be_translated_is_named(run):
         )  # fmt: skip
 
 
-def test_the_mask_is_in_the_exported_function(tmp_path):
+def test_the_exported_function_masks_the_faces(tmp_path):
     masked = Preprocessing(SIZE, "standardize", mask="ellipse")
     network = Network(write_run(tmp_path / "masked", preprocessing=masked))
     crops = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    said = make_program(network)(network.variables, jnp.asarray(crops))
+    actual = make_program(network)(network.variables, jnp.asarray(crops))
     framed = np.stack([masked.framed(crop, (0, 0, SIZE, SIZE)) for crop in crops])
-    np.testing.assert_allclose(said, network.classify(framed), atol=1e-5)
-    assert np.abs(said - network.classify(crops)).max() > 1e-4
+    np.testing.assert_allclose(actual, network.classify(framed), atol=1e-5)
+    assert np.abs(actual - network.classify(crops)).max() > 1e-4

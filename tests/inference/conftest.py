@@ -2,7 +2,7 @@
 
 from tests.small_runs import (  # noqa: F401 - fixtures
     chromium,
-    colour_run,
+    color_run,
     media,
     model,
     portraits,

@@ -1,4 +1,4 @@
-"""A run from Python: what comes back, what is repeated of the run, what is refused."""
+"""The Python interface: results, preprocessing taken from the run, wrong input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import fer_jax
 from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
-from fer_jax.faces import detect as faces
+from fer_jax.faces.align import ALIGNED_SHARES, align
+from fer_jax.faces.crop import FaceCrop, crop_square, shrink
+from fer_jax.faces.detect import Face
 from fer_jax.inference import locate, network
 from fer_jax.runtime import sharding
 from fer_jax.training.restore import load_trained
@@ -29,7 +31,7 @@ def test_importing_the_package_imports_neither_jax_nor_opencv():
     assert done.stdout == "[]\n", done.stderr
 
 
-def test_paths_and_arrays_give_the_same_typed_results(model, media, portraits):
+def test_paths_and_arrays_give_the_same_results(model, media, portraits):
     path = media / "anna.png"
     (from_path,), (from_array,) = model.predict(path), model.predict(portraits[1])
     face = from_path.faces[0]
@@ -44,57 +46,57 @@ def test_paths_and_arrays_give_the_same_typed_results(model, media, portraits):
 
 
 def test_all_faces_or_the_largest(model, media):
-    (picture,) = model.predict(media / "group.jpg", choice="all")
-    assert len(picture.faces) == 3
-    sides = [face.box[2] for face in picture.faces]
+    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    assert len(prediction.faces) == 3
+    sides = [face.box[2] for face in prediction.faces]
     assert sides == sorted(sides, reverse=True)
     (largest,) = model.predict(media / "group.jpg")
-    assert [face.box for face in largest.faces] == [picture.faces[0].box]
+    assert [face.box for face in largest.faces] == [prediction.faces[0].box]
 
 
-def test_boxes_lie_on_the_faces_and_inside_the_picture(model, portraits):
+def test_boxes_are_centered_on_the_faces_and_inside_the_image(model, portraits):
     wide = np.hstack(portraits)
-    (picture,) = model.predict(wide, choice="all")
-    centres = sorted(face.box[0] + face.box[2] / 2 for face in picture.faces)
-    assert centres == pytest.approx([100, 300, 500, 700], abs=15)
-    for x, y, width, height in (face.box for face in picture.faces):
+    (prediction,) = model.predict(wide, choice="all")
+    centers = sorted(face.box[0] + face.box[2] / 2 for face in prediction.faces)
+    assert centers == pytest.approx([100, 300, 500, 700], abs=15)
+    for x, y, width, height in (face.box for face in prediction.faces):
         assert 0 <= x < x + width <= wide.shape[1]
         assert 0 <= y < y + height <= wide.shape[0]
 
 
-def test_a_picture_without_a_face_is_taken_whole_or_not_at_all(model, media):
-    (taken,) = model.predict(media / "wall.png")
-    assert [(face.found, face.box) for face in taken.faces] == [("whole", (0, 0, 160, 120))]
-    (skipped,) = model.predict(media / "wall.png", whole=False)
+def test_an_image_without_a_face_is_classified_whole_or_skipped(model, media):
+    (whole,) = model.predict(media / "wall.png")
+    assert [(face.found, face.box) for face in whole.faces] == [("whole", (0, 0, 160, 120))]
+    (skipped,) = model.predict(media / "wall.png", whole_image=False)
     assert skipped.faces == ()
 
 
-def test_no_pictures_no_results(model):
+def test_no_images_give_no_results(model):
     assert model.predict([]) == []
     assert model.predict_faces(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 7)
 
 
-def test_batches_of_any_size_compile_few_programs(model):
+def test_batches_of_any_size_compile_the_same_few_programs(model):
     rng = np.random.default_rng(0)
     faces = rng.integers(0, 255, (70, 40, 40, 3)).astype(np.uint8)
     together = model.predict_faces(faces)
     for count in (1, 2, 7, 9, 33, 65):
         np.testing.assert_allclose(model.predict_faces(faces[:count]), together[:count], atol=1e-5)
-    assert model.network._classify._cache_size() == len(network.BATCHES)
+    assert model.network._classify._cache_size() == len(network.BATCH_SIZES)
 
 
 @pytest.mark.parametrize(("channel", "label"), [(0, "red"), (1, "green"), (2, "blue")])
-def test_channel_and_label_order_are_those_of_the_run(colour_run, channel, label):
-    """The network is trained on BGR and numbers its classes blue, green, red."""
-    coloured = np.full((1, 50, 50, 3), 20, np.uint8)
-    coloured[..., channel] = 200
-    model = fer_jax.load(colour_run.folder)
-    assert model.labels[model.predict_faces(coloured).argmax()] == label
-    assert model.predict(coloured[0])[0].faces[0].label == label
+def test_channel_and_label_order_are_those_of_the_run(color_run, channel, label):
+    """The run's network takes BGR input, and its classes are blue, green, red."""
+    colored = np.full((1, 50, 50, 3), 20, np.uint8)
+    colored[..., channel] = 200
+    model = fer_jax.load(color_run.folder)
+    assert model.labels[model.predict_faces(colored).argmax()] == label
+    assert model.predict(colored[0])[0].faces[0].label == label
 
 
 def test_margin_and_size_are_those_of_the_run(tmp_path, portraits):
-    """A wider margin shows more of the picture; the framing is the preprocessing's own."""
+    """A wider margin shows more of the image; framing is done by the run's preprocessing."""
     wide = write_run(tmp_path / "wide", preprocessing=Preprocessing(48, "unit", face_margin=0.5))
     face = fer_jax.load(wide.folder).predict(portraits[0])[0].faces[0]
     np.testing.assert_array_equal(face.pixels, wide.preprocessing.framed(portraits[0], face.box))
@@ -102,29 +104,29 @@ def test_margin_and_size_are_those_of_the_run(tmp_path, portraits):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "message"),
+    ("images", "message"),
     [
-        ("nowhere.jpg", "expected a picture, found nowhere.jpg: no such file"),
-        (np.zeros((4, 4), np.uint8), r"expected pictures as paths or uint8.*uint8\[4, 4\]"),
+        ("nowhere.jpg", "expected an image, found nowhere.jpg: no such file"),
+        (np.zeros((4, 4), np.uint8), r"expected images as paths or uint8.*uint8\[4, 4\]"),
         (np.zeros((4, 4, 3), np.float32), r"found float32\[4, 4, 3\]"),
     ],
 )
-def test_what_is_no_picture_is_told(model, pictures, message):
+def test_wrong_images_are_a_user_error(model, images, message):
     with pytest.raises(UserError, match=message):
-        model.predict(pictures)
+        model.predict(images)
 
 
-def test_faces_of_another_form_are_told(model):
+def test_faces_of_wrong_shape_are_a_user_error(model):
     with pytest.raises(UserError, match=r"uint8\[N, height, width, 3\].*found float64\[2, 3\]"):
         model.predict_faces(np.zeros((2, 3)))
 
 
-def test_what_is_no_run_is_told(tmp_path):
+def test_a_folder_without_a_run_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="expected a run directory"):
         fer_jax.load(tmp_path)
 
 
-def test_a_run_of_a_newer_version_is_told(tmp_path, run, monkeypatch):
+def test_a_run_of_a_newer_version_is_a_user_error(tmp_path, run, monkeypatch):
     monkeypatch.setattr(run_directory, "FORMAT", 1)
     with pytest.raises(UserError, match="written by a newer fer_jax"):
         fer_jax.load(run.folder)
@@ -133,39 +135,39 @@ def test_a_run_of_a_newer_version_is_told(tmp_path, run, monkeypatch):
 class OneFace:
     """A detector that always finds the same face."""
 
-    def __init__(self, face: faces.Face) -> None:
+    def __init__(self, face: Face) -> None:
         self.face = face
 
-    def detect(self, image: np.ndarray) -> list[faces.Face]:
+    def detect(self, image: np.ndarray) -> list[Face]:
         return [self.face]
 
 
 @pytest.mark.parametrize("settings", [{"margin": 0.4}, {"margin": 0.0, "longest_side": 40}])
-def test_faces_are_cut_as_the_runs_data_was(run, portraits, settings):
-    crop = faces.FaceCrop(**settings)
-    uncut = dataclasses.replace(run.preprocessing, face_margin=None, mask="ellipse")
-    same = dataclasses.replace(run, preprocessing=uncut, data={**run.data, "crop": crop.to_json()})
+def test_faces_are_cropped_like_the_runs_data(run, portraits, settings):
+    crop = FaceCrop(**settings)
+    whole = dataclasses.replace(run.preprocessing, face_margin=None, mask="ellipse")
+    same = dataclasses.replace(run, preprocessing=whole, data={**run.data, "crop": crop.to_json()})
     (face,) = locate.FaceFinder(same).find(portraits[0])
-    stored = faces.shrink(faces.crop_square(portraits[0], face.box, crop.margin), crop.longest_side)
-    expected = uncut.framed(stored, (0, 0, *stored.shape[1::-1]))
+    stored = shrink(crop_square(portraits[0], face.box, crop.margin), crop.longest_side)
+    expected = whole.framed(stored, (0, 0, *stored.shape[1::-1]))
     np.testing.assert_array_equal(face.pixels, expected)
     assert face.square[2] == round(max(face.box[2:]) * (1 + 2 * crop.margin))
 
 
-def test_a_run_on_aligned_faces_aligns_what_has_landmarks(run, portraits):
-    crop = faces.FaceCrop(method="align", longest_side=112)
-    uncut = dataclasses.replace(run.preprocessing, face_margin=None, mask="landmarks")
-    same = dataclasses.replace(run, preprocessing=uncut, data={**run.data, "crop": crop.to_json()})
+def test_a_run_on_aligned_faces_aligns_faces_with_landmarks(run, portraits):
+    crop = FaceCrop(method="align", longest_side=112)
+    whole = dataclasses.replace(run.preprocessing, face_margin=None, mask="landmarks")
+    same = dataclasses.replace(run, preprocessing=whole, data={**run.data, "crop": crop.to_json()})
     finder = locate.FaceFinder(same)
     points = ((30.0, 40.0), (60.0, 38.0), (45.0, 55.0), (33.0, 70.0), (58.0, 69.0))
-    finder._detector = OneFace(faces.Face((20, 20, 50, 60), "yunet", points))
+    finder._detector = OneFace(Face((20, 20, 50, 60), "yunet", points))
     (face,) = finder.find(portraits[0])
-    stored = faces.align(portraits[0], np.array(points), 112)
-    expected = uncut.framed(stored, (0, 0, 112, 112), faces.ALIGNED_SHARES)
+    stored = align(portraits[0], np.array(points), 112)
+    expected = whole.framed(stored, (0, 0, 112, 112), ALIGNED_SHARES)
     np.testing.assert_array_equal(face.pixels, expected)
 
 
-def test_the_average_of_the_weights_is_what_predicts(run):
+def test_prediction_uses_averaged_weights(run):
     trained = load_trained(run, sharding.one_device_mesh())
     average = jax.tree.map(jnp.zeros_like, trained.best.state.variables)
     state = dataclasses.replace(trained.best.state, ema=average)

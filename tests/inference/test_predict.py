@@ -1,4 +1,4 @@
-"""The verb predict: files, folders, videos, cameras; what is written; what cannot be read."""
+"""`fer-jax predict`: files, folders, videos, cameras, the written results, unreadable input."""
 
 from __future__ import annotations
 
@@ -29,20 +29,15 @@ def rows_of(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def picture(path: Path) -> np.ndarray:
-    return cv2.imread(str(path))
-
-
 @pytest.fixture(scope="module")
 def done(run, media, tmp_path_factory):
-    """The whole folder of media, explained: the output folder and what was printed."""
+    """The results of the whole media folder, with heat maps."""
     out = tmp_path_factory.mktemp("predicted") / "out"
-    sources_ = sources.find_sources([str(media)])
-    wanted = stream.Wanted("all", True, True, 0.1)
-    return predict.predict(run, sources_, out, wanted, figures=3)
+    options = stream.PredictOptions("all", True, True, 0.1)
+    return predict.predict(run, sources.find_sources([str(media)]), out, options, figures=3)
 
 
-def test_tables_have_a_line_for_each_face_and_frame(done, run, media):
+def test_tables_have_one_line_per_face_and_frame(done, run, media):
     content = json.loads((done.folder / "predictions.json").read_text())
     rows = rows_of(done.folder)
     assert content["labels"] == list(run.labels)
@@ -60,30 +55,30 @@ def test_tables_have_a_line_for_each_face_and_frame(done, run, media):
         assert max(values, key=values.__getitem__) == face["label"]
 
 
-def test_what_cannot_be_read_is_named_and_passed_over(done, media):
+def test_unreadable_files_are_listed_and_skipped(done, media):
     content = json.loads((done.folder / "predictions.json").read_text())
-    assert {Path(one["source"]).name: one["reason"] for one in content["unreadable"]} == {
+    assert {Path(item["source"]).name: item["reason"] for item in content["unreadable"]} == {
         "cut.mp4": "not a video that can be decoded",
         "half.jpg": "truncated JPEG",
     }
-    assert {Path(one["source"]).name for one in content["sources"]} == {
+    assert {Path(item["source"]).name for item in content["sources"]} == {
         "anna.jpg", "anna.png", "clip.mp4", "group.jpg", "wall.png",
     }  # fmt: skip
 
 
-def test_annotated_files_are_there_under_names_of_their_own(done, media):
+def test_annotated_files_have_unique_names(done, media):
     content = json.loads((done.folder / "predictions.json").read_text())
-    names = {Path(one["source"]).name: one["annotated"] for one in content["sources"]}
+    names = {Path(item["source"]).name: item["annotated"] for item in content["sources"]}
     assert len(set(names.values())) == len(names)  # anna.jpg and anna.png
-    group = picture(done.folder / names["group.jpg"])
-    assert group.shape[:2] == (480, 1440)  # enlarged: 200 pixels are too few for letters
-    original = cv2.resize(picture(media / "group.jpg"), (1440, 480))
+    group = cv2.imread(str(done.folder / names["group.jpg"]))
+    assert group.shape[:2] == (480, 1440)  # enlarged: 200 pixels are too small for letters
+    original = cv2.resize(cv2.imread(str(media / "group.jpg")), (1440, 480))
     changed = (np.abs(group.astype(int) - original).max(axis=2) > 60).reshape(-1)
     assert 0.005 < changed.mean() < 0.3
     assert len(list((done.folder / "figures").iterdir())) == 3
 
 
-def test_a_video_keeps_its_frames_rate_and_times(done, media):
+def test_an_annotated_video_has_the_same_frames_rate_and_times(done, media):
     rows = [row for row in rows_of(done.folder) if row["source"].endswith("clip.mp4")]
     times = sorted({float(row["seconds"]) for row in rows})
     assert times == pytest.approx(np.arange(24) / 10, abs=0.002)
@@ -92,13 +87,13 @@ def test_a_video_keeps_its_frames_rate_and_times(done, media):
     assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
 
 
-def test_the_results_are_those_of_the_python_interface(done, model, media):
+def test_results_match_the_python_interface(done, model, media):
     content = json.loads((done.folder / "predictions.json").read_text())
-    (frame,) = (one for one in content["frames"] if one["source"].endswith("group.jpg"))
+    (frame,) = (item for item in content["frames"] if item["source"].endswith("group.jpg"))
     (expected,) = model.predict(media / "group.jpg", choice="all")
-    for face, wanted in zip(frame["faces"], expected.faces, strict=True):
-        assert face["box"] == list(wanted.box)
-        assert face["probabilities"] == pytest.approx(wanted.probabilities, abs=1e-5)
+    for face, expected_face in zip(frame["faces"], expected.faces, strict=True):
+        assert face["box"] == list(expected_face.box)
+        assert face["probabilities"] == pytest.approx(expected_face.probabilities, abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -113,12 +108,12 @@ def test_flags_choose_the_faces(run, media, tmp_path, capsys, flags, faces):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "predictions.csv", "predictions.json",
     }  # fmt: skip
-    said = capsys.readouterr().out
-    assert f"{sum(faces)} face" in said
-    assert "2 frames of 2 pictures" in said
+    printed = capsys.readouterr().out
+    assert f"{sum(faces)} face" in printed
+    assert "2 frames of 2 images" in printed
 
 
-def test_a_second_time_results_are_not_taken_for_input(run, media, tmp_path):
+def test_a_second_prediction_ignores_earlier_results(run, media, tmp_path):
     out = media / "album" / "results"
     try:
         for _ in range(2):
@@ -134,11 +129,11 @@ def test_a_second_time_results_are_not_taken_for_input(run, media, tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (["nowhere.jpg"], "expected a picture, a video, a folder or 'camera', found nothing at"),
-        (["empty"], r"expected pictures or videos in empty, found none; known are .*\.jpg"),
+        (["nowhere.jpg"], "expected an image, a video, a folder or 'camera', found nothing at"),
+        (["empty"], r"expected images or videos in empty, found none; supported .*\.jpg"),
         (["notes.txt", "half.jpg"], "found none among 2; .*predictions.json says why"),
         (["cut.mp4"], "found none among 1"),
-        (["camera:7"], "expected a camera as number 7, found none that opens"),
+        (["camera:7"], "expected a camera with number 7, found none that opens"),
     ],
 )
 def test_wrong_input_is_one_message(run, media, tmp_path, monkeypatch, inputs, message):
@@ -148,18 +143,18 @@ def test_wrong_input_is_one_message(run, media, tmp_path, monkeypatch, inputs, m
         cli.main([str(run.folder), *inputs, "--out", str(tmp_path / "out")])
 
 
-def test_an_output_folder_that_cannot_be_written_is_told(run, media, tmp_path):
+def test_an_output_folder_that_cannot_be_written_is_a_user_error(run, media, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"expected to write results in .*choose another folder"):
         cli.main([str(run.folder), str(media / "wall.png"), "--out", str(tmp_path / "file")])
 
 
-def test_a_camera_is_watched_as_long_as_asked(run, media, tmp_path, monkeypatch):
+def test_a_camera_is_recorded_for_the_given_seconds(run, media, tmp_path, monkeypatch):
     class Camera:
-        """Pictures without end; its clock began yesterday."""
+        """An endless stream of one image whose timestamps start at a large value."""
 
         def __init__(self):
-            self.image = picture(media / "anna.png")
+            self.image = cv2.imread(str(media / "anna.png"))
 
         def isOpened(self):  # noqa: N802 - OpenCV's name
             return True
@@ -183,26 +178,26 @@ def test_a_camera_is_watched_as_long_as_asked(run, media, tmp_path, monkeypatch)
     assert content["sources"][0]["annotated"] == "annotated/camera.mp4"
 
 
-def test_ctrl_c_keeps_what_was_seen_and_leaves_with_its_own_code(run, media, tmp_path, monkeypatch):
-    whole = stream.recognize_all
+def test_ctrl_c_writes_the_results_so_far(run, media, tmp_path, monkeypatch):
+    original = predict.predict_frames
 
-    def stopped(*arguments):
-        yield next(whole(*arguments))
+    def interrupted(*arguments):
+        yield next(original(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stream, "recognize_all", stopped)
+    monkeypatch.setattr(predict, "predict_frames", interrupted)
     arguments = [str(run.folder), str(media), "--out", str(tmp_path / "out"), "--figures=0"]
     with pytest.raises(KeyboardInterrupt):
         cli.main(arguments)
     assert len(json.loads((tmp_path / "out" / "predictions.json").read_text())["frames"]) == 1
 
 
-def test_where_writing_fails_earlier_results_stay(run, media, tmp_path, monkeypatch):
+def test_earlier_results_remain_if_writing_fails(run, media, tmp_path, monkeypatch):
     arguments = [str(run.folder), str(media / "clip.mp4"), "--out", str(tmp_path)]
     cli.main(arguments)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def full(self, painted):
+    def full(self, image):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outputs._Video, "add", full)
@@ -212,15 +207,7 @@ def test_where_writing_fails_earlier_results_stay(run, media, tmp_path, monkeypa
 
 
 def test_the_exit_code_is_2_without_a_traceback(media, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "fer_jax.inference.predict",
-        tmp_path,
-        media,
-        "--out",
-        tmp_path / "out",
-    ]
+    command = [sys.executable, "-m", "fer_jax.predict", tmp_path, media, "--out", tmp_path / "out"]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
@@ -229,8 +216,8 @@ def test_the_exit_code_is_2_without_a_traceback(media, tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_video_that_ends_early_is_used_and_named(media, tmp_path):
-    """An AVI cut in the middle: its header promises more frames than there are."""
+def test_a_truncated_video_is_used_and_reported(media, tmp_path):
+    """The header of a truncated AVI declares more frames than the file has."""
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 255, (120, 160, 3)).astype(np.uint8) for _ in range(40)]
     video = tmp_path / "long.avi"
@@ -246,57 +233,57 @@ def test_a_video_that_ends_early_is_used_and_named(media, tmp_path):
     assert last.reason == f"damaged: {len(read)} of 40 frames could be read"
 
 
-def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_reader(media):
+def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_consumer(media):
     (source,) = sources.find_sources([str(media / "anna.png")])
-    drawn = 0
+    decoded = 0
 
     def endless():
-        nonlocal drawn
+        nonlocal decoded
         for frame in itertools.cycle(list(sources.frames(source))):
-            drawn += 1
+            decoded += 1
             yield frame
 
-    ahead = stream.decoded_ahead(endless(), depth=4)
+    ahead = stream.decode_ahead(endless(), depth=4)
     for _ in range(3):
         next(ahead)
     time.sleep(0.2)
-    assert drawn <= 3 + 4 + 1
+    assert decoded <= 3 + 4 + 1
     ahead.close()
     assert "decoding" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_what_the_decoding_thread_raises_reaches_the_reader():
+def test_an_exception_of_the_decoding_thread_reaches_the_consumer():
     def broken():
         yield sources.Unreadable(sources.Source("a", "picture"), "")
         raise ZeroDivisionError
 
-    ahead = stream.decoded_ahead(broken(), depth=4)
+    ahead = stream.decode_ahead(broken(), depth=4)
     next(ahead)
     with pytest.raises(ZeroDivisionError):
         next(ahead)
 
 
-def test_a_long_video_is_never_held(run, model, tmp_path, portraits, monkeypatch):
-    """Frames alive at once are bounded by the constants, not by the video."""
+def test_a_long_video_is_never_held_in_memory(run, model, tmp_path, portraits, monkeypatch):
+    """The constants, not the video, bound the number of frames in memory."""
     video = write_video(tmp_path / "long.mp4", [portraits[index % 4] for index in range(80)])
-    alive, most = set(), 0
+    alive, maximum = set(), 0
     make = sources.Frame
 
     class Counted(make):
         def __init__(self, *fields):
-            nonlocal most
+            nonlocal maximum
             super().__init__(*fields)
             alive.add(id(self))
-            most = max(most, len(alive))
+            maximum = max(maximum, len(alive))
 
         def __del__(self):
             alive.discard(id(self))
 
     monkeypatch.setattr(sources, "Frame", Counted)
-    out = outputs.Outputs(tmp_path / "out", {}, run.labels, 0, pictures=False)
-    wanted = stream.Wanted("all", True, False, 0.1)
+    out = outputs.Outputs(tmp_path / "out", {}, run.labels, 0, annotate=False)
+    options = stream.PredictOptions("all", True, False, 0.1)
     with out:
-        for result in stream.recognize_all(model, sources.find_sources([str(video)]), wanted):
+        for result in stream.predict_frames(model, sources.find_sources([str(video)]), options):
             out.add(*result)
     assert out.sources[0]["frames"] == 80
-    assert stream.TOGETHER <= most <= stream.AHEAD + stream.TOGETHER + 16
+    assert stream.MAX_PENDING <= maximum <= stream.DECODE_AHEAD + stream.TOGETHER + 16

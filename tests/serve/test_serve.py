@@ -1,4 +1,4 @@
-"""The page: what it answers to whatever is uploaded, and how it works in a browser."""
+"""The page: its content for any upload, and its behavior in a browser."""
 
 from __future__ import annotations
 
@@ -15,74 +15,74 @@ import pytest
 
 from fer_jax.cli import serve
 from fer_jax.errors import UserError
-from fer_jax.serve import answers, page
-from tests.small_runs import write_picture
+from fer_jax.serve import page, response
+from tests.small_runs import write_image
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_face_is_listed_from_left_to_right(model, media):
-    found = answers.answer(model, str(media / "group.jpg"), "all", explain=True)
-    assert found.listing.count("<section") == 3
-    assert re.findall(r"<h3>Face (\d)", found.listing) == ["1", "2", "3"]
-    (picture,) = model.predict(media / "group.jpg", choice="all")
-    in_order = sorted(picture.faces, key=lambda face: face.box[0])
-    assert re.findall(r"<h3>Face \d: (\w+)", found.listing) == [face.label for face in in_order]
-    assert found.picture.shape[2] == 3
+    result = response.respond(model, str(media / "group.jpg"), "all", explain=True)
+    assert result.details.count("<section") == 3
+    assert re.findall(r"<h3>Face (\d)", result.details) == ["1", "2", "3"]
+    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    in_order = sorted(prediction.faces, key=lambda face: face.box[0])
+    assert re.findall(r"<h3>Face \d: (\w+)", result.details) == [face.label for face in in_order]
+    assert result.image.shape[2] == 3
 
 
 def test_bars_are_as_long_as_the_probabilities(model, media):
-    (picture,) = model.predict(media / "anna.png")
-    found = answers.answer(model, str(media / "anna.png"), "largest", explain=False)
-    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", found.listing)]
-    wanted = [100 * value for value in picture.faces[0].probabilities.values()]
-    assert widths == pytest.approx(wanted, abs=0.06)
+    (prediction,) = model.predict(media / "anna.png")
+    result = response.respond(model, str(media / "anna.png"), "largest", explain=False)
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", result.details)]
+    expected = [100 * value for value in prediction.faces[0].probabilities.values()]
+    assert widths == pytest.approx(expected, abs=0.06)
 
 
 @pytest.mark.parametrize(
-    ("file", "said"),
+    ("file", "text"),
     [
-        (None, "Upload a picture"),
-        ("notes.txt", "not a picture that can be used: not a picture that can be decoded"),
-        ("half.jpg", "not a picture that can be used: truncated JPEG"),
-        ("gone.jpg", "not a picture that can be used: no such file"),
-        ("wall.png", "No face was found: the whole picture was taken for one"),
+        (None, "Upload a photo"),
+        ("notes.txt", "cannot be used as an image: not a JPEG"),
+        ("half.jpg", "cannot be used as an image: truncated JPEG"),
+        ("gone.jpg", "cannot be used as an image: no such file"),
+        ("wall.png", "No face was found, so the whole image was classified"),
     ],
 )
-def test_whatever_is_uploaded_gets_an_answer(model, media, file, said):
-    found = answers.answer(model, file and str(media / file), "all", explain=False)
-    assert said in found.listing
+def test_every_upload_gets_a_response(model, media, file, text):
+    result = response.respond(model, file and str(media / file), "all", explain=False)
+    assert text in result.details
 
 
-def test_a_large_picture_is_made_smaller_before_it_is_sent_back(model, tmp_path):
-    path = write_picture(tmp_path / "wide.png", np.zeros((200, 4000, 3), np.uint8))
-    found = answers.answer(model, str(path), "all", explain=False)
-    assert max(found.picture.shape) == 1600
+def test_a_large_image_is_shrunk_before_it_is_sent_back(model, tmp_path):
+    path = write_image(tmp_path / "wide.png", np.zeros((200, 4000, 3), np.uint8))
+    result = response.respond(model, str(path), "all", explain=False)
+    assert max(result.image.shape) == 1600
 
 
-def test_names_of_classes_are_text(model):
-    assert "&lt;b&gt;" in answers.message("<b>")
+def test_class_names_are_escaped(model):
+    assert "&lt;b&gt;" in response.message("<b>")
 
 
-def test_examples_are_there():
+def test_the_examples_exist():
     assert len(list(page.EXAMPLES.glob("*.jpg"))) == 4
 
 
-def test_without_the_extra_the_command_that_installs_it_is_told(run, monkeypatch):
+def test_the_error_without_the_extra_has_the_install_command(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     with pytest.raises(UserError, match=r"pip install 'fer-jax\[serve\]'"):
         serve.main([str(run.folder)])
 
 
-def test_a_port_that_is_none_is_told(run):
+def test_an_invalid_port_is_a_user_error(run):
     with pytest.raises(UserError, match="expected --port from 1 to 65535, found 0"):
         serve.main([str(run.folder), "--port=0"])
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def start(run, port: int) -> subprocess.Popen[str]:
@@ -96,7 +96,7 @@ def start(run, port: int) -> subprocess.Popen[str]:
 
 @pytest.fixture(scope="module")
 def served(run):
-    """A page in a process of its own: its address and the process."""
+    """A served page: its address and its process."""
     process = start(run, free_port())
     try:
         line = process.stdout.readline()
@@ -117,7 +117,7 @@ def window(served, chromium):
 
 
 def upload(window, path: Path, expected: str) -> str:
-    """Uploads a file; the text of the answer, once it has `expected` in it."""
+    """Uploads a file and returns the text of the response once it contains `expected`."""
     for button in window.driver.find_elements("css selector", "#picture button[aria-label=Clear]"):
         button.click()
     window.wait_for("#picture input[type=file]").send_keys(str(path))
@@ -131,10 +131,10 @@ def upload(window, path: Path, expected: str) -> str:
 
 
 @pytest.mark.browser
-def test_an_uploaded_picture_is_answered_without_errors(window, model, media, served):
+def test_an_uploaded_photo_shows_its_faces_without_errors(window, model, media, served):
     text = upload(window, media / "group.jpg", "Face 3")
-    (picture,) = model.predict(media / "group.jpg", choice="all")
-    for face in picture.faces:
+    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    for face in prediction.faces:
         assert face.label in text
         assert f"{face.confidence:.1%}" in text
     assert window.wait_for("#shown img").get_attribute("src")
@@ -142,7 +142,7 @@ def test_an_uploaded_picture_is_answered_without_errors(window, model, media, se
 
 
 @pytest.mark.browser
-def test_the_maps_and_the_largest_face_can_be_asked_for(window, media):
+def test_heat_maps_and_the_largest_face_can_be_selected(window, media):
     upload(window, media / "group.jpg", "Face 3")
     before = window.wait_for("#listed img").get_attribute("src")
     window.wait_for("#why input").click()
@@ -159,12 +159,12 @@ def test_the_maps_and_the_largest_face_can_be_asked_for(window, media):
 
 
 @pytest.mark.browser
-def test_no_other_host_is_asked_for_anything(window, served):
+def test_no_request_goes_to_another_host(window, served):
     assert window.foreign_requests(served[0].rstrip("/")) == []
 
 
 @pytest.mark.browser
-def test_it_fits_a_narrow_window(window, media):
+def test_the_page_fits_a_narrow_window(window, media):
     upload(window, media / "anna.png", "Face 1")
     for width in (1280, 500):
         window.resize(width, 900)
@@ -172,15 +172,15 @@ def test_it_fits_a_narrow_window(window, media):
 
 
 @pytest.mark.browser
-def test_a_file_that_is_no_picture_is_told_and_the_next_one_answered(window, media, tmp_path):
+def test_an_unreadable_upload_shows_a_message_and_the_next_one_works(window, media, tmp_path):
     fake = tmp_path / "fake.jpg"
     fake.write_text("hello")
-    upload(window, fake, "not a picture that can be used")
+    upload(window, fake, "cannot be used as an image")
     upload(window, media / "anna.png", "Face 1")
 
 
 @pytest.mark.browser
-def test_it_listens_at_this_machine_alone_and_refuses_a_large_upload(served, tmp_path):
+def test_the_server_listens_on_localhost_only_and_refuses_a_large_upload(served, tmp_path):
     import urllib.error
     import urllib.request
 
@@ -200,12 +200,12 @@ def test_it_listens_at_this_machine_alone_and_refuses_a_large_upload(served, tmp
 
 
 @pytest.mark.browser
-def test_a_port_that_is_taken_is_told(run):
+def test_a_port_in_use_is_a_user_error(run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(run, taken.getsockname()[1])
-        _, said = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert "choose another --port" in said
-    assert "Traceback" not in said
+    assert "choose another --port" in stderr
+    assert "Traceback" not in stderr
