@@ -1,4 +1,4 @@
-"""SFEW from every shape of copy, with its traps; its two protocols; its stand-in; bad copies."""
+"""SFEW from every layout: traps, two protocols, stand-in, bad copies."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import crop_square
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import small_kdef, small_sets
-from tfds_builders import pictures
 from tfds_builders import prepare as build
+from tfds_builders.encode import encode_jpeg
 from tfds_builders.sfew import names
+from tfds_builders.stand_in_mark import is_stand_in
 from tfds_builders.stand_ins import sfew
 
 MOVIES = {"train": ("Airheads", "About_A_Boy", "Juno"), "validation": ("Saw3D", "21")}
@@ -25,7 +27,7 @@ TESTS = 3
 
 
 def _faces() -> list[tuple[str, str, str]]:
-    """Split, the set's own folder and file name of every labelled face."""
+    """Split, class folder and file name of every labeled face."""
     return [
         (split, folder, f"{movie}_{number:09d}_0000000{number}.png")
         for split, movies in MOVIES.items()
@@ -35,7 +37,7 @@ def _faces() -> list[tuple[str, str, str]]:
 
 
 def _write(root: pathlib.Path, place: Callable[[str, str], str]) -> pathlib.Path:
-    """Faces where `place` puts a split's class."""
+    """Writes the faces of each class into the folder that `place` returns."""
     for split, folder, name in _faces():
         file = root / place(split, folder) / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +47,7 @@ def _write(root: pathlib.Path, place: Callable[[str, str], str]) -> pathlib.Path
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Both trees with drawn pictures and a Test. Not to be changed."""
+    """Train, Val and Test with synthetic images; read-only."""
     root = tmp_path_factory.mktemp("sfew")
     parents = {"train": "Train", "validation": "Val"}
     _write(root, lambda split, folder: f"{parents[split]}/{TREES[split]}/{folder}")
@@ -68,7 +70,7 @@ def _trees(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 def _short(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Without the folders of the archives, in small letters, with the other class names."""
+    """Without the folders of the archives, in lower case, with the other class names."""
     words = {"Happy": "Happiness", "Sad": "Sadness"}
     short = {"train": "train", "validation": "val"}
     return _write(out, lambda split, folder: f"{short[split]}/{words.get(folder, folder).lower()}")
@@ -104,7 +106,7 @@ LAYOUTS = [_trees, _short, _nested_with_frames, _zips, _zip_and_tree, _zip_of_zi
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout: Callable[[pathlib.Path, pathlib.Path], pathlib.Path],
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -127,7 +129,7 @@ def test_every_shape_of_copy_gives_the_same_records(
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
 
 
-def test_prepared_by_movie_and_padded_to_squares(data: pathlib.Path) -> None:
+def test_prepare_splits_by_movie_and_pads_to_squares(data: pathlib.Path) -> None:
     prepared = build.prepare("sfew", None, str(data))
     assert prepared.label_names == labels.SFEW
     assert prepared.metadata["group"] == "movie"
@@ -145,19 +147,19 @@ def test_prepared_by_movie_and_padded_to_squares(data: pathlib.Path) -> None:
     assert labels.SFEW[record["label"]] == labels.ANGER
     assert record["face_source"] == b"shipped"
     assert list(record["face_box"]) == [0, 0, 48, 64]
-    picture = pictures.decode(small_sets.png("trainAngryJuno_000000000_00000000.png"))
-    stored = pictures.decode_jpeg(record["image"])
-    assert stored.shape == (64, 64, 3)  # nothing stretched, nothing lost
+    picture = decode(small_sets.png("trainAngryJuno_000000000_00000000.png"))
+    stored = decode(record["image"])
+    assert stored.shape == (64, 64, 3)  # neither stretched nor cropped
     difference = np.abs(stored[:, 8:56].astype(int) - picture)
     assert difference.mean() < 4
-    np.testing.assert_array_equal(stored, pictures.decode_jpeg(pictures.encode_jpeg(
-        faces.crop_square(picture, (0, 0, 48, 64)), 95)))  # fmt: skip
+    np.testing.assert_array_equal(stored, decode(encode_jpeg(
+        crop_square(picture, (0, 0, 48, 64)), 95)))  # fmt: skip
 
 
-def test_the_paper_s_protocol_says_that_it_leaks(data: pathlib.Path) -> None:
+def test_paper_protocol_reports_its_leaks(data: pathlib.Path) -> None:
     paper = build.prepare("sfew", None, str(data), protocol="paper")
     assert {split: len(rows) for split, rows in paper.splits.items()} == {
-        "train": 7,  # of three faces of each class one for every split
+        "train": 7,  # one of three faces of each class in every split
         "validation": 7,
         "test": 7,
     }
@@ -166,7 +168,7 @@ def test_the_paper_s_protocol_says_that_it_leaks(data: pathlib.Path) -> None:
     assert build.prepare("sfew", None, str(data)).metadata["notes"] == []
 
 
-def test_validation_gets_every_class_though_a_movie_has_few(tmp_path: pathlib.Path) -> None:
+def test_validation_has_every_class_even_if_movies_have_few(tmp_path: pathlib.Path) -> None:
     files = [
         f"{split}/{folder}/{split}Movie{number}_{number:09d}_00000001.png"
         for split in ("Train", "Val")
@@ -174,16 +176,16 @@ def test_validation_gets_every_class_though_a_movie_has_few(tmp_path: pathlib.Pa
     ]
     builder = build.get("sfew", None, str(tmp_path))
     split_of = small_sets.assigned(builder, small_sets.NamesOnly(tuple(files)), "official")
-    kept = [one for one, split in split_of.items() if split == "validation"]
-    assert {one.split("_")[1] for one in kept} == set(labels.SFEW)
-    assert len(kept) == 7
+    validation = [one for one, split in split_of.items() if split == "validation"]
+    assert {one.split("_")[1] for one in validation} == set(labels.SFEW)
+    assert len(validation) == 7
 
 
 def _whole() -> small_sets.NamesOnly:
     return small_sets.NamesOnly(tuple(file for file, _, _ in sfew.listing(1.0)))
 
 
-def test_a_whole_sfew_in_the_paper_s_protocol(tmp_path: pathlib.Path) -> None:
+def test_paper_protocol_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     builder = build.get("sfew", None, str(tmp_path))
     records, drops = builder.index(_whole())
     counted = collections.Counter((one.split, one.label) for one in records)
@@ -205,7 +207,7 @@ def test_a_whole_sfew_in_the_paper_s_protocol(tmp_path: pathlib.Path) -> None:
     assert test[0] == "train_anger_EmptyEngine_000000310_00000012"
 
 
-def test_a_whole_sfew_is_tested_on_val_and_parted_by_movie(tmp_path: pathlib.Path) -> None:
+def test_official_protocol_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     builder = build.get("sfew", None, str(tmp_path))
     split_of = small_sets.assigned(builder, _whole(), "official")
     assert all((split == "test") == one.startswith("val") for one, split in split_of.items())
@@ -231,31 +233,29 @@ def test_a_whole_sfew_is_tested_on_val_and_parted_by_movie(tmp_path: pathlib.Pat
         ("Airheads_0005192401_00000005", ""),
     ],
 )
-def test_the_movie_is_what_stands_before_the_time(stem: str, expected: str) -> None:
+def test_movie_of_a_file_name(stem: str, expected: str) -> None:
     assert names.movie(stem) == expected
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     root = tmp_path_factory.mktemp("sfew_stand_in")
-    assert sum(sfew.write(root, 0.001)) == sfew.pictures_of(0.001)
+    assert sum(sfew.write(root, 0.001)) == sfew.count_images(0.001)
     return root
 
 
-def test_a_stand_in_has_the_set_s_files_and_the_trap(
-    rendered: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_stand_in_files_and_traps(rendered: pathlib.Path, tmp_path: pathlib.Path) -> None:
     opened = build.get("sfew", None, str(tmp_path)).open(rendered)
     assert collections.Counter(drop.reason for drop in opened.drops) == {
-        "a second copy of the same picture": 3,
+        "a second copy of the same image": 3,
         "test faces, whose labels are withheld": 7,
     }
     assert {names.movie(pathlib.PurePath(one.file).stem) for one in opened.records} == {
         one.subject for one in opened.records
     }
     data = opened.source.read(opened.records[0].file)
-    assert pictures.decode(data).shape == (181, 143, 3)
-    assert pictures.is_stand_in(data)
+    assert decode(data).shape == (181, 143, 3)
+    assert is_stand_in(data)
     packed = shutil.copytree(rendered, tmp_path / "packed")
     sfew.pack(packed)
     assert sorted(path.name for path in packed.iterdir()) == [
@@ -267,21 +267,21 @@ def test_a_stand_in_has_the_set_s_files_and_the_trap(
     assert [one.id for one in again.records] == [one.id for one in opened.records]
 
 
-def test_a_full_stand_in_has_the_real_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     full = sfew.counts(1.0)
     assert {split: full[split] for split in names.COUNTS} == names.COUNTS
     files = [file for file, _, _ in sfew.listing(1.0)]
-    assert len(files) == len(set(files)) == sfew.pictures_of(1.0)
+    assert len(files) == len(set(files)) == sfew.count_images(1.0)
 
 
-def test_whole_frames_are_not_taken_for_faces(tmp_path: pathlib.Path) -> None:
+def test_movie_frames_are_refused(tmp_path: pathlib.Path) -> None:
     files = [f"Train/Angry/A_{number:09d}_1.png" for number in range(958)] + ["Val/Angry/B_1.png"]
     builder = build.get("sfew", None, str(tmp_path))
-    with pytest.raises(errors.UserError, match="as many as it has whole frames"):
+    with pytest.raises(errors.UserError, match="the number of its movie frames"):
         builder.index(small_sets.NamesOnly(tuple(files)))
 
 
-def test_names_without_a_movie_are_groups_of_their_own(
+def test_each_name_without_a_movie_is_a_group(
     tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tree, tmp_path / "copy")
@@ -366,7 +366,7 @@ def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (_unknown_class, "found also Contempt"),
         (_no_class, "found also no folder"),
@@ -382,16 +382,16 @@ def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
         (lambda tree: tree / "nowhere", "no such folder"),
     ],
 )
-def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
+def test_bad_copy_is_a_user_error(
     damage: Callable[[pathlib.Path], pathlib.Path],
-    says: str,
+    message: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    small_sets.check_refusal("sfew", damage, says, tree, tmp_path)
+    small_sets.check_refusal("sfew", damage, message, tree, tmp_path)
 
 
-def test_a_few_unreadable_pictures_are_dropped_and_named(
+def test_few_unreadable_images_are_dropped_and_listed(
     tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     shutil.copytree(tree, tmp_path / "damaged")

@@ -1,1 +1,1 @@
-"""SFEW 2.0, Static Facial Expressions in the Wild, from the copy that the user was sent."""
+"""SFEW 2.0, Static Facial Expressions in the Wild: aligned faces from movies."""

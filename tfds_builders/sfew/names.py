@@ -1,7 +1,6 @@
-"""SFEW's naming: where a picture lies and what its name says, and how many there are.
+"""Parses the paths of SFEW 2.0's aligned faces (EmotiW 2015), and gives their numbers.
 
-Shared by the builder and the stand-in, so that both mean the same set. The aligned faces
-of SFEW 2.0 (EmotiW 2015) only, not the frames that they are from.
+Shared by the builder and the stand-in.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ FOLDERS: dict[str, str] = {
     "Sad": labels.SADNESS,
     "Surprise": labels.SURPRISE,
 }
-"""The set's own folders. The builder takes any word for these (Happiness, Sadness)."""
+"""The set's class folders. The builder accepts synonyms too (Happiness, Sadness)."""
 
 COUNTS: dict[str, dict[str, int]] = {
     "train": dict(zip(labels.SFEW, (178, 52, 78, 184, 144, 161, 94), strict=True)),
     "validation": dict(zip(labels.SFEW, (77, 23, 46, 72, 84, 73, 56), strict=True)),
 }
-"""Aligned faces of a whole copy: 891 and 431."""
+"""Aligned faces by class of a complete copy: 891 and 431."""
 
 FRAMES = {"train": 958, "validation": 436, "test": 372}
-"""Frames of a whole copy, before faces were cut out; not all faces could be."""
+"""Movie frames of a complete copy; some have no aligned face."""
 
 ENDINGS = (".png", ".jpg", ".jpeg")
 WIDTH, HEIGHT = 143, 181
@@ -41,8 +40,8 @@ _MOVIE = re.compile(r"(.+?)_\d{9}(?!\d)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
-    """Where a picture lies: its split, its class folder ("" without), and its name's stem."""
+class Location:
+    """The location of an image: split, class folder ("" if none) and stem of the file name."""
 
     split: str
     folder: str
@@ -50,8 +49,8 @@ class Place:
     is_aligned: bool
 
 
-def place(file: str) -> Place | None:
-    """Where a picture lies in SFEW's tree; None for files outside it."""
+def parse(file: str) -> Location | None:
+    """The location of an image in SFEW's tree; None for other files."""
     path = PurePosixPath(file)
     if path.suffix.lower() not in ENDINGS:
         return None
@@ -61,7 +60,7 @@ def place(file: str) -> Place | None:
     if match is None:
         return None
     inner = path.parts[last + 1 : -1]
-    return Place(
+    return Location(
         split=_SPLITS[match[1].lower()],
         folder=inner[0] if inner else "",
         stem=path.stem,
@@ -70,6 +69,6 @@ def place(file: str) -> Place | None:
 
 
 def movie(stem: str) -> str:
-    """The movie that Airheads_000519240_00000005 is from, in small letters; "" if not said."""
+    """The movie in a stem such as Airheads_000519240_00000005, in lower case; "" if none."""
     match = _MOVIE.match(stem)
     return match[1].lower() if match else ""
