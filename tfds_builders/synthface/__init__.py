@@ -1,9 +1,15 @@
-"""Labeled faces rendered from a CC0 head model, with numpy and OpenCV only.
+"""Renders labeled faces from a CC0 head model, with numpy and OpenCV only.
 
-Who: identity, hair. What the face does: expression. Where: scene. How it
-becomes a picture: head, geometry, raster, surface, texture, skin, wrinkles,
-material, lashes, shading, film, render. Sets of pictures: spec, presets,
-subject, archive, sets. Scripts: build_head, contact_sheet.
+| stage | modules |
+|---|---|
+| random parameters | identity, expression, scene |
+| mesh | head, geometry, hair |
+| rasterization | raster, surface |
+| materials | texture, material, skin, wrinkles |
+| image | shading, lashes, glasses, camera, render |
+| data sets | spec, presets, subject, archive, sets |
+
+The script `contact_sheet` shows what the faces look like.
 """
 
 from tfds_builders.synthface.expression import ACTION_UNITS

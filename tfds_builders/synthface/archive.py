@@ -1,6 +1,6 @@
-"""Rendered faces on disk: a zip of JPEGs with an index, written whole or not at all.
+"""Rendered faces on disk: a zip of JPEGs and an index, written atomically.
 
-The zip keeps a checksum of every member; reading a damaged one is an error.
+The zip stores a checksum of every member, so a damaged archive is an error.
 The same faces give the same bytes.
 """
 
@@ -22,20 +22,20 @@ from fer_jax import errors
 from tfds_builders.synthface.subject import Face
 
 INDEX = "index.jsonl"
-_NOT_STORED = ("image", "landmarks")  # the latter are newer than the archives that ship
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's oldest date: the same bytes on any day
+_NOT_STORED = ("image", "landmarks")  # the shipped archives predate the landmarks
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that the bytes are reproducible
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A stored face: its JPEG file's bytes, and the fields of `Face` but image and landmarks."""
+    """A stored face: the JPEG file, and every field of `Face` except image and landmarks."""
 
     jpeg: bytes
     truth: dict[str, Any]
 
 
 def encode(face: Face, quality: int) -> Record:
-    """Compresses a face; strengths are kept to three digits."""
+    """Compresses a face to JPEG and rounds its float labels to three digits."""
     bgr = cv2.cvtColor(face.image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode(".jpg", bgr, _jpeg_options(quality))
     truth = {
@@ -43,14 +43,14 @@ def encode(face: Face, quality: int) -> Record:
         for field in dataclasses.fields(face)
         if field.name not in _NOT_STORED
     }
-    truth["face_box"] = list(face.face_box)  # as JSON gives it back
+    truth["face_box"] = list(face.face_box)  # JSON has no tuples
     truth["action_units"] = {k: round(v, 3) for k, v in face.action_units.items() if v >= 5e-4}
     truth |= {name: round(truth[name], 3) for name in ("yaw", "sex", "age", "skin")}
     return Record(jpeg.tobytes(), truth)
 
 
 def _jpeg_options(quality: int) -> list[int]:
-    # Huffman tables of its own save a fifth of a picture of 64 pixels.
+    # Optimized Huffman tables shrink a 64-pixel image by a fifth.
     return [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
 
 
@@ -66,7 +66,7 @@ def _pack(records: Iterable[Record]) -> bytes:
 
 
 def write(path: pathlib.Path, records: Iterable[Record]) -> None:
-    """Writes an archive; after a kill at any moment there is the whole file or none."""
+    """Writes an archive atomically: a killed process leaves the complete file or none."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         file.write(_pack(records))
@@ -79,7 +79,7 @@ def read(path: pathlib.Path) -> Iterator[Record]:
     """Yields the records of an archive in order.
 
     Raises:
-      UserError: the file is missing, cut short or damaged.
+      UserError: the file is missing, truncated or damaged.
     """
     try:
         with zipfile.ZipFile(path) as packed:
@@ -89,5 +89,5 @@ def read(path: pathlib.Path) -> Iterator[Record]:
     except (OSError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
         raise errors.UserError(
             f"expected an archive of rendered faces at {path}, found it missing or damaged "
-            f"({error}); delete it and render again, or reinstall fer_jax if it is its own"
+            f"({error}); delete it and render again, or reinstall fer_jax if it ships with fer_jax"
         ) from None

@@ -1,4 +1,4 @@
-"""From light to a stored picture: backdrop, lens, tone curve, sensor noise, poor copies."""
+"""Image formation: background, occluders, lens blur, tone mapping, sensor noise, rescaling."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from tfds_builders.synthface.scene import (
     Scene,
 )
 
-_SMALLEST_COPY = 24  # pixels: no poor copy goes below
-_SHOULDER = 1.35  # of the tone curve: how early bright light is compressed
+_MIN_RESOLUTION = 24  # pixels
+_SHOULDER = 1.35  # of the tone curve: higher values compress highlights earlier
 _GAMMA = 2.2
 
 
 def backdrop(background: Background, rng: np.random.Generator, size: int) -> np.ndarray:
-    """float32[size, size, 3], linear RGB."""
+    """Returns the background as float32[size, size, 3], linear RGB."""
     if background.kind == PLAIN:
         down, right = np.mgrid[0:size, 0:size].astype(np.float32) / size
         light = 1 - 0.25 * (down - 0.3) + 0.1 * (right - 0.5)
@@ -33,7 +33,7 @@ def backdrop(background: Background, rng: np.random.Generator, size: int) -> np.
 
 
 def occlude(light: np.ndarray, occluder: Occluder) -> None:
-    """Puts an occluder, out of focus, before float32[S, S, 3] in place."""
+    """Composites an out-of-focus occluder over `light` float32[S, S, 3], in place."""
     size = len(light)
     share = np.zeros((size, size), np.float32)
     center, axes = ((size * part).astype(int).tolist() for part in (occluder.center, occluder.axes))
@@ -44,13 +44,13 @@ def occlude(light: np.ndarray, occluder: Occluder) -> None:
 
 def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
     size = len(picture)
-    small = max(_SMALLEST_COPY, int(size * share))
+    small = max(_MIN_RESOLUTION, int(size * share))
     reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
     return cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def to_image(light: np.ndarray, scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Linear RGB float32[S, S, 3] at any S to the picture uint8[size, size, 3], RGB."""
+    """Converts linear RGB float32[S, S, 3] to a gamma-encoded image uint8[size, size, 3]."""
     exposed = np.clip(light * np.float32(2**scene.exposure), 0, 4)
     picture = cv2.resize(exposed, (size, size), interpolation=cv2.INTER_AREA)
     if scene.blur > 0.25:

@@ -1,4 +1,4 @@
-"""A picture of rendered faces: `python -m tfds_builders.synthface.contact_sheet OUT.png`."""
+"""Renders sample faces to a PNG: `python -m tfds_builders.synthface.contact_sheet OUT.png`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tfds_builders.synthface.subject import render_subject
 
 
 def _row(spec: Spec, subject: int) -> np.ndarray:
-    """uint8[S, N * S, 3]: all pictures of a person, side by side."""
+    """All images of one person side by side, uint8[S, N * S, 3]."""
     return np.hstack([face.image for face in render_subject(spec, subject)])
 
 
 def _rows(size: int, seed: int) -> list[np.ndarray]:
-    """Studio people frontally, three heads all around, and people in the wild."""
+    """Eight people from the front, three people from five yaws, four people in the wild."""
     studio = dataclasses.replace(
         presets.demo(seed, 8, size), yaws=(0.0,), views=0, expressions=labels.EMOTIONS
     )
@@ -37,11 +37,11 @@ def _rows(size: int, seed: int) -> list[np.ndarray]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--size", type=int, default=128, help="side of a face in pixels")
-    parser.add_argument("--seed", type=int, default=1, help="other seeds show other people")
+    parser.add_argument("--size", type=int, default=128, help="side of a face, pixels")
+    parser.add_argument("--seed", type=int, default=1, help="another seed shows other people")
     arguments = parser.parse_args()
     with errors.exit_cleanly():
         sheet = np.vstack(_rows(arguments.size, arguments.seed))
@@ -50,8 +50,8 @@ def main() -> None:
             arguments.out.write_bytes(data.tobytes())
         except OSError as error:
             raise errors.UserError(
-                f"expected a file name to write a PNG to, found {arguments.out} ({error}); "
-                "name another one"
+                f"expected a writable PNG path, found {arguments.out} ({error}); "
+                "choose another path"
             ) from None
     print(f"{arguments.out}: columns are {', '.join(labels.EMOTIONS)}")
 

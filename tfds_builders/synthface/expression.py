@@ -1,9 +1,8 @@
-"""What the face does: emotions to FACS action units to the head model's face units.
+"""Expressions: from emotions to FACS action units to weights of the head's blend shapes.
 
-The action units are the ground truth of a picture. Their prototypes follow
-EMFACS (Friesen and Ekman 1983; Ekman, Friesen and Hager, FACS Investigator's
-Guide, 2002), at random strength, with weak unrelated units mixed in.
-Draws parameters only; nothing here touches a mesh.
+The action units are ground truth. An emotion's prototype follows EMFACS (Friesen and
+Ekman 1983; Ekman, Friesen and Hager, FACS Investigator's Guide, 2002); its strength is
+random, and weak unrelated units are added.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ ACTION_UNITS = (
     "AU12L", "AU12R", "AU14L", "AU14R", "AU15", "AU16", "AU17", "AU20", "AU23", "AU24", "AU25",
     "AU26", "AU43",
 )  # fmt: skip
-"""Every unit a picture may carry, in the order of `to_vector`; L and R are the subject's sides.
+"""All action units, in the order of `to_vector`; L and R are the subject's left and right.
 
-AU43 at these low strengths is the drooping upper lid of sadness.
+AU43 occurs only at low strength: the drooping upper lid of sadness.
 """
 
 
 class Activation(NamedTuple):
-    """One unit of a prototype: relative strength, drawn evenly, and how often it occurs."""
+    """An action unit of a prototype: uniform range of its relative strength, and probability."""
 
     unit: str
     low: float = 0.7
@@ -85,7 +84,7 @@ PROTOTYPES: dict[str, tuple[Activation, ...]] = {
         Activation("AU24", 0.4, 1.0, 0.4),
         Activation("AU17", 0.2, 0.7, 0.4),
     ),
-    # One-sided: the side is drawn, see `_prototype`.
+    # One-sided: `_prototype` draws the side.
     labels.CONTEMPT: (
         Activation("AU12", 0.45, 0.8),
         Activation("AU14", 0.7, 1.15),
@@ -94,78 +93,87 @@ PROTOTYPES: dict[str, tuple[Activation, ...]] = {
 }
 
 ONE_SIDED = (labels.CONTEMPT,)
-STRENGTH = (0.45, 1.05)  # of the whole expression: from faint to full
+STRENGTH = (0.45, 1.05)  # range of the strength of an expression
 
-# Deviation of the weak units that any face shows, whatever it feels.
+# Standard deviation of weak units that occur with any emotion.
 _UNRELATED = {
     "AU1": 0.05, "AU2": 0.05, "AU4": 0.06, "AU7": 0.06,
     "AU12": 0.03, "AU25": 0.04, "AU17": 0.05, "AU24": 0.05,
 }  # fmt: skip
 
 
-class BlendShapeGain(NamedTuple):
-    """How much an action unit moves a face unit; `two_sided` units exist for both sides."""
+class Gain(NamedTuple):
+    """Weight of a blend shape per strength of an action unit.
+
+    Attributes:
+      blend_shape: ARKit name, without "Left" or "Right" if `two_sided`.
+      gain: weight at strength 1.
+      two_sided: whether there is one blend shape for each side.
+    """
 
     blend_shape: str
     gain: float = 1.0
     two_sided: bool = True
 
 
-# ARKit's face units; gains judged by eye on the head model.
-_BLEND_SHAPE_GAINS: dict[str, tuple[BlendShapeGain, ...]] = {
-    "AU1": (BlendShapeGain("browInnerUp", two_sided=False),),
-    "AU2": (BlendShapeGain("browOuterUp"),),
-    "AU4": (BlendShapeGain("browDown"),),
-    "AU5": (BlendShapeGain("eyeWide"),),
-    "AU6": (BlendShapeGain("cheekSquint"), BlendShapeGain("eyeSquint", 0.35)),
-    "AU7": (BlendShapeGain("eyeSquint", 0.9),),
+# Gains were chosen by eye on the head model.
+_GAINS: dict[str, tuple[Gain, ...]] = {
+    "AU1": (Gain("browInnerUp", two_sided=False),),
+    "AU2": (Gain("browOuterUp"),),
+    "AU4": (Gain("browDown"),),
+    "AU5": (Gain("eyeWide"),),
+    "AU6": (Gain("cheekSquint"), Gain("eyeSquint", 0.35)),
+    "AU7": (Gain("eyeSquint", 0.9),),
     "AU9": (
-        BlendShapeGain("noseSneer", 1.25),
-        BlendShapeGain("browDown", 0.35),
-        BlendShapeGain("mouthUpperUp", 0.35),
-        BlendShapeGain("cheekSquint", 0.3),
+        Gain("noseSneer", 1.25),
+        Gain("browDown", 0.35),
+        Gain("mouthUpperUp", 0.35),
+        Gain("cheekSquint", 0.3),
     ),
-    "AU10": (BlendShapeGain("mouthUpperUp"),),
-    "AU11": (BlendShapeGain("noseSneer", 0.4),),
-    "AU12": (BlendShapeGain("mouthSmile"),),
-    "AU14": (BlendShapeGain("mouthDimple"), BlendShapeGain("mouthPress", 0.35)),
-    "AU15": (BlendShapeGain("mouthFrown", 1.1),),
-    "AU16": (BlendShapeGain("mouthLowerDown"),),
+    "AU10": (Gain("mouthUpperUp"),),
+    "AU11": (Gain("noseSneer", 0.4),),
+    "AU12": (Gain("mouthSmile"),),
+    "AU14": (Gain("mouthDimple"), Gain("mouthPress", 0.35)),
+    "AU15": (Gain("mouthFrown", 1.1),),
+    "AU16": (Gain("mouthLowerDown"),),
     "AU17": (
-        BlendShapeGain("mouthShrugLower", two_sided=False),
-        BlendShapeGain("mouthShrugUpper", 0.3, two_sided=False),
+        Gain("mouthShrugLower", two_sided=False),
+        Gain("mouthShrugUpper", 0.3, two_sided=False),
     ),
-    "AU20": (BlendShapeGain("mouthStretch"),),
+    "AU20": (Gain("mouthStretch"),),
     "AU23": (
-        BlendShapeGain("mouthPress", 0.8),
-        BlendShapeGain("mouthRollLower", 0.45, two_sided=False),
-        BlendShapeGain("mouthRollUpper", 0.35, two_sided=False),
+        Gain("mouthPress", 0.8),
+        Gain("mouthRollLower", 0.45, two_sided=False),
+        Gain("mouthRollUpper", 0.35, two_sided=False),
     ),
-    "AU24": (BlendShapeGain("mouthPress", 0.6), BlendShapeGain("mouthRollLower", 0.3, two_sided=False)),
+    "AU24": (
+        Gain("mouthPress", 0.6),
+        Gain("mouthRollLower", 0.3, two_sided=False),
+    ),
     "AU25": (
-        BlendShapeGain("mouthLowerDown", 0.45),
-        BlendShapeGain("mouthUpperUp", 0.5),
-        BlendShapeGain("jawOpen", 0.08, two_sided=False),
+        Gain("mouthLowerDown", 0.45),
+        Gain("mouthUpperUp", 0.5),
+        Gain("jawOpen", 0.08, two_sided=False),
     ),
-    "AU26": (BlendShapeGain("jawOpen", 0.62, two_sided=False),),
-    "AU43": (BlendShapeGain("eyeBlink", 0.35), BlendShapeGain("eyeLookDown", 0.5)),
+    "AU26": (Gain("jawOpen", 0.62, two_sided=False),),
+    "AU43": (Gain("eyeBlink", 0.35), Gain("eyeLookDown", 0.5)),
 }
 
 GAZES = ("left", "frontal", "right")
-"""Where the eyes look: to the subject's left, into the camera, to the subject's right."""
+"""Gaze directions: to the subject's left, into the camera, to the subject's right."""
 
-_GAZE_SHIFT = {"left": 0.75, "frontal": 0.0, "right": -0.75}  # of ARKit's eyeLookOut
-_MAX_WEIGHT = 1.25  # face units beyond this tear the mesh
+_GAZE_SHIFT = {"left": 0.75, "frontal": 0.0, "right": -0.75}  # weight of eyeLookOutLeft
+_MAX_WEIGHT = 1.25  # larger blend shape weights distort the mesh
 
 
 @dataclasses.dataclass(frozen=True)
 class Expression:
-    """A drawn expression.
+    """An expression of a face.
 
     Attributes:
       name: the emotion, one of `labels.EMOTIONS`.
-      action_units: strength by name, every name one of ACTION_UNITS; 1 is strong.
-      blend_shapes: weights of the head model's "unit/..." shapes, 0 to 1.25.
+      action_units: strength by name (ACTION_UNITS); 1 is strong.
+      blend_shapes: weight by name of the head model's "unit/..." shapes, 0 to 1.25.
     """
 
     name: str
@@ -174,7 +182,7 @@ class Expression:
 
 
 def to_vector(action_units: Mapping[str, float]) -> np.ndarray:
-    """Strengths by name to float32[len(ACTION_UNITS)], 0 where a unit is absent."""
+    """Converts strengths by name to float32[len(ACTION_UNITS)]; absent units are 0."""
     return np.array([action_units.get(unit, 0.0) for unit in ACTION_UNITS], np.float32)
 
 
@@ -192,21 +200,23 @@ def _add(units: dict[str, float], name: str, value: float) -> None:
     units[name] = units.get(name, 0.0) + value
 
 
-def _to_blend_shapes(action_units: Mapping[str, float], rng: np.random.Generator) -> dict[str, float]:
-    """Action units to face units; the two sides of a face never move quite alike."""
+def _to_blend_shapes(
+    action_units: Mapping[str, float], rng: np.random.Generator
+) -> dict[str, float]:
+    """Converts action units to blend shape weights, with slight random asymmetry."""
     blend_shapes: dict[str, float] = {}
     for unit, strength in action_units.items():
         side = unit[-1] if unit[-1] in "LR" else ""
-        for blend_shape, gain, two_sided in _BLEND_SHAPE_GAINS[unit.removesuffix(side)]:
+        for blend_shape, gain, two_sided in _GAINS[unit.removesuffix(side)]:
             for ending in ("Left", "Right") if two_sided else ("",):
                 if ending.startswith(side) or not two_sided:
-                    uneven = 1 + float(rng.normal(0, 0.07))
-                    _add(blend_shapes, blend_shape + ending, strength * gain * uneven)
+                    asymmetry = 1 + float(rng.normal(0, 0.07))
+                    _add(blend_shapes, blend_shape + ending, strength * gain * asymmetry)
     return blend_shapes
 
 
 def _add_gaze(blend_shapes: dict[str, float], gaze: str, rng: np.random.Generator) -> None:
-    """Turns the eyes (positive: to the subject's left, up) and shifts the jaw a little."""
+    """Adds the gaze direction and a slight lateral shift of the jaw, in place."""
     sideways = _GAZE_SHIFT[gaze] + float(rng.normal(0, 0.12))
     up = float(rng.normal(0, 0.08))
     leftwards = sideways > 0
@@ -219,7 +229,7 @@ def _add_gaze(blend_shapes: dict[str, float], gaze: str, rng: np.random.Generato
 
 
 def draw_expression(name: str, rng: np.random.Generator, gaze: str = "frontal") -> Expression:
-    """Draws one showing of the emotion `name`; a pure function of the generator's state."""
+    """Draws an expression of the emotion `name`. Deterministic given `rng`."""
     action_units = _prototype(name, rng)
     for unit, spread in _UNRELATED.items():
         _add(action_units, unit, abs(float(rng.normal(0, spread))))
@@ -229,7 +239,7 @@ def draw_expression(name: str, rng: np.random.Generator, gaze: str = "frontal") 
 def expression_of(
     name: str, action_units: Mapping[str, float], rng: np.random.Generator, gaze: str = "frontal"
 ) -> Expression:
-    """A showing of given action units (strength by name), which need not be an emotion's."""
+    """Builds an expression from action units (strength by name), which may be arbitrary."""
     blend_shapes = _to_blend_shapes(action_units, rng)
     _add_gaze(blend_shapes, gaze, rng)
     blend_shapes = {unit: float(np.clip(x, 0, _MAX_WEIGHT)) for unit, x in blend_shapes.items()}

@@ -1,6 +1,6 @@
-"""From a person and an expression to points on the picture.
+"""Head mesh of a person with an expression, posed and projected onto the image.
 
-Blends the head, gives hair its volume, poses it and projects it. Paints nothing.
+Applies blend shapes, offsets the scalp by the hair volume, rotates and projects.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from tfds_builders.synthface.head import (
 from tfds_builders.synthface.identity import Person
 from tfds_builders.synthface.scene import Scene
 
-HEAD_CENTER = np.array([0, 7.22, 0.58], np.float32)  # of the head, between the ears: turns about it
-FRAME = 2.25  # decimeters: a head of this height has `fill` 1
+HEAD_CENTER = np.array([0, 7.22, 0.58], np.float32)  # between the ears: the center of rotation
+FRAME_HEIGHT = 2.25  # decimeters: a head of this height has `fill` 1
 
-# Body vertices of the rest head that bound the face: brows to chin, cheek to cheek.
+# Bounds of the face in rest space: brows to chin (y), front (z), cheek to cheek (|x|).
 _FACE_LOW, _FACE_HIGH, _FACE_BACK, _FACE_WIDE = 6.27, 7.72, 0.62, 0.72
 
-# Where the rest head has the tip of its nose and the corner of its mouth at picture left.
+# Tip of the nose and the mouth corner at image left, in rest space.
 _NOSE_TIP, _MOUTH_CORNER = (0.0, 6.998, 1.596), (-0.222, 6.681, 1.39)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NeutralHead:
-    """A person's neutral head, ready to take expressions.
+    """A person's head mesh without an expression.
 
     Attributes:
-      person: who it is.
-      vertices: float32[V, 3], eyes at the rest head's place and size.
-      size_factor: the factor that brought the head there; displacements grow with it.
-      hair_height: float32[V], decimeters that hair lifts the skin mesh.
+      person: the parameters that the mesh was built from.
+      vertices: float32[V, 3], scaled and translated to the size and eyes of the rest head.
+      size_factor: that scale; expression displacements are multiplied by it.
+      hair_height: float32[V], offset of the scalp along its normals, decimeters.
     """
 
     person: Person
@@ -49,19 +49,19 @@ class NeutralHead:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class View:
-    """A posed head before a camera at (0, 0, distance) that looks along -z.
+    """A posed head in front of a camera at (0, 0, distance) that looks along -z.
 
     Attributes:
-      position: float32[V, 3], decimeters.
-      depth: float32[V], distance from the camera along its axis.
-      points: float32[V, 2], pixels.
-      distance: of the camera from the head, decimeters.
-      decimeters_per_pixel: at the depth of the head.
+      position: float32[V, 3], posed vertices, decimeters.
+      depth: float32[V], distance from the camera along its axis, decimeters.
+      screen: float32[V, 2], projected vertices (x, y), pixels.
+      distance: from the camera to the head, decimeters.
+      decimeters_per_pixel: at the mean depth of the head.
     """
 
     position: np.ndarray
     depth: np.ndarray
-    points: np.ndarray
+    screen: np.ndarray
     distance: float
     decimeters_per_pixel: float
 
@@ -72,7 +72,7 @@ def _eye_center(head: HeadModel, vertices: np.ndarray) -> np.ndarray:
 
 
 def _face_height(head: HeadModel, vertices: np.ndarray) -> float:
-    """Crown to chin."""
+    """Distance from crown to chin, decimeters."""
     rest, body = head.rest, head.vertex_part == BODY
     crown = body & (rest[:, 1] > 8.38)
     chin = body & (np.abs(rest[:, 1] - 6.28) < 0.04) & (rest[:, 2] > 1.1)
@@ -80,7 +80,7 @@ def _face_height(head: HeadModel, vertices: np.ndarray) -> float:
 
 
 def build_neutral_head(head: HeadModel, person: Person) -> NeutralHead:
-    """Builds a person's neutral head."""
+    """Applies a person's identity shapes and aligns the head with the rest head."""
     vertices = head.blend(head.vertices, person.shapes)
     size_factor = (_face_height(head, head.rest) / _face_height(head, vertices)) ** 0.85
     center = _eye_center(head, vertices)
@@ -90,7 +90,7 @@ def build_neutral_head(head: HeadModel, person: Person) -> NeutralHead:
 
 
 def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """float32[V, 3] unit normals, weighted by area; zero where no triangle is."""
+    """Returns area-weighted unit normals float32[V, 3]; zero for vertices without a triangle."""
     a, b, c = (vertices[triangles[:, k]] for k in range(3))
     faces = np.cross(b - a, c - a)
     corner, count = triangles.ravel(), len(vertices)
@@ -101,7 +101,7 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def apply_expression(head: HeadModel, neutral: NeutralHead, expression: Expression) -> np.ndarray:
-    """float32[V, 3]: the subject's head showing the expression, hair included."""
+    """Returns the vertices float32[V, 3] of the head with the expression and hair volume."""
     units = {f"unit/{k}": x * neutral.size_factor for k, x in expression.blend_shapes.items()}
     vertices = head.blend(neutral.vertices, units)
     if not neutral.hair_height.any():
@@ -110,8 +110,8 @@ def apply_expression(head: HeadModel, neutral: NeutralHead, expression: Expressi
     return vertices + normals * neutral.hair_height[:, None]
 
 
-def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """float32[3, 3]: yaw about y, then pitch about x, then roll about z; degrees."""
+def rotation_matrix(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """Returns float32[3, 3]: yaw about y, then pitch about x, then roll about z, in degrees."""
     y, p, r = np.radians([yaw, pitch, roll])
     cy, sy, cp, sp, cr, sr = np.cos(y), np.sin(y), np.cos(p), np.sin(p), np.cos(r), np.sin(r)
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -121,38 +121,38 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def project(vertices: np.ndarray, scale: float, scene: Scene, size: int) -> View:
-    """Poses float32[V, 3] of a head and projects it onto a square picture of `size` pixels."""
+    """Poses vertices float32[V, 3] and projects them onto a square image of `size` pixels."""
     position = (vertices - HEAD_CENTER) * np.float32(scale)
-    position = position @ rotation(scene.yaw, scene.pitch, scene.roll).T
-    focal = scene.fill * size / FRAME * scene.distance
+    position = position @ rotation_matrix(scene.yaw, scene.pitch, scene.roll).T
+    focal = scene.fill * size / FRAME_HEIGHT * scene.distance
     depth = np.float32(scene.distance) - position[:, 2]
     middle = size * (0.5 + scene.offset)
     x = middle[0] + focal * position[:, 0] / depth
     y = middle[1] - focal * position[:, 1] / depth
-    points = np.stack([x, y], 1).astype(np.float32)
-    return View(position, depth, points, scene.distance, float(depth.mean() / focal))
+    screen = np.stack([x, y], 1).astype(np.float32)
+    return View(position, depth, screen, scene.distance, float(depth.mean() / focal))
 
 
 def face_box(head: HeadModel, view: View, size: int) -> tuple[float, float, float, float]:
-    """Left, top, right, bottom of the face, brows to chin, as shares of the picture in [0, 1]."""
+    """Returns left, top, right, bottom of the face (brows to chin) as fractions of the image."""
     rest = head.rest
     inside = (rest[:, 1] > _FACE_LOW) & (rest[:, 1] < _FACE_HIGH) & (rest[:, 2] > _FACE_BACK)
     inside &= (np.abs(rest[:, 0]) < _FACE_WIDE) & (head.vertex_part == BODY)
-    points = np.clip(view.points[inside] / size, 0, 1)
+    points = np.clip(view.screen[inside] / size, 0, 1)
     (left, top), (right, bottom) = points.min(0), points.max(0)
     return float(left), float(top), float(right), float(bottom)
 
 
 def landmarks(head: HeadModel, view: View) -> np.ndarray:
-    """float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture left first."""
+    """Returns eyes, nose tip and mouth corners, image left first: float32[5, 2] in pixels."""
     mirrored = (-_MOUTH_CORNER[0], *_MOUTH_CORNER[1:])
-    # The neutral's right is at picture left.
-    eyes = [view.points[head.vertex_part == part].mean(0) for part in (RIGHT_EYE, LEFT_EYE)]
-    below = [view.points[_nearest(head, place)] for place in (_NOSE_TIP, _MOUTH_CORNER, mirrored)]
+    # The subject's right eye is at image left.
+    eyes = [view.screen[head.vertex_part == part].mean(0) for part in (RIGHT_EYE, LEFT_EYE)]
+    below = [view.screen[_nearest(head, place)] for place in (_NOSE_TIP, _MOUTH_CORNER, mirrored)]
     return np.array([*eyes, *below], np.float32)
 
 
 def _nearest(head: HeadModel, place: tuple[float, float, float]) -> int:
-    """The skin's vertex that is nearest to a place on the rest head."""
+    """Index of the body vertex nearest to a point in rest space."""
     distance = np.square(head.rest - np.array(place, np.float32)).sum(1)
     return int(np.where(head.vertex_part == BODY, distance, np.inf).argmin())

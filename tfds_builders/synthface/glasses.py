@@ -1,4 +1,4 @@
-"""Glasses: two rims, a bridge and temples, drawn as lines over the finished picture."""
+"""Glasses: two rims, a bridge and temples, composited as lines over the shaded image."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from tfds_builders.synthface.head import LEFT_EYE, RIGHT_EYE, HeadModel
 from tfds_builders.synthface.scene import Scene
 from tfds_builders.synthface.surface import Points
 
-# In units of half the distance between the eyes' centers.
+# In units of half the interpupillary distance.
 _RIM_WIDE, _RIM_HIGH, _RIM_DROP = 0.82, 0.62, -0.08
-_FORWARD = 0.62  # of the eyes' centers
+_FORWARD = 0.62  # in front of the eye centers
 _TEMPLE_OUT, _TEMPLE_BACK = 2.45, 3.9  # where the temples reach the ears
-_SQUARE = 3.2  # exponent of the rims' outline: 2 is an ellipse, more is squarer
-_THICK = 0.035  # decimeters
-_BEHIND = 0.12  # decimeters: lines further behind the skin than this are hidden
-_LENS = 0.06  # share of light that the lenses reflect
+_SQUARE = 3.2  # exponent of the superellipse of a rim: 2 is an ellipse
+_THICK = 0.035  # line width, decimeters
+_BEHIND = 0.12  # depth tolerance, decimeters: lines further behind the surface are hidden
+_LENS = 0.06  # reflectance of the lenses
 
 
 def _outlines() -> list[np.ndarray]:
-    """Polylines float[N, 3] around the middle of the eyes, in half eye distances."""
+    """Polylines float[N, 3] around the midpoint of the eyes, in half interpupillary distances."""
     turn = np.linspace(0, 2 * np.pi, 41)
     cosine, sine = np.cos(turn), np.sin(turn)
     x = _RIM_WIDE * np.sign(cosine) * np.abs(cosine) ** (2 / _SQUARE)
     y = _RIM_HIGH * np.sign(sine) * np.abs(sine) ** (2 / _SQUARE) + _RIM_DROP
     lines = []
     for side in (-1, 1):
-        # Frames are bent around the face a little.
+        # Frames curve around the face.
         lines.append(np.stack([side + x, y, _FORWARD - 0.12 * (side * x)], 1))
         start = np.array([side * (1 + _RIM_WIDE), 0.2, _FORWARD - 0.1])
         end = np.array([side * _TEMPLE_OUT, 0.25, -_TEMPLE_BACK])
@@ -48,7 +48,7 @@ def composite(
     points: Points,
     size: int,
 ) -> None:
-    """Draws the subject's glasses, if any, on `light` float32[size * size, 3] in place."""
+    """Composites the glasses, if any, over `light` float32[size * size, 3], in place."""
     if neutral.person.glasses is None:
         return
     left, right = (
@@ -61,7 +61,7 @@ def composite(
     thick = max(1, round(_THICK / view.decimeters_per_pixel))
     for line in _outlines():
         seen = project(middle + unit * line, neutral.person.scale, scene, size)
-        pixels = np.rint(seen.points).astype(np.int32)
+        pixels = np.rint(seen.screen).astype(np.int32)
         column, row = np.clip(pixels, 0, size - 1).T
         shown = seen.depth < solid[row, column] + _BEHIND
         if len(line) == 41 and shown.mean() > 0.5:

@@ -1,7 +1,6 @@
-"""Hair: where it grows, how far it lifts the head's mesh, and the loose sheet of long hair.
+"""Hair: its coverage of the scalp, its volume, and the separate mesh of long hair.
 
-Works in rest space (see `head`): x to the side, y up, z forwards. Colors of
-skin below thin hair belong to `skin`.
+Works in rest space (see `head`): x to the subject's left, y up, z forward, in decimeters.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from tfds_builders.synthface.texture import (
     smoothstep,
 )
 
-# The hairline's height (y) at depths (z) from the nape to the forehead, decimeters.
+# Height (y) of the hairline at depths (z) from the nape to the forehead, decimeters.
 _LINE_DEPTH = (-0.5, -0.3, 0.2, 0.75, 1.25)
 _LINE_HEIGHT = (6.7, 6.78, 7.16, 7.62, 8.02)
 
@@ -30,19 +29,19 @@ def _hairline(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
 
 
 def scalp(rest: np.ndarray, shift: np.ndarray | float) -> np.ndarray:
-    """float32[P], 1 where hair grows. rest: float32[P, 3]; shift: the hairline's, decimeters."""
-    aside, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
-    temples = 0.12 * bump(aside - 0.5, 0.13) * smoothstep(0.6, 0.9, z)
+    """Returns the scalp mask float32[P] at `rest` float32[P, 3]; `shift` moves the hairline up."""
+    lateral, y, z = np.abs(rest[:, 0]), rest[:, 1], rest[:, 2]
+    temples = 0.12 * bump(lateral - 0.5, 0.13) * smoothstep(0.6, 0.9, z)
     line = _hairline(rest, shift) - 0.02 * smoothstep(0.75, 1.05, z) + temples
-    sideburn = smoothstep(0.6, 0.68, aside) * smoothstep(0.92, 0.74, z)
+    sideburn = smoothstep(0.6, 0.68, lateral) * smoothstep(0.92, 0.74, z)
     sideburn *= smoothstep(0.5, 0.62, z) * smoothstep(7.0, 7.35, y)
     grows = np.maximum(smoothstep(-0.08, 0.07, y - line), 0.85 * sideburn)
-    ear = smoothstep(0.735, 0.76, aside) * smoothstep(0.2, 0.3, z) * smoothstep(7.5, 7.42, y)
+    ear = smoothstep(0.735, 0.76, lateral) * smoothstep(0.2, 0.3, z) * smoothstep(7.5, 7.42, y)
     return grows * (1 - ear)
 
 
 def lift(rest: np.ndarray, person: Person) -> np.ndarray:
-    """float32[V], decimeters that hair lifts each vertex of the rest head; 0 for the bald."""
+    """Returns the hair volume float32[V] at each vertex of the rest head, decimeters; 0 if bald."""
     if person.hair_style == "bald":
         return np.zeros(len(rest), np.float32)
     x, y, z = rest.T
@@ -58,21 +57,21 @@ def lift(rest: np.ndarray, person: Person) -> np.ndarray:
 
 
 def _parting(rest: np.ndarray, person: Person) -> np.ndarray:
-    """float32[P], 1 on the line where straight hair that is not cropped is parted."""
+    """Mask float32[P] of the parting; only straight hair of some length has one."""
     x, y, z = rest.T
     line = bump(x - person.parting, 0.035) * smoothstep(8.0, 8.25, y) * smoothstep(0.1, 0.4, z)
     return line * (person.curl < 0.3) * (person.hair_style != "buzz")
 
 
 def _curled(strands: np.ndarray, rest: np.ndarray, person: Person) -> np.ndarray:
-    """Strands of straight hair turned into curls: noise without a direction."""
+    """Blends the directional noise of straight strands with isotropic noise by `person.curl`."""
     x, y, z = rest.T
     curls = sample(noise(_CURL_NOISE), x * 1.7 + z * 1.1, y * 1.7 - z * 0.9)
     return strands + (curls - strands) * person.curl
 
 
 def scalp_strands(rest: np.ndarray, person: Person) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each point is hair and its strands' noise, both float32[P]."""
+    """Returns the hair coverage and the strand noise of the scalp, both float32[P]."""
     x, y, z = rest.T
     edge = 0.03 * sample(noise(_EDGE_NOISE), x * 3 + z * 2, y * 0.5)
     around = np.arctan2(x - person.parting * smoothstep(7.6, 8.2, y), 0.5 - z + 1e-3)
@@ -81,16 +80,16 @@ def scalp_strands(rest: np.ndarray, person: Person) -> tuple[np.ndarray, np.ndar
     return scalp(rest, person.hairline + edge), strands
 
 
-def sheet_strands(rest: np.ndarray, person: Person) -> np.ndarray:
-    """float32[P], the strands' noise on the loose sheet of long hair."""
+def long_hair_strands(rest: np.ndarray, person: Person) -> np.ndarray:
+    """Returns the strand noise float32[P] on the long-hair mesh."""
     x, y, z = rest.T
     around = np.arctan2(x, 0.45 - z) * 1.1
     around = around + 0.02 * person.curl * np.sin(y * 14)
     return sample(noise(person.hair_texture), around + 0.04 * y, y * 0.08)
 
 
-def sheet_exists(rest: np.ndarray, person: Person) -> np.ndarray:
-    """bool[P]: the sheet ends in strands, below and before the face."""
+def long_hair_alpha(rest: np.ndarray, person: Person) -> np.ndarray:
+    """Returns bool[P], the alpha mask of the long-hair mesh: ragged edges at the end and face."""
     x, y, z = rest.T
     ragged = sample(noise(person.hair_texture), np.arctan2(x, 0.45 - z) * 1.3, y * 0.05)
     front = 0.62 + 0.05 * ragged + person.fringe * smoothstep(7.2, 8.1, y)

@@ -1,7 +1,7 @@
-"""Who is in the picture: bone structure, age, skin, hair and clothes of a random person.
+"""Random people: parameters of bone structure, age, skin, hair and clothes.
 
-Draws parameters only; `geometry` and the materials turn them into a head. The
-ranges are our own judgment of what people look like, not a census.
+`geometry` and the material modules turn the parameters into a head. The
+distributions are chosen by eye; they do not follow any population statistics.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from tfds_builders.synthface.head import ANCESTRIES, SEXES, HeadModel
 
 HAIR_STYLES = ("long", "short", "buzz", "bald")
 NECKLINES = ("turtleneck", "crew", "v", "shirt")
-_NECKLINE_SHARES = (0.2, 0.35, 0.2, 0.25)
+_NECKLINE_PROBABILITIES = (0.2, 0.35, 0.2, 0.25)
 
-_PAIR_SPREAD = {"head": 0.22, "neck": 0.15, "mouth": 0.28, "ears": 0.35}
-_PAIR_SPREAD_ELSE = 0.33
-# Shapes that look odd long before their full strength.
+# Standard deviation of the weight of a local shape, by region.
+_STDDEV = {"head": 0.22, "neck": 0.15, "mouth": 0.28, "ears": 0.35}
+_DEFAULT_STDDEV = 0.33
+# Shapes that look unnatural at moderate weights.
 _TINY = ("head-trans", "neck-trans", "septum", "trans-in")
 _SMALL = (
     "eye-push", "prognathism", "lowerlip-ext", "upperlip-ext",
-    # These alone look like an expression: a neutral face must not.
+    # These look like an expression, so a neutral face must not have much of them.
     "mouth-angles", "eyebrows-angle", "lip-middle",
 )  # fmt: skip
 
@@ -35,33 +36,34 @@ _IRISES = (
     (0.05, 0.022, 0.01), (0.09, 0.045, 0.018), (0.12, 0.1, 0.04),
     (0.05, 0.085, 0.125), (0.075, 0.095, 0.085),
 )  # fmt: skip
-_MELANIN = (0.82, 0.33, 0.15)  # mean of each of ANCESTRIES
+_MELANIN = (0.82, 0.33, 0.15)  # mean for each of ANCESTRIES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Person:
-    """Everything about a neutral that does not change from picture to picture.
+    """Parameters of a person that are the same in every image.
 
     Attributes:
-      shapes: weights of the head model's identity shapes.
-      male: 0 to 1, the share of male bone structure.
+      shapes: weights of the head model's identity blend shapes.
+      male: 0 (female) to 1 (male) bone structure.
       age: 0 (young) to 1 (old).
-      skin: 0 (light) to 1 (dark): melanin.
-      redness: 0 to 1, how much blood shows.
+      skin: melanin, 0 (light) to 1 (dark).
+      redness: strength of the blood color, 0 to 1.
       hair_color, brow_color, iris_color, shirt_color: float32[3], linear RGB.
       hair_style: one of HAIR_STYLES.
-      curl: 0 (straight hair) to 1 (tight curls).
-      parting: where the hair is parted, decimeters to the subject's left.
+      curl: 0 (straight) to 1 (tight curls).
+      parting: x of the parting, decimeters to the subject's left.
       neckline: one of NECKLINES.
-      glasses: frame color, linear RGB, or None without.
-      hairline: decimeters above the usual hairline.
-      hair_volume: decimeters. hair_end: height of the lower end of long hair.
-      fringe: decimeters that long hair reaches forward over the forehead.
-      hair_texture: number of a noise texture.
-      beard, freckles, lipstick, lashes: strength, 0 for none.
+      glasses: float32[3] frame color, linear RGB; None without glasses.
+      hairline: offset above the mean hairline, decimeters.
+      hair_volume: thickness of the hair, decimeters.
+      hair_end: y of the lower end of long hair, decimeters.
+      fringe: how far long hair covers the forehead, decimeters.
+      hair_texture: seed of the hair's noise texture.
+      beard, freckles, lipstick, lashes: strength; 0 is none.
       brow_thickness, brow_arch, brow_density: shape of the eyebrows.
-      texture_offset: float32[2], where this person's skin lies in the noise.
-      scale: size of the head, 1 is usual.
+      texture_offset: float32[2], UV offset into the skin's noise textures.
+      scale: size of the head relative to the model.
     """
 
     shapes: dict[str, float]
@@ -94,18 +96,18 @@ class Person:
     lashes: float
 
 
-def _thirds(value: float, names: tuple[str, str, str]) -> list[tuple[str, float]]:
-    """A value in [0, 1] as weights of three shapes: none, half and full."""
+def _three_level_weights(value: float, names: tuple[str, str, str]) -> list[tuple[str, float]]:
+    """Linear interpolation weights of the shapes at 0, 0.5 and 1 for a value in [0, 1]."""
     weights = max(0.0, 1 - 2 * value), 1 - abs(2 * value - 1), max(0.0, 2 * value - 1)
     return list(zip(names, weights, strict=True))
 
 
-def _build(
+def _macro_shapes(
     male: float, age: float, ancestry: np.ndarray, muscle: float, weight: float
 ) -> dict[str, float]:
-    """Weights of MakeHuman's macro shapes: a product over sex, age, ancestry and build."""
-    muscles = _thirds(muscle, ("minmuscle", "averagemuscle", "maxmuscle"))
-    weights = _thirds(weight, ("minweight", "averageweight", "maxweight"))
+    """Weights of MakeHuman's macro shapes: products over sex, age, ancestry, muscle and weight."""
+    muscles = _three_level_weights(muscle, ("minmuscle", "averagemuscle", "maxmuscle"))
+    weights = _three_level_weights(weight, ("minweight", "averageweight", "maxweight"))
     shapes = {}
     for sex, sex_share in zip(SEXES, (1 - male, male), strict=True):
         for years, age_share in (("young", 1 - age), ("old", age)):
@@ -119,20 +121,20 @@ def _build(
     return shapes
 
 
-def _spread(shape: str) -> float:
+def _stddev(shape: str) -> float:
     if any(word in shape for word in _TINY):
         return 0.05
     if any(word in shape for word in _SMALL):
         return 0.12
-    return _PAIR_SPREAD.get(shape.split("/")[1], _PAIR_SPREAD_ELSE)
+    return _STDDEV.get(shape.split("/")[1], _DEFAULT_STDDEV)
 
 
-def _features(head: HeadModel, rng: np.random.Generator) -> dict[str, float]:
-    """About sixty local shapes and a few asymmetries, each of random strength."""
+def _local_shapes(head: HeadModel, rng: np.random.Generator) -> dict[str, float]:
+    """Random weights of about sixty local shapes and a few asymmetries."""
     shapes = {}
     for negative, positive in head.opposite_pairs:
         if rng.random() < 0.65:
-            strength = float(np.clip(rng.normal(0, _spread(negative)), -0.75, 0.75))
+            strength = float(np.clip(rng.normal(0, _stddev(negative)), -0.75, 0.75))
             shapes[positive if strength > 0 else negative] = abs(strength)
     for name in head.single_shapes:
         if "head/" in name and rng.random() < 0.25:
@@ -161,7 +163,7 @@ def _hair_style(rng: np.random.Generator, male: float) -> str:
 
 
 def _glasses(rng: np.random.Generator, share: float) -> np.ndarray | None:
-    """Dark, metal or colored frames."""
+    """Frame color: dark, metal or tinted."""
     wears, kind, tint = rng.random() < share, rng.integers(3), rng.uniform(0.01, 0.12, 3)
     if not wears:
         return None
@@ -180,7 +182,7 @@ def _grooming(
         "hair_style": style,
         "curl": float(rng.uniform(0.4, 1) if curly else rng.uniform(0, 0.15)),
         "parting": float(rng.normal(0, 0.25)),
-        "neckline": str(rng.choice(NECKLINES, p=_NECKLINE_SHARES)),
+        "neckline": str(rng.choice(NECKLINES, p=_NECKLINE_PROBABILITIES)),
         "hairline": float(rng.normal(0, 0.05)) + recedes,
         "hair_volume": float(rng.uniform(*volume)) * (1.35 if curly and style == "short" else 1.0),
         "hair_end": float(rng.uniform(4.2, 6.9)),
@@ -197,14 +199,14 @@ def _grooming(
 
 
 def draw_person(head: HeadModel, rng: np.random.Generator, glasses: float = 0.0) -> Person:
-    """Draws a person, who wears glasses with that probability; pure in the generator's state."""
+    """Draws a person; `glasses` is the probability of glasses. Deterministic given `rng`."""
     male = float(rng.beta(0.35, 0.35))
     age = float(rng.beta(1.2, 2.2)) * 0.85
     ancestry = rng.dirichlet([0.55] * len(ANCESTRIES))
-    shapes = _build(male, age, ancestry, rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.85))
-    # The average of a build is the base mesh itself and has no shape.
+    shapes = _macro_shapes(male, age, ancestry, rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.85))
+    # The average muscle and weight are the base mesh, which has no shape.
     shapes = {name: share for name, share in shapes.items() if name in head.shape_index}
-    shapes |= _features(head, rng)
+    shapes |= _local_shapes(head, rng)
     skin = float(np.clip(ancestry @ _MELANIN + rng.normal(0, 0.08), 0.03, 0.97))
     redness = float(rng.uniform(0.2, 1))
     dark = bool(rng.random() < 0.45 + 0.5 * (ancestry[0] + ancestry[1]))

@@ -1,7 +1,7 @@
-"""Triangles to pixels: which triangle is seen where, with a depth buffer, in numpy.
+"""Triangle rasterizer with a depth test, in numpy.
 
-Knows nothing of faces. Triangles are taken in groups of similar size, so that
-each group is one vectorized pass over small windows of pixels.
+Groups triangles of similar size, so that each group is one vectorized pass over
+small pixel windows.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from collections.abc import Callable
 import numpy as np
 
 _WINDOWS = (2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 1 << 20)  # window sides, pixels
-_WINDOW_PIXELS = 1_000_000  # of one pass: bounds memory and stays near the cache
-_INSIDE = np.float32(-1e-5)  # pixels on a shared edge belong to both triangles, never to none
+_WINDOW_PIXELS = 1_000_000  # per pass: bounds memory and fits caches better
+_INSIDE = np.float32(-1e-5)  # tolerance: pixels on a shared edge belong to both triangles
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fragments:
-    """Pieces of triangles at pixel centers.
+    """Samples of triangles at pixel centers.
 
     Attributes:
       pixel: int64[P], row * width + column.
-      triangle: int64[P], index into the triangles given.
-      weights: float32[P, 3], barycentric weights on the screen.
+      triangle: int64[P], index of the triangle.
+      weights: float32[P, 3], barycentric weights in screen space.
       depth: float32[P], distance from the camera.
     """
 
@@ -33,14 +33,14 @@ class Fragments:
     depth: np.ndarray
 
     def take(self, which: np.ndarray) -> Fragments:
-        """The fragments at an index or mask `which`."""
+        """Returns the fragments at an index or mask."""
         return Fragments(
             self.pixel[which], self.triangle[which], self.weights[which], self.depth[which]
         )
 
 
 def signed_double_area(corners: np.ndarray) -> np.ndarray:
-    """Signed area times two of float[F, 3, 2]; negative where seen from the front."""
+    """Returns twice the signed area of triangles float[F, 3, 2]; negative means front-facing."""
     a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
     return (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
 
@@ -48,11 +48,11 @@ def signed_double_area(corners: np.ndarray) -> np.ndarray:
 def _cover(
     corners: np.ndarray, area: np.ndarray, low: np.ndarray, extent: np.ndarray, side: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels inside triangles that fit windows of `side`: (row of triangle, x, y, weights)."""
+    """Pixels inside triangles, within windows of `side`: (index of triangle, x, y, weights)."""
     y, x = np.divmod(np.arange(side * side, dtype=np.int32), side)
     a = corners[:, 0] - low - np.float32(0.5)
     b, c = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
-    # Both weights are linear in x and y: coefficient times pixel plus constant.
+    # Both barycentric weights are linear in x and y.
     bx, by, cx, cy = (v / area for v in (b[:, 0], b[:, 1], c[:, 0], c[:, 1]))
     xf, yf = x.astype(np.float32), y.astype(np.float32)
     second = cy[:, None] * xf - cx[:, None] * yf - (cy * a[:, 0] - cx * a[:, 1])[:, None]
@@ -68,10 +68,10 @@ def _cover(
 def fragments(
     points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, height: int, width: int
 ) -> Fragments:
-    """All fragments of all triangles, hidden ones included.
+    """Returns the fragments of all triangles, without a depth test.
 
     Args:
-      points: float32[V, 2] in pixels; pixel (0, 0) has its center at (0.5, 0.5).
+      points: float32[V, 2] in pixels; the center of pixel (0, 0) is (0.5, 0.5).
       depth: float32[V], distance from the camera.
       triangles: int[F, 3].
     """
@@ -108,15 +108,15 @@ def fragments(
     return Fragments(np.concatenate(pixels), owner, weight, far)
 
 
-def nearest(found: Fragments, pixels: int) -> Fragments:
-    """Of each pixel's fragments the nearest one, in the order of the pixels."""
+def depth_test(candidates: Fragments, pixels: int) -> Fragments:
+    """Returns the nearest fragment of each pixel, in pixel order."""
     winner = np.full(pixels, -1, np.int64)
-    challengers = np.arange(len(found.pixel))
+    challengers = np.arange(len(candidates.pixel))
     while len(challengers):
-        winner[found.pixel[challengers]] = challengers
-        holder = winner[found.pixel[challengers]]
-        challengers = challengers[found.depth[challengers] < found.depth[holder]]
-    return found.take(winner[winner >= 0])
+        winner[candidates.pixel[challengers]] = challengers
+        holder = winner[candidates.pixel[challengers]]
+        challengers = challengers[candidates.depth[challengers] < candidates.depth[holder]]
+    return candidates.take(winner[winner >= 0])
 
 
 def rasterize(
@@ -125,15 +125,15 @@ def rasterize(
     triangles: np.ndarray,
     height: int,
     width: int,
-    keep: Callable[[Fragments], np.ndarray] | None = None,
+    alpha_test: Callable[[Fragments], np.ndarray] | None = None,
 ) -> Fragments:
-    """What is seen: at most one fragment a pixel.
+    """Returns the visible fragments: at most one per pixel.
 
     Args:
-      points, depth, triangles: as for `fragments`.
-      keep: given all fragments, says which exist (bool[P]): an alpha test.
+      points, depth, triangles, height, width: as for `fragments`.
+      alpha_test: returns bool[P], which fragments are opaque; None means all.
     """
-    found = fragments(points, depth, triangles, height, width)
-    if keep is not None:
-        found = found.take(keep(found))
-    return nearest(found, height * width)
+    candidates = fragments(points, depth, triangles, height, width)
+    if alpha_test is not None:
+        candidates = candidates.take(alpha_test(candidates))
+    return depth_test(candidates, height * width)

@@ -1,7 +1,6 @@
-"""One picture: a neutral, an expression and a scene to pixels.
+"""Renders one image of a head with an expression in a scene.
 
-Deterministic: a pure function of its arguments. Draws nothing at random itself
-beyond the scene's own seed (backdrop pattern, sensor noise).
+A pure function of its arguments; `scene.seed` seeds the background and the sensor noise.
 """
 
 from __future__ import annotations
@@ -28,10 +27,13 @@ from tfds_builders.synthface.material import Material
 from tfds_builders.synthface.scene import Scene
 
 
-class Picture(NamedTuple):
-    """A picture and where its face is, in its pixels.
+class Rendering(NamedTuple):
+    """An image and the place of its face.
 
-    image: uint8[size, size, 3], RGB; face_box: x, y, width, height; landmarks: float32[5, 2].
+    Attributes:
+      image: uint8[size, size, 3], RGB.
+      face_box: x, y, width, height in pixels.
+      landmarks: float32[5, 2] in pixels, as `geometry.landmarks` orders them.
     """
 
     image: np.ndarray
@@ -42,16 +44,16 @@ class Picture(NamedTuple):
 def _paint(
     head: HeadModel, points: surface.Points, neutral: NeutralHead, expression: Expression
 ) -> Material:
-    painted = Material.plain(len(points.pixel))
+    painted = Material.blank(len(points.pixel))
     skin.paint(painted, head, points, neutral.person, expression.action_units)
     materials.paint_eyes(painted, head, points, neutral.person)
     materials.paint_mouth(painted, points)
-    materials.paint_hair_sheet(painted, points, neutral.person)
+    materials.paint_long_hair(painted, points, neutral.person)
     return painted
 
 
 def _whole_pixels(box: tuple[float, float, float, float], size: int) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom as shares to x, y, width, height in pixels, at least one each."""
+    """Converts a box from fractions (left, top, right, bottom) to pixels (x, y, width, height)."""
     left, top = (min(math.floor(edge * size), size - 1) for edge in box[:2])
     right, bottom = (math.ceil(edge * size) for edge in box[2:])
     return left, top, max(right - left, 1), max(bottom - top, 1)
@@ -64,8 +66,8 @@ def render(
     scene: Scene,
     size: int,
     supersample: int = 2,
-) -> Picture:
-    """Renders at `supersample` times `size` pixels and reduces to `size`."""
+) -> Rendering:
+    """Renders at `supersample * size` pixels and downsamples to `size`."""
     rng = np.random.default_rng(scene.seed)
     large = size * supersample
     vertices = geometry.apply_expression(head, neutral, expression)
@@ -76,9 +78,9 @@ def render(
     light[points.pixel] = shading.shade(head, view, points, painted, scene, large)
     lashes.composite(light, head, neutral.person, view, points, large)
     glasses.composite(light, head, neutral, scene, view, points, large)
-    picture = light.reshape(large, large, 3)
+    pixels = light.reshape(large, large, 3)
     if scene.occluder is not None:
-        camera.occlude(picture, scene.occluder)
-    image = camera.to_image(picture, scene, rng, size)
+        camera.occlude(pixels, scene.occluder)
+    image = camera.to_image(pixels, scene, rng, size)
     box = _whole_pixels(geometry.face_box(head, view, large), size)
-    return Picture(image, box, geometry.landmarks(head, view) / supersample)
+    return Rendering(image, box, geometry.landmarks(head, view) / supersample)

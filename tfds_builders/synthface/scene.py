@@ -1,7 +1,7 @@
-"""Where the picture is taken: camera, head pose, light, background and camera faults.
+"""Random scenes: parameters of camera, head pose, light, background and image quality.
 
-Draws parameters only. `wild` 0 is a studio as in KDEF and RaFD, 1 is in the
-wild as in RAF-DB and SFEW; values between blend the two.
+`wild` 0 is a studio as in KDEF and RaFD, 1 is in the wild as in RAF-DB and SFEW;
+values between interpolate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ PLAIN, BLOBS = "plain", "blobs"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Background:
-    """A wall (`plain`: a soft gradient) or a blurred room (`blobs`), in linear RGB."""
+    """A background: `plain` is a wall with a soft gradient, `blobs` a blurred room.
+
+    Attributes:
+      kind: PLAIN or BLOBS.
+      color: float[3], linear RGB.
+    """
 
     kind: str
     color: np.ndarray
@@ -24,10 +29,13 @@ class Background:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Occluder:
-    """Something out of focus before the face: a hand, a cup, a microphone, a shoulder.
+    """An out-of-focus object in front of the face, such as a hand or a cup: an ellipse.
 
-    An ellipse in shares of the picture: center float[2] (right, down), half axes
-    float[2], angle in degrees; color float[3], linear RGB.
+    Attributes:
+      center: float[2], (x, y) as fractions of the image.
+      axes: float[2], half axes as fractions of the image.
+      angle: degrees.
+      color: float[3], linear RGB.
     """
 
     center: np.ndarray
@@ -38,22 +46,24 @@ class Occluder:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scene:
-    """One exposure.
+    """Pose, light and camera of one image.
 
     Attributes:
-      yaw, pitch, roll: head pose in degrees; yaw > 0 turns the nose to picture right.
+      yaw, pitch, roll: head pose in degrees; yaw > 0 turns the nose to image right.
       distance: camera to head, decimeters.
-      fill: height of the head as a share of the picture's height (roughly).
-      offset: float[2], shift of the head, shares of the picture, right and down.
-      key_direction: float32[3], unit vector towards the main light.
+      fill: approximate height of the head as a fraction of the image height.
+      offset: float[2], shift of the head (right, down) as fractions of the image.
+      key_direction: float32[3], unit vector towards the key light.
       key_color, ambient_color: float32[3], linear RGB intensity.
-      rim_direction: float32[3]; rim_strength: a light from behind, often 0.
-      background: what is behind the head.
-      occluder: what is before the face, or None.
-      exposure: stops. noise: sensor noise, shares of the range. blur: pixels at 256 px.
-      resolution: the share of the pixels that a poor camera keeps, 1 for all.
-      contrast, saturation: 1 is unchanged, saturation 0 is gray.
-      seed: of the sensor noise and of the background's pattern.
+      rim_direction, rim_strength: float32[3] direction and intensity of the rim light.
+      background: the background.
+      occluder: the object in front of the face, or None.
+      exposure: stops.
+      noise: standard deviation of the sensor noise; the intensity range is 1.
+      blur: standard deviation of the lens blur, pixels in a 256-pixel image.
+      resolution: factor by which the image is downsampled and enlarged again; 1 is unchanged.
+      contrast, saturation: 1 is unchanged; saturation 0 is gray.
+      seed: of the background pattern and the sensor noise.
     """
 
     yaw: float
@@ -79,7 +89,7 @@ class Scene:
 
 
 def draw_background(rng: np.random.Generator, wild: float) -> Background:
-    """Draws a backdrop; a studio keeps one for all pictures of a person."""
+    """Draws a background. In a studio, the images of a session share it."""
     kind = PLAIN if rng.random() > 0.3 + 0.7 * wild else BLOBS
     if rng.random() < wild:
         return Background(kind, rng.uniform(0.05, 0.75, 3))
@@ -87,7 +97,7 @@ def draw_background(rng: np.random.Generator, wild: float) -> Background:
 
 
 def _tinted(rng: np.random.Generator, spread: float) -> np.ndarray:
-    """White light made warmer or colder."""
+    """White light with a random color temperature, float[3]."""
     warmth = rng.normal(0, spread)
     return np.array([1 + warmth, 1, 1 - warmth])
 
@@ -109,7 +119,7 @@ def _light(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _camera_faults(rng: np.random.Generator, wild: float) -> dict[str, Any]:
+def _image_quality(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     exposure = rng.normal(0, 0.12 + 0.15 * wild)
     if rng.random() < 0.6 * wild:
         exposure += rng.normal(0, 0.45)
@@ -125,9 +135,9 @@ def _camera_faults(rng: np.random.Generator, wild: float) -> dict[str, Any]:
     }
 
 
-def _draw_occluder(rng: np.random.Generator, share: float) -> Occluder | None:
-    """Reaches in from below or a side and covers up to a third of the face."""
-    happens, direction = rng.random() < share, np.radians(rng.uniform(-20, 200))
+def _draw_occluder(rng: np.random.Generator, probability: float) -> Occluder | None:
+    """Draws an ellipse that covers up to a third of the face, from below or a side."""
+    happens, direction = rng.random() < probability, np.radians(rng.uniform(-20, 200))
     reach = np.array([np.cos(direction), np.sin(direction)])
     occluder = Occluder(
         center=0.5 + reach * rng.uniform(0.33, 0.42),
@@ -146,15 +156,15 @@ def draw_scene(
     background: Background | None = None,
     occlusion: float = 0.0,
 ) -> Scene:
-    """Draws an exposure.
+    """Draws a scene.
 
     Args:
-      rng: the only source of chance.
+      rng: the only source of randomness.
       yaw: nominal camera angle, degrees.
-      wild: 0 studio to 1 in the wild.
-      fill: range of the head's share of the picture's height.
+      wild: 0 (studio) to 1 (in the wild).
+      fill: range of the head height as a fraction of the image height.
       background: None draws one.
-      occlusion: probability of an occluder before the face.
+      occlusion: probability of an occluder in front of the face.
     """
     return Scene(
         yaw=float(yaw + rng.normal(0, 3 + 6 * wild)),
@@ -167,5 +177,5 @@ def draw_scene(
         occluder=_draw_occluder(rng, occlusion),
         seed=int(rng.integers(1 << 30)),
         **_light(rng, wild),
-        **_camera_faults(rng, wild),
+        **_image_quality(rng, wild),
     )

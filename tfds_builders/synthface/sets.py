@@ -1,7 +1,7 @@
-"""Renders a whole set into a folder, in parallel, and takes up where it was killed.
+"""Renders a set into a folder, in parallel; a rerun resumes an interrupted one.
 
-The unit of work is one person, written as one archive. A rerun renders only
-what is missing. The bytes do not depend on the number of workers.
+The unit of work is one person, written as one archive. The bytes do not depend on
+the number of workers.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from tfds_builders.synthface import archive
 from tfds_builders.synthface.spec import Spec
 from tfds_builders.synthface.subject import render_subject
 
-_ABANDONED = 3600  # seconds after which a temporary file is nobody's
+_STALE = 3600  # seconds after which a temporary file belongs to no running process
 _BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def subject_file(folder: pathlib.Path, index: int) -> pathlib.Path:
-    """Where `generate` puts person number `index`."""
+    """Returns the path of the archive of person `index`."""
     return folder / f"{index:05d}.zip"
 
 
 def subject_records(spec: Spec, index: int) -> list[archive.Record]:
-    """Person number `index`, rendered and compressed."""
+    """Renders and compresses person `index`."""
     return [archive.encode(face, spec.jpeg_quality) for face in render_subject(spec, index)]
 
 
 def read(spec: Spec, folder: pathlib.Path) -> Iterator[archive.Record]:
-    """Yields all records of a set that `generate` has put into `folder`."""
+    """Yields all records that `generate` wrote to `folder`."""
     for index in range(spec.subjects):
         yield from archive.read(subject_file(folder, index))
 
@@ -54,7 +54,7 @@ def _start_worker() -> None:
 
 @contextlib.contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """Workers started inside use one thread each: they already fill the cores."""
+    """Limits worker processes started inside to one BLAS thread: they already use all cores."""
     before = {name: os.environ.get(name) for name in _BLAS_THREADS}
     os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
     try:
@@ -68,21 +68,21 @@ def _one_blas_thread() -> Iterator[None]:
 
 
 def _missing(spec: Spec, folder: pathlib.Path) -> list[int]:
-    """People not yet rendered; a file cut short by a power failure counts as missing."""
+    """Indices of the people to render; a truncated archive counts as missing."""
     for file in folder.glob("*.tmp"):
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - file.stat().st_mtime > _ABANDONED:
+            if time.time() - file.stat().st_mtime > _STALE:
                 file.unlink()
     return [i for i in range(spec.subjects) if not zipfile.is_zipfile(subject_file(folder, i))]
 
 
 def _render(spec: Spec, folder: pathlib.Path, missing: list[int], workers: int) -> Iterator[int]:
-    """Yields the number of pictures of each finished person, in any order."""
+    """Yields the number of images of each person, in order of completion."""
     if workers == 1 or len(missing) == 1:
         for index in missing:
             yield _render_to_file(spec, index, subject_file(folder, index))
         return
-    # Spawned, not forked: a fork after JAX has started may hang.
+    # Spawn: a forked process may hang once JAX has started its threads.
     context = multiprocessing.get_context("spawn")
     with (
         _one_blas_thread(),
@@ -100,8 +100,8 @@ def _render(spec: Spec, folder: pathlib.Path, missing: list[int], workers: int) 
             raise
 
 
-def _watch(done: Iterator[int], total: int, title: str, show: bool) -> None:
-    """Consumes `done` (pictures finished) behind a bar with pictures a second and time left."""
+def _show_progress(done: Iterator[int], total: int, title: str, show: bool) -> None:
+    """Consumes `done` (image counts) and shows a progress bar with images/s and remaining time."""
     from rich import console, progress
 
     columns = (
@@ -115,8 +115,8 @@ def _watch(done: Iterator[int], total: int, title: str, show: bool) -> None:
     stderr = console.Console(stderr=True)
     with progress.Progress(*columns, console=stderr, disable=not show) as bar:
         task = bar.add_task(title, total=total, rate=0.0)
-        for pictures in done:
-            count += pictures
+        for images in done:
+            count += images
             rate = count / max(time.monotonic() - started, 1e-3)
             bar.update(task, completed=count, rate=rate)
 
@@ -127,13 +127,16 @@ def generate(
     workers: int | None = None,
     progress: bool = True,
 ) -> pathlib.Path:
-    """Renders `spec` into a folder of its own in `out_dir`, which is returned.
+    """Renders `spec` into the folder `out_dir / spec.folder`.
 
     Args:
       spec: what to render.
-      out_dir: made if missing.
-      workers: processes; None takes one for each core.
-      progress: show a bar.
+      out_dir: created if missing.
+      workers: number of processes; None means one per core.
+      progress: whether to show a progress bar.
+
+    Returns:
+      The folder.
 
     Raises:
       UserError: `out_dir` cannot be written, or worker processes die.
@@ -146,16 +149,16 @@ def generate(
             workers = min(workers or os.cpu_count() or 1, len(missing))
             total = len(missing) * spec.images_per_subject
             done = _render(spec, folder, missing, workers)
-            _watch(done, total, f"rendering {spec.name}", progress)
+            _show_progress(done, total, f"rendering {spec.name}", progress)
     except OSError as error:
         raise errors.UserError(
             f"expected a folder to render faces into, found {folder} not writable ({error}); "
-            "name another one or free some space"
+            "choose another folder or free disk space"
         ) from None
     except futures_process.BrokenProcessPool:
         raise errors.UserError(
-            "expected worker processes to live, found one dead: out of memory, or started from a "
+            "expected worker processes to finish, found one dead: out of memory, or started by a "
             'script without an `if __name__ == "__main__"` guard; render with workers=1, or add '
-            "the guard. What was rendered so far is kept"
+            "the guard. A rerun resumes"
         ) from None
     return folder

@@ -1,6 +1,6 @@
-"""Light on the painted points: relief, shadow, occlusion, diffuse light, highlights.
+"""Shading in linear RGB: bump mapping, shadow map, ambient occlusion, diffuse and specular.
 
-Returns linear RGB. Knows nothing of cameras' faults; `camera` has those.
+Camera effects are in `camera`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tfds_builders.synthface.scene import Scene
 from tfds_builders.synthface.surface import Points, unit
 from tfds_builders.synthface.texture import smoothstep
 
-_STEEPEST = 1.2  # slope of the relief: keeps bumps from turning normals away
-_SHADOW_SIZE, _SHADOW_WIDTH = 224, 4.2  # pixels and decimeters of the shadow map
+_MAX_SLOPE = 1.2  # of the bump map: keeps normals facing the camera
+_SHADOW_SIZE, _SHADOW_WIDTH = 224, 4.2  # side of the shadow map, pixels and decimeters
 _SHADOW_TAPS = ((-0.9, -0.4), (0.4, -0.9), (0.9, 0.4), (-0.4, 0.9), (0.0, 0.0))
 _SHADOW_SPREAD = 1.3
-_SHADOW_OFFSET, _SHADOW_SLACK = 0.035, 0.02  # decimeters: against a surface shading itself
+_SHADOW_OFFSET, _SHADOW_BIAS = 0.035, 0.02  # decimeters: against self-shadowing
 _OCCLUSION = ((0.05, 4.5), (0.16, 1.6))  # radius in decimeters, strength
 
 
@@ -37,18 +37,18 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.einsum("pk,pk->p", a, b) if b.ndim == 2 else a @ b
 
 
-def relief_normals(points: Points, height: np.ndarray, view: View, size: int) -> np.ndarray:
-    """float32[P, 3]: normals bent by the relief's slope on the screen."""
-    picture = np.zeros((size, size), np.float32)
+def bump_normals(points: Points, height: np.ndarray, view: View, size: int) -> np.ndarray:
+    """Returns normals float32[P, 3] perturbed by the screen-space gradient of `height`."""
+    bumps = np.zeros((size, size), np.float32)
     covered = np.zeros((size, size), np.uint8)
-    picture.ravel()[points.pixel] = height
+    bumps.ravel()[points.pixel] = height
     covered.ravel()[points.pixel] = 1
-    step = 8 * view.decimeters_per_pixel  # a Sobel filter of side 3 sums to 8 steps
+    step = 8 * view.decimeters_per_pixel  # a 3x3 Sobel filter has a gain of 8
     slopes = []
     for right, down in ((1, 0), (0, 1)):
-        slope = cv2.Sobel(picture, cv2.CV_32F, right, down, ksize=3).ravel()[points.pixel]
-        slopes.append(np.clip(slope / step, -_STEEPEST, _STEEPEST))
-    # At the outline the slope is that of the cut, not of the skin.
+        slope = cv2.Sobel(bumps, cv2.CV_32F, right, down, ksize=3).ravel()[points.pixel]
+        slopes.append(np.clip(slope / step, -_MAX_SLOPE, _MAX_SLOPE))
+    # At the silhouette, the gradient is that of the border, not of the skin.
     inner = cv2.erode(covered, np.ones((3, 3), np.uint8))
     inner = inner.ravel()[points.pixel]
     bent = points.normal.copy()
@@ -58,14 +58,14 @@ def relief_normals(points: Points, height: np.ndarray, view: View, size: int) ->
 
 
 def _shadow_frame(light: np.ndarray) -> np.ndarray:
-    """float32[3, 3]: rows are the shadow map's right, up and towards the light."""
+    """Light-space axes float32[3, 3]: rows point right, up and towards the light."""
     right = np.cross([0, 1, 0], light)
     right = right / np.linalg.norm(right)
     return np.stack([right, np.cross(light, right), light]).astype(np.float32)
 
 
 def _to_shadow_map(position: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels float32[P, 2] on the shadow map and distance float32[P] along the light."""
+    """Projects to shadow-map pixels float32[P, 2] and light-space depth float32[P]."""
     right, up, towards = (position @ frame.T).T
     scale = np.float32(_SHADOW_SIZE / _SHADOW_WIDTH)
     middle = np.float32(_SHADOW_SIZE / 2)
@@ -75,11 +75,11 @@ def _to_shadow_map(position: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray,
 def key_visibility(
     head: HeadModel, view: View, points: Points, normals: np.ndarray, light: np.ndarray
 ) -> np.ndarray:
-    """float32[P], the share of the main light that reaches each point past the body."""
+    """Returns key-light visibility float32[P]: a shadow map with percentage-closer filtering."""
     frame = _shadow_frame(light)
     places, distance = _to_shadow_map(view.position, frame)
     body = head.triangles[head.triangle_part == BODY]
-    body = body[raster.signed_double_area(places[body]) < 0]  # what faces the light is nearest to it
+    body = body[raster.signed_double_area(places[body]) < 0]  # faces the light
     seen = raster.rasterize(places, distance, body, _SHADOW_SIZE, _SHADOW_SIZE)
     nearest = np.full(_SHADOW_SIZE * _SHADOW_SIZE, 50, np.float32)
     nearest[seen.pixel] = seen.depth
@@ -88,12 +88,12 @@ def key_visibility(
     for tap in _SHADOW_TAPS:
         shift = np.float32(_SHADOW_SPREAD) * np.array(tap, np.float32) - np.float32(0.5)
         column, row = np.clip(np.rint(places + shift).astype(np.int32), 0, _SHADOW_SIZE - 1).T
-        lit += nearest[row * _SHADOW_SIZE + column] > distance - _SHADOW_SLACK
+        lit += nearest[row * _SHADOW_SIZE + column] > distance - _SHADOW_BIAS
     return lit / len(_SHADOW_TAPS)
 
 
-def occlusion(points: Points, material: Material, view: View, size: int) -> np.ndarray:
-    """float32[P], the share of ambient light that reaches each point: hollows get less."""
+def ambient_visibility(points: Points, material: Material, view: View, size: int) -> np.ndarray:
+    """Returns screen-space ambient occlusion: the visible fraction of ambient light, float32[P]."""
     depth = np.full((size, size), view.distance + 1, np.float32)
     depth.ravel()[points.pixel] = points.depth
     half = cv2.resize(depth, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
@@ -109,12 +109,12 @@ def occlusion(points: Points, material: Material, view: View, size: int) -> np.n
 
 
 def _occlude_openings(open_sky: np.ndarray, points: Points, material: Material) -> np.ndarray:
-    """Lids shade the eyeballs, lips the inside of the mouth."""
+    """Darkens the eyeballs below the lids and the inside of the mouth, in place."""
     y, z = points.rest[:, 1], points.rest[:, 2]
     eyes = (points.part == LEFT_EYE) | (points.part == RIGHT_EYE)
     lid = smoothstep(0, 0.12, 0.15 - np.abs(y[eyes] - 7.35))
     open_sky[eyes] *= 0.35 + 0.65 * lid
-    open_sky *= 1 - material.inside * (0.9 - 0.75 * smoothstep(1.0, 1.45, z))
+    open_sky *= 1 - material.in_mouth * (0.9 - 0.75 * smoothstep(1.0, 1.45, z))
     teeth = (points.part == UPPER_TEETH) | (points.part == LOWER_TEETH)
     shows = 0.5 * smoothstep(0.95, 1.3, z[teeth])
     open_sky[teeth] = np.maximum(open_sky[teeth], shows)
@@ -123,7 +123,14 @@ def _occlude_openings(open_sky: np.ndarray, points: Points, material: Material) 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Lit:
-    """Geometry of the light at each point."""
+    """Light geometry at each point.
+
+    Attributes:
+      normal: float32[P, 3], bump-mapped normal.
+      visible: float32[P], visibility of the key light.
+      open_sky: float32[P], visibility of the ambient light.
+      towards_key: float32[P], cosine between normal and key light.
+    """
 
     normal: np.ndarray
     visible: np.ndarray
@@ -131,12 +138,12 @@ class _Lit:
     towards_key: np.ndarray
 
 
-def _incoming(lit: _Lit, material: Material, scene: Scene) -> np.ndarray:
-    """float32[P, 3], light that the surface scatters back."""
+def _diffuse(lit: _Lit, material: Material, scene: Scene) -> np.ndarray:
+    """Diffuse irradiance float32[P, 3]: key light with wrap, ambient and rim light."""
     scatter = material.scatter
     wrap = 0.22 * scatter
     diffuse = np.clip((lit.towards_key + wrap) / (1 + wrap), 0, 1)
-    # Light that has passed through skin is redder in the half shadow.
+    # Subsurface scattering reddens the terminator.
     red = diffuse + (diffuse**0.85 - diffuse) * scatter
     blue = diffuse + (diffuse**1.06 - diffuse) * scatter
     key = np.stack([red, diffuse, blue], 1) * lit.visible[:, None] * scene.key_color
@@ -145,11 +152,11 @@ def _incoming(lit: _Lit, material: Material, scene: Scene) -> np.ndarray:
     return key + sky[:, None] * scene.ambient_color + rim[:, None]
 
 
-def _highlights(lit: _Lit, material: Material, points: Points, scene: Scene) -> np.ndarray:
-    """float32[P, 3], mirrored light."""
+def _specular(lit: _Lit, material: Material, points: Points, scene: Scene) -> np.ndarray:
+    """Specular radiance float32[P, 3]: Blinn-Phong highlight and a Fresnel-like sheen of skin."""
     halfway = unit(points.to_camera + scene.key_direction)
     facing = np.clip(_dot(lit.normal, halfway), 0, 1)
-    gleam = facing**material.gloss * material.shine * (material.gloss + 8) / 60
+    gleam = facing**material.shininess * material.specular * (material.shininess + 8) / 60
     gleam *= lit.visible * np.clip(lit.towards_key + 0.3, 0, 1) * 0.45
     grazing = 1 - np.clip(_dot(lit.normal, points.to_camera), 0, 1)
     grazing *= grazing
@@ -160,13 +167,14 @@ def _highlights(lit: _Lit, material: Material, points: Points, scene: Scene) -> 
 def shade(
     head: HeadModel, view: View, points: Points, material: Material, scene: Scene, size: int
 ) -> np.ndarray:
-    """float32[P, 3], linear RGB of every visible point."""
-    normal = relief_normals(points, material.height, view, size)
+    """Returns linear RGB float32[P, 3] of every visible point."""
+    normal = bump_normals(points, material.height, view, size)
     lit = _Lit(
         normal=normal,
         visible=key_visibility(head, view, points, normal, scene.key_direction),
-        open_sky=occlusion(points, material, view, size),
+        open_sky=ambient_visibility(points, material, view, size),
         towards_key=_dot(normal, scene.key_direction),
     )
-    scattered = material.albedo * _incoming(lit, material, scene)
-    return scattered + _highlights(lit, material, points, scene)
+    return material.albedo * _diffuse(lit, material, scene) + _specular(
+        lit, material, points, scene
+    )

@@ -1,7 +1,7 @@
-"""Skin of the body part: complexion, lips, brows, beard, stubble of the scalp, creases.
+"""Skin material: complexion, lips, brows, beard, scalp hair and bump height.
 
-Paints points in rest space (see `head`); where a feature lies was measured on
-the rest head, its colors (linear RGB) judged by eye.
+Features are placed in rest space (see `head`), at positions measured on the rest
+head. Colors are linear RGB, chosen by eye.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tfds_builders.synthface.texture import (
     smoothstep,
 )
 
-# From little to much melanin.
+# Albedo from low to high melanin.
 _COMPLEXIONS = np.array([
     [0.76, 0.47, 0.36], [0.66, 0.38, 0.26], [0.50, 0.27, 0.17],
     [0.30, 0.145, 0.085], [0.13, 0.06, 0.037], [0.062, 0.03, 0.02],
@@ -33,18 +33,27 @@ _LIP_TINT = np.array([0.88, 0.55, 0.56], np.float32)
 _LIPSTICK = np.array([0.38, 0.045, 0.06], np.float32)
 _INNER_MOUTH = np.array([0.16, 0.035, 0.03], np.float32)
 
-_COARSE, _FINE, _PORES, _BEARD, _BROW = 1, 2, 3, 5, 7  # noise textures
+_COARSE, _FINE, _PORES, _BEARD, _BROW = 1, 2, 3, 5, 7  # seeds of noise textures
 
 
 def complexion(melanin: float) -> np.ndarray:
-    """float32[3], linear RGB of skin for melanin in [0, 1]."""
+    """Returns the skin albedo float32[3], linear RGB, for melanin in [0, 1]."""
     steps = np.linspace(0, 1, len(_COMPLEXIONS))
     return np.array([np.interp(melanin, steps, c) for c in _COMPLEXIONS.T], np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Canvas:
-    """Skin points with what most painters need; all arrays float32[P]."""
+    """Inputs shared by the functions below.
+
+    Attributes:
+      rest: float32[P, 3], rest-space position.
+      texture: float32[P, 2], UVs.
+      person: the person.
+      tone: float32[3], skin albedo.
+      coarse, fine: float32[P], noise.
+      lips, lids, inner_mouth: float32[P], masks.
+    """
 
     rest: np.ndarray
     texture: np.ndarray
@@ -69,11 +78,13 @@ class _Canvas:
         return self.rest[:, 2]
 
     @property
-    def aside(self) -> np.ndarray:
+    def lateral(self) -> np.ndarray:
+        """Distance from the midline, decimeters."""
         return np.abs(self.rest[:, 0])
 
     @property
     def front(self) -> np.ndarray:
+        """Mask of the front of the head."""
         return smoothstep(0.5, 1.0, self.rest[:, 2])
 
 
@@ -98,23 +109,23 @@ def _canvas(head: HeadModel, points: Points, person: Person) -> _Canvas:
 
 
 def _blood(canvas: _Canvas) -> np.ndarray:
-    """float32[P], redness of cheeks, nose, chin and ears."""
-    aside, y = canvas.aside, canvas.y
-    cheeks = 0.9 * bump(aside - 0.42, 0.17) * bump(y - 6.98, 0.17)
-    nose = 0.9 * bump(aside, 0.13) * bump(y - 6.98, 0.1)
-    chin = 0.4 * bump(aside, 0.2) * bump(y - 6.35, 0.12)
-    ears = 0.8 * smoothstep(0.74, 0.8, aside) * smoothstep(6.8, 6.95, y)
+    """Redness float32[P] of cheeks, nose, chin and ears."""
+    lateral, y = canvas.lateral, canvas.y
+    cheeks = 0.9 * bump(lateral - 0.42, 0.17) * bump(y - 6.98, 0.17)
+    nose = 0.9 * bump(lateral, 0.13) * bump(y - 6.98, 0.1)
+    chin = 0.4 * bump(lateral, 0.2) * bump(y - 6.35, 0.12)
+    ears = 0.8 * smoothstep(0.74, 0.8, lateral) * smoothstep(6.8, 6.95, y)
     shows = canvas.person.redness * (1 - 0.75 * canvas.person.skin)
     return ((cheeks + nose + chin) * canvas.front + ears) * shows + 0.12 * canvas.coarse
 
 
-def _bare(canvas: _Canvas) -> np.ndarray:
-    """float32[P, 3], skin with its redness, shadows around the eyes, freckles and spots."""
-    person, aside, y = canvas.person, canvas.aside, canvas.y
+def _bare_skin(canvas: _Canvas) -> np.ndarray:
+    """Albedo float32[P, 3] with redness, dark eye sockets, freckles and age spots."""
+    person, lateral, y = canvas.person, canvas.lateral, canvas.y
     blood = _blood(canvas)
     color = np.stack([1 + 0.08 * blood, 1 - 0.17 * blood, 1 - 0.15 * blood], 1) * canvas.tone
     shade = 1 + 0.035 * canvas.coarse + 0.03 * canvas.fine
-    socket = bump(aside - 0.28, 0.15) * bump(y - 7.27, 0.07) * canvas.front
+    socket = bump(lateral - 0.28, 0.15) * bump(y - 7.27, 0.07) * canvas.front
     shade *= (1 - (0.16 + 0.16 * person.age) * socket) * (1 - 0.16 * canvas.lids)
     if person.freckles:
         spots = smoothstep(1.1, 1.8, canvas.fine) * canvas.front * bump(y - 7.05, 0.3)
@@ -131,13 +142,13 @@ def _lip_color(canvas: _Canvas) -> np.ndarray:
 
 
 def _add_beard(color: np.ndarray, canvas: _Canvas) -> tuple[np.ndarray, np.ndarray]:
-    """Beard and mustache: the color under them and their relief."""
-    person, aside, y = canvas.person, canvas.aside, canvas.y
-    under_lip = 0.8 * bump(aside, 0.07) * bump(y - 6.5, 0.05)
-    jaw = smoothstep(6.98, 6.75, y - 0.45 * smoothstep(0.3, 0.62, aside))
+    """Blends beard and mustache over `color`; returns albedo and bump height."""
+    person, lateral, y = canvas.person, canvas.lateral, canvas.y
+    under_lip = 0.8 * bump(lateral, 0.07) * bump(y - 6.5, 0.05)
+    jaw = smoothstep(6.98, 6.75, y - 0.45 * smoothstep(0.3, 0.62, lateral))
     jaw *= smoothstep(6.0, 6.25, y) * smoothstep(0.3, 0.62, canvas.z)
     jaw *= (1 - canvas.lips) * (1 - under_lip)
-    mustache = bump(y - 6.845, 0.045) * smoothstep(0.26, 0.2, aside) * canvas.front
+    mustache = bump(y - 6.845, 0.045) * smoothstep(0.26, 0.2, lateral) * canvas.front
     grows = np.clip(np.maximum(jaw, mustache), 0, 1)
     u, v = canvas.texture.T
     strands = sample(noise(_BEARD), u * 23 + 0.1 * canvas.coarse, v * 12)
@@ -149,20 +160,22 @@ def _add_beard(color: np.ndarray, canvas: _Canvas) -> tuple[np.ndarray, np.ndarr
 
 
 def _brow_cover(canvas: _Canvas) -> np.ndarray:
-    """float32[P], how much of each point is eyebrow."""
-    person, aside, y = canvas.person, canvas.aside, canvas.y
-    along = np.clip((aside - 0.085) / (0.5 - 0.085), 0, 1)
+    """Alpha float32[P] of the eyebrows."""
+    person, lateral, y = canvas.person, canvas.lateral, canvas.y
+    along = np.clip((lateral - 0.085) / (0.5 - 0.085), 0, 1)
     middle = 7.507 + person.brow_arch * 0.5 + (0.056 + person.brow_arch) * np.sin(along * 2.3)
     half = (0.038 * (1 - along) ** 0.6 + 0.012) * person.brow_thickness
     half *= smoothstep(-0.02, 0.12, along + 0.06)
     inside = smoothstep(1.15, 0.55, np.abs(y - middle) / half)
-    inside *= smoothstep(0.06, 0.11, aside) * smoothstep(0.53, 0.46, aside) * canvas.front
-    slant = aside * 0.9 + 0.8 * (y - 7.5) * (1 - 2 * along)
-    strands = sample(noise(_BROW), slant * 3.3 + person.texture_offset[0], (y - aside * 0.25) * 1.1)
+    inside *= smoothstep(0.06, 0.11, lateral) * smoothstep(0.53, 0.46, lateral) * canvas.front
+    slant = lateral * 0.9 + 0.8 * (y - 7.5) * (1 - 2 * along)
+    strands = sample(
+        noise(_BROW), slant * 3.3 + person.texture_offset[0], (y - lateral * 0.25) * 1.1
+    )
     return np.clip(inside**0.7 * person.brow_density * (0.8 + 0.16 * strands), 0, 0.96)
 
 
-def _relief(canvas: _Canvas, action_units: Mapping[str, float]) -> np.ndarray:
+def _bump_height(canvas: _Canvas, action_units: Mapping[str, float]) -> np.ndarray:
     u, v = canvas.texture.T
     creases = wrinkles.heights(
         canvas.rest, action_units, canvas.person.age, canvas.coarse, canvas.fine
@@ -171,18 +184,19 @@ def _relief(canvas: _Canvas, action_units: Mapping[str, float]) -> np.ndarray:
 
 
 def _add_scalp(painted: Material, canvas: _Canvas) -> None:
-    """Hair that grows on the head's own mesh; stubble on the bald."""
+    """Blends scalp hair, or the stubble of a bald head, over the skin in place."""
     person = canvas.person
     if person.hair_style == "bald":
         stubble = 0.25 * hair.scalp(canvas.rest, person.hairline) * (0.7 + 0.3 * canvas.fine)
         stubble *= 1.0 if person.beard > 0.2 else 0.3
-        painted.cover(stubble, albedo=person.hair_color)
+        painted.blend(stubble, albedo=person.hair_color)
         return
     grows, strands = hair.scalp_strands(canvas.rest, person)
     if person.hair_style == "buzz":
         grows = grows * np.clip(0.8 + 0.1 * canvas.fine, 0, 1)
     color = person.hair_color * (1 + 0.38 * np.clip(strands, -2, 2))[:, None]
-    painted.cover(grows, albedo=color, height=0.02 * strands, shine=0.22, gloss=12.0, scatter=0.0)
+    height = 0.02 * strands
+    painted.blend(grows, albedo=color, height=height, specular=0.22, shininess=12.0, scatter=0.0)
 
 
 def paint(
@@ -192,26 +206,25 @@ def paint(
     person: Person,
     action_units: Mapping[str, float],
 ) -> None:
-    """Paints the body's points, clothes included, into `target` in place."""
+    """Sets the material of the body part, including clothes, in place."""
     where = np.nonzero(points.part == BODY)[0]
     canvas = _canvas(head, points.take(where), person)
-    painted = Material.plain(len(where))
-    color = mix(_bare(canvas), _lip_color(canvas), 0.82 * canvas.lips)
-    height = _relief(canvas, action_units)
+    painted = Material.blank(len(where))
+    color = mix(_bare_skin(canvas), _lip_color(canvas), 0.82 * canvas.lips)
+    height = _bump_height(canvas, action_units)
     if person.beard > 0.03:
-        color, relief = _add_beard(color, canvas)
-        height = height + relief
+        color, beard_height = _add_beard(color, canvas)
+        height = height + beard_height
     color = mix(color, person.brow_color, _brow_cover(canvas))
     deep = _INNER_MOUTH * smoothstep(0.9, 1.42, canvas.z)[:, None]
-    everywhere = slice(None)
-    painted.put(
-        everywhere,
+    painted.assign(
+        slice(None),
         albedo=mix(color, deep, canvas.inner_mouth),
         height=height,
-        shine=0.22 + 0.15 * bump(canvas.aside, 0.12) * canvas.front + 0.35 * canvas.lips,
-        gloss=14 + 30 * canvas.lips,
+        specular=0.22 + 0.15 * bump(canvas.lateral, 0.12) * canvas.front + 0.35 * canvas.lips,
+        shininess=14 + 30 * canvas.lips,
         scatter=1.0,
-        inside=canvas.inner_mouth,
+        in_mouth=canvas.inner_mouth,
     )
     _add_scalp(painted, canvas)
     material.paint_clothes(painted, canvas.rest, person)

@@ -1,7 +1,7 @@
-"""What to render: a set of people, and which pictures are taken of each.
+"""Specification of a rendered set: the people, and the images of each.
 
-A `Spec` is data; `presets` are the sets this project ships or renders on
-demand. Everything random in a set is a pure function of (seed, subject, shot).
+`presets` has the named specs. All randomness is a pure function of
+(seed, subject, shot).
 """
 
 from __future__ import annotations
@@ -17,14 +17,22 @@ from fer_jax import labels
 from tfds_builders.synthface.expression import GAZES
 
 RENDERER = 1
-"""Version of the pictures: raise it with any change that alters a pixel, so that no cache mixes."""
+"""Version of the renderer. Raise it with any change of a pixel: it is part of `Spec.digest`."""
 
-# What a random stream is for: the third word of its seed.
+# Purpose of a random stream: the third word of its seed.
 PERSON, STUDIO, SHOT = range(3)
 
 
 class Shot(NamedTuple):
-    """One picture to take. yaw: nominal, degrees; session counts from 0; view: its number."""
+    """One image to render.
+
+    Attributes:
+      expression: one of `labels.EMOTIONS`.
+      yaw: nominal camera angle, degrees.
+      gaze: one of `expression.GAZES`.
+      session: from 0.
+      view: index among the yaws of the same expression, gaze and session.
+    """
 
     expression: str
     yaw: float
@@ -35,24 +43,24 @@ class Shot(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A set of pictures.
+    """A set of images.
 
     Attributes:
-      name: of the folder; does not change a pixel.
-      seed: other seeds give other people.
-      subjects: number of people; raising it leaves the others as they are.
-      size: side of the square pictures, pixels.
-      expressions: which emotions each person shows.
+      name: prefix of the folder; does not affect the images.
+      seed: another seed gives other people.
+      subjects: number of people; a larger number leaves the first ones unchanged.
+      size: side of the square images, pixels.
+      expressions: the emotions that each person shows.
       yaws: camera angles in degrees, -90 to 90; 0 is frontal.
-      yaw_range: if not 0, yaw is drawn evenly from plus or minus this; `yaws` is then unused.
-      views: yaws per expression, drawn from `yaws` without repeats; 0 takes every one.
-      gazes: directions of the eyes, each one a picture.
-      sessions: repeats on another day, before another wall.
-      wild: 0 studio to 1 in the wild.
-      glasses: share of the people who wear them.
-      occlusion: share of the pictures with something before a part of the face.
-      fill: range of the head's share of the picture's height.
-      supersample: the render's side over the picture's.
+      yaw_range: if not 0, yaw is uniform in [-yaw_range, yaw_range] and `yaws` is unused.
+      views: yaws per expression, drawn from `yaws` without replacement; 0 uses all.
+      gazes: gaze directions, one image each.
+      sessions: repetitions with another background.
+      wild: 0 (studio) to 1 (in the wild).
+      glasses: probability that a person wears glasses.
+      occlusion: probability that an object covers part of the face.
+      fill: range of the head height as a fraction of the image height.
+      supersample: factor between the rendered and the final size.
       jpeg_quality: 1 to 100.
     """
 
@@ -80,19 +88,19 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """Twelve hex digits of all that alters a picture."""
+        """Hash of every field that affects the images: twelve hex digits."""
         fields = dataclasses.asdict(self) | {"renderer": RENDERER}
         del fields["name"], fields["subjects"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:
-        """Name of the folder that holds the set: another for every other set of pictures."""
+        """Folder name of the set, unique by `digest`."""
         return f"{self.name}-{self.digest}"
 
     @property
     def images_per_subject(self) -> int:
-        """How many shots `shots` gives for each person."""
+        """Number of images of each person."""
         return len(self.expressions) * len(self.gazes) * self.sessions * self._views
 
     @property
@@ -100,11 +108,11 @@ class Spec:
         return self.views or (1 if self.yaw_range else len(self.yaws))
 
     def rng(self, subject: int, purpose: int, *key: int) -> np.random.Generator:
-        """The random stream of one purpose; independent of all others."""
+        """Returns an independent random stream for one purpose."""
         return np.random.default_rng([self.seed, subject, purpose, *key])
 
     def shots(self, subject: int) -> list[Shot]:
-        """The pictures taken of a person, in order."""
+        """Returns the shots of a person, in order."""
         return [
             Shot(expression, yaw, gaze, session, view)
             for session in range(self.sessions)
@@ -123,5 +131,5 @@ class Spec:
 
 
 def shot_key(expression: str, gaze: str, session: int) -> tuple[int, int, int]:
-    """The words of a shot's seed."""
+    """Returns the part of the random seed that identifies a shot."""
     return labels.EMOTIONS.index(expression), GAZES.index(gaze), session

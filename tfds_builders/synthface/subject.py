@@ -1,4 +1,4 @@
-"""All pictures of one person, with what is true of each."""
+"""All images of one person, with ground truth."""
 
 from __future__ import annotations
 
@@ -23,19 +23,22 @@ from tfds_builders.synthface.spec import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Face:
-    """A picture and its ground truth.
+    """An image and its ground truth.
 
     Attributes:
-      id: unique over sets of different seeds.
-      subject: the person's, as unique.
+      id: image id, unique across seeds.
+      subject: person id, unique across seeds.
       image: uint8[S, S, 3], RGB.
       expression: one of `labels.EMOTIONS`.
       action_units: strengths by name (`expression.ACTION_UNITS`).
-      yaw: nominal camera angle, degrees. gaze: one of `expression.GAZES`. session: from 0.
+      yaw: nominal camera angle, degrees.
+      gaze: one of `expression.GAZES`.
+      session: from 0.
       face_box: x, y, width, height in pixels, brows to chin, from the projected mesh.
-      landmarks: float32[5, 2], pixels: eyes, tip of the nose, corners of the mouth, picture
-        left first.
-      sex (0 female to 1 male), age (0 young to 1 old), skin (0 light to 1 dark): as drawn.
+      landmarks: float32[5, 2] in pixels: eyes, nose tip, mouth corners, image left first.
+      sex: 0 (female) to 1 (male).
+      age: 0 (young) to 1 (old).
+      skin: 0 (light) to 1 (dark).
     """
 
     id: str
@@ -53,8 +56,8 @@ class Face:
     skin: float
 
 
-def _name(spec: Spec, subject: str, shot: Shot) -> str:
-    """Names only what varies within the set."""
+def _image_id(spec: Spec, subject: str, shot: Shot) -> str:
+    """Image id from the fields that vary within the set."""
     words = [subject, shot.expression, f"{shot.yaw:+03.0f}"]
     if len(spec.gazes) > 1:
         words.append(shot.gaze)
@@ -66,7 +69,7 @@ def _name(spec: Spec, subject: str, shot: Shot) -> str:
 
 
 def render_subject(spec: Spec, index: int) -> list[Face]:
-    """Renders person number `index` of `spec`; a pure function of both."""
+    """Renders all images of person `index`; a pure function of its arguments."""
     head = load_head()
     person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
     neutral = geometry.build_neutral_head(head, person)
@@ -77,21 +80,21 @@ def render_subject(spec: Spec, index: int) -> list[Face]:
         key = shot_key(shot.expression, shot.gaze, shot.session)
         rng = spec.rng(index, SHOT, *key, 1 + shot.view)
         expression = draw_expression(shot.expression, rng, shot.gaze)
-        wall = studio if spec.wild < 0.5 else None
-        scene = draw_scene(rng, shot.yaw, spec.wild, spec.fill, wall, spec.occlusion)
-        picture = render.render(head, neutral, expression, scene, spec.size, spec.supersample)
+        background = studio if spec.wild < 0.5 else None
+        scene = draw_scene(rng, shot.yaw, spec.wild, spec.fill, background, spec.occlusion)
+        rendering = render.render(head, neutral, expression, scene, spec.size, spec.supersample)
         faces.append(
             Face(
-                id=_name(spec, subject, shot),
+                id=_image_id(spec, subject, shot),
                 subject=subject,
-                image=picture.image,
+                image=rendering.image,
                 expression=shot.expression,
                 action_units=expression.action_units,
                 yaw=shot.yaw,
                 gaze=shot.gaze,
                 session=shot.session,
-                face_box=picture.face_box,
-                landmarks=picture.landmarks,
+                face_box=rendering.face_box,
+                landmarks=rendering.landmarks,
                 sex=person.male,
                 age=person.age,
                 skin=person.skin,

@@ -1,6 +1,6 @@
-"""What of the head is seen: one surface point for each covered pixel.
+"""G-buffer of the head: the visible surface point of each covered pixel.
 
-Chooses the triangles, runs the rasterizer and interpolates. Paints nothing.
+Culls and rasterizes the triangles, and interpolates their vertex attributes.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from tfds_builders.synthface.head import HAIR, LASHES, HeadModel
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Points:
-    """Visible surface points, in the order of their pixels.
+    """Visible surface points, in pixel order.
 
     Attributes:
       pixel: int64[P], row * size + column.
       part: int64[P], index into `head.PARTS`.
-      rest: float32[P, 3], where on the rest head: the space that is painted.
-      texture: float32[P, 2], coordinates on the texture in [0, 1], v upwards.
-      position, normal, to_camera: float32[P, 3] in the camera's space; the last two are unit.
-      depth: float32[P], decimeters from the camera.
+      rest: float32[P, 3], position on the rest head, where materials are defined.
+      texture: float32[P, 2], UVs in [0, 1], v up.
+      position: float32[P, 3], posed position, decimeters.
+      normal, to_camera: float32[P, 3], unit vectors.
+      depth: float32[P], distance from the camera, decimeters.
     """
 
     pixel: np.ndarray
@@ -38,19 +39,19 @@ class Points:
     depth: np.ndarray
 
     def take(self, which: np.ndarray) -> Points:
-        """The points at an index or mask `which`."""
+        """Returns the points at an index or mask."""
         fields = dataclasses.fields(self)
         return Points(**{field.name: getattr(self, field.name)[which] for field in fields})
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """float[P, 3] scaled to length 1."""
+    """Normalizes float[P, 3] to unit length."""
     length = np.sqrt(np.einsum("pk,pk->p", vectors, vectors))
     return vectors / np.maximum(length, 1e-6)[:, None]
 
 
 def interpolate(values: np.ndarray, triangles: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Values float32[V, K] at triangles' corners int[P, 3], blended to float32[P, K]."""
+    """Interpolates vertex attributes float32[V, K] at triangles int[P, 3]: float32[P, K]."""
     total = values[triangles[:, 0]] * weights[:, :1]
     total += values[triangles[:, 1]] * weights[:, 1:2]
     total += values[triangles[:, 2]] * weights[:, 2:]
@@ -58,41 +59,41 @@ def interpolate(values: np.ndarray, triangles: np.ndarray, weights: np.ndarray) 
 
 
 @functools.lru_cache(maxsize=4)
-def _drawn(head: HeadModel, with_sheet: bool) -> np.ndarray:
-    """Triangles of the first pass: all but lashes, and the hair sheet only for long hair."""
+def _opaque_triangles(head: HeadModel, long_hair: bool) -> np.ndarray:
+    """Indices of the triangles to rasterize: no lashes, the hair mesh only for long hair."""
     shown = ~np.isin(head.triangle_part, LASHES)
-    if not with_sheet:
+    if not long_hair:
         shown &= head.triangle_part != HAIR
     return np.nonzero(shown)[0]
 
 
 def visible_points(head: HeadModel, neutral: NeutralHead, view: View, size: int) -> Points:
-    """Rasterizes the head at `size` pixels; seen from behind, only loose hair is drawn."""
+    """Rasterizes the head at `size` pixels. Culls back faces, except those of long hair."""
     person = neutral.person
-    chosen = _drawn(head, person.hair_style == "long")
+    chosen = _opaque_triangles(head, person.hair_style == "long")
     normals = vertex_normals(view.position, head.triangles[chosen])
-    facing = raster.signed_double_area(view.points[head.triangles[chosen]]) < 0
+    facing = raster.signed_double_area(view.screen[head.triangles[chosen]]) < 0
     chosen = chosen[facing | (head.triangle_part[chosen] == HAIR)]
     triangles, parts = head.triangles[chosen], head.triangle_part[chosen]
 
-    def exists(found: raster.Fragments) -> np.ndarray:
-        kept = np.ones(len(found.pixel), bool)
-        loose = np.nonzero(parts[found.triangle] == HAIR)[0]
-        if len(loose):
-            corners = triangles[found.triangle[loose]]
-            rest = interpolate(head.rest, corners, found.weights[loose])
-            kept[loose] = hair.sheet_exists(rest, person)
-        return kept
+    def is_opaque(candidates: raster.Fragments) -> np.ndarray:
+        opaque = np.ones(len(candidates.pixel), bool)
+        long_hair = np.nonzero(parts[candidates.triangle] == HAIR)[0]
+        if len(long_hair):
+            corners = triangles[candidates.triangle[long_hair]]
+            rest = interpolate(head.rest, corners, candidates.weights[long_hair])
+            opaque[long_hair] = hair.long_hair_alpha(rest, person)
+        return opaque
 
-    seen = raster.rasterize(view.points, view.depth, triangles, size, size, exists)
+    seen = raster.rasterize(view.screen, view.depth, triangles, size, size, is_opaque)
     corners = triangles[seen.triangle]
-    # Perspective: weights on the surface, not on the screen.
+    # Perspective-correct barycentric weights.
     weights = seen.weights / view.depth[corners]
     weights /= weights.sum(1, keepdims=True)
     part = parts[seen.triangle]
-    # One gather of all that the corners know is faster than three.
-    known = np.hstack([view.position, normals, head.rest])
-    position, normal, rest = np.hsplit(interpolate(known, corners, weights), 3)
+    # One gather of all attributes is faster than three.
+    attributes = np.hstack([view.position, normals, head.rest])
+    position, normal, rest = np.hsplit(interpolate(attributes, corners, weights), 3)
     camera = np.array([0, 0, view.distance], np.float32)
     to_camera = unit(camera - position)
     normal = unit(normal)

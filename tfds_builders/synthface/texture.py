@@ -1,6 +1,6 @@
-"""Procedural textures: repeatable noise, masks, and the soft steps they are cut with.
+"""Procedural textures: tileable noise, bilinear sampling, and GLSL-like helpers.
 
-Knows nothing of faces. All functions are pure; noise is cached per process.
+All functions are pure; noise is cached per process.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import numpy as np
 
 NOISE_SIZE = 512
 _OCTAVES = ((8, 1.0), (16, 0.6), (32, 0.45), (64, 0.3), (128, 0.25), (256, 0.2))
-_ROW = 1024  # cv2.remap wants a picture: samples are folded into rows of this length
+_ROW = 1024  # cv2.remap needs a 2-D array: samples are reshaped to rows of this length
 
 
 def smoothstep(start: float, stop: float, x: np.ndarray) -> np.ndarray:
-    """0 before `start`, 1 after `stop` (which may be the smaller), smooth between."""
+    """GLSL's smoothstep: 0 at `start`, 1 at `stop`, cubic between; `stop` may be below `start`."""
     t = np.clip((x - np.float32(start)) * np.float32(1 / (stop - start)), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def bump(x: np.ndarray, width: np.ndarray | float) -> np.ndarray:
-    """A Gaussian bell of height 1 at 0; `width` is its standard deviation."""
+    """Gaussian of height 1 centered at 0; `width` is the standard deviation."""
     scaled = x / np.asarray(width, np.float32)
     return np.exp(-0.5 * scaled * scaled)
 
 
 @functools.cache
 def noise(seed: int) -> np.ndarray:
-    """float32[512, 512] of mean 0 and deviation 1 that wraps around at its borders."""
+    """Returns tileable noise float32[512, 512] with mean 0 and standard deviation 1."""
     rng = np.random.default_rng(seed)
     total = np.zeros((NOISE_SIZE, NOISE_SIZE), np.float32)
     for cells, amplitude in _OCTAVES:
@@ -42,7 +42,7 @@ def noise(seed: int) -> np.ndarray:
 
 
 def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Reads `texture` [H, W] bilinearly at x, y float[P], wrapped to [0, 1); float32[P]."""
+    """Samples `texture` [H, W] bilinearly at x, y float[P], modulo 1: float32[P]."""
     height, width = texture.shape
     count = len(x)
     rows = -(-count // _ROW)
@@ -55,6 +55,6 @@ def sample(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def mix(start: np.ndarray, stop: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Colors [P, 3] or [3] blended by `share` float[P]: 0 gives `start`, 1 gives `stop`."""
+    """Interpolates colors [P, 3] or [3] linearly: share 0 is `start`, 1 is `stop`."""
     share = share[:, None]
     return start * (1 - share) + stop * share
