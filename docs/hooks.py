@@ -90,24 +90,25 @@ def _include(source: str) -> str:
     return _LINK.sub(link, text)
 
 
+_CONFIGURATION = """# Configuration
+
+Every field with its default, from `configs/defaults.py`. A config file sets what differs, nothing
+else; `--config.FIELD=VALUE` on the command line overrides both, and `none` unsets a field whose
+default is unset. A misspelled field is an error that names the nearest one.
+
+Fields marked *duration* take a plain number in the unit that the text names, or a number with a
+unit: `30ep` epochs, `2000st` steps, `50000ex` examples, `5%` of all steps.
+"""
+
+
 def configuration_page() -> str:
     """Returns the page of config fields, from the comments of configs/defaults.py."""
-    lines = [
-        "# Configuration",
-        "",
-        "Every field with its default, from `configs/defaults.py`. A config file sets what differs "
-        "and nothing else; `--config.FIELD=VALUE` on the command line overrides both, and `none` "
-        "unsets a field whose default is unset. A misspelled field is an error that names the "
-        "nearest one.",
-        "",
-        "Fields marked *duration* take a plain number in the unit that the text names, or a number "
-        "with a unit: `30ep` epochs, `2000st` steps, `50000ex` examples, `5%` of all steps.",
-    ]
+    lines = [_CONFIGURATION]
     for section, text, fields in _sections():
-        lines += ["", f"## {section}", "", text, "", "| field | default | meaning |", "|---|---|---|"]
-        for name, default, comment in fields:
-            lines.append(f"| `{name}` | {default} | {comment} |")
-    return "\n".join(lines) + "\n"
+        lines += [f"## {section}", "", text, "", "| field | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{name}` | {default} | {comment} |" for name, default, comment in fields]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _sections() -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
@@ -126,23 +127,21 @@ def _sections() -> Iterator[tuple[str, str, list[tuple[str, str, str]]]]:
                 yield section, text, list(_fields(source, functions[name], f"{section}."))
 
 
-def _fields(
-    source: str, function: ast.FunctionDef, prefix: str
-) -> Iterator[tuple[str, str, str]]:
+def _fields(source: str, function: ast.FunctionDef, prefix: str) -> Iterator[tuple[str, str, str]]:
     """Yields name, default and comment of each field that a function assigns."""
     lines = source.splitlines()
     for statement in function.body:
-        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute)):
+        if not isinstance(statement, ast.Assign):
             continue
-        default = _default(statement.value)
-        if default is None:
+        target, default = statement.targets[0], _default(statement.value)
+        if default is None or not isinstance(target, ast.Attribute):
             continue
         comment: list[str] = []
         row = statement.lineno - 2
         while lines[row].strip().startswith("#"):
             comment.insert(0, lines[row].strip().removeprefix("#").strip())
             row -= 1
-        dotted = ast.unparse(statement.targets[0]).split(".", 1)[1]
+        dotted = ast.unparse(target).split(".", 1)[1]
         text = " ".join(comment).replace("|", "\\|").replace("<", "&lt;")
         yield f"{prefix}{dotted}", default, text
 
@@ -159,32 +158,31 @@ def _default(value: ast.expr) -> str | None:
     return f"`{ast.unparse(value)}`"
 
 
+_COMMAND_LINE = """# Command line
+
+`fer-jax VERB ...` is also `python -m fer_jax VERB ...`. The forms of earlier versions still work:
+`python -m fer_jax.main`, which trains, `python -m fer_jax.evaluate` and so on.
+
+| exit code | meaning |
+|---|---|
+| 0 | finished |
+| 1 | `export`: the file's probabilities differ from the run's |
+| 2 | wrong input; one message, no traceback |
+| 75 | another process of the job is lost |
+| 130, 143 | stopped by Ctrl-C or SIGTERM, and saved |
+
+| verb | what it does |
+|---|---|
+"""
+
+
 def command_line_page() -> str:
     """Returns the page of the verbs, from what `--help` prints."""
     from fer_jax.cli import app
 
-    lines = [
-        "# Command line",
-        "",
-        "`fer-jax VERB ...` is also `python -m fer_jax VERB ...`. The forms of earlier versions "
-        "still work: `python -m fer_jax.main`, which trains, `python -m fer_jax.evaluate` and so "
-        "on.",
-        "",
-        "| exit code | meaning |",
-        "|---|---|",
-        "| 0 | finished |",
-        "| 1 | `export`: the file's probabilities differ from the run's |",
-        "| 2 | wrong input; one message, no traceback |",
-        "| 75 | another process of the job is gone |",
-        "| 130, 143 | stopped by Ctrl-C or SIGTERM, and saved |",
-        "",
-        "| verb | what it does |",
-        "|---|---|",
-        *(f"| [`{verb}`](#{verb}) | {line} |" for verb, line in app.VERBS.items()),
-    ]
-    for verb in app.VERBS:
-        lines += ["", f"## {verb}", "", "```text", help_of(verb), "```"]
-    return "\n".join(lines) + "\n"
+    table = "".join(f"| [`{verb}`](#{verb}) | {line} |\n" for verb, line in app.VERBS.items())
+    helps = (f"\n## {verb}\n\n```text\n{help_of(verb)}\n```\n" for verb in app.VERBS)
+    return _COMMAND_LINE + table + "".join(helps)
 
 
 def help_of(verb: str) -> str:
