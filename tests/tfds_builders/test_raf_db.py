@@ -1,4 +1,4 @@
-"""RAF-DB as sent and as others sorted it: labels, crops, attributes, the two orders, bad copies."""
+"""RAF-DB in its original layout and in class folders: labels, crops, attributes, bad copies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
+from fer_jax.faces.decode import decode
 from tests.tfds_builders import small_kdef, small_sets
-from tfds_builders import pictures
 from tfds_builders import prepare as build
 from tfds_builders.raf_db import folders, names
+from tfds_builders.stand_in_mark import is_stand_in
 from tfds_builders.stand_ins import raf_db
 
 EACH = {"train": 4, "test": 2}  # of a class
@@ -35,7 +36,7 @@ def _crop(one: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """The owners' tree with drawn pictures; one attribute file is not there. Not to be changed."""
+    """The original layout with synthetic images; one attribute file is missing. Read-only."""
     root = tmp_path_factory.mktemp("raf_db")
     basic = root / "basic"
     for folder in ("EmoLabel", "Image/aligned", "Image/original", "Annotation/manual"):
@@ -63,7 +64,7 @@ def _as_sent(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 def _inner(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Without basic/, the other spelling, a suffix less, another case."""
+    """Without basic/, with the other list name, without a suffix, in another case."""
     shutil.copytree(tree / "basic", out, dirs_exist_ok=True)
     (out / "EmoLabel" / "list_patition_label.txt").rename(
         out / "EmoLabel" / "list_partition_label.txt"
@@ -93,7 +94,7 @@ def _zips_in_a_zip(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 def _twice(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Unpacked beside its archive, and the compound part, whose labels mean pairs."""
+    """Unpacked beside its archive, with the compound part, whose labels are pairs."""
     shutil.copytree(tree, out, dirs_exist_ok=True)
     small_kdef.pack(tree, out / "basic.zip")
     compound = out / "compound" / "EmoLabel"
@@ -104,7 +105,7 @@ def _twice(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize("layout", [_as_sent, _inner, _crops_zipped, _zips_in_a_zip, _twice])
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout: Callable[[pathlib.Path, pathlib.Path], pathlib.Path],
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -148,11 +149,15 @@ def test_shipped_crops_are_stored_byte_for_byte(data: pathlib.Path) -> None:
     assert names.RACES[record["race"]] == "African-American"
     assert names.AGES[record["age"]] == "20-39"
     bare = prepared.record([one.id for one in prepared.entries].index(BARE))
-    assert [bare[name] for name in ("gender", "race", "age")] == [3, 3, 5]  # each last: unknown
+    assert [bare[name] for name in ("gender", "race", "age")] == [
+        3,
+        3,
+        5,
+    ]  # unknown
     assert prepared.metadata["without_attributes"] == 1
 
 
-def test_the_paper_s_protocol_is_the_official_one(data: pathlib.Path) -> None:
+def test_paper_protocol_is_the_official_one(data: pathlib.Path) -> None:
     official, paper = (
         build.prepare("raf_db", None, str(data), protocol=name) for name in ("official", "paper")
     )
@@ -171,7 +176,7 @@ def _whole(counts: dict[str, dict[str, int]]) -> small_sets.NamesOnly:
     return small_sets.NamesOnly(tuple(files), {"basic/EmoLabel/list_patition_label.txt": text})
 
 
-def test_a_whole_raf_db_has_the_official_counts(tmp_path: pathlib.Path) -> None:
+def test_protocols_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     builder = build.get("raf_db", None, str(tmp_path))
     source = _whole(names.COUNTS)
     records, drops = builder.index(source)
@@ -202,7 +207,7 @@ def test_a_whole_raf_db_has_the_official_counts(tmp_path: pathlib.Path) -> None:
         ("", None),
     ],
 )
-def test_what_an_attribute_file_says(text: str, expected: tuple[str, str, str] | None) -> None:
+def test_parse_attributes(text: str, expected: tuple[str, str, str] | None) -> None:
     about = names.parse_attributes(text)
     if expected is None:
         assert about is None
@@ -215,15 +220,13 @@ def test_what_an_attribute_file_says(text: str, expected: tuple[str, str, str] |
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A stand-in of two people, as small as it gets."""
+    """The smallest stand-in, with two people."""
     root = tmp_path_factory.mktemp("raf_db_stand_in")
-    assert sum(raf_db.write(root, 0.002)) == raf_db.pictures_of(0.002)
+    assert sum(raf_db.write(root, 0.002)) == raf_db.count_images(0.002)
     return root
 
 
-def test_originals_are_aligned_by_their_landmarks(
-    rendered: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_originals_are_aligned_by_landmarks(rendered: pathlib.Path, tmp_path: pathlib.Path) -> None:
     prepared = build.prepare("raf_db", "face112", str(tmp_path), str(rendered))
     assert prepared.metadata["stand_in"]
     found = collections.Counter(one.face for one in prepared.entries)
@@ -231,7 +234,7 @@ def test_originals_are_aligned_by_their_landmarks(
     assert found["aligned"] > 0.9 * len(prepared.entries)
     row = next(row for row, one in enumerate(prepared.entries) if one.face == "aligned")
     record = prepared.record(row)
-    assert pictures.decode_jpeg(record["image"]).shape == (112, 112, 3)
+    assert decode(record["image"]).shape == (112, 112, 3)
     arcface = np.array([[38.3, 51.7], [73.5, 51.5], [56.0, 71.7], [41.5, 92.4], [70.7, 92.2]])
     np.testing.assert_allclose(record["landmarks"] * 112, arcface, atol=12)
     bare = [one.face for one in prepared.entries if one.id == "train_00002"]  # no attribute file
@@ -241,27 +244,27 @@ def test_originals_are_aligned_by_their_landmarks(
 FALLBACKS = ("haar", "profile", "whole")
 
 
-def test_a_stand_in_has_the_set_s_files_and_the_traps(rendered: pathlib.Path) -> None:
+def test_stand_in_files_and_traps(rendered: pathlib.Path) -> None:
     basic = rendered / "basic"
     assert (basic / "EmoLabel" / "list_patition_label.txt").is_file()
     assert not (basic / "Image" / "aligned").exists()
     with zipfile.ZipFile(basic / "Image" / "aligned.zip") as archive:
         data = archive.read("aligned/train_00001_aligned.jpg")
-    assert pictures.decode_jpeg(data).shape == (100, 100, 3)
-    assert pictures.is_stand_in(data)
+    assert decode(data).shape == (100, 100, 3)
+    assert is_stand_in(data)
     genders = {
         one.extras["gender"]
         for one in build.get("raf_db", None, str(rendered / "none")).open(rendered).records
     }
     assert {"unsure", names.UNKNOWN} < genders
     before = sorted((path, path.stat().st_mtime_ns) for path in basic.rglob("*.*g"))
-    assert sum(raf_db.write(rendered, 0.002)) == raf_db.pictures_of(0.002)
+    assert sum(raf_db.write(rendered, 0.002)) == raf_db.count_images(0.002)
     assert sorted((path, path.stat().st_mtime_ns) for path in basic.rglob("*.*g")) == before
 
 
-def test_a_full_stand_in_has_the_real_counts() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     assert raf_db.counts(1.0) == names.COUNTS
-    assert raf_db.pictures_of(1.0) == 15_339
+    assert raf_db.count_images(1.0) == 15_339
     listed = dict(raf_db.listing(1.0))
     assert len(listed) == 15_339
     assert {"train_00001", "train_12271", "test_0001", "test_3068"} <= set(listed)
@@ -278,7 +281,7 @@ def _sorted_into(out: pathlib.Path, order: tuple[str, ...], first: int) -> pathl
 
 @pytest.mark.parametrize("first", [0, 1])
 @pytest.mark.parametrize("variant", folders.ORDERS)
-def test_numbered_folders_are_read_in_the_order_that_is_named(
+def test_numbered_folders_are_read_in_the_chosen_order(
     variant: str, first: int, tmp_path: pathlib.Path
 ) -> None:
     copy = _sorted_into(tmp_path / "copy", folders.ORDERS[variant], first)
@@ -289,7 +292,7 @@ def test_numbered_folders_are_read_in_the_order_that_is_named(
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_two_label_orders_must_be_asked_for(first: int, tmp_path: pathlib.Path) -> None:
+def test_numbered_folders_need_a_chosen_order(first: int, tmp_path: pathlib.Path) -> None:
     copy = _sorted_into(tmp_path / "copy", labels.RAF_DB, first)
     message = small_sets.refused("raf_db", copy, tmp_path / "data")
     assert f"--config folder_raf        {first} surprise, {first + 1} fear" in message
@@ -298,7 +301,7 @@ def test_two_label_orders_must_be_asked_for(first: int, tmp_path: pathlib.Path) 
     assert "happiness 4,772" in message
 
 
-def test_folders_with_names_need_no_answer(tmp_path: pathlib.Path) -> None:
+def test_named_folders_need_no_order(tmp_path: pathlib.Path) -> None:
     copy = _sorted_into(tmp_path / "copy", labels.RAF_DB, 1)
     words = ("Surprise", "fear", "disgust", "happy", "sad", "Angry", "neutral")
     for split in EACH:
@@ -308,7 +311,7 @@ def test_folders_with_names_need_no_answer(tmp_path: pathlib.Path) -> None:
     assert [(one.id, one.label) for one in opened.records] == LISTED
 
 
-def test_a_whole_copy_contradicts_the_wrong_order(tmp_path: pathlib.Path) -> None:
+def test_complete_copy_contradicts_the_wrong_order(tmp_path: pathlib.Path) -> None:
     files = [
         f"DATASET/{split}/{CODES[label]}/{split}_{label}{number:05d}_aligned.jpg"
         for split, of_class in names.COUNTS.items()
@@ -319,7 +322,7 @@ def test_a_whole_copy_contradicts_the_wrong_order(tmp_path: pathlib.Path) -> Non
     right = build.get("raf_db", "folder_raf", str(tmp_path))
     assert len(right.index(source)[0]) == 15_339
     wrong = build.get("raf_db", "folder_affectnet", str(tmp_path))
-    with pytest.raises(small_sets.errors.UserError, match="Use --config folder_raf"):
+    with pytest.raises(small_sets.errors.UserError, match="use --config folder_raf"):
         wrong.index(source)
 
 
@@ -424,7 +427,7 @@ def _empty_folder(tree: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "variant", "says"),
+    ("damage", "variant", "message"),
     [
         (_other_header, None, "in line 1: 'image,label'"),
         (_unknown_label, None, "in line 4: 'train_00004.jpg 8'"),
@@ -433,29 +436,29 @@ def _empty_folder(tree: pathlib.Path) -> pathlib.Path:
         (_two_lists, None, "found 2 that differ"),
         (_half_a_list, None, "21 more"),
         (_without_pictures, None, "shipped crops beside the label list"),
-        (_without_test, None, "surprise in test"),
-        (_without_a_class, None, "fear in train"),
+        (_without_test, None, "(split test), found none of surprise"),
+        (_without_a_class, None, "(split train), found none of fear"),
         (_many_truncated, None, "more than 20 that cannot be read"),
         (_wrong_archive, None, "EmoLabel/list_patition_label.txt"),
         (_half_an_inner_archive, None, "cannot be read"),
         (_zip_slip, None, "points outside"),
         (_unknown_folder, "folder_raf", "and 3 more"),
-        (_empty_folder, "folder_raf", "fear in test"),
-        (_folders, "face112", "original pictures"),
+        (_empty_folder, "folder_raf", "(split test), found none of fear"),
+        (_folders, "face112", "original images"),
         (lambda tree: tree / "nowhere", None, "no such folder"),
     ],
 )
-def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
+def test_bad_copy_is_a_user_error(
     damage: Callable[[pathlib.Path], pathlib.Path],
     variant: str | None,
-    says: str,
+    message: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    small_sets.check_refusal("raf_db", damage, says, tree, tmp_path, variant)
+    small_sets.check_refusal("raf_db", damage, message, tree, tmp_path, variant)
 
 
-def test_a_few_odd_pictures_are_named(
+def test_few_bad_images_are_reported(
     tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(tree, tmp_path / "damaged")
@@ -472,4 +475,4 @@ def test_a_few_odd_pictures_are_named(
     }
     assert prepared.metadata["missing"] == ["train_00005"]
     assert len(prepared.entries) == len(LISTED) - 4
-    assert "1 listed but not there: train_00005" in capsys.readouterr().out
+    assert "1 listed but missing: train_00005" in capsys.readouterr().out

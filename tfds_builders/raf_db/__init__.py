@@ -1,1 +1,1 @@
-"""RAF-DB, the Real-world Affective Faces Database, from the copy that the user was sent."""
+"""RAF-DB, the Real-world Affective Faces Database, basic (single-label) part."""

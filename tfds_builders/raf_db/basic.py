@@ -1,67 +1,71 @@
-"""RAF-DB as its owners send it: the label list, pictures and attribute files to records.
+"""Indexes RAF-DB in its original layout: label list, images and attribute files.
 
-Copies that someone sorted into folders are folders.py. Reads no picture.
+folders.py indexes copies in class folders.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fer_jax import errors
-from tfds_builders import crops, manual, sources
+from fer_jax import errors, labels
+from tfds_builders import copies, crops, manual, sources, tables
 from tfds_builders.raf_db import names
 
-MAX_ODD = 20  # pictures not listed, or not there; more is another set, or half of it
+MAX_MISMATCHES = 20  # unlisted or missing images; more is another set, or an incomplete one
 _UNLISTED = "not in the label list"
 
 
 def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record], list[crops.Drop]]:
-    """All listed pictures that are there, train first; drops are second copies and unlisted ones.
+    """Records of all listed images, train first; drops are duplicates and unlisted images.
 
     Args:
-      source: A copy with a label list.
-      aligned: Whether the shipped crops are meant, or the original pictures.
+      source: a copy with a label list.
+      aligned: whether to use the shipped crops, instead of the original images.
     """
     listed = read_list(source)
-    files = pictures(source, aligned=aligned)
-    first, drops = manual.drop_copies(source, files, _id_of)
+    files = images(source, aligned=aligned)
+    first, drops = copies.first_by_id(source, [(_id_of(file), file) for file in files])
     drops += [
-        crops.Drop(one, file, _UNLISTED, "") for one, file in first.items() if one not in listed
+        crops.Drop(image_id, file, _UNLISTED, "")
+        for image_id, file in first.items()
+        if image_id not in listed
     ]
-    _refuse_strangers([drop for drop in drops if drop.reason == _UNLISTED], source)
-    _refuse_missing(listed, first, source, aligned=aligned)
-    known = read_attributes(source)
-    return [
-        _record(one, first[one], label, known.get(one), aligned=aligned)
-        for one, label in listed.items()
-        if one in first
-    ], drops
+    _check_unlisted([drop.file for drop in drops if drop.reason == _UNLISTED], source)
+    _check_listed(listed, first, source, aligned=aligned)
+    attributes = read_attributes(source)
+    records = [
+        _record(image_id, first[image_id], label, attributes.get(image_id), aligned=aligned)
+        for image_id, label in listed.items()
+        if image_id in first
+    ]
+    copies.check_classes(records, labels.RAF_DB, source, names.SPLITS)
+    return records, drops
 
 
-def pictures(source: sources.Source, *, aligned: bool) -> list[str]:
-    """The files that are aligned pictures, or the originals."""
-    files = sources.pictures_in(source, names.ENDINGS)
-    return [file for file in files if (found := names.picture(file)) and found[1] == aligned]
+def images(source: sources.Source, *, aligned: bool) -> list[str]:
+    """The files that are aligned images, or original ones."""
+    files = sources.files_with_suffix(source, names.ENDINGS)
+    return [file for file in files if (parsed := names.parse(file)) and parsed[1] == aligned]
 
 
 def missing(source: sources.Source, *, aligned: bool) -> list[str]:
-    """Ids of pictures that are listed but not there."""
-    there = {_id_of(file) for file in pictures(source, aligned=aligned)}
-    return [one for one in read_list(source) if one not in there]
+    """Ids of listed images that are missing."""
+    present = {_id_of(file) for file in images(source, aligned=aligned)}
+    return [image_id for image_id in read_list(source) if image_id not in present]
 
 
 def read_list(source: sources.Source) -> dict[str, str]:
-    """Id to emotion, train before test, each in order of its number.
+    """Id to emotion, train before test, each sorted by number.
 
     Raises:
-      errors.UserError: Lists that differ, or a line that is not the set's.
+      errors.UserError: There are different label lists, or a line is invalid.
     """
     files = [file for file in source.sizes() if names.is_label_list(file)]
-    texts = {file: _text(source, file) for file in files}
+    texts = {file: tables.read_text(source, file) for file in files}
     if len({text.strip() for text in texts.values()}) != 1:
         raise errors.UserError(
             f"expected one label list in {source.path}, found {len(files)} that differ: "
-            f"{manual.some(files)}. Keep the one that your copy came with."
+            f"{manual.some(files)}. Remove all but the original."
         )
     listed: dict[str, str] = {}
     for number, line in enumerate(texts[files[0]].splitlines(), start=1):
@@ -69,88 +73,74 @@ def read_list(source: sources.Source) -> dict[str, str]:
             continue
         parsed = names.parse_line(line)
         if parsed is None or listed.setdefault(*parsed) != parsed[1]:
-            twice = "a second label for it" if parsed else "other than that"
+            problem = "a second label" if parsed else "another format"
             raise errors.UserError(
                 f"expected lines such as 'train_00001.jpg 5' (labels 1 to 7, each name once) in "
-                f"{files[0]} of {source.path}, found {twice} in line {number}: "
+                f"{files[0]} of {source.path}, found {problem} in line {number}: "
                 f"{line.strip()[:80]!r}. Use the list of the basic part as RAF-DB's owners sent it."
             )
-    order = sorted(listed, key=lambda one: (not one.startswith("train"), one))
-    return {one: listed[one] for one in order}
+    order = sorted(listed, key=lambda image_id: (not image_id.startswith("train"), image_id))
+    return {image_id: listed[image_id] for image_id in order}
 
 
 def read_attributes(source: sources.Source) -> dict[str, names.Attributes]:
-    """What is known of each picture; a file that is damaged is as good as none."""
-    known = {}
+    """Id to attributes, without damaged attribute files."""
+    by_id: dict[str, names.Attributes] = {}
     for file in source.sizes():
-        one = names.attributes_of(file)
-        if one is not None and one not in known:
+        image_id = names.attributes_of(file)
+        if image_id is not None and image_id not in by_id:
             try:
                 text = source.read(file).decode("ascii", errors="replace")
             except sources.MemberError:
                 continue
             attributes = names.parse_attributes(text)
             if attributes is not None:
-                known[one] = attributes
-    return known
+                by_id[image_id] = attributes
+    return by_id
 
 
 def _id_of(file: str) -> str:
-    found = names.picture(file)
-    assert found is not None  # only pictures are asked for
-    return found[0]
-
-
-def _text(source: sources.Source, file: str) -> str:
-    try:
-        return source.read(file).decode("utf-8-sig", errors="replace")
-    except sources.MemberError as error:
-        raise errors.UserError(
-            f"expected to read {file} in {source.path}, found it damaged ({error}). Get the copy "
-            "again."
-        ) from error
+    parsed = names.parse(file)
+    assert parsed is not None  # called for the images of `images` only
+    return parsed[0]
 
 
 def _record(
-    one: str, file: str, label: str, known: names.Attributes | None, *, aligned: bool
+    image_id: str, file: str, label: str, known: names.Attributes | None, *, aligned: bool
 ) -> manual.Record:
-    about = known or names.Attributes()
+    attributes = known or names.Attributes()
     return manual.Record(
-        id=one,
+        id=image_id,
         file=file,
         label=label,
-        subject="",  # nobody is named in RAF-DB
-        split=one.partition("_")[0],
-        landmarks=None if aligned else about.landmarks,  # these lie in the original
-        extras={"gender": about.gender, "race": about.race, "age": about.age},
+        subject="",  # people are not identified
+        split=image_id.partition("_")[0],
+        landmarks=None if aligned else attributes.landmarks,  # in pixels of the original image
+        extras={
+            "gender": attributes.gender,
+            "race": attributes.race,
+            "age": attributes.age,
+        },
     )
 
 
-def _refuse_strangers(unlisted: list[crops.Drop], source: sources.Source) -> None:
-    if len(unlisted) > MAX_ODD:
+def _check_unlisted(unlisted: Sequence[str], source: sources.Source) -> None:
+    if len(unlisted) > MAX_MISMATCHES:
         raise errors.UserError(
-            f"expected the pictures of the label list in {source.path}, found {len(unlisted):,} "
-            f"more: {manual.some([drop.file for drop in unlisted])}. The list is cut short, or "
-            "the pictures are another part of the set."
+            f"expected the images of the label list in {source.path}, found {len(unlisted):,} "
+            f"more: {manual.some(unlisted)}. The list is truncated, or the images are from "
+            "another part of the set."
         )
 
 
-def _refuse_missing(
-    listed: Mapping[str, str], there: Mapping[str, str], source: sources.Source, *, aligned: bool
+def _check_listed(
+    listed: Mapping[str, str], present: Mapping[str, str], source: sources.Source, *, aligned: bool
 ) -> None:
-    lost = [one for one in listed if one not in there]
-    of_class = {(one.partition("_")[0], label) for one, label in listed.items() if one in there}
-    empty = [
-        f"{label} in {split}"
-        for split in names.SPLITS
-        for label in names.COUNTS[split]
-        if (split, label) not in of_class
-    ]
-    if len(lost) > MAX_ODD or empty:
-        what = "aligned pictures" if aligned else "original pictures"
+    lost = [image_id for image_id in listed if image_id not in present]
+    if len(lost) > MAX_MISMATCHES:
+        kind = "aligned" if aligned else "original"
         raise errors.UserError(
-            f"expected the {what} of all {len(listed):,} lines of the label list in "
-            f"{source.path}, with every class in train and in test, found {len(lost):,} of them "
-            f"missing ({manual.some(lost) or 'none'}) and nothing of {manual.some(empty) or 'none'}"
-            ". The copy is incomplete: get it again, or unpack all of it."
+            f"expected the {kind} images of all {len(listed):,} lines of the label list in "
+            f"{source.path}, found {len(lost):,} missing: {manual.some(lost)}. The copy is "
+            "incomplete: get it again, or unpack all of it."
         )

@@ -1,8 +1,7 @@
-"""RAF-DB, basic part: seven emotions in the wild, its crops, and its official test.
+"""TFDS builder of RAF-DB, basic part: 15,339 images from the web, seven emotions.
 
-15,339 pictures (Li, Deng and Du, 2017). What is common to all sets that the user brings
-is in tfds_builders/manual.py; the owners' form of a copy is basic.py, copies sorted into
-folders are folders.py.
+Li, Deng and Du, 2017. basic.py indexes the original layout, folders.py copies in class
+folders.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 
 from fer_jax import labels
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.raf_db import basic, folders, names
 
@@ -24,67 +23,68 @@ _KEEP = "keep"
 HOW_TO_GET = copies.how_to_get(
     "raf_db",
     """\
-To get RAF-DB: ask for it at http://www.whdeld.cn/raf/model1.html (researchers only); you are
-sent the basic part: EmoLabel, Image and Annotation. Put it, packed or unpacked, into a folder
-and name that:""",
+To get RAF-DB: request it at http://www.whdeld.cn/raf/model1.html (researchers only). You
+receive the basic part: EmoLabel, Image and Annotation. Put it, packed or unpacked, into a folder
+and run:""",
 )
 
 
 class Builder(manual.ManualBuilder):
-    """RAF-DB with its official test (`official`, the default), which is the paper's too."""
+    """RAF-DB with its official test split, which is also the paper's."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First release."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="aligned",
-            description="The crops of 100 x 100 that the set ships, as they are.",
-            crop=faces.FaceCrop(method=_KEEP),
+            description="The shipped crops of 100 x 100 pixels, unchanged.",
+            crop=FaceCrop(method=_KEEP),
         ),
         manual.Variant(
             name="face112",
-            description="From the originals: aligned by five landmarks, 112 x 112.",
-            crop=faces.FaceCrop(method="align", longest_side=112),
+            description="Crops of the originals, aligned by five landmarks, 112 x 112.",
+            crop=FaceCrop(method="align", longest_side=112),
         ),
         manual.Variant(
             name="face224",
-            description="From the originals: aligned by five landmarks, 224 x 224.",
-            crop=faces.FaceCrop(method="align", longest_side=224),
+            description="Crops of the originals, aligned by five landmarks, 224 x 224.",
+            crop=FaceCrop(method="align", longest_side=224),
         ),
         manual.Variant(
             name="folder_raf",
-            description="A copy in numbered folders, in the order of RAF-DB's label list.",
-            crop=faces.FaceCrop(method=_KEEP),
+            description="A copy in numbered class folders, in the order of RAF-DB's label list.",
+            crop=FaceCrop(method=_KEEP),
         ),
         manual.Variant(
             name="folder_affectnet",
-            description="A copy in numbered folders, in the order of AffectNet.",
-            crop=faces.FaceCrop(method=_KEEP),
+            description="A copy in numbered class folders, in AffectNet's order.",
+            crop=FaceCrop(method=_KEEP),
         ),
     ]
     LABEL_NAMES: ClassVar[tuple[str, ...]] = labels.RAF_DB
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         "official": protocols.Protocol(
             name="official",
-            description="The official test (3,068); validation is a tenth of each class of train.",
+            description="Test: the official one (3,068). Validation: a tenth of each class of "
+            "train.",
             label_names=labels.RAF_DB,
             assign=protocols.official,
         ),
         "paper": protocols.Protocol(
             name="paper",
-            description="The paper's test, which is the official one.",
+            description="As `official`, which is also the paper's split.",
             label_names=labels.RAF_DB,
             assign=protocols.official,
         ),
     }
-    GROUP: ClassVar[str] = ""  # nobody knows who is in the pictures
+    GROUP: ClassVar[str] = ""  # people are not identified
     EXPECTED: ClassVar[Mapping[str, int]] = {
         split: sum(counts.values()) for split, counts in names.COUNTS.items()
     }
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
-        """What the set's owners had said of each face; "unknown" where a copy says nothing."""
+        """Gender, race and age as annotated by the set's owners; "unknown" if missing."""
         return {
             "gender": tfds.features.ClassLabel(names=[*names.GENDERS, names.UNKNOWN]),
             "race": tfds.features.ClassLabel(names=[*names.RACES, names.UNKNOWN]),
@@ -92,27 +92,27 @@ class Builder(manual.ManualBuilder):
         }
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """The basic part or a copy in folders, in or below `manual_dir`, packed or not."""
+        """Opens the basic part or a copy in class folders, in or below `manual_dir`."""
         return copies.open_copy(manual_dir, _ARCHIVES, self._lacks, HOW_TO_GET, in_parts=True)
 
     def index(self, source: sources.Source) -> tuple[list[manual.Record], list[crops.Drop]]:
-        """See `ManualBuilder`; the label list says all where there is one."""
+        """See `ManualBuilder`. A label list takes precedence over class folders."""
         if _has_list(source.sizes()):
-            return basic.index(source, aligned=self._keeps)
+            return basic.index(source, aligned=self._uses_shipped_crops)
         return folders.index(source, self._variant)
 
     def metadata_of(self, source: sources.Source, records: Any) -> dict[str, Any]:
-        """Which listed pictures are not there, and for how many the attributes are unknown."""
+        """The listed images that are missing, and the number without attributes."""
         if not _has_list(source.sizes()):
             return {}
-        missing = basic.missing(source, aligned=self._keeps)
-        bare = sum(one.extras["gender"] == names.UNKNOWN for one in records)
+        missing = basic.missing(source, aligned=self._uses_shipped_crops)
+        unknown = sum(record.extras["gender"] == names.UNKNOWN for record in records)
         lines = []
         if missing:
-            lines.append(f"{len(missing)} listed but not there: {manual.some(missing)}")
-        if bare:
-            lines.append(f"{bare:,} without a readable attribute file: gender, race, age unknown")
-        return {"missing": missing, "without_attributes": bare, "summary": lines}
+            lines.append(f"{len(missing)} listed but missing: {manual.some(missing)}")
+        if unknown:
+            lines.append(f"{unknown:,} without readable attributes: gender, race, age unknown")
+        return {"missing": missing, "without_attributes": unknown, "summary": lines}
 
     @property
     def _variant(self) -> str:
@@ -120,16 +120,17 @@ class Builder(manual.ManualBuilder):
         return config.base or config.name
 
     @property
-    def _keeps(self) -> bool:
-        """Whether the shipped crops are meant; everything else is cut from the originals."""
+    def _uses_shipped_crops(self) -> bool:
+        """Whether to store the shipped crops, instead of crops of the originals."""
         return self.builder_config.crop.method == _KEEP
 
     def _lacks(self, source: sources.Source) -> str:
+        shipped = self._uses_shipped_crops
         if _has_list(source.sizes()):
-            lacking = _LACKS_CROPS if self._keeps else _LACKS_ORIGINALS
-            return "" if basic.pictures(source, aligned=self._keeps) else lacking
-        if folders.pictures(source):
-            return "" if self._keeps else _LACKS_ORIGINALS
+            lacking = _LACKS_CROPS if shipped else _LACKS_ORIGINALS
+            return "" if basic.images(source, aligned=shipped) else lacking
+        if folders.images(source):
+            return "" if shipped else _LACKS_ORIGINALS
         return _LACKS_ALL
 
 
@@ -139,11 +140,11 @@ _LACKS_ALL = (
 )
 _LACKS_CROPS = (
     "the shipped crops beside the label list (Image/aligned/train_00001_aligned.jpg ... or "
-    "Image/aligned.zip; --config face112 cuts them from Image/original instead)"
+    "Image/aligned.zip; --config face112 crops Image/original instead)"
 )
 _LACKS_ORIGINALS = (
-    "the original pictures, which face112 and face224 are cut from (Image/original/"
-    "train_00001.jpg ... or Image/original.zip; --config aligned takes the shipped crops)"
+    "the original images, which face112 and face224 crop (Image/original/train_00001.jpg ... or "
+    "Image/original.zip; --config aligned uses the shipped crops)"
 )
 
 
