@@ -19,15 +19,17 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(arguments)
     from fer_jax import run_dir
-    from fer_jax.experiments.evaluate import OtherData, evaluate, show
+    from fer_jax.cli.logs import quiet_orbax
+    from fer_jax.experiments.evaluate import OtherData, evaluate, print_report
     from fer_jax.runtime import compile_cache
 
     other = OtherData(
         options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
         options.unmapped,
     )  # fmt: skip
+    quiet_orbax()
     compile_cache.enable()
-    show(evaluate(run_dir.open_run(options.run), options.split, other))
+    print_report(evaluate(run_dir.open_run(options.run), options.split, other))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,1 +1,1 @@
-"""What is done with whole runs: evaluation, cross-validation, comparison of their reports."""
+"""Work on whole runs: evaluation, cross-validation and comparison of reports."""

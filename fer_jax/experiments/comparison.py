@@ -1,7 +1,7 @@
-"""Reports of runs beside the figures of the paper: its Table 1, and every set against every other.
+"""Compares reports of runs with the paper's Table 1, and with each other across data sets.
 
-Reads the report.json files below run directories; nothing is evaluated here, and JAX is not
-needed. How a table looks is `summary`'s.
+Reads the report.json files in run directories; nothing is evaluated here, and JAX is not needed.
+`comparison_tables` formats the tables.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class Published:
     """A row of the paper's Table 1 (Borgalli & Surve).
 
     Attributes:
-      dataset: our name of the set.
-      title: the paper's.
-      model: our name of the network.
-      network: the paper's.
-      accuracy: on its test split.
-      protocol: how it was split, as far as the paper says.
+      dataset: name of the data set in this project.
+      title: name of the data set in the paper.
+      model: name of the network in this project.
+      network: name of the network in the paper.
+      accuracy: test accuracy.
+      protocol: how the data was split, as far as the paper states it.
     """
 
     dataset: str
@@ -41,39 +41,39 @@ class Published:
 TABLE_1 = (
     Published("rafd", "RaFD", "vgg16", "VGG16", 0.6884, "random split"),
     Published(
-        "sfew", "SFEW", "inception_resnet_v2", "InceptionResNetV2", 0.4078, "a split of its own"
+        "sfew", "SFEW", "inception_resnet_v2", "InceptionResNetV2", 0.4078, "custom split"
     ),
     Published(
         "amfed_plus", "AM-FED+", "inception_resnet_v2", "InceptionResNetV2", 0.5413,
-        "a split of its own, labels derived",
+        "custom split, derived labels",
     ),
     Published("raf_db", "RAF-DB", "light_vgg", "LightVGG", 0.7526, "official"),
-    Published("kdef", "KDEF", "custom_cnn", "custom CNN", 0.9963, "random split, same people"),
+    Published("kdef", "KDEF", "custom_cnn", "custom CNN", 0.9963, "random split, shared subjects"),
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluated:
+class RunReport:
     """One report of a run.
 
     Attributes:
       run: name of the run.
-      trained_on: the set that it was trained on.
-      trained_by: the protocol of that set.
-      dataset: the set that it was evaluated on.
-      config: of that set, or "".
-      protocol: of that set.
-      split: of that set.
+      trained_on: training data set.
+      trained_by: protocol of the training data set.
+      dataset: evaluated data set.
+      config: builder config of the evaluated data set, or "".
+      protocol: protocol of the evaluated data set.
+      split: evaluated split.
       model: name of the network.
-      seed: of the run.
-      folds: that the figures were pooled over; 1 where it is one split.
-      seeds: that they were averaged over within the report.
-      count: pictures.
-      accuracy: the fraction right.
-      balanced_accuracy: the mean recall.
-      interval: of the accuracy, its low and high end.
-      marks: what stands across the top of the report, in capitals.
-      settings: tells runs apart that differ in more than their seed.
+      seed: seed of the run.
+      folds: number of pooled folds; 1 for a single split.
+      seeds: number of pooled seeds.
+      count: number of images.
+      accuracy: accuracy.
+      balanced_accuracy: mean recall.
+      interval: low and high end of the interval of the accuracy.
+      marks: the report's warnings in short, such as "STAND-IN".
+      settings: the run's configuration without its seed, to group runs.
     """
 
     run: str
@@ -96,16 +96,16 @@ class Evaluated:
 
 
 @dataclasses.dataclass(frozen=True)
-class Line:
-    """Runs that differ in their seed alone, in one line of a table.
+class TableRow:
+    """Runs that differ only in their seed, beside the paper's result.
 
     Attributes:
-      published: what the paper has for the set; None if nothing.
-      runs: the reports; empty where the paper has a set that nobody ran.
+      published: the paper's result for the data set; None if it has none.
+      runs: the reports; empty if there is no run on the data set.
     """
 
     published: Published | None
-    runs: tuple[Evaluated, ...]
+    runs: tuple[RunReport, ...]
 
     @property
     def accuracy(self) -> float:
@@ -119,30 +119,30 @@ class Line:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of the accuracy over the runs; None for one."""
+        """Standard deviation of the accuracy over the runs; None for a single run."""
         return statistics.stdev(run.accuracy for run in self.runs) if len(self.runs) > 1 else None
 
     @property
     def folds(self) -> int:
-        """Folds that each run was pooled over."""
+        """Number of pooled folds of each run."""
         return self.runs[0].folds
 
     @property
     def seeds(self) -> int:
-        """Seeds behind the figures."""
+        """Number of seeds."""
         return sum({run.seed: run.seeds for run in self.runs}.values())
 
 
-def read_runs(folders: Iterable[Path]) -> tuple[list[Evaluated], list[str]]:
-    """Every report below the run directories, and a remark for each directory without one.
+def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
+    """Returns the reports in the run directories, and a remark for each directory without one.
 
     Raises:
-      UserError: not one report.
+      UserError: there is no report at all.
     """
     reports, remarks = [], []
     for folder in folders:
         if not (folder / "run.json").is_file():
-            remarks.append(f"{folder}: no run directory")
+            remarks.append(f"{folder}: not a run directory")
             continue
         paths = sorted(folder.rglob("report.json"))
         for path in paths:
@@ -161,10 +161,10 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[Evaluated], list[str]]:
     return reports, remarks
 
 
-def table_1(reports: Sequence[Evaluated]) -> list[Line]:
-    """The paper's sets in its order, then the others; a line per network and protocol.
+def table_1(reports: Sequence[RunReport]) -> list[TableRow]:
+    """Returns a row per network and protocol: the paper's data sets in its order, then others.
 
-    Of a run that was evaluated on several splits of its own set, test counts.
+    If a run was evaluated on several splits of its data set, only test is shown.
     """
     own = [one for one in reports if one.dataset == one.trained_on]
     tested = {(one.run, one.dataset, one.protocol) for one in own if one.split == "test"}
@@ -173,86 +173,86 @@ def table_1(reports: Sequence[Evaluated]) -> list[Line]:
         for one in own
         if one.split == "test" or (one.run, one.dataset, one.protocol) not in tested
     ]
-    lines = []
+    rows = []
     for published in TABLE_1:
         of_set = _grouped(one for one in chosen if one.dataset == published.dataset)
-        # The paper's own network first.
+        # The paper's network first.
         of_set.sort(key=lambda runs: runs[0].model != published.model)
-        lines += [Line(published, runs) for runs in of_set] or [Line(published, ())]
+        rows += [TableRow(published, runs) for runs in of_set] or [TableRow(published, ())]
     known = {published.dataset for published in TABLE_1}
     others = _grouped(one for one in chosen if one.dataset not in known)
-    return lines + [Line(None, runs) for runs in others]
+    return rows + [TableRow(None, runs) for runs in others]
 
 
 @dataclasses.dataclass(frozen=True)
-class Matrix:
-    """How well runs of each set read the others.
+class CrossMatrix:
+    """Accuracy of runs of each data set on every data set.
 
     Attributes:
-      trained: set, protocol, network and name of the runs of each row.
-      evaluated: set of each column.
-      cells: by row and column; None where nobody looked.
+      trained: training set, protocol, network and run names of each row.
+      evaluated: evaluated data set of each column.
+      cells: by row and column; None if not evaluated.
     """
 
     trained: tuple[tuple[str, str, str, str], ...]
     evaluated: tuple[str, ...]
-    cells: tuple[tuple[Line | None, ...], ...]
+    cells: tuple[tuple[TableRow | None, ...], ...]
 
 
-def cross_matrix(reports: Sequence[Evaluated]) -> Matrix | None:
-    """Every set against every other, or None if no run was evaluated on another set."""
+def cross_matrix(reports: Sequence[RunReport]) -> CrossMatrix | None:
+    """Returns the cross-data-set matrix; None if no run was evaluated on another data set."""
     if all(one.dataset == one.trained_on for one in reports):
         return None
-    rows: dict[tuple[str, str, str, str], dict[str, dict[str, Evaluated]]] = {}
-    # Of a set that was evaluated on several splits, test counts.
+    rows: dict[tuple[str, str, str, str], dict[str, dict[str, RunReport]]] = {}
+    # If a run was evaluated on several splits of a data set, only test is shown.
     for one in sorted(reports, key=lambda one: (one.trained_on, one.run, one.split != "test")):
         row = rows.setdefault((one.trained_on, one.trained_by, one.model, one.settings), {})
         row.setdefault(one.dataset, {}).setdefault(one.run, one)
     evaluated = tuple(sorted({one.dataset for one in reports}))
     cells = tuple(
         tuple(
-            Line(None, tuple(row[column].values())) if column in row else None
+            TableRow(None, tuple(row[column].values())) if column in row else None
             for column in evaluated
         )
         for row in rows.values()
     )
     trained = tuple(
-        (dataset, protocol, model, names_of({run for found in row.values() for run in found}))
+        (dataset, protocol, model, summarize_names({run for runs in row.values() for run in runs}))
         for (dataset, protocol, model, _), row in rows.items()
     )
-    return Matrix(trained, evaluated, cells)
+    return CrossMatrix(trained, evaluated, cells)
 
 
-def names_of(runs: Iterable[str]) -> str:
-    """The first of several names, and how many there are more."""
+def summarize_names(runs: Iterable[str]) -> str:
+    """Returns the first name and the number of others, such as "a and 2 more"."""
     first, *more = sorted(runs)
     return f"{first} and {len(more)} more" if more else first
 
 
-# What may differ within a line, and the values that stand for any.
-_OF_ONE_RUN: dict[str, Any] = {
+# Fields that may differ within a row, and the values that replace them for grouping.
+_UNGROUPED: dict[str, Any] = {
     "run": "", "seed": 0, "count": 0, "accuracy": 0.0, "balanced_accuracy": 0.0,
     "interval": (0.0, 0.0),
 }  # fmt: skip
 
 
-def _grouped(reports: Iterable[Evaluated]) -> list[tuple[Evaluated, ...]]:
-    """Reports that differ in run and seed alone, together."""
-    groups: dict[Any, list[Evaluated]] = collections.defaultdict(list)
+def _grouped(reports: Iterable[RunReport]) -> list[tuple[RunReport, ...]]:
+    """Groups reports that differ only in run and seed."""
+    groups: dict[Any, list[RunReport]] = collections.defaultdict(list)
     for one in sorted(reports, key=lambda one: (one.dataset, one.protocol, one.model, one.seed)):
-        groups[dataclasses.replace(one, **_OF_ONE_RUN)].append(one)
+        groups[dataclasses.replace(one, **_UNGROUPED)].append(one)
     return [tuple(group) for group in groups.values()]
 
 
-def _read(folder: Path, path: Path) -> Evaluated:
+def _read(folder: Path, path: Path) -> RunReport:
     report = json.loads(path.read_text())
-    described = json.loads((folder / "run.json").read_text())
+    run = json.loads((folder / "run.json").read_text())
     card = report["card"]
     low, high = report["intervals"]["accuracy"]
-    return Evaluated(
+    return RunReport(
         run=folder.absolute().name,
-        trained_on=str(described["data"]["name"]).split("/")[0],
-        trained_by=str(described["data"].get("protocol", "")),
+        trained_on=str(run["data"]["name"]).split("/")[0],
+        trained_by=str(run["data"].get("protocol", "")),
         dataset=card["dataset"],
         config=card.get("config", ""),
         protocol=card["protocol"],
@@ -271,7 +271,7 @@ def _read(folder: Path, path: Path) -> Evaluated:
 
 
 def _settings(folder: Path) -> str:
-    """The run's configuration but its seed and where its data lies."""
+    """Returns the run's configuration without its seed and data folders."""
     config = json.loads((folder / "config.json").read_text())
     config.pop("seed", None)
     data = {key: value for key, value in config["data"].items() if "dir" not in key}

@@ -1,10 +1,4 @@
-"""The paper's Table 1 with its figures beside those of runs, and every set against every other.
-
-    fer-jax summary runs/* --out summary
-
-Prints Markdown; --out writes summary.md, summary.csv and summary.html too. What was not
-evaluated is not computed here: `fer-jax evaluate` does that.
-"""
+"""Formats the comparison of runs as Markdown, CSV and HTML, for `fer-jax summary`."""
 
 from __future__ import annotations
 
@@ -14,17 +8,17 @@ import io
 from collections.abc import Iterator, Sequence
 
 from fer_jax.experiments import comparison
-from fer_jax.experiments.comparison import Line, Matrix
+from fer_jax.experiments.comparison import CrossMatrix, TableRow
 
 _HEADER = (
     "data set", "paper: network", "accuracy", "ours: network", "run", "protocol",
-    "folds x seeds", "pictures", "accuracy", "balanced", "marks",
+    "folds x seeds", "images", "accuracy", "balanced", "warnings",
 )  # fmt: skip
-_NUMBERS = frozenset({2, 6, 7, 8, 9})  # columns that are set flush right
+_NUMBERS = frozenset({2, 6, 7, 8, 9})  # right-aligned columns
 _NOTE = (
-    "Figures stand beside each other where the protocols agree; the paper's random splits have "
-    "the same people in training and test. Intervals are 95 % bootstrap; ± is the standard "
-    "deviation over seeds. The paper's splits: "
+    "Results are comparable only if the protocols agree; the paper's random splits have the same "
+    "subjects in training and test. Brackets: 95 % bootstrap interval; ±: standard deviation "
+    "over seeds. The paper's splits: "
     + "; ".join(f"{one.title} {one.protocol}" for one in comparison.TABLE_1)
     + "."
 )
@@ -44,42 +38,42 @@ td.marks { color: var(--mark); font-weight: 600; font-size: 0.85em; }
 """
 
 
-def rows_of(lines: Sequence[Line]) -> list[tuple[str, ...]]:
-    """The cells of Table 1, in the order of `_HEADER`."""
-    return [_row(line) for line in lines]
+def table_cells(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
+    """Returns the cells of Table 1, in the order of `_HEADER`."""
+    return [_cells(row) for row in rows]
 
 
-def _row(line: Line) -> tuple[str, ...]:
-    published = line.published
-    name = published.title if published else line.runs[0].dataset
+def _cells(row: TableRow) -> tuple[str, ...]:
+    published = row.published
+    name = published.title if published else row.runs[0].dataset
     paper = (published.network, f"{published.accuracy:.2%}") if published else ("", "")
-    if not line.runs:
+    if not row.runs:
         return (name, *paper, "not run", *[""] * 7)
-    first = line.runs[0]
+    first = row.runs[0]
     protocol = first.protocol if first.split == "test" else f"{first.protocol}, {first.split}"
     return (
         name,
         *paper,
         first.model,
-        comparison.names_of(run.run for run in line.runs),
+        comparison.summarize_names(run.run for run in row.runs),
         protocol,
-        f"{line.folds} x {line.seeds}",
+        f"{row.folds} x {row.seeds}",
         f"{first.count:,}",
-        _accuracy(line),
-        f"{line.balanced_accuracy:.2%}",
+        _accuracy(row),
+        f"{row.balanced_accuracy:.2%}",
         ", ".join(first.marks),
     )
 
 
-def _accuracy(line: Line) -> str:
-    if line.deviation is not None:
-        return f"{line.accuracy:.2%} ± {100 * line.deviation:.2f}"
-    low, high = line.runs[0].interval
-    return f"{line.accuracy:.2%} [{100 * low:.1f}, {100 * high:.1f}]"
+def _accuracy(row: TableRow) -> str:
+    if row.deviation is not None:
+        return f"{row.accuracy:.2%} ± {100 * row.deviation:.2f}"
+    low, high = row.runs[0].interval
+    return f"{row.accuracy:.2%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def matrix_rows(matrix: Matrix) -> list[tuple[str, ...]]:
-    """The cells of the cross-data-set matrix, its header first."""
+def matrix_rows(matrix: CrossMatrix) -> list[tuple[str, ...]]:
+    """Returns the cells of the cross-data-set matrix, header first."""
     rows: list[tuple[str, ...]] = [("trained on", *matrix.evaluated)]
     for (trained, protocol, model, runs), cells in zip(matrix.trained, matrix.cells, strict=True):
         values = ("" if cell is None else _cell(cell) for cell in cells)
@@ -87,20 +81,20 @@ def matrix_rows(matrix: Matrix) -> list[tuple[str, ...]]:
     return rows
 
 
-def _cell(line: Line) -> str:
-    marks = sorted({mark for run in line.runs for mark in run.marks})
-    return f"{line.accuracy:.2%}" + (f" ({', '.join(marks)})" if marks else "")
+def _cell(row: TableRow) -> str:
+    marks = sorted({mark for run in row.runs for mark in run.marks})
+    return f"{row.accuracy:.2%}" + (f" ({', '.join(marks)})" if marks else "")
 
 
-def markdown(lines: Sequence[Line], matrix: Matrix | None) -> str:
-    """Both tables as Markdown that is readable as it is."""
-    parts = ["# Table 1, the paper's figures beside ours\n"]
-    parts.append(_markdown_table([_HEADER, *rows_of(lines)], _NUMBERS))
+def markdown(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
+    """Formats both tables as aligned Markdown."""
+    parts = ["# Table 1: the paper's results and ours\n"]
+    parts.append(_markdown_table([_HEADER, *table_cells(rows)], _NUMBERS))
     parts.append(_NOTE + "\n")
     if matrix:
         parts.append("## Accuracy on other data sets\n")
-        rows = matrix_rows(matrix)
-        parts.append(_markdown_table(rows, frozenset(range(1, len(rows[0])))))
+        cells = matrix_rows(matrix)
+        parts.append(_markdown_table(cells, frozenset(range(1, len(cells[0])))))
     return "\n".join(parts)
 
 
@@ -122,8 +116,8 @@ def _markdown_table(rows: Sequence[Sequence[str]], numbers: frozenset[int]) -> s
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])]) + "\n"
 
 
-def as_csv(lines: Sequence[Line]) -> str:
-    """A line per network and protocol, with plain numbers for programs."""
+def as_csv(rows: Sequence[TableRow]) -> str:
+    """Formats Table 1 as CSV with unrounded numbers."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([
@@ -131,36 +125,36 @@ def as_csv(lines: Sequence[Line]) -> str:
         "folds", "seeds", "pictures", "accuracy", "accuracy_deviation", "accuracy_low",
         "accuracy_high", "balanced_accuracy", "marks", "runs",
     ])  # fmt: skip
-    table.writerows(_csv_rows(lines))
+    table.writerows(_csv_rows(rows))
     return text.getvalue()
 
 
-def _csv_rows(lines: Sequence[Line]) -> Iterator[list[object]]:
-    for line in lines:
-        paper = [line.published.model, line.published.accuracy] if line.published else ["", ""]
-        if not line.runs:
-            assert line.published is not None
-            yield [line.published.dataset, *paper, *[""] * 14]
+def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
+    for row in rows:
+        paper = [row.published.model, row.published.accuracy] if row.published else ["", ""]
+        if not row.runs:
+            assert row.published is not None
+            yield [row.published.dataset, *paper, *[""] * 14]
             continue
-        first = line.runs[0]
-        single = line.deviation is None
+        first = row.runs[0]
+        single = row.deviation is None
         yield [
             first.dataset, *paper, first.model, first.config, first.protocol, first.split,
-            line.folds, line.seeds, first.count, line.accuracy,
-            "" if single else line.deviation, *(first.interval if single else ("", "")),
-            line.balanced_accuracy, "; ".join(first.marks), "; ".join(r.run for r in line.runs),
+            row.folds, row.seeds, first.count, row.accuracy,
+            "" if single else row.deviation, *(first.interval if single else ("", "")),
+            row.balanced_accuracy, "; ".join(first.marks), "; ".join(r.run for r in row.runs),
         ]  # fmt: skip
 
 
-def as_html(lines: Sequence[Line], matrix: Matrix | None) -> str:
-    """Both tables as one page that needs nothing else."""
-    body = ["<h1>Table 1, the paper's figures beside ours</h1>"]
-    body.append(_html_table([_HEADER, *rows_of(lines)], _NUMBERS, marks=len(_HEADER) - 1))
+def as_html(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
+    """Formats both tables as one self-contained HTML page."""
+    body = ["<h1>Table 1: the paper's results and ours</h1>"]
+    body.append(_html_table([_HEADER, *table_cells(rows)], _NUMBERS, marks=len(_HEADER) - 1))
     body.append(f"<p>{html.escape(_NOTE)}</p>")
     if matrix:
-        rows = matrix_rows(matrix)
+        cells = matrix_rows(matrix)
         body.append("<h2>Accuracy on other data sets</h2>")
-        body.append(_html_table(rows, frozenset(range(1, len(rows[0])))))
+        body.append(_html_table(cells, frozenset(range(1, len(cells[0])))))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -1,10 +1,10 @@
-"""Trains and tests on every fold of a data set, with several seeds, and pools what was said.
+"""Cross-validation: trains and tests on every fold, with several seeds, and pools predictions.
 
     fer-jax crossval --config configs/kdef.py --folds 10 --seeds 3
 
-Nobody is in two folds, so each person is tested once per seed, by a network that never saw
-them. Every fold and seed is a run of its own in WORKDIR/fold_K/seed_S; the same command
-again continues where it stopped. The pooled report lies in WORKDIR/report.
+Folds are disjoint by subject: each subject is tested once per seed, by a network that was not
+trained on it. Every fold and seed is a run in WORKDIR/fold_K/seed_S; the same command resumes where
+it was stopped. The pooled report is in WORKDIR/report.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from fer_jax import config as configuration
 from fer_jax import files
 from fer_jax import run_dir as run_directory
 from fer_jax.data.records import Split, open_split
@@ -29,108 +27,109 @@ from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import accuracy, balanced_accuracy
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run_dir import Run
+from fer_jax.settings import Settings
 from fer_jax.training import train
 
-LEAST_FOLDS = 3  # one to test, one to stop by, one to learn from
+MIN_FOLDS = 3  # one each for test, validation and training
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """One fold with one seed: a run of its own.
+class FoldRun:
+    """One run: a fold with a seed.
 
     Attributes:
-      fold: from 1.
-      seed: of the training.
-      config: the locked configuration.
+      fold: index of the fold, from 1.
+      seed: training seed.
+      settings: settings of the run.
       folder: the run directory.
     """
 
     fold: int
     seed: int
-    config: ConfigDict
+    settings: Settings
     folder: Path
 
     @property
     def predictions(self) -> Path:
-        """What was said of the fold's pictures; written last."""
+        """Predictions of the test fold; the last file of a finished run."""
         return self.folder / "report" / "predictions.csv"
 
 
-class Pictures:
-    """The pictures behind pooled predictions, decoded when they are shown."""
+class PooledImages:
+    """Images of several splits in a row, decoded on access."""
 
     def __init__(self, splits: Sequence[Split]) -> None:
         self._rows = [(split, row) for split in splits for row in range(len(split))]
         self.shape = (len(self._rows), *splits[0].read(0).shape)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        split, place = self._rows[row]
-        return split.read(place)
+        split, index = self._rows[row]
+        return split.read(index)
 
 
-def plan(config: ConfigDict, folder: Path, folds: int, seeds: int) -> list[Part]:
-    """The runs in the order in which they are done: all folds of the first seed first.
+def plan(settings: Settings, folder: Path, folds: int, seeds: int) -> list[FoldRun]:
+    """Returns the runs in order: all folds of the first seed, then of the next.
 
     Raises:
-      UserError: too few folds or seeds, or a configuration that has a protocol already.
+      UserError: too few folds or seeds.
     """
-    if folds < LEAST_FOLDS or seeds < 1:
+    if folds < MIN_FOLDS or seeds < 1:
         raise UserError(
-            f"expected --folds of at least {LEAST_FOLDS} (test, validation, training) and --seeds "
+            f"expected --folds of at least {MIN_FOLDS} (test, validation, training) and --seeds "
             f"of at least 1, found {folds} and {seeds}"
         )
-    parts = []
-    for seed in range(config.seed, config.seed + seeds):
+    fold_runs = []
+    for seed in range(settings.seed, settings.seed + seeds):
         for fold in range(1, folds + 1):
-            own = ConfigDict(config.to_dict())
-            own.data.protocol = f"fold{fold}of{folds}"
-            own.seed = seed
-            own.lock()
-            parts.append(Part(fold, seed, own, folder / f"fold_{fold}" / f"seed_{seed}"))
-    return parts
+            data = dataclasses.replace(settings.data, protocol=f"fold{fold}of{folds}")
+            changed = dataclasses.replace(settings, data=data, seed=seed)
+            fold_runs.append(FoldRun(fold, seed, changed, folder / f"fold_{fold}" / f"seed_{seed}"))
+    return fold_runs
 
 
-def crossval(config: ConfigDict, folder: Path, folds: int, seeds: int) -> ReportPaths:
-    """Trains what is not trained yet, pools the predictions and writes the report.
+def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> ReportPaths:
+    """Trains the runs that are not finished, pools the predictions and writes the report.
 
     Args:
-      config: of every run but for its protocol and seed.
-      folder: of all runs; WORKDIR of the command.
-      folds: parts of the data set, by subject where it has subjects.
-      seeds: trainings of each fold; the first has `config.seed`.
+      settings: settings of every run, except its protocol and seed.
+      folder: folder of all runs, the command's WORKDIR.
+      folds: number of folds, split by subject if the data set has subjects.
+      seeds: number of seeds per fold, starting at `settings.seed`.
 
     Raises:
-      UserError: input that cannot be used, or another cross-validation in the folder.
-      InterruptedRunError: on SIGINT or SIGTERM, when everything is saved.
+      UserError: wrong input, or the folder has a cross-validation with other folds.
+      InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
     """
-    parts = plan(config, folder, folds, seeds)
-    _claim(folder, folds)
-    for number, part in enumerate(parts, start=1):
-        title = f"fold {part.fold} of {folds}, seed {part.seed} ({number} of {len(parts)})"
-        if part.predictions.exists() and _is_same(part):
-            print(f"{title}: done before", flush=True)
+    fold_runs = plan(settings, folder, folds, seeds)
+    _check_folds(folder, folds)
+    for number, fold_run in enumerate(fold_runs, start=1):
+        title = (
+            f"fold {fold_run.fold} of {folds}, seed {fold_run.seed} ({number} of {len(fold_runs)})"
+        )
+        if fold_run.predictions.exists() and _is_same(fold_run):
+            print(f"{title}: already finished", flush=True)
             continue
-        print(f"{title}: {part.folder}", flush=True)
-        run = train.train(part.config, part.folder)
+        print(f"{title}: {fold_run.folder}", flush=True)
+        run = train.train(fold_run.settings, fold_run.folder)
         scores = evaluate.evaluate(run, split="test").scores
         print(f"{title}: balanced accuracy {scores.balanced_accuracy:.4f}", flush=True)
-    return pool(parts, folder, folds, seeds)
+    return pool(fold_runs, folder, folds, seeds)
 
 
-def pool(parts: Sequence[Part], folder: Path, folds: int, seeds: int) -> ReportPaths:
-    """The report over all folds and seeds; whole people are resampled, with all seeds."""
-    said = [saved.load(part.predictions) for part in parts]
-    runs = [run_directory.open_run(part.folder) for part in parts]
+def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> ReportPaths:
+    """Writes the report over all folds and seeds; the bootstrap resamples subjects."""
+    predictions = [saved.load(fold_run.predictions) for fold_run in fold_runs]
+    runs = [run_directory.open_run(fold_run.folder) for fold_run in fold_runs]
     pooled = Predictions(
         ids=tuple(
-            f"seed_{part.seed}/{one}" if seeds > 1 else one
-            for part, its in zip(parts, said, strict=True)
-            for one in its.ids
+            f"seed_{fold_run.seed}/{record_id}" if seeds > 1 else record_id
+            for fold_run, one in zip(fold_runs, predictions, strict=True)
+            for record_id in one.ids
         ),
-        labels=np.concatenate([one.labels for one in said]),
-        probabilities=np.concatenate([one.probabilities for one in said]),
-        groups=_groups(said),
-        label_names=said[0].label_names,
+        labels=np.concatenate([one.labels for one in predictions]),
+        probabilities=np.concatenate([one.probabilities for one in predictions]),
+        groups=_groups(predictions),
+        label_names=predictions[0].label_names,
     )
     prepared = [evaluate.open_data(run) for run in runs]
     splits = [
@@ -143,36 +142,33 @@ def pool(parts: Sequence[Part], folder: Path, folds: int, seeds: int) -> ReportP
     return write_report(
         folder / "report",
         pooled,
-        Pictures(splits),
+        PooledImages(splits),
         card,
-        samples=parts[0].config.eval.samples,
-        details={"Folds and seeds": spread(parts, said)},
+        samples=fold_runs[0].settings.eval.samples,
+        details={"Folds and seeds": spread(fold_runs, predictions)},
     )
 
 
-def spread(parts: Sequence[Part], said: Sequence[Predictions]) -> list[tuple[str, str]]:
-    """Mean and standard deviation of the figures over folds, and over seeds, as a table."""
+def spread(
+    fold_runs: Sequence[FoldRun], predictions: Sequence[Predictions]
+) -> list[tuple[str, str]]:
+    """Returns mean and standard deviation of the scores over folds and over seeds, as a table."""
     rows = []
-    for name, figure in (("balanced accuracy", balanced_accuracy), ("accuracy", accuracy)):
-        of_part = np.array([float(figure(one.confusion())) for one in said])
-        seeds = sorted({part.seed for part in parts})
+    seeds = sorted({fold_run.seed for fold_run in fold_runs})
+    pairs = list(zip(fold_runs, predictions, strict=True))
+    of_seeds = {seed: [one for run, one in pairs if run.seed == seed] for seed in seeds}
+    for name, score in (("balanced accuracy", balanced_accuracy), ("accuracy", accuracy)):
+        of_part = np.array([float(score(one.confusion())) for one in predictions])
         of_seed = np.array(
-            [
-                float(figure(np.sum([one.confusion() for one in _of_seed(parts, said, seed)], 0)))
-                for seed in seeds
-            ]
+            [float(score(np.sum([one.confusion() for one in of_seeds[seed]], 0))) for seed in seeds]
         )
         rows.append((f"{name}, over the folds", _mean_and_deviation(of_part)))
         if len(seeds) > 1:
             rows.append((f"{name}, over the seeds (folds pooled)", _mean_and_deviation(of_seed)))
-    for part, one in zip(parts, said, strict=True):
+    for fold_run, one in pairs:
         value = float(balanced_accuracy(one.confusion()))
-        rows.append((f"fold {part.fold}, seed {part.seed}", f"{value:.4f} of {len(one):,}"))
+        rows.append((f"fold {fold_run.fold}, seed {fold_run.seed}", f"{value:.4f} of {len(one):,}"))
     return rows
-
-
-def _of_seed(parts: Sequence[Part], said: Sequence[Predictions], seed: int) -> list[Predictions]:
-    return [one for part, one in zip(parts, said, strict=True) if part.seed == seed]
 
 
 def _mean_and_deviation(values: np.ndarray) -> str:
@@ -180,17 +176,17 @@ def _mean_and_deviation(values: np.ndarray) -> str:
     return f"{values.mean():.4f}{deviation}, {len(values)} values"
 
 
-def _groups(said: Sequence[Predictions]) -> tuple[str, ...]:
-    """The subjects; a picture without one is its own group, the same with every seed."""
+def _groups(predictions: Sequence[Predictions]) -> tuple[str, ...]:
+    """Returns the subjects; an image without one is its own group, shared by all seeds."""
     return tuple(
         group or record_id
-        for one in said
+        for one in predictions
         for group, record_id in zip(one.groups, one.ids, strict=True)
     )
 
 
 def _card(runs: Sequence[Run]) -> ReportCard:
-    """The first run's card, with the time of all and the leaks of the worst."""
+    """Returns the first run's card, with the total time and the maximum number of leaks."""
     stored = [json.loads((run.report / "report.json").read_text())["card"] for run in runs]
     cards = [ReportCard.from_json(one) for one in stored]
     return dataclasses.replace(
@@ -201,22 +197,22 @@ def _card(runs: Sequence[Run]) -> ReportCard:
     )
 
 
-def _claim(folder: Path, folds: int) -> None:
-    """One folder holds one division into folds."""
+def _check_folds(folder: Path, folds: int) -> None:
+    """Stores the number of folds, and refuses a folder with another number."""
     path = folder / "crossval.json"
     if path.exists():
-        before = json.loads(path.read_text())["folds"]
-        if before != folds:
+        stored = json.loads(path.read_text())["folds"]
+        if stored != folds:
             raise UserError(
-                f"expected {folder} to hold {folds} folds, found a cross-validation of {before}; "
-                f"continue it with --folds {before} or choose another --workdir"
+                f"expected {folds} folds in {folder}, found a cross-validation of {stored}; "
+                f"resume it with --folds {stored} or choose another --workdir"
             )
     files.write_text(path, json.dumps({"folds": folds}) + "\n")
 
 
-def _is_same(part: Part) -> bool:
-    """Whether the finished run is the one that is asked for; else training says what differs."""
-    stored = configuration.flatten(run_directory.open_run(part.folder).config)
-    asked = configuration.flatten(part.config)
-    fields = (stored.keys() | asked.keys()) - run_directory.CHANGEABLE
-    return all(stored.get(field) == asked.get(field) for field in fields)
+def _is_same(fold_run: FoldRun) -> bool:
+    """Whether the finished run has the same settings; otherwise training reports what differs."""
+    stored = run_directory.open_run(fold_run.folder).settings.flat()
+    requested = fold_run.settings.flat()
+    fields = (stored.keys() | requested.keys()) - run_directory.CHANGEABLE
+    return all(stored.get(field) == requested.get(field) for field in fields)

@@ -3,7 +3,7 @@
     fer-jax evaluate runs/demo --split test
     fer-jax evaluate runs/kdef --data raf_db
 
-What the network sees is prepared as the run directory says; nothing is retyped here.
+Images are preprocessed with the settings stored in the run directory.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from fer_jax.data.pixel_cache import load_cached
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, open_split
+from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
 from fer_jax.inference.network import Network
 from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
-from fer_jax.monitor.timing import read_costs
 from fer_jax.monitor.tensorboard import TensorBoardWriter
+from fer_jax.monitor.timing import read_costs
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.tables import duration
@@ -34,32 +33,28 @@ from fer_jax.run_dir import Run
 from fer_jax.runtime import (
     distributed,
     sharding,
-)
-from fer_jax.runtime import (
     xla_options,
 )
-from fer_jax.training import build as experiment
 from fer_jax.training import tta
-from fer_jax.training.checkpoint import Restored
-from fer_jax.training.evaluation import evaluate_records
+from fer_jax.training.build import data_arguments
+from fer_jax.training.evaluation import evaluate_records, make_eval_function
 from fer_jax.training.restore import Trained, load_trained
 from fer_jax.training.state import count_parameters
-from fer_jax.training.step import make_eval_function
 from tfds_builders import prepare as build
 from tfds_builders.prepared import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
 class OtherData:
-    """Data that a run is evaluated on instead of its own; None is the run's or the set's default.
+    """Data to evaluate on instead of the run's own; None means the default of the run or data set.
 
     Attributes:
-      name: of the set; None is the run's.
-      variant: how its faces are cut.
-      protocol: who is in which split.
-      data_dir: where prepared sets live.
-      manual_dir: where the user's copy of the set lies.
-      unmapped: "refuse" classes that the network does not know, or "drop" their pictures.
+      name: data set; None for the run's.
+      variant: how faces are cropped, a builder config.
+      protocol: how the records are split.
+      data_dir: folder of prepared data sets.
+      manual_dir: the user's copy of the data set.
+      unmapped: "refuse" classes that the network lacks, or "drop" their images.
     """
 
     name: str | None = None
@@ -74,18 +69,18 @@ OWN_DATA = OtherData()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Evaluated:
-    """What a network said of a split; everything that the report needs.
+class RunEvaluation:
+    """Predictions of a run on a split, and everything else that the report needs.
 
     Attributes:
       run: the run.
-      trained: its network, as it was evaluated.
-      records: the pictures, their classes those of the data.
-      predictions: the classes are the network's.
-      attributes: what else the set knows of the pictures.
-      card: the circumstances.
-      folder: of the report.
-      is_own: the data is the run's own set.
+      trained: its network, as evaluated.
+      records: the images, with the classes of the data.
+      predictions: predictions in the classes of the network.
+      attributes: further attributes of the images, by name.
+      card: data, network and training behind the scores.
+      folder: folder of the report.
+      is_own: whether the data is the run's own set.
     """
 
     run: Run
@@ -101,27 +96,27 @@ class Evaluated:
 def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
     """Evaluates the best checkpoint on `split` and writes the report.
 
-    The run's own test split is reported in `run.report`, everything else in a folder of its
-    own in `run.evaluations`.
+    The report of the run's own test split goes to `run.report`, every other one to a folder in
+    `run.evaluations`.
 
     Raises:
-      UserError: no checkpoint, a damaged one, or data with classes that the run has not.
+      UserError: no checkpoint, a damaged one, or data with classes that the run lacks.
     """
-    return report(examine(run, split, other))
+    return report_evaluation(run_evaluation(run, split, other))
 
 
-def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
-    """Runs the best checkpoint over a split, in every process of the job; writes nothing."""
+def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
+    """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
     data = open_data(run, other)
-    preprocessing = framing_for(run, data)
-    records = load_cached(open_split(data, split, preprocessing))
-    if data.builder.name == run.config.data.name and other.protocol is None:
+    preprocessing = preprocessing_for(run, data)
+    records = decode_all(open_split(data, split, preprocessing))
+    if data.builder.name == run.settings.data.name and other.protocol is None:
         check_labels(run, records.label_names)
-    labels, kept, said = map_labels(run, records, other.unmapped)
-    records = select(records, kept)
+    labels, rows, notes = map_labels(run, records, other.unmapped)
+    records = select(records, rows)
     trained, probabilities = predict_records(run, records)
     is_own = other == OWN_DATA and split == "test"
-    return Evaluated(
+    return RunEvaluation(
         run=run,
         trained=trained,
         records=records,
@@ -132,46 +127,46 @@ def examine(run: Run, split: str, other: OtherData = OWN_DATA) -> Evaluated:
             groups=records.groups,
             label_names=run.labels,
         ),
-        attributes=attributes_of(data, split, kept),
-        card=make_card(run, data, split, trained.best, said),
+        attributes=attributes_of(data, split, rows),
+        card=make_card(run, data, split, trained, notes),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
         is_own=other.name is None,
     )
 
 
-def report(found: Evaluated) -> ReportPaths:
-    """Writes what was found, also for TensorBoard where the data is the run's own."""
-    run, card = found.run, found.card
+def report_evaluation(evaluation: RunEvaluation) -> ReportPaths:
+    """Writes the report; for the run's own data also to TensorBoard."""
+    run, card = evaluation.run, evaluation.card
     paths = write_report(
-        found.folder,
-        found.predictions,
-        found.records.images,
+        evaluation.folder,
+        evaluation.predictions,
+        evaluation.records.images,
         card,
         run.metrics,
-        run.config.eval.samples,
-        found.attributes,
-        {"Time and memory of training": cost_rows(run)},
-        functools.partial(explain, found) if explains(run) else None,
+        run.settings.eval.samples,
+        evaluation.attributes,
+        {"Cost of training": cost_rows(run)},
+        functools.partial(explain, evaluation) if should_explain(run) else None,
     )
-    if found.is_own:
+    if evaluation.is_own:
         write_tensorboard(run, card.split, card.step, paths)
     return paths
 
 
-def explains(run: Run) -> bool:
-    """Whether the report says why; one process of several cannot read a checkpoint alone."""
-    return bool(run.config.eval.explain) and distributed.is_single_process()
+def should_explain(run: Run) -> bool:
+    """Whether the report shows Grad-CAM; a single process of several cannot run the network."""
+    return bool(run.settings.eval.explain) and distributed.is_single_process()
 
 
-def explain(found: Evaluated, rows: Sequence[int]) -> list[np.ndarray]:
-    """Pictures of the split coloured by Grad-CAM of the predicted class, uint8[S, S, 3]."""
-    images = found.records.images[list(rows)]
-    _, maps = Network(found.run, found.trained).explain(images)
+def explain(evaluation: RunEvaluation, rows: Sequence[int]) -> list[np.ndarray]:
+    """Returns images of the split with a Grad-CAM heat map, uint8[S, S, 3] each."""
+    images = evaluation.records.images[list(rows)]
+    _, maps = Network(evaluation.run, evaluation.trained).explain(images)
     return [overlay(image, heat) for image, heat in zip(images, maps, strict=True)]
 
 
-def show(paths: ReportPaths) -> None:
-    """Prints the report and where its parts lie, the page last."""
+def print_report(paths: ReportPaths) -> None:
+    """Prints the text report and the paths of its files, the HTML page last."""
     print(paths.text.read_text())
     for path in sorted(set(paths.folder.iterdir()) - {paths.page}):
         print(path)
@@ -179,14 +174,14 @@ def show(paths: ReportPaths) -> None:
 
 
 def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
-    """The run's data, or other data, prepared first where that was not done.
+    """Opens the run's data, or other data; prepares it first if necessary.
 
     Raises:
-      UserError: it cannot be had.
+      UserError: the data cannot be prepared.
     """
-    arguments = experiment.data_arguments(run.config)
+    arguments = data_arguments(run.settings)
     if other.name is not None and other.name != arguments["name"]:
-        # Only where prepared sets live is common to two sets.
+        # The run's other data arguments describe its own data set.
         arguments = {"name": other.name, "data_dir": arguments["data_dir"]}
     for field in ("variant", "protocol", "data_dir", "manual_dir"):
         if (value := getattr(other, field)) is not None:
@@ -195,54 +190,53 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
-    """Folder name of an evaluation: the set, its variant where that is another, the protocol."""
+    """Returns the folder name of an evaluation: data set, variant, protocol and split."""
     return "-".join(
         (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
     )
 
 
-def framing_for(run: Run, data: Prepared) -> Preprocessing:
-    """The run's preprocessing, for data that is stored cut to the face or whole.
+def preprocessing_for(run: Run, data: Prepared) -> Preprocessing:
+    """Adapts the run's preprocessing to data that stores face crops or whole images.
 
-    A run on whole pictures keeps its margin; one on face crops cuts whole pictures with the
-    margin of its own crops; crops are taken as they are.
+    Face crops are used as they are. Whole images are cropped with the run's face margin, or, for
+    a run on face crops, with the margin of those crops.
     """
     margin = None
     if data.metadata.get("pictures") == "whole":
         crop = run.data.get("crop") or {}
         margin = run.preprocessing.face_margin
         margin = crop.get("margin") if margin is None else margin
-    if run.config.data.name == data.builder.name:
+    if run.settings.data.name == data.builder.name:
         margin = run.preprocessing.face_margin
     return dataclasses.replace(run.preprocessing, face_margin=margin)
 
 
 def check_labels(run: Run, names: tuple[str, ...]) -> None:
-    """Refuses a run's own data where its classes are not those of the run's head any more.
+    """Checks that the run's data still has the classes of its head.
 
     Raises:
-      UserError: naming both.
+      UserError: the classes differ.
     """
     if names != run.labels:
         raise UserError(
-            f"the run {run.folder} tells {len(run.labels)} classes apart "
-            f"({', '.join(run.labels)}); its data has {len(names)} now ({', '.join(names)}); "
-            "prepare the data as it was, or train another run"
+            f"expected the {len(run.labels)} classes of the run {run.folder} "
+            f"({', '.join(run.labels)}), found {len(names)} in its data ({', '.join(names)}); "
+            "prepare the data as before, or train another run"
         )
 
 
 def map_labels(
     run: Run, records: Records, unmapped: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """The records' classes as the network's.
+    """Maps the records' classes to the network's.
 
     Returns:
-      int32[M] class indices of the network, int64[M] rows that have one, and what a reader
-      must know of it.
+      int32[M] class indices of the network, int64[M] rows with such a class, and notes for the
+      report.
 
     Raises:
-      UserError: a class that the network does not know, where that is refused, or none that
-        it knows.
+      UserError: the network lacks a class and `unmapped` is "refuse", or it has none of them.
     """
     if records.label_names == run.labels:
         return records.labels, np.arange(len(records)), ()
@@ -252,20 +246,20 @@ def map_labels(
         raise UserError(f"the run {run.folder}: {error} (--unmapped drop)") from None
     mapped = np.array([-1 if number is None else number for number in numbers], np.int32)
     labels = mapped[records.labels]
-    kept = np.flatnonzero(labels >= 0)
-    pairs = [
-        f"{name} is left out" if number is None else name
+    rows = np.flatnonzero(labels >= 0)
+    classes = [
+        f"{name} (dropped)" if number is None else name
         for name, number in zip(records.label_names, numbers, strict=True)
     ]
-    absent = [name for name in run.labels if name not in records.label_names]
-    said = [f"classes of the data: {', '.join(pairs)}"]
-    if absent:
-        said.append(f"classes that only the network has: {', '.join(absent)}")
-    return labels[kept], kept, tuple(said)
+    missing = [name for name in run.labels if name not in records.label_names]
+    notes = [f"classes of the data: {', '.join(classes)}"]
+    if missing:
+        notes.append(f"classes missing from the data: {', '.join(missing)}")
+    return labels[rows], rows, tuple(notes)
 
 
 def select(records: Records, rows: np.ndarray) -> Records:
-    """Some rows of records."""
+    """Returns the records of `rows`."""
     if len(rows) == len(records):
         return records
     return dataclasses.replace(
@@ -280,21 +274,21 @@ def select(records: Records, rows: np.ndarray) -> Records:
 def attributes_of(
     data: Prepared, split: str, rows: np.ndarray
 ) -> dict[str, Sequence[str] | np.ndarray]:
-    """What else the set knows of the pictures, for scores of parts."""
+    """Returns the further attributes of `rows`, for scores by attribute value."""
     return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
 
 
 def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
-    """The network with its best checkpoint, and its probabilities float32[N, C] for the records."""
-    # On fewer devices than the run was trained on, fewer can share.
-    mesh = sharding.data_mesh(math.gcd(run.config.train.fsdp, jax.device_count()))
-    sharding.check_batch_size("config.eval.batch_size", run.config.eval.batch_size, mesh)
+    """Returns the network with its best checkpoint, and its probabilities float32[N, C]."""
+    # With fewer devices than in training, the FSDP group is smaller.
+    mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, jax.device_count()))
+    sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
-        make_eval_function(network.model, run.preprocessing, run.config.eval.tta),
-        network.best.state.inference_variables,
+        make_eval_function(network.model, run.preprocessing, run.settings.eval.tta),
+        network.variables,
         records,
-        run.config.eval.batch_size,
+        run.settings.eval.batch_size,
         mesh,
         xla_options.for_model(network.model),
     )
@@ -302,9 +296,9 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
 
 
 def make_card(
-    run: Run, data: Prepared, split: str, best: Restored, said: tuple[str, ...] = ()
+    run: Run, data: Prepared, split: str, best: Trained, notes: tuple[str, ...] = ()
 ) -> ReportCard:
-    """The circumstances that the report states."""
+    """Describes the data, the network and its training for the report."""
     metadata = data.metadata
     return ReportCard(
         run=run.name,
@@ -312,50 +306,50 @@ def make_card(
         config=data.builder.builder_config.name,
         protocol=data.protocol.name,
         split=split,
-        model=run.config.model.name,
-        parameters=count_parameters(best.state.params),
-        seed=run.config.seed,
+        model=run.settings.model.name,
+        parameters=count_parameters(best.variables["params"]),
+        seed=run.settings.seed,
         step=best.step,
-        train_seconds=best.memory["seconds"],
+        train_seconds=best.seconds,
         weights=describe_weights(run),
-        averaged=best.state.ema is not None,
-        views=tta.VIEWS[run.config.eval.tta],
+        averaged=best.averaged,
+        views=tta.VIEWS[run.settings.eval.tta],
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
-        notes=(*said, *metadata["notes"]),
+        notes=(*notes, *metadata["notes"]),
     )
 
 
 def cost_rows(run: Run) -> list[tuple[str, str]]:
-    """What the run's sittings cost, for the report; empty for a run that did not say."""
-    sittings = read_costs(run.folder)
-    if not sittings:
+    """Returns the cost of training as a table; empty if it was not measured."""
+    costs = read_costs(run.folder)
+    if not costs:
         return []
-    last = sittings[-1]
+    last = costs[-1]
     rows = [
-        ("sittings", f"{len(sittings)}, {duration(sum(one['seconds'] for one in sittings))}"),
-        ("time to the first step", _figure(last["seconds_to_first_step"], "{:.1f} s")),
-        ("steady speed", _figure(last["images_per_second"], "{:,.0f} images/s")),
-        ("waiting for data", _figure(last["waiting_share"], "{:.1%} of the time")),
-        ("most memory of the process", f"{last['host_bytes'] / 2**20:,.0f} MiB"),
+        ("invocations", f"{len(costs)}, {duration(sum(one['seconds'] for one in costs))} in total"),
+        ("time to the first step", _measured(last["seconds_to_first_step"], "{:.1f} s")),
+        ("throughput", _measured(last["images_per_second"], "{:,.0f} images/s")),
+        ("waiting for data", _measured(last["waiting_share"], "{:.1%} of the time")),
+        ("peak host memory", f"{last['host_bytes'] / 2**20:,.0f} MiB"),
     ]
     if last["device_bytes"] is not None:
-        rows.append(("most memory of a device", f"{last['device_bytes'] / 2**20:,.0f} MiB"))
+        rows.append(("peak device memory", f"{last['device_bytes'] / 2**20:,.0f} MiB"))
     return rows
 
 
-def _figure(value: float | None, form: str) -> str:
-    return "not measured" if value is None else form.format(value)
+def _measured(value: float | None, template: str) -> str:
+    return "not measured" if value is None else template.format(value)
 
 
 def describe_weights(run: Run) -> str:
-    """Where the network's first weights came from; hashes as they begin, whole in run.json."""
+    """Describes the initial weights; hashes are abbreviated here and complete in run.json."""
     if run.weights is None:
-        return "random initialisation"
+        return "random initialization"
     stored = run.weights
     if stored["layout"] == "run":
         return f"the run {stored['file']} on {stored['source']} (sha256 {stored['sha256']})"
@@ -366,11 +360,11 @@ def describe_weights(run: Run) -> str:
 
 
 def write_tensorboard(run: Run, split: str, step: int, paths: ReportPaths) -> None:
-    """Puts the scores and the report's pictures beside the curves."""
+    """Writes the scores and plots of the report to the run's TensorBoard events."""
     scores = paths.scores
     numbers = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
-    pictures = {f"{split}/{name}": picture[None] for name, picture in paths.drawings.items()}
+    images = {f"{split}/{name}": plot[None] for name, plot in paths.plots.items()}
     writer = TensorBoardWriter(run.folder)
     writer.write_scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
-    writer.write_images(step, pictures)
+    writer.write_images(step, images)
     writer.close()

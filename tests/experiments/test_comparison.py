@@ -1,4 +1,4 @@
-"""Table 1 beside our runs, the matrix of data sets, and directories that have no report."""
+"""Table 1 beside runs, the cross-data-set matrix, and directories without a report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_report(
     epochs: int = 30,
     **card,
 ) -> Path:
-    """A run directory with what `evaluate` leaves in it."""
+    """Writes a run directory with the report of `evaluate`."""
     folder = runs / name
     place = folder / "report" / ("" if dataset is None and split == "test" else f"{dataset}{split}")
     place.mkdir(parents=True)
@@ -53,7 +53,7 @@ def write_report(
 
 
 @pytest.fixture
-def lines_of(tmp_path):
+def table(tmp_path):
     def read():
         reports, _ = comparison.read_runs(sorted(tmp_path.iterdir()))
         return comparison.table_1(reports)
@@ -66,9 +66,9 @@ def cells(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
 
 
-def test_the_papers_rows_are_all_there_in_its_order(tmp_path, lines_of):
+def test_all_rows_of_the_paper_are_in_its_order(tmp_path, table):
     write_report(tmp_path, "a", 0.9)
-    rows = summary.rows_of(lines_of())
+    rows = summary.table_cells(table())
     assert [row[:3] for row in rows] == [
         ("RaFD", "VGG16", "68.84%"),
         ("SFEW", "InceptionResNetV2", "40.78%"),
@@ -79,44 +79,44 @@ def test_the_papers_rows_are_all_there_in_its_order(tmp_path, lines_of):
     assert [row[3] for row in rows] == ["not run"] * 4 + ["custom_cnn"]
 
 
-def test_a_run_stands_beside_the_papers_figure_with_its_protocol_and_marks(tmp_path, lines_of):
+def test_a_run_is_beside_the_papers_result_with_its_protocol_and_warnings(tmp_path, table):
     write_report(tmp_path, "a", 0.9125, warnings=("STAND-IN", "LEAK"), folds=10, seeds=3)
-    assert summary.rows_of(lines_of())[-1] == (
+    assert summary.table_cells(table())[-1] == (
         "KDEF", "custom CNN", "99.63%", "custom_cnn", "a", "paper", "10 x 3", "800",
         "91.25% [89.2, 93.2]", "90.25%", "STAND-IN, LEAK",
     )  # fmt: skip
 
 
-def test_runs_that_differ_in_their_seed_alone_share_a_line(tmp_path, lines_of):
+def test_runs_that_differ_only_in_their_seed_share_a_row(tmp_path, table):
     for seed, accuracy in enumerate((0.90, 0.92, 0.94)):
         write_report(tmp_path, f"s{seed}", accuracy, seed=seed)
     write_report(tmp_path, "longer", 0.5, epochs=60)
     write_report(tmp_path, "other_protocol", 0.6, protocol="subject")
-    ours = {row[4]: row for row in summary.rows_of(lines_of())[4:]}
+    ours = {row[4]: row for row in summary.table_cells(table())[4:]}
     assert set(ours) == {"s0 and 2 more", "longer", "other_protocol"}
     assert ours["s0 and 2 more"][6:9] == ("1 x 3", "800", "92.00% ± 2.00")
 
 
-def test_the_papers_network_comes_first_and_other_sets_last(tmp_path, lines_of):
+def test_the_papers_network_comes_first_and_other_sets_last(tmp_path, table):
     write_report(tmp_path, "a", 0.7, model="a_network")
     write_report(tmp_path, "b", 0.8)
     write_report(tmp_path, "c", 0.6, trained="fer2013")
-    assert [(row[0], row[3]) for row in summary.rows_of(lines_of())[4:]] == [
+    assert [(row[0], row[3]) for row in summary.table_cells(table())[4:]] == [
         ("KDEF", "custom_cnn"), ("KDEF", "a_network"), ("fer2013", "custom_cnn"),
     ]  # fmt: skip
 
 
-def test_of_several_splits_test_counts(tmp_path, lines_of):
+def test_of_several_splits_only_test_is_shown(tmp_path, table):
     write_report(tmp_path, "a", 0.9)
     write_report(tmp_path, "a", 0.5, split="validation")
     write_report(tmp_path, "b", 0.4, split="validation", seed=7)
-    rows = summary.rows_of(lines_of())[4:]
+    rows = summary.table_cells(table())[4:]
     assert [(row[4], row[5], row[8][:6]) for row in rows] == [
         ("a", "paper", "90.00%"), ("b", "paper, validation", "40.00%"),
     ]  # fmt: skip
 
 
-def test_sets_against_sets(tmp_path):
+def test_the_cross_data_set_matrix(tmp_path):
     write_report(tmp_path, "k", 0.9)
     write_report(tmp_path, "k", 0.3, dataset="raf_db", warnings=("STAND-IN",))
     write_report(tmp_path, "r", 0.7, trained="raf_db", model="light_vgg")
@@ -130,17 +130,17 @@ def test_sets_against_sets(tmp_path):
         ("kdef (subject), custom_cnn: s0 and 1 more", "82.00%", ""),
         ("raf_db (paper), light_vgg: r", "", "70.00%"),
     ]
-    # What a run says of another set does not stand in Table 1.
-    raf_db = [line for line in comparison.table_1(reports) if line.published.dataset == "raf_db"]
-    assert [run.run for line in raf_db for run in line.runs] == ["r"]
+    # Table 1 has no evaluation on another data set.
+    raf_db = [row for row in comparison.table_1(reports) if row.published.dataset == "raf_db"]
+    assert [run.run for row in raf_db for run in row.runs] == ["r"]
 
 
-def test_without_other_sets_there_is_no_matrix(tmp_path):
+def test_without_other_data_sets_there_is_no_matrix(tmp_path):
     write_report(tmp_path, "k", 0.9)
     assert comparison.cross_matrix(comparison.read_runs([tmp_path / "k"])[0]) is None
 
 
-def test_the_three_forms_say_the_same(tmp_path, capsys):
+def test_markdown_csv_and_html_agree(tmp_path, capsys):
     write_report(tmp_path / "runs", "k", 0.9125, warnings=("STAND-IN",))
     write_report(tmp_path / "runs", "k", 0.3, dataset="raf_db")
     out = tmp_path / "out"
@@ -158,26 +158,26 @@ def test_the_three_forms_say_the_same(tmp_path, capsys):
     assert re.findall(r'(?:src|href)="(?!data:)', page) == []
 
 
-def test_names_are_text_in_every_form(tmp_path):
+def test_names_are_escaped_in_every_format(tmp_path):
     write_report(tmp_path, "k", 0.9, protocol="<b>|x")
-    lines = comparison.table_1(comparison.read_runs([tmp_path / "k"])[0])
-    assert "&lt;b&gt;|x" in summary.as_html(lines, None)
-    assert r"<b>\|x" in summary.markdown(lines, None)
+    rows = comparison.table_1(comparison.read_runs([tmp_path / "k"])[0])
+    assert "&lt;b&gt;|x" in summary.as_html(rows, None)
+    assert r"<b>\|x" in summary.markdown(rows, None)
 
 
-def test_directories_without_a_report_are_named_and_passed_over(tmp_path, capsys):
+def test_directories_without_a_report_are_listed_and_skipped(tmp_path, capsys):
     write_report(tmp_path, "good", 0.9)
     (tmp_path / "empty").mkdir()
-    spoilt = write_report(tmp_path, "spoilt", 0.9)
-    (spoilt / "report" / "report.json").write_text("{}")
+    damaged = write_report(tmp_path, "damaged", 0.9)
+    (damaged / "report" / "report.json").write_text("{}")
     cli.main([str(path) for path in sorted(tmp_path.iterdir())])
-    said = capsys.readouterr().err
-    assert "empty: no run directory" in said
-    assert "spoilt/report/report.json: cannot be read (KeyError" in said
+    errors = capsys.readouterr().err
+    assert "empty: not a run directory" in errors
+    assert "damaged/report/report.json: cannot be read (KeyError" in errors
 
 
 def test_without_any_report_it_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"directories with a report.*no run directory"):
+    with pytest.raises(UserError, match=r"directories with a report.*not a run directory"):
         cli.main([str(tmp_path)])
 
 
