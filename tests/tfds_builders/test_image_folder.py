@@ -1,4 +1,4 @@
-"""One's own pictures: splits, classes, subjects, names of the prepared sets, bad trees."""
+"""A user's own images: splits, classes, subjects, config names, bad folders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from fer_jax import errors, labels
 from tests import commands
 from tests.tfds_builders import damage
-from tfds_builders import pictures
 from tfds_builders import prepare as build
+from tfds_builders.encode import encode_jpeg
 from tfds_builders.image_folder import tree
 from tfds_builders.stand_ins import image_folder as stand_in
 
 EMOTIONS = (labels.NEUTRAL, labels.HAPPINESS, labels.SADNESS, labels.ANGER)
-PICTURE = "faces/train/Happy/*.jpg"
+IMAGE = "faces/train/Happy/*.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def _draw(number: int) -> bytes:
     rng = np.random.default_rng(number)
     coarse = rng.integers(0, 255, (4, 4, 3)).astype(np.uint8)
-    return pictures.encode_jpeg(np.kron(coarse, np.ones((8, 8, 1), np.uint8)), 90)
+    return encode_jpeg(np.kron(coarse, np.ones((8, 8, 1), np.uint8)), 90)
 
 
 def _write(root: pathlib.Path, *folders: str, each: int = 4) -> pathlib.Path:
@@ -43,7 +43,7 @@ def _prepare(tmp_path: pathlib.Path, manual_dir: pathlib.Path, **options):
     return build.prepare("image_folder", None, str(tmp_path / "data"), str(manual_dir), **options)
 
 
-def test_splits_subjects_and_what_lies_about(
+def test_prepare_with_splits_subjects_and_other_files(
     faces: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = _prepare(tmp_path, faces)
@@ -56,18 +56,18 @@ def test_splits_subjects_and_what_lies_about(
     (reason,) = prepared.metadata["dropped"]
     assert prepared.metadata["dropped"][reason] == ["faces/notes.txt",
                                                     "faces/train/Angry/Thumbs.db"]  # fmt: skip
-    assert len(prepared.entries) == stand_in.pictures_of(0.01)
+    assert len(prepared.entries) == stand_in.count_images(0.01)
 
 
-def test_a_jpeg_is_kept_to_the_byte(faces: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_jpeg_is_stored_byte_for_byte(faces: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for example in damage.read("image_folder", tmp_path, faces):
         file = faces / "faces" / example["id"]
         if file.suffix.lower() == ".jpg":
             assert example["image"].getvalue() == file.read_bytes()
 
 
-def test_the_same_without_its_own_splits(faces: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Classes in the root: people from the table are in one split each."""
+def test_prepare_without_split_folders(faces: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Class folders in the root; each subject of the table is in one split."""
     root = tmp_path / "mine"
     lines = ["file,subject"]
     for file in sorted((faces / "faces").glob("*/*/p*")):
@@ -100,12 +100,12 @@ def test_the_same_without_its_own_splits(faces: pathlib.Path, tmp_path: pathlib.
         ),
     ],
 )
-def test_what_the_folders_lack_comes_out_of_train(splits, stored, tmp_path: pathlib.Path) -> None:
+def test_missing_splits_are_drawn_from_train(splits, stored, tmp_path: pathlib.Path) -> None:
     folders = [f"{split}/{one}" for split in splits or ("",) for one in ("b", "a")]
     root = _write(tmp_path / "mine", *(folder.strip("/") for folder in folders), each=8)
     opened = damage.open_copy("image_folder", tmp_path, root)
     builder = damage.get("image_folder", tmp_path, root)
-    assert builder.label_names == ("a", "b")  # no emotions: their own names
+    assert builder.label_names == ("a", "b")  # not emotions: the folder names
     rows = [one.row for one in opened.records]
     protocol = builder.protocol(None)
     assigned = protocol.assign(rows, 0)
@@ -117,7 +117,7 @@ def test_what_the_folders_lack_comes_out_of_train(splits, stored, tmp_path: path
     assert len({(assigned[row.id], row.label) for row in rows}) == 6
 
 
-def test_two_folders_do_not_meet_in_one_data_dir(tmp_path: pathlib.Path) -> None:
+def test_two_folders_share_a_data_dir(tmp_path: pathlib.Path) -> None:
     one = _prepare(tmp_path, _write(tmp_path / "one" / "mine", "a", "b", each=6))
     other = _prepare(tmp_path, _write(tmp_path / "other" / "mine", "c", "d", each=6))
     assert one.builder.data_dir != other.builder.data_dir
@@ -144,12 +144,12 @@ def test_two_folders_do_not_meet_in_one_data_dir(tmp_path: pathlib.Path) -> None
 )
 def test_class_names(folders, names, tmp_path: pathlib.Path) -> None:
     root = _write(tmp_path / "mine", *folders, each=1)
-    found = tree.understand(damage.open_copy("image_folder", tmp_path, root).source)
+    found = tree.parse(damage.open_copy("image_folder", tmp_path, root).source)
     assert list(found.classes.items()) == list(names.items())
 
 
-def test_a_folder_must_be_named(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(errors.UserError, match="expected the folder of your pictures"):
+def test_prepare_needs_a_folder(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(errors.UserError, match="expected the folder of your images"):
         build.prepare("image_folder", None, str(tmp_path))
 
 
@@ -167,7 +167,7 @@ def _merge_words(root: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("bad", "says"),
+    ("bad", "message"),
     [
         pytest.param(damage.nowhere, "found none at", id="nowhere"),
         pytest.param(damage.empty, "an empty folder", id="empty"),
@@ -180,11 +180,11 @@ def _merge_words(root: pathlib.Path) -> pathlib.Path:
         pytest.param(
             damage.renamed("faces/val/Sad", "sadly"), "same class folders", id="unknown_class"
         ),
-        pytest.param(damage.removed("faces/test/Sad/*"), "no pictures of Sad", id="empty_class"),
+        pytest.param(damage.removed("faces/test/Sad/*"), "no images of Sad", id="empty_class"),
         pytest.param(damage.removed("faces/*/Sad/*"), "found none in Sad", id="empty_everywhere"),
         pytest.param(damage.removed("faces/train"), "expected a folder train", id="no_train"),
         pytest.param(_one_class, "at least two class folders", id="one_class"),
-        pytest.param(_merge_words, "which mean the same", id="two_words"),
+        pytest.param(_merge_words, "for one emotion", id="two_words"),
         pytest.param(
             damage.replaced("faces/subjects.csv", "file,", "name,"), "file, subject", id="header"
         ),
@@ -196,18 +196,18 @@ def _merge_words(root: pathlib.Path) -> pathlib.Path:
         pytest.param(
             damage.replaced("faces/subjects.csv", "file,subject", "file,subject\nwho.jpg,p9"),
             "unknown files who.jpg",
-            id="no_such_picture",
+            id="no_such_image",
         ),
-        pytest.param(damage.truncated(PICTURE), "truncated", id="truncated"),
-        pytest.param(damage.no_image(PICTURE), "not a JPEG", id="no_image"),
-        pytest.param(damage.huge(PICTURE), "60000 x 60000", id="huge"),
+        pytest.param(damage.truncated(IMAGE), "truncated", id="truncated"),
+        pytest.param(damage.no_image(IMAGE), "not a JPEG", id="no_image"),
+        pytest.param(damage.huge(IMAGE), "60000 x 60000", id="huge"),
     ],
 )
-def test_a_bad_folder_is_one_message(bad, says, faces, tmp_path, monkeypatch) -> None:
-    damage.check("image_folder", bad, says, faces, tmp_path, monkeypatch)
+def test_bad_folder_is_a_user_error(bad, message, faces, tmp_path, monkeypatch) -> None:
+    damage.check("image_folder", bad, message, faces, tmp_path, monkeypatch)
 
 
-def test_a_bad_folder_is_exit_code_2(
+def test_bad_folder_exits_with_code_2(
     tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:

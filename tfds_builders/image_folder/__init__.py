@@ -1,1 +1,1 @@
-"""A folder of one's own pictures: one folder for each class, with or without splits."""
+"""A folder of the user's own images: one folder per class, with or without splits."""

@@ -1,7 +1,6 @@
-"""What a tree of one's own pictures says: splits, classes, and who is in a picture.
+"""Parses a user's folder of images: splits, classes and subjects.
 
-`<root>/<split>/<class>/*` or `<root>/<class>/*`. It reads names and `subjects.csv`, no
-picture, and refuses what it would have to guess.
+`<root>/<split>/<class>/*` or `<root>/<class>/*`. Ambiguous layouts are errors.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from fer_jax import errors, labels
-from tfds_builders import manual, pictures, protocols, sources, tables
+from tfds_builders import manual, protocols, sources, tables
 
 SUBJECTS = "subjects.csv"
 SPLITS: dict[str, str] = {
@@ -27,14 +26,14 @@ SPLITS: dict[str, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """A tree that has been understood.
+    """The layout of a folder of images.
 
     Attributes:
-      root: The folder in the copy that holds splits or classes, "" or ending in "/".
-      files: Every picture, by its name below `root`.
-      others: Files that are no pictures by their names, as they are called in the copy.
-      classes: A class folder's name and the class that it stands for, in index order.
-      splits: The splits that there are; empty where class folders lie in the root.
+      root: the folder that contains the splits or classes: "" or a path ending in "/".
+      files: paths of all images, relative to `root`.
+      others: paths of files that are not images, relative to the source.
+      classes: name of the class folder to class, in index order.
+      splits: the splits; empty if there are no split folders.
     """
 
     root: str
@@ -44,29 +43,29 @@ class Tree:
     splits: tuple[str, ...]
 
     def split_of(self, file: str) -> str:
-        """The stored split of a picture (a name below `root`)."""
+        """The stored split of an image (a path relative to `root`)."""
         return SPLITS[file.split("/")[0].lower()] if self.splits else protocols.STORED
 
     def label_of(self, file: str) -> str:
-        """The class of a picture (a name below `root`)."""
+        """The class of an image (a path relative to `root`)."""
         return self.classes[PurePosixPath(file).parent.name]
 
 
-def understand(source: sources.Source) -> Tree:
-    """Reads the tree's names.
+def parse(source: sources.Source) -> Tree:
+    """Parses the file names of a source.
 
     Raises:
-      errors.UserError: Pictures outside class folders, fewer than two classes, classes that
-        differ between splits, a class without pictures, no train split.
+      errors.UserError: There are images outside class folders, fewer than two classes,
+        different classes in the splits, a class without images, or no train split.
     """
     visible = [name for name in source.sizes() if not _is_hidden(name)]
-    found = [name for name in visible if name.lower().endswith(pictures.ENDINGS)]
-    root = _root(found)
-    kept = {*found, root + SUBJECTS}
-    others = [one for one in visible if one.startswith(root) and one not in kept]
-    files = [name.removeprefix(root) for name in found]
+    images = [name for name in visible if name.lower().endswith(sources.IMAGE_SUFFIXES)]
+    root = _root(images)
+    used = {*images, root + SUBJECTS}
+    others = [name for name in visible if name.startswith(root) and name not in used]
+    files = [name.removeprefix(root) for name in images]
     has_splits = any(map(_is_in_a_split, files))
-    _check_places(source, root, files, has_splits=has_splits)
+    _check_depth(source, root, files, has_splits=has_splits)
     splits = tuple(sorted({SPLITS[file.split("/")[0].lower()] for file in files if has_splits}))
     classes = _classes(source, files, has_splits=has_splits)
     _check_empty(source, root, classes, has_splits=has_splits)
@@ -78,20 +77,20 @@ def understand(source: sources.Source) -> Tree:
 
 
 def subjects(source: sources.Source, tree: Tree) -> dict[str, str]:
-    """Who is in each picture, by its name below the root; empty without `subjects.csv`.
+    """Image (a path relative to `root`) to subject; empty without `subjects.csv`.
 
     Raises:
-      errors.UserError: The table lacks a picture or names one that is not there.
+      errors.UserError: The table lacks an image, or contains an unknown file.
     """
     table = tree.root + SUBJECTS
     if table not in source.sizes():
         return {}
-    who = {
+    by_file = {
         file.replace("\\", "/").removeprefix("./"): subject
         for _, (file, subject) in tables.rows(source, table, ("file", "subject"))
     }
-    missing = [file for file in tree.files if not who.get(file)]
-    unknown = sorted(set(who) - set(tree.files))
+    missing = [file for file in tree.files if not by_file.get(file)]
+    unknown = sorted(set(by_file) - set(tree.files))
     if missing or unknown:
         wrong = (
             f"none for {manual.some(missing)}"
@@ -99,17 +98,17 @@ def subjects(source: sources.Source, tree: Tree) -> dict[str, str]:
             else f"unknown files {manual.some(unknown)}"
         )
         raise errors.UserError(
-            f"expected one subject for each picture in {table} in {source.path}, files named as in "
-            f"{tree.files[0]}; found {wrong}. Complete the table, or remove it."
+            f"expected one subject for each image in {table} in {source.path}, with file names "
+            f"such as {tree.files[0]}; found {wrong}. Complete the table, or remove it."
         )
-    return who
+    return by_file
 
 
-def _root(found: Iterable[str]) -> str:
-    """The deepest folder that holds everything: an archive often has a folder of its own."""
-    folders = [PurePosixPath(name).parts[:-1] for name in found]
+def _root(files: Iterable[str]) -> str:
+    """The folder that contains the splits or classes; archives often add an outer folder."""
+    folders = [PurePosixPath(file).parts[:-1] for file in files]
     common = _common(folders)
-    # One class, or one split, is not a folder around everything.
+    # A single class folder, or a single split, is not the root.
     while common and all(len(folder) == len(common) for folder in folders):
         common = common[:-1]
     return "".join(f"{part}/" for part in common)
@@ -119,8 +118,8 @@ def _common(folders: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     if not folders:
         return ()
     first, last = min(folders), max(folders)
-    same = [one == other for one, other in zip(first, last, strict=False)]
-    return first[: [*same, False].index(False)]
+    equal = [part == other for part, other in zip(first, last, strict=False)]
+    return first[: [*equal, False].index(False)]
 
 
 def _is_in_a_split(file: str) -> bool:
@@ -135,19 +134,19 @@ def _is_hidden(name: str) -> bool:
     return any(part.startswith(".") for part in PurePosixPath(name).parts)
 
 
-def _check_places(source: sources.Source, root: str, files: list[str], *, has_splits: bool) -> None:
-    shape = "<split>/<class>/<picture>" if has_splits else "<class>/<picture>"
+def _check_depth(source: sources.Source, root: str, files: list[str], *, has_splits: bool) -> None:
+    layout = "<split>/<class>/<image>" if has_splits else "<class>/<image>"
     if not files:
         raise errors.UserError(
-            f"expected pictures ({', '.join(pictures.ENDINGS)}) in class folders below "
-            f"{source.path}, found {manual.what_is_there(source.path)}."
+            f"expected images ({', '.join(sources.IMAGE_SUFFIXES)}) in class folders below "
+            f"{source.path}, found {manual.describe_folder(source.path)}."
         )
     fits = _is_in_a_split if has_splits else _is_in_a_class
     wrong = [file for file in files if not fits(file)]
     if wrong:
         raise errors.UserError(
-            f"expected every picture below {source.path}/{root} as {shape}, found "
-            f"{len(wrong):,} elsewhere: {manual.some(wrong)}. Put each into its class's folder."
+            f"expected every image below {source.path}/{root} as {layout}, found "
+            f"{len(wrong):,} elsewhere: {manual.some(wrong)}. Move each to its class folder."
         )
 
 
@@ -156,19 +155,19 @@ def _classes(source: sources.Source, files: list[str], *, has_splits: bool) -> d
     for file in files:
         split = file.split("/")[0] if has_splits else ""
         by_split.setdefault(split, set()).add(PurePosixPath(file).parent.name)
-    everywhere = set().union(*by_split.values())
-    for split, some in by_split.items():
-        if some != everywhere:
+    folders = set().union(*by_split.values())
+    for split, present in by_split.items():
+        if present != folders:
             raise errors.UserError(
                 f"expected the same class folders in every split of {source.path}, found no "
-                f"pictures of {', '.join(sorted(everywhere - some))} in {split}. Give the folders "
-                "one name in all splits, or fill them."
+                f"images of {', '.join(sorted(folders - present))} in {split}. Use the same names "
+                "in all splits, or add images."
             )
-    return _name_classes(source, sorted(everywhere))
+    return _name_classes(source, sorted(folders))
 
 
 def _name_classes(source: sources.Source, folders: list[str]) -> dict[str, str]:
-    """Standard names where every folder is an emotion, else the folders' own."""
+    """Folder to class: the emotions if every folder is one, else the folder names."""
     if len(folders) < 2:
         raise errors.UserError(
             f"expected at least two class folders in {source.path}, found {', '.join(folders)}."
@@ -178,10 +177,11 @@ def _name_classes(source: sources.Source, folders: list[str]) -> dict[str, str]:
     if len(emotions) < len(folders):
         return {folder: folder for folder in folders}
     if len(set(emotions.values())) < len(folders):
-        twice = [one for one in folders if list(emotions.values()).count(emotions[one]) > 1]
+        labeled = list(emotions.values())
+        same = [folder for folder in folders if labeled.count(emotions[folder]) > 1]
         raise errors.UserError(
-            f"expected one folder for each emotion in {source.path}, found {', '.join(twice)}, "
-            "which mean the same. Merge them."
+            f"expected one folder for each emotion in {source.path}, found {', '.join(same)} "
+            "for one emotion. Merge them."
         )
     return dict(sorted(emotions.items(), key=lambda pair: labels.EMOTIONS.index(pair[1])))
 
@@ -189,21 +189,21 @@ def _name_classes(source: sources.Source, folders: list[str]) -> dict[str, str]:
 def _check_empty(
     source: sources.Source, root: str, classes: Mapping[str, str], *, has_splits: bool
 ) -> None:
-    """Folders without pictures do not show among the names; on disk they can be seen."""
+    """Checks for class folders without images, which file names alone do not show."""
     base = source.path / root
     if not base.is_dir():
         return
-    parents = (
-        [one for one in _folders(base) if one.name.lower() in SPLITS] if has_splits else [base]
-    )
+    parents = [base]
+    if has_splits:
+        parents = [folder for folder in _folders(base) if folder.name.lower() in SPLITS]
     for parent in parents:
-        empty = [one.name for one in _folders(parent) if one.name not in classes]
+        empty = [folder.name for folder in _folders(parent) if folder.name not in classes]
         if empty:
             raise errors.UserError(
-                f"expected pictures in every class folder of {parent}, found none in "
-                f"{manual.some(sorted(empty))}. Fill these folders or remove them."
+                f"expected images in every class folder of {parent}, found none in "
+                f"{manual.some(sorted(empty))}. Add images to these folders, or remove them."
             )
 
 
 def _folders(parent: Path) -> list[Path]:
-    return [one for one in parent.iterdir() if one.is_dir() and not one.name.startswith(".")]
+    return [path for path in parent.iterdir() if path.is_dir() and not path.name.startswith(".")]
