@@ -1,34 +1,31 @@
-"""Makes the README's pictures of prediction and of the page from a trained demo.
+"""Makes the images of prediction and of the web page in docs/, from a trained demo run.
 
     make setup-check && python tools/readme_images.py runs/demo
 
-Needs Chromium (apt install chromium chromium-driver). The other pictures are the demo's report.
+Needs Chromium (apt install chromium chromium-driver). The other images in docs/ are copies of the
+demo's report.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 import cv2
 
-from fer_jax import api
-from fer_jax import run_dir as run_directory
+import fer_jax
 from fer_jax.cli import predict
 from fer_jax.serve import page
 from tests.chromium import open_window
 
-DOCS = Path(__file__).parent
-WIDTH = 960  # pixels, as wide as a README is shown
+DOCS = Path(__file__).parents[1] / "docs"
+WIDTH = 960  # pixels, the width at which a README is shown
 
 
 def write_predicted(run: Path) -> None:
-    """What `fer-jax predict runs/demo fer_jax/serve/examples --explain` writes."""
+    """Writes an annotated image of `fer-jax predict RUN fer_jax/serve/examples --explain`."""
     with tempfile.TemporaryDirectory() as out:
         predict.main([str(run), str(page.EXAMPLES), "--out", out, "--explain"])
         annotated = cv2.imread(str(Path(out) / "annotated" / "4_group.jpg"))
@@ -38,19 +35,18 @@ def write_predicted(run: Path) -> None:
 
 
 def write_page(run: Path) -> None:
-    """The page of `fer-jax serve runs/demo`, an example answered."""
-    model = api.Model(run_directory.open_run(run))
-    address = page.launch(page.make_page(model), "127.0.0.1", None)
+    """Writes a screenshot of the page of `fer-jax serve RUN` with the faces of an example."""
+    address = page.launch(page.make_page(fer_jax.load(run)), "127.0.0.1", None)
     with open_window() as browser:
         browser.open(address)
-        picture = browser.wait_for("#picture input[type=file]")
-        picture.send_keys(str(page.EXAMPLES / "4_group.jpg"))
+        upload = browser.wait_for("#picture input[type=file]")
+        upload.send_keys(str(page.EXAMPLES / "4_group.jpg"))
         browser.wait_for("#listed .fer-face")
         before = browser.wait_for("#listed img").get_attribute("src")
         browser.wait_for("#why input").click()
         while browser.wait_for("#listed img").get_attribute("src") == before:
             time.sleep(0.1)
-        time.sleep(1)  # of fading
+        time.sleep(1)  # the new image fades in
         browser.resize(1180, 1270)
         browser.driver.save_screenshot(str(DOCS / "page.png"))
 

@@ -1,6 +1,6 @@
-"""Makes the example pictures of the page again: rendered people, three alone and a group.
+"""Renders the example photos of the page, three portraits and a group, into fer_jax/serve/examples.
 
-python -m tools.render_examples
+python tools/render_examples.py
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import cv2
 import numpy as np
 
 from fer_jax import labels
+from fer_jax.serve.page import EXAMPLES
 from tfds_builders.synthface import presets, render_subject
 
-_SIDE = 320
+_SIDE = 320  # pixels
 _PEOPLE = (
     (0, labels.HAPPINESS, "happiness"),
     (1, labels.SURPRISE, "surprise"),
@@ -23,23 +24,21 @@ _PEOPLE = (
 
 
 def main() -> None:
-    """Renders and writes them, in seconds."""
-    folder = Path(__file__).parent / "examples"
-    folder.mkdir(exist_ok=True)
-    pictures = []
+    """Renders and writes the examples, in a few seconds."""
+    portraits = []
     for person, expression, name in _PEOPLE:
         spec = dataclasses.replace(
             presets.demo(77, 6, _SIDE),
             yaws=(0.0,), views=0, fill=(0.5, 0.6), expressions=(expression,),
         )  # fmt: skip
         (face,) = render_subject(spec, person)
-        pictures.append(face.image)
-        _write(folder / f"{person + 1}_{name}.jpg", face.image)
-    _write(folder / "4_group.jpg", np.hstack(pictures))
+        portraits.append(face.image)
+        _write(EXAMPLES / f"{person + 1}_{name}.jpg", face.image)
+    _write(EXAMPLES / "4_group.jpg", np.hstack(portraits))
 
 
-def _write(path: Path, picture: np.ndarray) -> None:
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+def _write(path: Path, image: np.ndarray) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     print(f"{path}: {path.stat().st_size:,} bytes")
 
 
