@@ -286,4 +286,4 @@ def test_a_long_video_is_never_held_in_memory(run, model, tmp_path, portraits, m
         for result in stream.predict_frames(model, sources.find_sources([str(video)]), options):
             out.add(*result)
     assert out.sources[0]["frames"] == 80
-    assert stream.MAX_PENDING <= maximum <= stream.DECODE_AHEAD + stream.TOGETHER + 16
+    assert stream.MAX_PENDING <= maximum <= stream.DECODE_AHEAD + stream.MAX_PENDING + 16
