@@ -38,7 +38,7 @@ def write_run(
 ) -> run_directory.Run:
     """Writes a run directory with random weights, edited by `edit`."""
     preprocessing = preprocessing or Preprocessing(SIZE, "standardize", face_margin=0.05)
-    config = configuration.load("demo", (f"data.size={preprocessing.size}", *overrides))
+    config = configuration.load_settings("demo", (f"data.size={preprocessing.size}", *overrides))
     data = {"name": "synthetic_faces/demo/1.0.0", "protocol": "subject"}
     run = run_directory.start(folder, config, labels, preprocessing, data)
     model = experiment.make_model(config, len(labels))
@@ -134,7 +134,7 @@ def media(tmp_path_factory, portraits) -> Path:
     write_image(folder / "wall.png", np.full((120, 160, 3), (120, 140, 160), np.uint8))
     pair = [np.hstack([portraits[0], portraits[1]]), np.hstack([portraits[2], portraits[3]])]
     video = write_video(folder / "clip.mp4", [pair[index // 6 % 2] for index in range(24)])
-    (folder / "cut.mp4").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
+    (folder / "truncated.mp4").write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     whole = (folder / "album" / "anna.jpg").read_bytes()
     (folder / "half.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "notes.txt").write_text("not an image")

@@ -151,11 +151,11 @@ def run(path: Path, faces: np.ndarray, batch: int) -> np.ndarray:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    said = [
+    results = [
         session.run([OUTPUT], {INPUT: faces[at : at + batch]})[0]
         for at in range(0, len(faces), batch)
     ]
-    return np.concatenate(said)
+    return np.concatenate(results)
 
 
 class _Calibration:

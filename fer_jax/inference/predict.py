@@ -1,6 +1,6 @@
 """Predicts images, folders, videos or a camera and writes the results.
 
-The work of `fer-jax predict`, without its flags.
+Implements `fer-jax predict`; its flags are in `fer_jax.cli.predict`.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class PredictionProgress(ProgressBar):
 
     def __init__(self, total: int) -> None:
         super().__init__(total, "finding faces")
-        self._began = time.monotonic()
+        self._start = time.monotonic()
         self._frames, self._source = 0, ""
         self._done = -1  # sources; the first frame of a source completes the one before
 
@@ -100,7 +100,7 @@ class PredictionProgress(ProgressBar):
         if frame.source.name != self._source:
             self._source, self._done = frame.source.name, self._done + 1
         fraction = frame.index / frame.expected if frame.expected else 0.0
-        rate = self._frames / max(time.monotonic() - self._began, 1e-9)
+        rate = self._frames / max(time.monotonic() - self._start, 1e-9)
         self.update(
             self._done + fraction,
             Path(self._source).name,

@@ -54,35 +54,37 @@ def make_page(model: Model) -> Any:
         gradio.HTML(_heading(model))
         with gradio.Row():
             with gradio.Column(min_width=320):
-                picture = gradio.Image(
+                photo = gradio.Image(
                     type="filepath", sources=["upload", "webcam", "clipboard"], height=340,
                     label="Photo", elem_id="picture", buttons=[],
                     placeholder="Drop a photo here (at most 10 MB),\nor click to choose one",
                 )  # fmt: skip
                 # gradio's own preprocessing raises on unreadable files; `respond` reports them.
-                picture.preprocess = lambda upload: upload.path if upload else None
+                photo.preprocess = lambda upload: upload.path if upload else None
                 with gradio.Row():
-                    every = gradio.Checkbox(True, label="All faces", elem_id="every", min_width=120)
-                    why = gradio.Checkbox(
+                    all_faces = gradio.Checkbox(
+                        True, label="All faces", elem_id="every", min_width=120
+                    )
+                    explain = gradio.Checkbox(
                         False, label="Heat maps (Grad-CAM)", elem_id="why", min_width=180
                     )
                 gradio.Examples(
-                    [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))], [picture],
+                    [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))], [photo],
                     label="Examples (rendered people)", examples_per_page=6,
                 )  # fmt: skip
             with gradio.Column(min_width=320):
-                shown = gradio.Image(
+                annotated = gradio.Image(
                     interactive=False, label="Faces", elem_id="shown", height=340, format="jpeg",
                     buttons=["download", "fullscreen"],
                 )  # fmt: skip
-                listed = gradio.HTML(empty.details, elem_id="listed", label=labels)
+                details = gradio.HTML(empty.details, elem_id="listed", label=labels)
 
-        def respond(path: str | None, all_faces: bool, explain: bool) -> tuple[Any, str]:
-            result = response.respond(model, path, "all" if all_faces else "largest", explain)
+        def respond(path: str | None, is_all: bool, with_maps: bool) -> tuple[Any, str]:
+            result = response.respond(model, path, "all" if is_all else "largest", with_maps)
             return result.image, result.details
 
-        inputs, outputs = [picture, every, why], [shown, listed]
-        for event in (picture.change, every.input, why.input):
+        inputs, outputs = [photo, all_faces, explain], [annotated, details]
+        for event in (photo.change, all_faces.input, explain.input):
             event(
                 respond, inputs, outputs,
                 show_progress="minimal", concurrency_limit=1, api_name=False,
@@ -144,7 +146,7 @@ def launch(page: Any, host: str, port: int | None) -> str:
 def _heading(model: Model) -> str:
     run = model.run
     about = (
-        f"{run.config.model.name} at {model.size} pixels, trained on {run.data['name']}; "
+        f"{run.settings.model.name} at {model.size} pixels, trained on {run.data['name']}; "
         f"classes: {', '.join(model.labels)}"
     )
     banners = "".join(

@@ -58,7 +58,7 @@ def test_tables_have_one_line_per_face_and_frame(done, run, media):
 def test_unreadable_files_are_listed_and_skipped(done, media):
     content = json.loads((done.folder / "predictions.json").read_text())
     assert {Path(item["source"]).name: item["reason"] for item in content["unreadable"]} == {
-        "cut.mp4": "not a video that can be decoded",
+        "truncated.mp4": "not a video that can be decoded",
         "half.jpg": "truncated JPEG",
     }
     assert {Path(item["source"]).name for item in content["sources"]} == {
@@ -132,7 +132,7 @@ def test_a_second_prediction_ignores_earlier_results(run, media, tmp_path):
         (["nowhere.jpg"], "expected an image, a video, a folder or 'camera', found nothing at"),
         (["empty"], r"expected images or videos in empty, found none; supported .*\.jpg"),
         (["notes.txt", "half.jpg"], "found none among 2; .*predictions.json says why"),
-        (["cut.mp4"], "found none among 1"),
+        (["truncated.mp4"], "found none among 1"),
         (["camera:7"], "expected a camera with number 7, found none that opens"),
     ],
 )
