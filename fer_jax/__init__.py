@@ -1,14 +1,15 @@
 """Facial-expression classifiers in JAX: train, evaluate and serve them.
 
-Verbs (one file each: main, train, evaluate, predict, ...) use the nouns in the rooms below;
-nouns never use verbs. Importing this package starts no device, opens no port
-and does not import TensorFlow; JAX itself is imported with the first `load`.
+    fer_jax.load("runs/demo").predict("photo.jpg")
+
+`cli` is the command line. Below it, `experiments`, `export` and `serve` use `inference`,
+`report` and `training`, which use `data`, `faces`, `models`, `monitor`, `runtime` and `weights`.
+Importing this package imports neither JAX nor TensorFlow; `load` imports JAX.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,15 +18,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
-IMPORTED = time.time()
-"""When this package was imported, in seconds since the epoch: before any other of its sources."""
-
 
 def load(folder: str | os.PathLike[str]) -> Model:
     """Opens a trained run, such as "runs/demo", for prediction; see `fer_jax.api`.
 
     Raises:
-      UserError: no run, one of a newer fer_jax, or no checkpoint that is whole.
+      UserError: no run, one of a newer fer_jax, or no whole checkpoint.
     """
     from fer_jax import api
 

@@ -1,8 +1,8 @@
-"""Finds, loads, overrides and checks a run's configuration.
+"""Finds a config file, applies overrides, and turns the result into `Settings`.
 
-A config file is Python with a `get_config()` that starts from `defaults()` and sets
-what differs. The result is locked: a field that does not exist is an error that
-names the nearest one. What the fields mean stands in `configs/defaults.py`.
+A config file is Python with a `get_config()` that starts from `defaults()` and sets what differs.
+The result is locked: an unknown field is an error that names the nearest one. What the fields
+mean is documented in `configs/defaults.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import difflib
 import runpy
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,61 +19,90 @@ from ml_collections import ConfigDict
 
 from fer_jax import durations
 from fer_jax.errors import UserError
+from fer_jax.settings import Settings, flatten
 
 _FIELD = "--config."
 _PACKAGE = Path(__file__).parent
+_ALIASES = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "clip": "clip_norm"}
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
 def shipped_folder() -> Path:
-    """The folder of the configs that come with the project: of the checkout, else of the wheel."""
+    """Returns the folder of the shipped configs: the checkout's, else the wheel's."""
     checkout = _PACKAGE.parent / "configs"
     return checkout if (checkout / "defaults.py").is_file() else _PACKAGE / "configs"
 
 
 def defaults() -> ConfigDict:
-    """Every field with its default, locked."""
+    """Returns every field with its default, locked. Config files start from it."""
     return _run_file(shipped_folder() / "defaults.py")
 
 
+def load_settings(path: str, overrides: Sequence[str] = ()) -> Settings:
+    """Loads a config file as validated settings.
+
+    Args:
+      path: as in `load`.
+      overrides: as in `load`.
+
+    Raises:
+      UserError: as `load`, and a value that is out of range.
+    """
+    return Settings.from_dict(load(path, overrides).to_dict())
+
+
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Loads a config file and applies overrides.
+    """Loads a config file and applies overrides. Config files may start from another one.
 
     Args:
       path: a config file; `configs/kdef.py` is found wherever fer_jax is installed.
-      overrides: such as "train.epochs=50"; the field's type decides how a value is read,
-        and "none" unsets a field that is unset in the defaults.
+      overrides: such as "train.epochs=50". The field's type decides how a value is parsed;
+        "none" unsets a field that is unset in the defaults.
 
     Returns:
-      The locked configuration.
+      The locked config.
 
     Raises:
-      UserError: no such file, an error in it, an unknown field or a value of another type.
+      UserError: no such file, an error in it, an unknown field, or a value of another type.
     """
     config = _run_file(_find(path))
-    unknown = sorted(set(flatten(config)) - set(flatten(defaults())))
+    known = defaults()
+    unknown = sorted(set(flatten(config.to_dict())) - set(flatten(known.to_dict())))
     if unknown:
-        raise UserError(_unknown_field(unknown[0], defaults()))
+        raise UserError(_unknown_field(unknown[0], known))
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator:
             raise UserError(
                 f"expected --config.FIELD=VALUE, found --config.{override}; "
-                "put the value behind an equals sign"
+                "add the value after an equals sign"
             )
         _set(config, name, text)
     return config
 
 
-def overrides_in(arguments: Sequence[str], known: str) -> list[str]:
-    """The overrides among what is left of a command line, as "train.epochs=50".
-
-    Args:
-      arguments: such as ["--config.train.epochs=50"], or in two words.
-      known: the verb's own flags, for the message.
+def from_stored(stored: Mapping[str, Any]) -> Settings:
+    """Returns the settings of a stored config.json; fields that are newer get their default.
 
     Raises:
-      UserError: something else is among them.
+      UserError: a value that is not valid.
+      KeyError, TypeError, ValueError: not the content of a config.json.
+    """
+    config = defaults()
+    with config.unlocked():
+        config.update(stored)
+    return Settings.from_dict(config.to_dict())
+
+
+def overrides_in(arguments: Sequence[str], known: str) -> list[str]:
+    """Returns the config overrides of a command line as "train.epochs=50".
+
+    Args:
+      arguments: those the verb's parser left, as "--config.FIELD=VALUE" or in two words.
+      known: the verb's flags, for the message.
+
+    Raises:
+      UserError: any other argument.
     """
     overrides, rest = [], list(arguments)
     while rest:
@@ -88,28 +117,15 @@ def overrides_in(arguments: Sequence[str], known: str) -> list[str]:
     return overrides
 
 
-def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"train.epochs": 30, ...} of a nested configuration."""
-    return dict(_items(config, prefix))
-
-
-def _items(config: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            yield from _items(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
 def _find(path: str) -> Path:
     given = Path(path)
     shipped = shipped_folder() / given.name
     if given.is_file():
         return given
-    if given.parent in (Path("."), Path("configs")):
-        for candidate in (shipped, shipped.with_suffix(".py")):
-            if candidate.is_file():
-                return candidate
+    if given.parent in (Path("."), Path("configs")) and given.suffix in ("", ".py"):
+        candidate = shipped.with_suffix(".py")
+        if candidate.is_file():
+            return candidate
     names = sorted(file.stem for file in shipped_folder().glob("*.py") if file.stem != "defaults")
     near = difflib.get_close_matches(given.stem, names, n=1)
     hint = f"; did you mean configs/{near[0]}.py?" if near else ""
@@ -142,15 +158,15 @@ def _run_file(path: Path) -> ConfigDict:
 
 
 def _set(config: ConfigDict, name: str, text: str) -> None:
-    """Sets the field `name` (dotted) to the value that `text` spells in the field's type."""
-    known = flatten(config)
+    """Sets the dotted field `name` to `text`, parsed as the field's type."""
+    known = flatten(config.to_dict())
     if name not in known:
         raise UserError(_unknown_field(name, config))
     *parents, field = name.split(".")
     for parent in parents:
         config = config[parent]
     kind = config.get_type(field)
-    if text == "none" and flatten(defaults())[name] is None:
+    if text.lower() == "none" and flatten(defaults().to_dict())[name] is None:
         config[field] = None
         return
     if kind is object:
@@ -186,13 +202,25 @@ def _duration(name: str, text: str) -> int | float | str:
 
 
 def _unknown_field(name: str, config: ConfigDict) -> str:
-    fields = list(flatten(config))
-    near = difflib.get_close_matches(name, fields, n=1, cutoff=0.5)
+    fields = list(flatten(config.to_dict()))
     inside = [field for field in fields if field.startswith(f"{name}.")]
     if inside:
         hint = f"that is a section, with the fields {', '.join(inside)}"
-    elif near:
-        hint = f"did you mean {near[0]}?"
+    elif near := _nearest_field(name, fields):
+        hint = f"did you mean {near}?"
     else:
         hint = f"fields: {', '.join(fields)}"
     return f"there is no config field {name}; {hint}"
+
+
+def _nearest_field(name: str, fields: Sequence[str]) -> str | None:
+    """The field that is most likely meant; one of the same section first."""
+    section, _, last = name.rpartition(".")
+    last = _ALIASES.get(last, last)
+    siblings = {
+        field.rpartition(".")[2]: field for field in fields if field.rpartition(".")[0] == section
+    }
+    if near := difflib.get_close_matches(last, siblings, n=1, cutoff=0.5):
+        return siblings[near[0]]
+    everywhere = difflib.get_close_matches(f"{section}.{last}", fields, n=1, cutoff=0.5)
+    return everywhere[0] if everywhere else None

@@ -1,8 +1,7 @@
-"""The one way a verb tells its user that the input is wrong.
+"""How wrong input is reported: one message and exit code 2.
 
-A `UserError` carries a message with what was expected, what was found and what
-to do; `exit_cleanly` turns it into one message on stderr and exit code 2, without a
-traceback. Programming errors are not caught here.
+A `UserError` carries what was expected, what was found and what to do; `exit_cleanly` prints it
+without a traceback. Programming errors are not caught here.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -21,28 +19,24 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed next time
 
 
-COMPILER = "compiler"
-"""Name of threads that may be in XLA's code for a minute, and that nobody waits for at the end."""
-
-
-_OTHERS_SPEAK_SECONDS = 1.0
+_PEERS_REPORT_SECONDS = 1.0
 
 _at_once = False
 
 
 class UserError(Exception):
-    """Wrong input: the message says what was expected, what was found, what to do."""
+    """Wrong input; the message says what was expected, what was found and what to do."""
 
 
 class PeerLostError(Exception):
-    """Another process of the same job is gone; the message says what to do."""
+    """Another process of the job is gone; the message says what to do."""
 
 
 def end_at_once() -> None:
-    """From now on `exit_cleanly` ends this process at once where it fails.
+    """Makes `exit_cleanly` end this process without Python's cleanup.
 
-    For one of several: at the exit of an interpreter JAX waits minutes for the others, which
-    wait for this one in a step.
+    For one process of several: at interpreter exit JAX waits minutes for the others, which wait
+    for this one in a step.
     """
     global _at_once
     _at_once = True
@@ -50,10 +44,10 @@ def end_at_once() -> None:
 
 @contextlib.contextmanager
 def exit_cleanly() -> Iterator[None]:
-    """Wraps a verb's `main`: no traceback for what a user did.
+    """Wraps a command: no traceback for a user's mistake.
 
-    A `UserError` becomes a message on stderr and exit code 2; Ctrl-C where nothing has to
-    be saved becomes exit code 130; a process of the job that is gone, 75.
+    A `UserError` becomes a message on stderr and exit code 2, Ctrl-C exit code 130, a lost
+    process of the job exit code 75.
     """
     try:
         yield
@@ -62,7 +56,7 @@ def exit_cleanly() -> Iterator[None]:
         _leave(EXIT_USER_ERROR)
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
-        # At once: what would be tidied up at exit waits for the process that is gone.
+        # Immediately: cleanup at exit would wait for the process that is gone.
         os._exit(EXIT_PEER_LOST)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
@@ -76,9 +70,7 @@ def exit_cleanly() -> Iterator[None]:
 
 def _leave(code: int) -> NoReturn:
     if _at_once:
-        time.sleep(_OTHERS_SPEAK_SECONDS)  # what ends this process may just be ending them too
-    if _at_once or any(thread.name == COMPILER for thread in threading.enumerate()):
-        # Python would wait for the compiler, which cannot be stopped, or JAX for the others.
+        time.sleep(_PEERS_REPORT_SECONDS)  # the same cause may be ending the other processes
         sys.stdout.flush()
         os._exit(code)
     raise SystemExit(code) from None

@@ -1,17 +1,17 @@
-"""The run directory: what a run is, written once at its start and read by every later verb.
+"""The run directory: written once at the start of a run and read by every later verb.
 
-    config.json      every field of the configuration
-    run.json         classes, preprocessing, data, versions: what prediction repeats
+    config.json      every field of the config
+    run.json         classes, preprocessing, data, versions: what prediction needs
     model.txt        the network's arrays, for people
-    checkpoints/     engine.checkpoint's
-    metrics.jsonl    one line per logged step; TensorBoard's events lie beside it
+    checkpoints/     written by training.checkpoint
+    metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
-    timing.json      what each sitting cost
-    diverged.json    where the numbers stopped being finite, if they did
-    report/          of the evaluation on the test split
-    evaluations/     reports on other splits and other data
+    timing.json      the cost of each invocation
+    diverged.json    where NaN or Inf occurred, if it did
+    report/          evaluation on the test split
+    evaluations/     evaluations on other splits and other data
 
-A directory may be moved; no path to itself is stored in it.
+A directory may be moved; it does not contain its own path.
 """
 
 from __future__ import annotations
@@ -29,16 +29,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 import fer_jax
 from fer_jax import config as configuration
 from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
+from fer_jax.settings import Settings, flatten
 
-FORMAT = 3
-"""Raised when an older fer_jax could not read the directory."""
+FORMAT = 4
+"""Incremented when an older fer_jax could not read the directory."""
 
 CHANGEABLE = frozenset(
     {
@@ -48,17 +47,17 @@ CHANGEABLE = frozenset(
         "eval.batch_size",
         "eval.explain",
         "eval.samples",
-        "model.pretrained",  # which file it is, not what is in it
+        "model.pretrained",  # the path; the content is compared by its digest
         "train.fsdp",
         "train.keep",
         "train.log_steps",
         "train.pictures",
     }
 )
-"""Fields that a resumed run may have otherwise than it began: none touches the parameters."""
+"""Fields that may change on resume: none affects the parameters."""
 
 LONGER = "train.epochs"
-"""The field that may make a run longer; a schedule then follows its longer curve from there on."""
+"""The field that may make a run longer; the schedule then follows its longer curve."""
 
 STEPS_PER_DISPATCH, TOTAL_STEPS = "steps_per_dispatch", "total_steps"
 
@@ -75,21 +74,21 @@ _PACKAGES = (
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run directory.
+    """An opened run directory.
 
     Attributes:
-      folder: where it is.
-      config: the locked configuration.
-      labels: the classes in index order.
+      folder: its path.
+      settings: of the run.
+      labels: classes in index order.
       preprocessing: from a face to network input.
-      data: name, protocol, face crop and the digest of each split that training uses.
-      weights: the file that the network began with, as `Weights.to_json`; None if it began
-        with random weights.
-      engine: what the bits of the parameters depend on besides: steps per program, devices.
+      data: name, protocol and face crop of the data set, and the digest of each split that
+        training uses.
+      weights: description of the initial weights, as `Weights.to_json`; None if random.
+      engine: what else the bits of the parameters depend on: steps per program, devices.
     """
 
     folder: Path
-    config: ConfigDict
+    settings: Settings
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     data: dict[str, Any]
@@ -98,38 +97,38 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder's own name."""
+        """Name of the directory."""
         return self.folder.absolute().name
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
+        """Directory of the checkpoints."""
         return self.folder / "checkpoints"
 
     @property
     def metrics(self) -> Path:
-        """The file of logged metrics."""
+        """File of the logged metrics."""
         return self.folder / "metrics.jsonl"
 
     @property
     def report(self) -> Path:
-        """The folder of the report."""
+        """Directory of the report on test."""
         return self.folder / "report"
 
     @property
     def evaluations(self) -> Path:
-        """The folder of the reports on other splits and other data."""
+        """Directory of the reports on other splits and data."""
         return self.folder / "evaluations"
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the run directory for one process; made if it is missing.
+    """Creates the run directory if missing and locks it for this process.
 
-    The kernel frees the lock when the process ends, also by kill -9.
+    The kernel releases the lock when the process ends, however it ends.
 
     Raises:
-      UserError: it cannot be made or written, or another process holds it.
+      UserError: it cannot be created or written, or another process holds the lock.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,32 +153,42 @@ def locked(folder: Path) -> Iterator[None]:
 
 def start(
     folder: Path,
-    config: ConfigDict,
+    settings: Settings,
     labels: tuple[str, ...],
     preprocessing: Preprocessing,
     data: dict[str, Any],
     weights: dict[str, Any] | None = None,
     engine: dict[str, Any] | None = None,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> Run:
-    """Begins a run in `folder`, or joins the one that is there if it is the same.
+    """Starts a run in `folder`, or joins the one in it if it is the same.
 
-    A run that is joined keeps its `engine["steps_per_dispatch"]` where the configuration leaves
-    it open. What may differ and does is told through `say`.
+    Joining keeps `engine["steps_per_dispatch"]` if the config leaves it open. Differences that
+    are allowed are reported.
+
+    Args:
+      folder: the run directory.
+      settings: as in `Run`, like the next five.
+      labels: classes.
+      preprocessing: of the run.
+      data: description of the data.
+      weights: description of the initial weights.
+      engine: of the run.
+      report: gets a line per allowed difference.
 
     Raises:
-      UserError: the run that is there has another configuration, classes, data or weights;
-        the message lists what differs.
+      UserError: the run in it has different settings, classes, data or initial weights; the
+        message lists the differences.
     """
-    run = Run(folder, config, labels, preprocessing, data, weights, engine or {})
+    run = Run(folder, settings, labels, preprocessing, data, weights, engine or {})
     if (folder / "run.json").exists():
         old = open_run(folder)
         _check_same(old, run)
-        if config.train.steps_per_dispatch is None and STEPS_PER_DISPATCH in old.engine:
-            kept = {STEPS_PER_DISPATCH: old.engine[STEPS_PER_DISPATCH]}
-            run = dataclasses.replace(run, engine={**run.engine, **kept})
+        if settings.train.steps_per_dispatch is None and STEPS_PER_DISPATCH in old.engine:
+            joined = {STEPS_PER_DISPATCH: old.engine[STEPS_PER_DISPATCH]}
+            run = dataclasses.replace(run, engine={**run.engine, **joined})
         for line in _changes(old, run):
-            say(f"{folder}: {line}")
+            report(f"{folder}: {line}")
     description = {
         "format": FORMAT,
         "labels": list(labels),
@@ -189,8 +198,8 @@ def start(
         "engine": run.engine,
         "versions": versions(),
     }
-    files.write_text(folder / "config.json", _dump(config.to_dict()))
-    # run.json last: a directory without it has not begun.
+    files.write_text(folder / "config.json", _dump(settings.to_dict()))
+    # run.json last: without it, the directory is not a run yet.
     files.write_text(folder / "run.json", _dump(description))
     return run
 
@@ -213,15 +222,12 @@ def open_run(folder: Path) -> Run:
                 f"the run {folder} was written by a newer fer_jax (format "
                 f"{description['format']}, known {FORMAT}); upgrade fer_jax"
             )
-        config = configuration.defaults()
         stored = json.loads((folder / "config.json").read_text())
         if description["format"] < 3:
             _name_protocol(stored["data"])
-        with config.unlocked():
-            config.update(stored)
         return Run(
             folder=folder,
-            config=config,
+            settings=configuration.from_stored(stored),
             labels=tuple(description["labels"]),
             preprocessing=Preprocessing.from_json(description["preprocessing"]),
             data=description["data"],
@@ -241,10 +247,10 @@ def _name_protocol(data: dict[str, Any]) -> None:
         data["protocol"], data["config"] = data["config"], None
 
 
-def continued(folder: Path, config: ConfigDict) -> Run | None:
-    """The run in `folder` if a checkpoint stands in for the weights that it began with.
+def resumable(folder: Path, settings: Settings) -> Run | None:
+    """Returns the run in `folder` if it has a checkpoint, which replaces its initial weights.
 
-    None too where `config` names other first weights: those have to be compared.
+    None too if the settings name other initial weights: those have to be compared.
 
     Raises:
       UserError: this version cannot read it.
@@ -255,14 +261,14 @@ def continued(folder: Path, config: ConfigDict) -> Run | None:
     saved = run.checkpoints.is_dir() and any(
         path.name.isdigit() for path in run.checkpoints.iterdir()
     )
-    same = run.config.model.pretrained == config.model.pretrained
+    same = run.settings.model.pretrained == settings.model.pretrained
     return run if saved and same else None
 
 
 def report_warnings(run: Run) -> tuple[str, ...]:
-    """What stands across the top of the run's report, such as STAND-IN; () if there is none.
+    """Returns the banners of the run's report, such as STAND-IN; () if it has none.
 
-    Whoever shows what the run says has to say this too.
+    Every display of the run's predictions shows them too.
     """
     try:
         stored = json.loads((run.report / "report.json").read_text())
@@ -272,7 +278,7 @@ def report_warnings(run: Run) -> tuple[str, ...]:
 
 
 def versions() -> dict[str, str]:
-    """What bit-identical repetition depends on, besides device kind, count and cores."""
+    """Returns the versions and machine properties that bit-identical results depend on."""
     found = {package: _version(package) for package in _PACKAGES}
     return {
         "fer_jax": fer_jax.__version__,
@@ -291,17 +297,17 @@ def _version(package: str) -> str:
 
 
 def _check_same(old: Run, new: Run) -> None:
-    before, after = configuration.flatten(old.config), configuration.flatten(new.config)
+    before, after = old.settings.flat(), new.settings.flat()
     if new.engine.get(TOTAL_STEPS, 0) >= old.engine.get(TOTAL_STEPS, math.inf):
         after[LONGER] = before[LONGER]
     differences = [
         *_differences(before, after),
         *_differences({"labels": list(old.labels)}, {"labels": list(new.labels)}),
         *_differences(
-            configuration.flatten(old.data, "data of the run: "),
-            configuration.flatten(new.data, "data of the run: "),
+            flatten(old.data, "data of the run: "),
+            flatten(new.data, "data of the run: "),
         ),
-        # By content: where the file lies, and what it is called, may change.
+        # By content: path and name of the file may change.
         *_differences(
             {"sha256 of the weights": (old.weights or {}).get("sha256")},
             {"sha256 of the weights": (new.weights or {}).get("sha256")},
@@ -309,26 +315,26 @@ def _check_same(old: Run, new: Run) -> None:
     ]
     if differences:
         raise UserError(
-            f"the run in {old.folder} began otherwise; continue it with the same settings, "
-            "or choose another --workdir:\n  " + "\n  ".join(differences)
+            f"the run in {old.folder} was started with different settings; resume it with the "
+            "same settings, or choose another --workdir:\n  " + "\n  ".join(differences)
         )
 
 
 def _changes(old: Run, new: Run) -> list[str]:
-    """What differs and may."""
-    before, after = configuration.flatten(old.config), configuration.flatten(new.config)
+    """Describes the allowed differences."""
+    before, after = old.settings.flat(), new.settings.flat()
     lines = [
-        f"{field} was {before.get(field)!r} and is {after[field]!r} from here on"
+        f"{field} was {before.get(field)!r} and is {after[field]!r} from now on"
         for field in sorted(CHANGEABLE | {LONGER})
         if field in before and before[field] != after[field]
     ]
-    if before[LONGER] != after[LONGER] and new.config.optim.schedule != "constant":
+    if before[LONGER] != after[LONGER] and new.settings.optim.schedule != "constant":
         lines.append(
-            f"the learning rate follows the {new.config.optim.schedule} schedule of the longer run "
-            "from here on: it is not the run that it would have been from the start"
+            f"the learning rate follows the {new.settings.optim.schedule} schedule of the longer "
+            "run from now on: the result differs from a run that was this long from the start"
         )
     lines += [
-        f"{name} was {old.engine[name]} and is {found} from here on: the bits of the parameters "
+        f"{name} was {old.engine[name]} and is {found} from now on: the bits of the parameters "
         "may differ from an unbroken run's"
         for name, found in new.engine.items()
         if name != TOTAL_STEPS and old.engine.get(name, found) != found

@@ -24,23 +24,25 @@ def main(arguments: Sequence[str]) -> None:
       SystemExit: 128 + the signal's number after SIGINT or SIGTERM.
     """
     options, overrides = parse(arguments)
-    config = configuration.load(options.config, overrides)
+    settings = configuration.load_settings(options.config, overrides)
     folder = options.workdir or Path("runs") / f"{Path(options.config).stem}_crossval"
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
+    from fer_jax.cli.logs import quiet_orbax
     from fer_jax.experiments import evaluate
     from fer_jax.experiments.crossval import crossval
     from fer_jax.runtime import compile_cache
     from fer_jax.training.loop import InterruptedRunError
 
+    quiet_orbax()
     compile_cache.enable()
     try:
-        paths = crossval(config, folder, options.folds, options.seeds)
+        paths = crossval(settings, folder, options.folds, options.seeds)
     except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax", "crossval", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
-    evaluate.show(paths)
+    evaluate.print_report(paths)
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -35,12 +35,14 @@ def main(arguments: Sequence[str]) -> None:
     run = run_dir.open_run(options.run)
 
     # Importing JAX and ONNX takes seconds; wrong flags are reported before.
+    from fer_jax.cli.logs import quiet_orbax
     from fer_jax.export import onnx_file
     from fer_jax.export.export_run import ParityError, describe, export, find_samples
     from fer_jax.runtime import compile_cache
 
     if options.format == "onnx":
         onnx_file.check_installed()
+    quiet_orbax()
     compile_cache.enable()
     samples = find_samples(run)
     if options.variant == "int8" and samples.calibration is None:

@@ -35,10 +35,12 @@ def main(arguments: Sequence[str]) -> None:
             inputs.check_camera(source)
 
     # Importing JAX takes seconds; wrong input is reported before.
+    from fer_jax.cli.logs import quiet_orbax
     from fer_jax.inference.predict import describe, predict
     from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache
 
+    quiet_orbax()
     compile_cache.enable()
     wanted = PredictOptions(
         options.faces, options.no_face == "whole", options.explain, options.min_face

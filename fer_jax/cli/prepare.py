@@ -1,4 +1,4 @@
-"""Prepares a data set for training and says what was found, used and dropped.
+"""Prepares a data set for training, and reports the images found, used and dropped.
 
 fer-jax prepare kdef --manual_dir ~/Downloads
 """
@@ -13,16 +13,14 @@ from tfds_builders import summary
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prepares the set, or says that it is prepared already, and prints the summary.
+    """Prepares the set if necessary, and prints its summary.
 
     Raises:
-      UserError: wrong input.
+      UserError: Invalid input.
     """
     options = parse(arguments)
     crop = {field: getattr(options, flag) for flag, field in builders.CROP_FLAGS.items()}
-    before = builders.get(options.name, options.config, options.data_dir, options.manual_dir, crop)
-    was_there = not options.rebuild and builders.is_whole(before)
-    done = builders.prepare(
+    prepared = builders.prepare(
         options.name,
         options.config,
         options.data_dir,
@@ -32,9 +30,9 @@ def main(arguments: Sequence[str]) -> None:
         crop=crop,
         rebuild=options.rebuild,
     )
-    if was_there:
+    if not prepared.is_new:  # otherwise `prepare` has printed it
         print("already prepared, nothing to do:")
-        print(summary.describe(done), flush=True)
+        print(summary.describe(prepared), flush=True)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

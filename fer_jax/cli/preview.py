@@ -22,10 +22,10 @@ def main(arguments: Sequence[str]) -> None:
       UserError: input that cannot be used.
     """
     options, overrides = parse(arguments)
-    config = configuration.load(options.config, overrides)
+    settings = configuration.load_settings(options.config, overrides)
     out = options.out or Path("runs") / Path(options.config).stem / "preview" / "augmentation.png"
 
-    # JAX and TFDS take seconds to import: wrong input is answered before.
+    # Importing JAX and TFDS takes seconds; wrong input is reported before.
     import numpy as np
 
     from fer_jax import files
@@ -34,23 +34,22 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.data.sampling import BatchSampler
     from fer_jax.monitor.tensorboard import TensorBoardWriter
     from fer_jax.report import png
-    from fer_jax.training import build as experiment
-    from fer_jax.training import schedule as learning
-    from tfds_builders import prepare as build
+    from fer_jax.runtime import sharding
+    from fer_jax.training.build import data_arguments, make_preprocessing
+    from fer_jax.training.initial_weights import find_initial_weights
+    from tfds_builders.prepare import prepare
 
-    learning.check_learning(config)
-    augmentation = experiment.make_augmentation(config)
-    weights = experiment.find_weights(config)
-    data = build.prepare(**experiment.data_arguments(config))
-    preprocessing = experiment.make_preprocessing(
-        config, weights.normalization if weights else None, data.metadata["mask"]
+    weights = find_initial_weights(settings, sharding.one_device_mesh())
+    data = prepare(**data_arguments(settings))
+    preprocessing = make_preprocessing(
+        settings, weights.normalization if weights else None, data.metadata["mask"]
     )
     split = open_split(data, "train", preprocessing)
     rows = BatchSampler(
-        split.labels, config.train.batch_size, config.seed, config.train.balance
+        split.labels, settings.train.batch_size, settings.seed, settings.train.balance
     ).rows(0)[0, : options.images]
     images = np.stack([split.read(row) for row in rows])
-    grid = draw_grid(images, augmentation, config.seed)
+    grid = draw_grid(images, settings.augment, settings.seed)
     files.write_bytes(out, png.encode(grid))
     writer = TensorBoardWriter(out.parent)
     writer.write_images(0, {"augmentation": grid})

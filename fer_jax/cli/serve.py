@@ -29,11 +29,13 @@ def main(arguments: Sequence[str]) -> None:
     run = run_dir.open_run(options.run)
 
     # Importing gradio and JAX takes seconds; wrong input is reported before.
+    from fer_jax.cli.logs import quiet_orbax
     from fer_jax.inference.model import Model
     from fer_jax.runtime import compile_cache
     from fer_jax.serve import page
 
     page.import_gradio()
+    quiet_orbax()
     compile_cache.enable()
     address = page.launch(page.make_page(Model(run)), options.host, options.port)
     print(f"{run.name} is served at {address}  (Ctrl-C ends it)", flush=True)

@@ -25,12 +25,14 @@ def main(arguments: Sequence[str]) -> None:
       SystemExit: 128 + the signal's number after SIGINT or SIGTERM.
     """
     options, overrides = parse(arguments)
-    config = configuration.load(options.config, overrides)
+    settings = configuration.load_settings(options.config, overrides)
     folder = options.workdir or Path("runs") / Path(options.config).stem
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
+    from fer_jax.cli.logs import quiet_orbax
     from fer_jax.runtime import compile_cache, distributed
 
+    quiet_orbax()
     distributed.start()
     if not distributed.is_lead():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one process prints; all have stderr
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.training.train import train
 
     try:
-        run = train(config, folder, options.profile_steps)
+        run = train(settings, folder, options.profile_steps)
     except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax", "train", *arguments])
         if distributed.is_lead():
@@ -47,10 +49,10 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(128 + stopped.signal) from None
     from fer_jax.experiments import evaluate  # with Matplotlib: not before the first step
 
-    with distributed.peers_explained(run.checkpoints):
-        found = evaluate.examine(run, split="test")
+    with distributed.report_lost_peers(run.checkpoints):
+        found = evaluate.run_evaluation(run, split="test")
     if distributed.is_lead():
-        evaluate.show(evaluate.report(found))
+        evaluate.print_report(evaluate.report_evaluation(found))
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

@@ -9,12 +9,13 @@ evaluation.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fer_jax.settings import Augmentation
 
 GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
 BLUR_REACH = 2.5  # standard deviations that a blur's kernel reaches either way
@@ -24,56 +25,6 @@ ERASED_ASPECT = 3.3  # of the erased rectangle, either way, at most: the same pa
 DRAWS = 18
 """Uniform numbers per image, in the order in which the changes below take them. New ones
 are added behind the others, so that these keep their values."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Augmentation:
-    """How far training images are changed; zero switches a change off.
-
-    Attributes:
-      flip: probability of a left-right flip.
-      rotation: largest rotation either way, in degrees.
-      zoom: largest relative change of scale either way; enlarging crops.
-      shift: largest move either way along each axis, as a share of the side.
-      blur: largest standard deviation of the Gaussian blur, as a share of the side.
-      noise: largest standard deviation of the Gaussian noise, as a share of the range 0..255.
-      brightness: largest relative change of all values either way.
-      contrast: largest relative change of the distance to the image's mean.
-      saturation: largest relative change of the distance to grey either way.
-      tint: largest relative change of each colour's values either way.
-      erase: probability that a rectangle is painted over with the image's mean.
-      mixup: probability of blending with another image of the batch.
-      mixup_alpha: of the Beta distribution of the blend's shares; 1 is even, below it one
-        image prevails.
-      cutmix: probability of getting a rectangle of another image of the batch.
-      cutmix_alpha: of the Beta distribution of the rectangle's area.
-    """
-
-    flip: float = 0.5
-    rotation: float = 10.0
-    zoom: float = 0.1
-    shift: float = 0.06
-    blur: float = 0.008
-    noise: float = 0.02
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    tint: float = 0.0
-    erase: float = 0.0
-    mixup: float = 0.0
-    mixup_alpha: float = 0.2
-    cutmix: float = 0.0
-    cutmix_alpha: float = 1.0
-
-    @property
-    def is_geometric(self) -> bool:
-        """Whether any pixel moves other than by the flip."""
-        return bool(self.rotation or self.zoom or self.shift)
-
-    @property
-    def mixes(self) -> bool:
-        """Whether images are mixed with others."""
-        return bool(self.mixup or self.cutmix)
 
 
 CHANGES = (

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.data.augment import CHANGES, OFF, Augmentation, augment
+from fer_jax.data.augment import CHANGES, OFF, augment
 from fer_jax.data.mixing import mix
+from fer_jax.settings import Augmentation
 
 LEAST_CELL = 96  # pixels: smaller pictures are enlarged
 GAP, WIDE_GAP = 4, 14

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.data.augment import Augmentation
+from fer_jax.settings import Augmentation
 
 _TABLE = 1025  # places of `beta_quantile`; more change nothing that an image could show
 

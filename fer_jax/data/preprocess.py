@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.faces import detect as faces
+from fer_jax.faces.crop import crop_origin, crop_square
 
 NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -140,9 +140,9 @@ class Preprocessing:
         if self.face_margin is not None:
             if points is not None:
                 height, width = image.shape[:2]
-                left, top, side = faces.crop_origin(face_box, self.face_margin)
+                left, top, side = crop_origin(face_box, self.face_margin)
                 points = (points * (width, height) - (left, top)) / side
-            image = faces.crop_square(image, face_box, self.face_margin)
+            image = crop_square(image, face_box, self.face_margin)
         if image.shape[:2] != (self.size, self.size):
             shrinks = min(image.shape[:2]) > self.size
             method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC

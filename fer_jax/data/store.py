@@ -1,34 +1,30 @@
-"""Where a split's pictures are while a network trains on them, and which place fits.
+"""Where a split's images are stored during training, and which store fits.
 
-A store answers rows with pictures; it knows nothing of batches, epochs or devices. The
-third place, device memory, is filled from a store and is the engine's matter.
+A store returns the images of given rows; it knows nothing of batches, epochs or devices. The
+third place, device memory, is filled from a store by `feed`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
 
-from fer_jax.data.pixel_cache import load_cached
-from fer_jax.data.records import Records, Split
+from fer_jax.data.records import Records, Split, decode_all
 from fer_jax.errors import UserError
 
-STORES = ("auto", "device", "host", "stream")
-
 DEVICE_SHARE = 0.4
-"""Of a device's free memory that pictures may take; the rest is the network's."""
+"""Share of a device's free memory that images may use; the network needs the rest."""
 
 HOST_SHARE = 0.5
-"""Of the free main memory that pictures may take."""
+"""Share of the free main memory that images may use."""
 
 
 class Store(Protocol):
-    """Pictures by row.
+    """Images by row.
 
     Attributes:
       labels: int32[N].
@@ -37,11 +33,11 @@ class Store(Protocol):
     labels: np.ndarray
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """uint8[*rows.shape, S, S, 3] for rows int64[...]; safe from many threads."""
+        """Returns uint8[*rows.shape, S, S, 3] for rows int64[...]; thread-safe."""
 
 
 class HostStore:
-    """Pictures in main memory, or mapped into it from the cache."""
+    """Decoded images in main memory."""
 
     def __init__(self, records: Records) -> None:
         self.labels = records.labels
@@ -53,16 +49,16 @@ class HostStore:
         return self._images
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """uint8[*rows.shape, S, S, 3]."""
+        """Returns uint8[*rows.shape, S, S, 3]."""
         return np.asarray(self._images[rows])
 
 
 class StreamStore:
-    """Pictures decoded when they are asked for, by several threads.
+    """Images that are decoded on request, by several threads.
 
     Args:
-      split: whose pictures they are.
-      threads: that decode; as many as cores by default.
+      split: the records.
+      threads: number of decoding threads; default: number of cores.
     """
 
     def __init__(self, split: Split, threads: int | None = None) -> None:
@@ -71,19 +67,19 @@ class StreamStore:
         self._pool = ThreadPoolExecutor(threads or os.cpu_count(), "decode")
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """uint8[*rows.shape, S, S, 3]."""
-        pictures = np.stack(list(self._pool.map(self._read, rows.reshape(-1).tolist())))
-        return pictures.reshape(*rows.shape, *pictures.shape[1:])
+        """Returns uint8[*rows.shape, S, S, 3]."""
+        images = np.stack(list(self._pool.map(self._read, rows.reshape(-1).tolist())))
+        return images.reshape(*rows.shape, *images.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
-class Room:
-    """Free memory in bytes, None where nobody can tell.
+class FreeMemory:
+    """Free memory in bytes; None if unknown.
 
     Attributes:
-      device: of each device beside the host's own memory; None on CPU devices too.
-      devices: number of them.
-      host: of the machine.
+      device: of each accelerator; None for CPU devices too.
+      devices: number of devices.
+      host: main memory of the machine.
     """
 
     device: int | None
@@ -93,11 +89,11 @@ class Room:
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Where the pictures go.
+    """Where the images are stored.
 
     Attributes:
       store: "device", "host" or "stream".
-      sharded: on the devices: each has its share, instead of all.
+      sharded: in device memory: each device holds its share, not all.
       reason: for people.
     """
 
@@ -106,46 +102,44 @@ class Placement:
     reason: str
 
 
-def place(wanted: str, nbytes: int, room: Room) -> Placement:
-    """Decides where `nbytes` of decoded pictures go.
+def choose_placement(requested: str, nbytes: int, free: FreeMemory) -> Placement:
+    """Decides where decoded images are stored.
 
     Args:
-      wanted: a name of `STORES`.
-      nbytes: of the pictures of all splits that training uses.
-      room: that there is.
+      requested: one of `settings.STORES`.
+      nbytes: size of the images of all splits that training uses.
+      free: memory.
 
     Raises:
-      UserError: an unknown name, or more than the devices together can hold.
+      UserError: "device" is requested and the devices together cannot hold them.
     """
-    if wanted not in STORES:
-        raise UserError(f"expected one of {', '.join(STORES)} for data.store, found {wanted!r}")
-    size = f"{nbytes / 2**20:,.1f} MiB of pictures"
-    most = None if room.device is None else int(room.device * DEVICE_SHARE)
-    fits_each = most is None or nbytes <= most
-    fits_all = most is None or nbytes <= most * room.devices
-    if wanted == "device" and not fits_all:
+    size = f"{nbytes / 2**20:,.1f} MiB"
+    limit = None if free.device is None else int(free.device * DEVICE_SHARE)
+    fits_each = limit is None or nbytes <= limit
+    fits_all = limit is None or nbytes <= limit * free.devices
+    if requested == "device" and not fits_all:
         raise UserError(
-            f"expected pictures that fit into {DEVICE_SHARE:.0%} of the devices' free memory, "
-            f"found {size} for {room.devices} devices with {room.device or 0:,} bytes each; use "
+            f"expected images that fit into {DEVICE_SHARE:.0%} of the devices' free memory, "
+            f"found {size} for {free.devices} devices with {free.device or 0:,} bytes each; use "
             "--config.data.store=host, or auto"
         )
-    if wanted == "device" or (wanted == "auto" and most is not None and fits_all):
-        each = "each device has all" if fits_each else "each device has its share"
-        return Placement("device", not fits_each, f"{size}: {each}")
-    if wanted != "auto":
-        return Placement(wanted, False, size)
-    if room.host is not None and nbytes > room.host * HOST_SHARE:
-        return Placement("stream", False, f"{size}, more than half of the free memory")
+    if requested == "device" or (requested == "auto" and limit is not None and fits_all):
+        each = "all on each device" if fits_each else "a share on each device"
+        return Placement("device", not fits_each, f"{size}, {each}")
+    if requested != "auto":
+        return Placement(requested, False, size)
+    if free.host is not None and nbytes > free.host * HOST_SHARE:
+        return Placement("stream", False, f"{size}, more than {HOST_SHARE:.0%} of free memory")
     return Placement("host", False, size)
 
 
-def open_store(split: Split, store: str, say: Callable[[str], None] = print) -> Store:
-    """The store of a split from which devices are fed: "device" is filled from "host"."""
-    return StreamStore(split) if store == "stream" else HostStore(load_cached(split, say))
+def open_store(split: Split, store: str) -> Store:
+    """Returns the store of a split; for "device", the host store that fills device memory."""
+    return StreamStore(split) if store == "stream" else HostStore(decode_all(split))
 
 
 def free_host_bytes() -> int | None:
-    """Main memory that can be had without swapping; None where the system does not tell."""
+    """Returns the main memory available without swapping; None if the system does not report it."""
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)

@@ -47,9 +47,9 @@ def card(network: Network) -> dict[str, Any]:
     run = network.run
     return {
         "run": run.name,
-        "network": run.config.model.name,
+        "network": run.settings.model.name,
         "step": network.step,
-        "seed": run.config.seed,
+        "seed": run.settings.seed,
         "trained_on": run.data["name"],
         "protocol": run.data.get("protocol", ""),
         "warnings": list(report_warnings(run)),

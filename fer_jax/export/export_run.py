@@ -135,12 +135,12 @@ def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None)
 def find_samples(run: Run) -> Samples:
     """Reads images of the run's test and validation splits, or makes noise if they are missing."""
     from fer_jax.data.records import open_split
-    from fer_jax.training import build as experiment
+    from fer_jax.training.build import data_arguments
     from tfds_builders.prepare import prepare
 
     size = run.preprocessing.size
     try:
-        data = prepare(**experiment.data_arguments(run.config))
+        data = prepare(**data_arguments(run.settings))
         test = open_split(data, "test", run.preprocessing)
         validation = open_split(data, "validation", run.preprocessing)
     except UserError as error:

@@ -253,7 +253,7 @@ def is_lead() -> bool:
     return bool(jax.process_index() == 0)
 
 
-def is_alone() -> bool:
+def is_single_process() -> bool:
     """Whether there is one process only."""
     import jax
 
@@ -265,7 +265,7 @@ def lead_first(lead: Callable[[], T], others: Callable[[], T]) -> T:
 
     They wait for the lead to be done with its files.
     """
-    if is_alone():
+    if is_single_process():
         return lead()
     from jax.experimental import multihost_utils
 
@@ -277,9 +277,9 @@ def lead_first(lead: Callable[[], T], others: Callable[[], T]) -> T:
     return others()
 
 
-def least(values: Sequence[int | None]) -> list[int | None]:
+def min_over_processes(values: Sequence[int | None]) -> list[int | None]:
     """Each value's least over all processes, so that all decide alike; None where none tells."""
-    if is_alone():
+    if is_single_process():
         return list(values)
     import numpy as np
     from jax.experimental import multihost_utils
@@ -293,9 +293,9 @@ def least(values: Sequence[int | None]) -> list[int | None]:
     return [None if value == unknown else int(value) for value in found]
 
 
-def everywhere(holds: bool) -> bool:
+def all_processes(holds: bool) -> bool:
     """Whether something holds in all processes."""
-    return least([int(holds)]) == [1]
+    return min_over_processes([int(holds)]) == [1]
 
 
 class StopSign:
@@ -317,7 +317,7 @@ class StopSign:
 
 
 @contextlib.contextmanager
-def peers_explained(checkpoints: Path) -> Iterator[None]:
+def report_lost_peers(checkpoints: Path) -> Iterator[None]:
     """Turns what a step says when another process is gone into what to do.
 
     Raises:
@@ -328,7 +328,7 @@ def peers_explained(checkpoints: Path) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError) as error:  # a ValueError by jit's fast path
-        if is_alone() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
+        if is_single_process() or not any(sign in str(error) for sign in _SIGNS_OF_LOSS):
             raise
         raise PeerLostError(
             "another process of the job is gone; start the job again: it continues from the last "

@@ -26,11 +26,6 @@ class StopRequest:
         self._watcher: threading.Thread | None = None
         self._previous_wakeup = -1
 
-    @property
-    def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self.signal is not None
-
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):

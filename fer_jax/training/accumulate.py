@@ -1,9 +1,8 @@
-"""One batch worked through in parts, for batches that do not fit into memory at once.
+"""Gradient accumulation: one batch in micro-batches, for batches that do not fit into memory.
 
-The parts' gradients are averaged, so that a step is what it would be with the whole batch:
-augmentation has happened before, and dropout draws for the whole batch and takes its rows.
-BatchNorm alone differs: it normalises each part by itself, and its running statistics move
-once, by the mean of the parts'.
+The gradients of the micro-batches are averaged, so that a step is the same as with the whole
+batch: augmentation happens before, and dropout draws for the whole batch. Only BatchNorm differs:
+it normalizes each micro-batch separately, and its running statistics move once, by their mean.
 """
 
 from __future__ import annotations
@@ -16,18 +15,20 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-WholeBatch = Callable[[Any, jax.Array], tuple[Any, Any]]
-"""Examples and their row numbers to what is averaged over images, and what is kept per image."""
+MicroBatch = Callable[[Any, jax.Array], tuple[Any, Any]]
+"""Maps examples and their row numbers to a tree of means over images, and one of values for each
+image."""
 
 
-def in_parts(function: WholeBatch, count: int, examples: Any) -> tuple[Any, Any]:
-    """`function` of all examples, called with every `count`-th of them at a time.
+def over_micro_batches(function: MicroBatch, count: int, examples: Any) -> tuple[Any, Any]:
+    """Calls `function` on `count` micro-batches and combines the results.
 
-    Every `count`-th, because then each device works on its own rows in every part.
+    A micro-batch is every `count`-th row, so that each device works on its own rows in all of
+    them.
 
     Args:
-      function: gives a tree of means over the images, and a tree of arrays [b, ...] per image.
-      count: parts; it divides the batch.
+      function: returns a tree of means over images, and a tree of arrays [b, ...] per image.
+      count: number of micro-batches; divides the batch.
       examples: a tree of arrays [B, ...].
 
     Returns:
@@ -50,13 +51,13 @@ def in_parts(function: WholeBatch, count: int, examples: Any) -> tuple[Any, Any]
     parts = jax.tree.map(split, (examples, jnp.arange(total)))
     shapes = jax.eval_shape(function, *jax.tree.map(lambda rows: rows[0], parts))[0]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    # XLA compiles a rolled loop's convolutions badly on CPU.
+    # Convolutions inside a loop are slow on CPU.
     sums, each = jax.lax.scan(one, zeros, parts, unroll=jax.default_backend() == "cpu")
     return jax.tree.map(lambda leaf: leaf / count, sums), jax.tree.map(joined, each)
 
 
 def dropout_of_rows(rows: jax.Array, total: int) -> contextlib.AbstractContextManager[Any]:
-    """While entered, dropout drops what it would drop in these rows of a batch of `total`."""
+    """Context in which dropout drops what it would in these rows of a batch of `total` rows."""
     if rows.shape[0] == total:
         return contextlib.nullcontext()
 
@@ -66,7 +67,7 @@ def dropout_of_rows(rows: jax.Array, total: int) -> contextlib.AbstractContextMa
         if not isinstance(context.module, nn.Dropout) or context.method_name != "__call__":
             return call(*args, **kwargs)
         inputs, *rest = args
-        kept = call(jnp.ones((total, *inputs.shape[1:]), inputs.dtype), *rest, **kwargs)
-        return inputs * kept[rows]
+        mask = call(jnp.ones((total, *inputs.shape[1:]), inputs.dtype), *rest, **kwargs)
+        return inputs * mask[rows]
 
     return nn.intercept_methods(intercept)

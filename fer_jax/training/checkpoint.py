@@ -1,28 +1,24 @@
-"""Saving and restoring a run's state with Orbax, so that damage is seen and survived.
+"""Saves and restores a run's state with Orbax; damage is detected and survived.
 
-Each checkpoint holds the state, the memory of early stopping and a digest of the
-state's bytes: Orbax restores an array file with a flipped byte without a word, so
-the digest is checked on the way back. The newest few checkpoints and the best one
-are kept; which is best is part of each checkpoint, never a file of its own that a
-kill could leave behind.
+A checkpoint holds the state, the loop state and digests of the arrays' bytes: Orbax restores an
+array file with a flipped byte without an error, so the digests are verified on restore. The
+newest few checkpoints and the best one are kept. Which one is best is part of each checkpoint's
+loop state, not a separate file that a kill could leave behind.
 
-A save takes a copy of the state and writes it in a thread of its own: into a temporary
-folder, renamed when it is whole, then synced with everything below it. A machine that
-loses power between the two leaves a folder that the digest refuses; the checkpoint before
-was synced when it was saved and is removed only after the next save but one.
+A save copies the state and writes it in a background thread: into a temporary directory that is
+renamed when complete, then synced with everything in it. A power cut between the two leaves a
+directory that fails the digest; the previous checkpoint was synced when it was saved, and is
+removed only after the next save but one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import gc
 import hashlib
-import logging
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -37,22 +33,46 @@ from orbax.checkpoint import checkpoint_managers
 from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.runtime import distributed, sharding
+from fer_jax.settings import MIN_CHECKPOINTS
 from fer_jax.training.state import TrainState
 
-LEAST_KEPT = 2  # the newest, and one to fall back on when it is damaged
-
+_LOOP_STATE = "memory"  # name of its file in a checkpoint, as in the first format
 
 TemplateOf = Callable[[dict[str, Any]], TrainState]
-"""From a checkpoint's memory to a state of the form that was saved with it."""
+"""Maps a checkpoint's loop state to an abstract state with the structure that was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A checkpoint read back: the state, placed as its template says, and its memory."""
+    """A restored checkpoint.
+
+    Attributes:
+      step: of the run.
+      state: placed as its template says.
+      loop_state: as `LoopState.to_json` gave it.
+    """
 
     step: int
     state: TrainState
-    memory: dict[str, Any]
+    loop_state: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class RestoredWeights:
+    """The weights of a checkpoint, without optimizer state.
+
+    Attributes:
+      step: of the run.
+      variables: params and batch_stats, as `model.apply` takes them; the moving average if
+        the run has one.
+      averaged: whether they are the moving average.
+      loop_state: as `LoopState.to_json` gave it.
+    """
+
+    step: int
+    variables: dict[str, Any]
+    averaged: bool
+    loop_state: dict[str, Any]
 
 
 class Checkpoints:
@@ -60,26 +80,20 @@ class Checkpoints:
 
     Args:
       folder: made if it is missing, unless `read_only`.
-      say: gets a line about each damaged checkpoint.
-      read_only: change nothing: another process may be training there.
-      keep: how many of the newest stay.
+      report: gets a line about each damaged checkpoint.
+      read_only: change nothing, because another process may be training there.
+      keep: number of newest checkpoints to keep.
     """
 
     def __init__(
         self,
         folder: Path,
-        say: Callable[[str], None] = print,
+        report: Callable[[str], None] = print,
         read_only: bool = False,
-        keep: int = LEAST_KEPT,
+        keep: int = MIN_CHECKPOINTS,
     ) -> None:
-        # Orbax reports each save, and failures with tracebacks, through absl; what matters is
-        # raised or said by `say`.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        # Nobody asks for the errors of the arrays after the first that cannot be written.
-        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        _say_nothing_of_closed_loops()
         self._folder = folder.absolute()
-        self._say = say
+        self._report = report
         self._policy = _LatestAndBest(keep)
         self._saver = ThreadPoolExecutor(1, "save")
         self._saving: Future[None] | None = None
@@ -91,19 +105,20 @@ class Checkpoints:
                 )
             options = ocp.CheckpointManagerOptions(create=False, read_only=True)
         else:
-            # Made here, because Orbax makes it in a thread that outlives a short program.
+            # Made here: Orbax would make it in a thread that outlives a short program.
             self._folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 create=False,
                 preservation_policy=self._policy,
                 cleanup_tmp_directories=True,
-                # Our own thread saves, and makes the digest there too.
+                # Our own background thread saves, and computes the digests.
                 enable_async_checkpointing=False,
-                multiprocessing_options=_meeting(),
+                multiprocessing_options=_multiprocessing(),
             )
-        self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_meeting())
-        self._memory = ocp.JsonCheckpointHandler(multiprocessing_options=_meeting())
-        handlers = {"state": self._state, "memory": self._memory}
+        self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_multiprocessing())
+        self._weights = ocp.PyTreeCheckpointHandler(multiprocessing_options=_multiprocessing())
+        self._loop_state = ocp.JsonCheckpointHandler(multiprocessing_options=_multiprocessing())
+        handlers = {"state": self._state, _LOOP_STATE: self._loop_state}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
     def __enter__(self) -> Checkpoints:
@@ -118,48 +133,48 @@ class Checkpoints:
         """The steps that have a checkpoint, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, memory: dict[str, Any]) -> None:
-        """Starts saving in the background; a second save of the same step does nothing.
+    def save(self, state: TrainState, loop_state: dict[str, Any]) -> None:
+        """Starts saving in the background. A second save of the same step does nothing.
 
-        Waits for the save before, if it still runs, and for a copy of the state; where processes
-        share one state, until it is saved.
+        Waits for the previous save, and until the state is copied; if processes share one state,
+        until it is saved.
 
         Raises:
-          UserError: the save before has failed; what was saved earlier is whole.
+          UserError: the previous save failed; earlier checkpoints are whole.
         """
         self.wait()
         step = int(jax.device_get(state.step))
         if step in self._manager.all_steps():
             return
         copied = _copied(state)
-        self._policy.best_step = memory["stopping"]["best_step"]
+        self._policy.best_step = loop_state["stopping"]["best_step"]
         if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(copied)):
-            # What processes share is brought together by their devices, between two steps then.
-            self._write(step, copied, memory)
+            # Devices gather what processes share, which must happen between two steps.
+            self._write(step, copied, loop_state)
             return
-        self._saving = self._saver.submit(self._write, step, copied, memory)
+        self._saving = self._saver.submit(self._write, step, copied, loop_state)
 
     def wait(self) -> None:
-        """Returns when the last save is whole on disk.
+        """Returns when the last save is complete on disk.
 
         Raises:
-          UserError: it has failed; what was saved earlier is whole.
+          UserError: it failed; earlier checkpoints are whole.
         """
         saving, self._saving = self._saving, None
         if saving is not None:
             saving.result()
 
-    def _write(self, step: int, state: TrainState, memory: dict[str, Any]) -> None:
-        content = {**memory, "digest": state_digest(state)}
+    def _write(self, step: int, state: TrainState, loop_state: dict[str, Any]) -> None:
+        content = {**loop_state, "digests": _digests(state)}
         args = ocp.args.Composite(
-            state=ocp.args.StandardSave(state), memory=ocp.args.JsonSave(content)
+            **{"state": ocp.args.StandardSave(state), _LOOP_STATE: ocp.args.JsonSave(content)}
         )
         try:
             self._manager.save(step, args=args)
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
         except Exception as error:
-            _drop_loops(error)
+            _clear_frames(error)
             self._remove_unfinished()
             if not (found := _disk_failure(error)):
                 raise
@@ -167,8 +182,8 @@ class Checkpoints:
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 2**20
             raise UserError(
                 f"expected to save step {step} ({size:,.0f} MiB) in {self._folder}, found: "
-                f"{found}; the checkpoints before it are whole (steps: {kept}). Free some space "
-                "and start again: the run continues from there"
+                f"{found}; earlier checkpoints are whole (steps: {kept}). Free some space and "
+                "start again: the run resumes from there"
             ) from error
 
     def _remove_unfinished(self) -> None:
@@ -176,14 +191,13 @@ class Checkpoints:
             shutil.rmtree(folder, ignore_errors=True)
 
     def restore_latest(self, template_of: TemplateOf) -> Restored | None:
-        """The newest checkpoint that is whole, or None if there is none.
+        """Restores the newest whole checkpoint; None if there is none.
 
-        Damaged ones are named through `say` and, unless `read_only`, removed: the run will
-        save those steps again.
+        Damaged ones are reported and, unless `read_only`, removed: the run saves those steps
+        again.
 
         Args:
-          template_of: gives, by a checkpoint's memory, a state of the run's network, for
-            shapes and placement.
+          template_of: maps a checkpoint's loop state to an abstract state of the run's network.
 
         Raises:
           UserError: the checkpoint belongs to another network.
@@ -193,60 +207,110 @@ class Checkpoints:
             try:
                 restored = self.restore(step, template_of)
             except DamagedCheckpointError as error:
-                self._say(f"{error}; the one before is used")
+                self._report(f"{error}; using the previous one")
                 damaged.append(step)
                 continue
             self._remove(damaged)
-            self._policy.best_step = restored.memory["stopping"]["best_step"]
+            self._policy.best_step = restored.loop_state["stopping"]["best_step"]
             return restored
         self._remove(damaged)
         return None
 
-    def restore_best(self, template_of: TemplateOf) -> Restored:
-        """The checkpoint with the best validation accuracy, as the newest whole one names it.
+    def restore_best(self, template: dict[str, Any], template_of: TemplateOf) -> RestoredWeights:
+        """Restores the weights with the best validation score, as the newest checkpoint names it.
+
+        Optimizer state is not read, except from the first format, which has one digest for all.
+
+        Args:
+          template: abstract params and batch_stats of the run's network.
+          template_of: as in `restore_latest`; called for the first format only.
 
         Raises:
           UserError: there is none, it is damaged, or it belongs to another network.
         """
-        latest = self.restore_latest(template_of)
-        if latest is None:
-            raise UserError(
-                f"expected a checkpoint in {self._folder}, found none that is whole; "
-                "train the run first"
-            )
-        best_step = latest.memory["stopping"]["best_step"]
-        # Before the first validation, the newest state is all there is.
-        return latest if best_step in (0, latest.step) else self.restore(best_step, template_of)
+        for step in reversed(self.steps):
+            try:
+                loop_state = self._read_loop_state(step)
+            except DamagedCheckpointError as error:
+                self._report(f"{error}; using the previous one")
+                continue
+            # Before the first validation, the newest checkpoint is all there is.
+            best = loop_state["stopping"]["best_step"] or step
+            try:
+                return self._restore_weights(best, template, template_of)
+            except DamagedCheckpointError as error:
+                if best != step:
+                    raise
+                self._report(f"{error}; using the previous one")
+        raise UserError(
+            f"expected a checkpoint in {self._folder}, found none that is whole; "
+            "train the run first"
+        )
 
     def restore(self, step: int, template_of: TemplateOf) -> Restored:
-        """The checkpoint of one step, its digest checked.
+        """Restores the checkpoint of one step and verifies its digests.
 
         Raises:
-          DamagedCheckpointError: files are missing, unreadable or other than saved.
+          DamagedCheckpointError: files are missing, unreadable or changed.
           UserError: the checkpoint belongs to another network.
         """
-        folder, reason = self._folder / str(step), None
+        loop_state = self._read_loop_state(step)
+        folder, reason, difference = self._folder / str(step), None, None
         try:
-            # By the handlers: in the manager processes meet, which one that cannot read misses.
-            memory = dict(self._memory.restore(folder / "memory"))
-            template = template_of(memory)
+            # By the handler: the manager synchronizes processes, and one that cannot read the
+            # file would never arrive.
+            template = template_of(loop_state)
             difference = _difference(self._state.metadata(folder / "state").tree, template)
             if difference is None:
                 args = ocp.args.StandardRestore(template)
                 state = self._state.restore(folder / "state", args=args)
         except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
-            _drop_loops(error)
+            _clear_frames(error)
             reason = _first_line(error)
-        if not distributed.everywhere(reason is None):
-            raise DamagedCheckpointError(folder, reason or "another process cannot read it")
-        if difference is not None:
-            raise UserError(
-                f"the checkpoint {folder} is of another network: {difference}; "
-                "use the configuration it was trained with, or another --workdir"
+        _agree(folder, reason, difference)
+        _verify(folder, state, loop_state)
+        return Restored(step, state, loop_state)
+
+    def _restore_weights(
+        self, step: int, template: dict[str, Any], template_of: TemplateOf
+    ) -> RestoredWeights:
+        loop_state = self._read_loop_state(step)
+        if "digests" not in loop_state:
+            whole = self.restore(step, template_of)
+            averaged = whole.state.ema is not None
+            return RestoredWeights(
+                step, whole.state.inference_variables, averaged, whole.loop_state
             )
-        if state_digest(state) != memory.pop("digest", None):
+        folder, reason, difference = self._folder / str(step), None, None
+        try:
+            stored = self._state.metadata(folder / "state").tree
+            averaged = bool(stored.get("ema"))
+            expected = {"ema": template} if averaged else template
+            difference = _difference({name: stored[name] for name in expected}, expected)
+            if difference is None:
+                args = ocp.args.PyTreeRestore(
+                    item=expected,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(expected),
+                    partial_restore=True,
+                )
+                tree = self._weights.restore(folder / "state", args=args)
+        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
+            _clear_frames(error)
+            reason = _first_line(error)
+        _agree(folder, reason, difference)
+        variables = tree["ema"] if averaged else tree
+        if loop_state.pop("digests")["weights"] != state_digest(variables):
             raise DamagedCheckpointError(folder, "its content differs from what was saved")
-        return Restored(step, state, memory)
+        return RestoredWeights(step, variables, averaged, loop_state)
+
+    def _read_loop_state(self, step: int) -> dict[str, Any]:
+        folder, reason = self._folder / str(step), None
+        try:
+            loop_state = dict(self._loop_state.restore(folder / _LOOP_STATE))
+        except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
+            reason = _first_line(error)
+        _agree(folder, reason)
+        return loop_state
 
     def _remove(self, damaged: list[int]) -> None:
         for step in damaged if not self._read_only else ():
@@ -254,16 +318,16 @@ class Checkpoints:
 
 
 class DamagedCheckpointError(UserError):
-    """A checkpoint that cannot be trusted."""
+    """A checkpoint whose content cannot be trusted."""
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"the checkpoint {path} is damaged: {reason}")
 
 
 def state_digest(state: Any) -> str:
-    """SHA-256 over names, types, shapes and bytes of all arrays of a tree.
+    """SHA-256 over names, dtypes, shapes and bytes of all arrays of a tree.
 
-    Where they are does not matter. All processes of a job have to ask together.
+    Placement does not matter. All processes of a job must call it together.
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
@@ -274,19 +338,48 @@ def state_digest(state: Any) -> str:
     return digest.hexdigest()
 
 
-def _meeting() -> ocp.options.MultiprocessingOptions:
-    """Where the processes of a job wait for each other: never on their devices, which train.
+def _digests(state: TrainState) -> dict[str, str]:
+    """Digests of the weights that inference uses, and of everything else."""
+    used = state.inference_variables
+    if state.ema is None:
+        rest = dataclasses.replace(state, params=None, batch_stats=None)
+    else:
+        rest = dataclasses.replace(state, ema=None)
+    return {"weights": state_digest(used), "rest": state_digest(rest)}
 
-    Orbax takes the meeting point of the job as soon as it is told who is in it.
+
+def _verify(folder: Path, state: TrainState, loop_state: dict[str, Any]) -> None:
+    """Compares a restored state with the digests that were saved, and removes those."""
+    digests, digest = loop_state.pop("digests", None), loop_state.pop("digest", None)
+    matches = digests == _digests(state) if digests else digest == state_digest(state)
+    if not matches:
+        raise DamagedCheckpointError(folder, "its content differs from what was saved")
+
+
+def _agree(folder: Path, reason: str | None, difference: str | None = None) -> None:
+    """Raises in all processes of a job if one of them could not read a checkpoint."""
+    if not distributed.all_processes(reason is None):
+        raise DamagedCheckpointError(folder, reason or "another process cannot read it")
+    if difference is not None:
+        raise UserError(
+            f"the checkpoint {folder} is of another network: {difference}; "
+            "use the configuration it was trained with, or another --workdir"
+        )
+
+
+def _multiprocessing() -> ocp.options.MultiprocessingOptions:
+    """How processes of a job synchronize in Orbax: not on their devices, which train.
+
+    Given its members, Orbax uses the job's coordination service.
     """
-    everybody = None if distributed.is_alone() else set(range(jax.process_count()))
-    return ocp.options.MultiprocessingOptions(active_processes=everybody)
+    members = None if distributed.is_single_process() else set(range(jax.process_count()))
+    return ocp.options.MultiprocessingOptions(active_processes=members)
 
 
 def _copied(state: TrainState) -> TrainState:
-    """A copy on the host, because the next step gives the state's memory away.
+    """Copies the state to the host, because the next step donates its buffers.
 
-    What several processes share stays where it is: there the next step waits for the save.
+    Arrays that several processes share stay on the devices: the next step waits for the save.
     """
     leaves, form = jax.tree.flatten(state)
     held = iter(jax.device_get([leaf for leaf in leaves if sharding.is_held(leaf)]))
@@ -313,7 +406,7 @@ class _LatestAndBest:
         return [info.step in newest or info.step == self.best_step for info in checkpoints]
 
 
-def _difference(stored: Any, template: TrainState) -> str | None:
+def _difference(stored: Any, template: Any) -> str | None:
     """The first array whose presence or shape differs, as "expected ..., found ..."."""
     found, expected = _shapes(stored), _shapes(template)
     for name in sorted(expected.keys() | found.keys()):
@@ -334,7 +427,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _sync(folder: Path) -> None:
-    """Returns when the disk has all files below `folder`, and their names."""
+    """Syncs all files below `folder`, and their names, to disk."""
     for place, _, names in os.walk(folder):
         for name in names:
             with open(Path(place) / name, "rb") as file:
@@ -342,35 +435,19 @@ def _sync(folder: Path) -> None:
         files.sync_folder(Path(place))
 
 
-def _drop_loops(error: BaseException) -> None:
-    """Frees what a failed save or restore of Orbax leaves in event loops that are closed."""
+def _clear_frames(error: BaseException) -> None:
+    """Frees the coroutines that a failed save or restore of Orbax leaves in closed event loops."""
     cause: BaseException | None = error
     while cause is not None:
-        traceback.clear_frames(cause.__traceback__)  # they hold the coroutines
+        traceback.clear_frames(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
     gc.collect()
 
 
-@functools.cache
-def _say_nothing_of_closed_loops() -> None:
-    """Keeps back what the other writers of a failed save have to say, once for the program.
-
-    Where one array cannot be written Orbax closes the event loop that the rest is written in.
-    Each of the rest, in a thread of its own and at any later time, would print a traceback.
-    """
-    previous = sys.unraisablehook
-
-    def hook(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            previous(unraisable)
-
-    sys.unraisablehook = hook
-
-
 def _disk_failure(error: BaseException) -> str | None:
-    """What a full or broken disk said; None if the error is another one.
+    """The system's message about a full or broken disk; None for other errors.
 
-    Orbax' writers raise their own kinds of errors, with the system's words in them.
+    Orbax's writers raise their own error types, which contain the system's message.
     """
     known = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EFBIG, errno.EACCES)
     cause: BaseException | None = error

@@ -1,15 +1,14 @@
-"""Several steps as one program, and which steps belong together.
+"""Several training steps per dispatched program, and which steps belong together.
 
-Chunks begin at fixed multiples of their length and where a stage begins, whatever sitting
-runs them: a resumed run executes the same programs as an unbroken one. What happens between
-steps (logging, validation, saving) happens between chunks. The last chunk of a stage may be
-shorter; it is a program of its own.
+Chunks start at fixed multiples of their length and at the start of a stage, in every invocation:
+a resumed run executes the same programs as an unbroken one. Logging, validation and saving
+happen between chunks. The last chunk of a stage may be shorter and is compiled separately.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,23 +16,25 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from fer_jax.data.feed import Feed
-from fer_jax.runtime import sharding
-from fer_jax.runtime import xla_options as compiler
+from fer_jax.runtime import sharding, xla_options
 from fer_jax.training.metrics import TrainMetrics
-from fer_jax.training.programs import Program
 from fer_jax.training.state import TrainState
 from fer_jax.training.step import TrainStep
 
-LONGEST, SHORTEST = 16, 4
-"""Steps of a chunk on an accelerator where the configuration leaves it open."""
+MAX_STEPS, MIN_STEPS = 16, 4
+"""Steps of a chunk on an accelerator if the config leaves it open."""
+
+ChunkProgram = Callable[[TrainState, Any, Any], tuple[TrainState, TrainMetrics]]
+"""Maps the state, the feed's source and its items for K steps to the state after K steps and
+metrics with a leading axis K."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ChunkPlan:
-    """Where chunks begin and end.
+    """Where chunks start and end.
 
     Attributes:
-      steps: of a chunk.
+      steps: number of steps of a chunk.
       stage_ends: ascending; the last is the end of the run.
     """
 
@@ -41,72 +42,68 @@ class ChunkPlan:
     stage_ends: tuple[int, ...]
 
     def end_after(self, step: int) -> int | None:
-        """The end of the chunk that begins at `step`; None at the end of the run."""
+        """Returns the end of the chunk that starts at `step`; None at the end of the run."""
         if step >= self.stage_ends[-1]:
             return None
         stage_end = next(end for end in self.stage_ends if end > step)
         return min((step // self.steps + 1) * self.steps, stage_end)
 
 
-def choose_steps(wanted: int | None, period: int, platform: str) -> int:
-    """Steps of a chunk.
+def choose_steps(requested: int | None, period: int, platform: str) -> int:
+    """Returns the number of steps of a chunk.
 
     Args:
-      wanted: by the configuration; None leaves it open.
+      requested: by the config; None leaves it open.
       period: steps between validations.
-      platform: JAX's name of the devices' kind.
+      platform: JAX's name of the platform.
     """
-    if wanted is not None:
-        return wanted
+    if requested is not None:
+        return requested
     if platform == "cpu":
-        # Measured: no faster there, and every step of a chunk is compiled again.
+        # Measured: no faster on CPUs, where each step of a chunk is compiled separately.
         return 1
-    # One that divides the period, if there is, so that validations come at the ends of epochs.
-    candidates = range(min(LONGEST, period), min(SHORTEST, period) - 1, -1)
+    # A divisor of the period if possible, so that validations fall on the ends of epochs.
+    candidates = range(min(MAX_STEPS, period), min(MIN_STEPS, period) - 1, -1)
     return next((steps for steps in candidates if period % steps == 0), candidates[0])
 
 
 def make_chunk_program(
     step: TrainStep, feed: Feed, mesh: Mesh, options: dict[str, str] | None = None
-) -> Program:
-    """Compiles as many steps as the items have; the old state's memory is reused.
+) -> ChunkProgram:
+    """Jits as many steps as the items hold, donating the state.
 
-    The program takes the state, the feed's source and its items, and gives the state after K
-    steps and metrics that begin with K.
-
-    On CPU the steps stand one behind the other, because convolutions in a loop are many
-    times slower there; elsewhere they are a loop.
+    On CPU the steps are unrolled, because convolutions inside a loop are many times slower
+    there; elsewhere they are a `lax.scan`.
 
     Args:
-      step: that is repeated.
-      feed: gives each step its batch.
+      step: the training step.
+      feed: makes each step's batch.
       mesh: of the devices.
-      options: of the compiler; by default those for any network.
+      options: XLA compiler options; default: those for any network.
     """
 
     def one(state: TrainState, source: Any, item: Any) -> tuple[TrainState, TrainMetrics]:
         batch = feed.pick(source, item)
-        # What brings the batch must not be fused into the step: the same bits from every feed.
+        # The barrier keeps the feed from being fused into the step: the same bits with any feed.
         return step(*jax.lax.optimization_barrier((state, batch)))
 
     def unrolled(state: TrainState, source: Any, items: Any) -> tuple[TrainState, TrainMetrics]:
         metrics = []
         for index in range(len(jax.tree.leaves(items)[0])):
             item = jax.tree.map(lambda leaf, at=index: leaf[at], items)
-            state, of_step = one(state, source, item)
-            metrics.append(of_step)
+            state, step_metrics = one(state, source, item)
+            metrics.append(step_metrics)
         return state, _stack(metrics)
 
     def scanned(state: TrainState, source: Any, items: Any) -> tuple[TrainState, TrainMetrics]:
         return jax.lax.scan(lambda carried, item: one(carried, source, item), state, items)
 
     platform = mesh.devices.flat[0].platform
-    return Program(
+    return jax.jit(
         unrolled if platform == "cpu" else scanned,
-        list(mesh.devices.flat),
-        compiler.options() if options is None else options,
         donate_argnums=0,
         out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
+        compiler_options=xla_options.for_model() if options is None else options,
     )
 
 

@@ -1,4 +1,4 @@
-"""What validations decide: which is the best, when to stop, when the learning rate falls.
+"""What validations decide: the best checkpoint, when to stop, when the learning rate drops.
 
 Plain numbers on the host, stored with every checkpoint.
 """
@@ -8,13 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-MONITORS: Mapping[str, int] = {
-    "accuracy": 1,
-    "balanced_accuracy": 1,
-    "macro_f1": 1,
-    "loss": -1,
-}
-"""What `config.train.monitor` may be: a key of `metrics.scalars`, and the direction of better."""
+_LOWER_IS_BETTER = ("loss",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,10 +16,10 @@ class EarlyStopping:
     """The best validation so far, and whether to go on.
 
     Attributes:
-      patience: validations without a better one after which to stop; 0 never stops.
-      monitor: the figure that is compared, a name of `MONITORS`.
-      best: the best one so far, None before the first validation.
-      best_step: the step it belongs to.
+      patience: validations without improvement after which to stop; 0 never stops.
+      monitor: the score that is compared, one of `settings.MONITORS`.
+      best: the best score so far; None before the first validation.
+      best_step: its step.
       waited: validations since.
     """
 
@@ -36,15 +30,16 @@ class EarlyStopping:
     waited: int = 0
 
     def after(self, means: Mapping[str, float], step: int) -> EarlyStopping:
-        """The memory with one more validation; an equal figure is not a better one.
+        """Returns the state after one more validation; an equal score is no improvement.
 
         Args:
-          means: as `metrics.scalars` gives them.
+          means: as `metrics.scalars` returns them.
           step: of the run.
         """
-        found, direction = means[self.monitor], MONITORS[self.monitor]
-        if self.best is None or found * direction > self.best * direction:
-            return dataclasses.replace(self, best=found, best_step=step, waited=0)
+        score = means[self.monitor]
+        sign = -1 if self.monitor in _LOWER_IS_BETTER else 1
+        if self.best is None or score * sign > self.best * sign:
+            return dataclasses.replace(self, best=score, best_step=step, waited=0)
         return dataclasses.replace(self, waited=self.waited + 1)
 
     @property
@@ -55,16 +50,15 @@ class EarlyStopping:
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """The memory of the plateau schedule: the rate falls when validation gets no better.
+    """State of the plateau schedule: the learning rate drops when validation stops improving.
 
-    The scale is part of the training state too, so that the compiled step reads it as an
-    input.
+    `TrainState.rate_scale` holds the scale too, so that the compiled step reads it as an input.
 
     Attributes:
-      patience: validations without a better one after which the rate falls.
-      factor: what it is multiplied by.
-      scale: of the rate, now.
-      waited: validations since the last better one or the last fall.
+      patience: validations without improvement after which the rate drops.
+      factor: multiplies the rate at each drop.
+      scale: current factor of the learning rate.
+      waited: validations since the last improvement or drop.
     """
 
     patience: int
@@ -73,7 +67,7 @@ class Plateau:
     waited: int = 0
 
     def after(self, is_best: bool) -> Plateau:
-        """The memory with one more validation."""
+        """Returns the state after one more validation."""
         if is_best:
             return dataclasses.replace(self, waited=0)
         if self.waited + 1 < self.patience:

@@ -1,26 +1,33 @@
-"""Exact evaluation: every record counts once, whatever the batch size or device count."""
+"""Exact evaluation: every record counts once, for any batch size and device count."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax.data.feed import Feed, HostFeed
+from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
-from fer_jax.runtime import sharding
-from fer_jax.runtime import xla_options as compiler
+from fer_jax.models.registry import shared_blocks
+from fer_jax.runtime import sharding, xla_options
+from fer_jax.training import losses, tta
 from fer_jax.training.metrics import StepMetrics
-from fer_jax.training.step import EvalStep
+
+Batch = dict[str, jax.Array]
+EvalStep = Callable[[dict[str, Any], Batch], tuple[StepMetrics, jax.Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What a network says about a split.
+    """Result of an evaluation.
 
     Attributes:
       confusion: int64[C, C], rows are true classes.
@@ -33,16 +40,51 @@ class Evaluation:
     probabilities: np.ndarray
 
 
-class Evaluator:
-    """Runs a network over all records of a split, as often as it is called.
+def make_eval_function(
+    model: nn.Module, preprocessing: Preprocessing, views: str = "none"
+) -> EvalStep:
+    """Returns the forward pass with metrics as a pure function, not compiled.
 
     Args:
-      eval_step: the forward pass.
+      model: the network.
+      preprocessing: of the run.
+      views: test-time augmentation, one of `settings.TTA_VIEWS`.
+
+    Returns:
+      A function of the variables and a batch with image: uint8[B, H, W, 3], label: int32[B] and
+      mask: float32[B] (0 for padded rows, which do not count), to metrics and probabilities
+      float32[B, C], averaged over the views.
+    """
+    network = shared_blocks(model)
+
+    def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[StepMetrics, jax.Array]:
+        def logits_of(images: jax.Array) -> jax.Array:
+            return jnp.asarray(
+                network.apply(variables, preprocessing.normalized(images), train=False)
+            )
+
+        log_p = tta.mean_log_probabilities(logits_of, batch["image"], views)
+        metrics = StepMetrics.single_from_model_output(
+            logits=log_p,
+            labels=batch["label"],
+            losses=losses.cross_entropy(log_p, jax.nn.one_hot(batch["label"], log_p.shape[-1])),
+            mask=batch["mask"],
+        )
+        return metrics, jnp.exp(log_p)
+
+    return eval_step
+
+
+class Evaluator:
+    """Evaluates a network on all records of a split; may be called repeatedly.
+
+    Args:
+      eval_step: of `make_eval_function`.
       feed: of the records.
-      records: number of them.
+      records: number of records.
       batch_size: over all devices; the last batch is padded and masked.
       mesh: of the devices.
-      options: of the compiler; by default those for any network.
+      options: XLA compiler options; default: those for any network.
     """
 
     def __init__(
@@ -65,26 +107,26 @@ class Evaluator:
         self._program = jax.jit(
             program,
             out_shardings=sharding.replicated(mesh),
-            compiler_options=compiler.options() if options is None else options,
+            compiler_options=xla_options.for_model() if options is None else options,
         )
 
     def __call__(self, variables: dict[str, Any]) -> Evaluation:
-        """Evaluates with the given variables."""
-        fetched, waiting = [], None
+        """Evaluates the network with these variables."""
+        fetched, pending = [], None
         for first in range(0, self._records, self._batch):
             rows, mask = padded_rows(first, self._batch, self._records)
             items = self._feed.put(rows[None])
             weights = sharding.put_batch({"mask": mask}, self._mesh)
-            running = self._program(variables, self._feed.source, items, weights)
-            # The batch before is fetched now: the device has work, and few batches pile up.
-            if waiting is not None:
-                fetched.append(jax.device_get(waiting))
-            waiting = running
-        fetched.append(jax.device_get(waiting))
+            dispatched = self._program(variables, self._feed.source, items, weights)
+            # Fetching the previous batch now keeps the device busy and few batches in flight.
+            if pending is not None:
+                fetched.append(jax.device_get(pending))
+            pending = dispatched
+        fetched.append(jax.device_get(pending))
         return Evaluation(
             confusion=sum(metrics.confusion.compute() for metrics, _ in fetched),
             loss_sum=sum(metrics.loss.compute() for metrics, _ in fetched),
-            probabilities=np.concatenate([found for _, found in fetched])[: self._records],
+            probabilities=np.concatenate([rows for _, rows in fetched])[: self._records],
         )
 
 
@@ -96,13 +138,13 @@ def evaluate_records(
     mesh: Mesh,
     options: dict[str, str] | None = None,
 ) -> Evaluation:
-    """Runs the network over records in main memory, once."""
+    """Evaluates the network once on records in main memory."""
     feed = HostFeed(HostStore(records), mesh)
     return Evaluator(eval_step, feed, len(records), batch_size, mesh, options)(variables)
 
 
 def padded_rows(first: int, batch_size: int, records: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows from `first` on, int64[B]; those past the end repeat the first one under mask 0."""
+    """Returns rows int64[B] from `first` on, and their mask; rows past the end repeat `first`."""
     rows = np.arange(first, first + batch_size)
     inside = rows < records
     return np.where(inside, rows, first), inside.astype(np.float32)

@@ -1,7 +1,7 @@
-"""Where a network's first weights come from: chance, a ported file, or another run.
+"""Initial weights of a network: random, a ported file, or another run's.
 
-A ported file gives the backbone; another run gives everything but the classifier, which
-is kept too where the classes are the same.
+A ported file gives the backbone. Another run gives everything but the classifier, which is taken
+too if the classes are the same.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 import flax.traverse_util
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from fer_jax import run_dir as run_directory
+from fer_jax import run_dir
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
-from fer_jax.training import build as experiment
-from fer_jax.training import restore as trained
+from fer_jax.settings import Settings
 from fer_jax.training.checkpoint import state_digest
-from fer_jax.weights.load import Weights, load_into
+from fer_jax.training.restore import load_trained
+from fer_jax.weights import published
+from fer_jax.weights.load import Weights, load_into, open_weights
 
 CLASSIFIER = "params/head/"
 
@@ -33,22 +33,22 @@ class RunWeights:
     Attributes:
       run: that run.
       params: its parameters.
-      batch_stats: its statistics.
+      batch_stats: its running statistics.
       sha256: of both, hexadecimal.
     """
 
-    run: run_directory.Run
+    run: run_dir.Run
     params: Any
     batch_stats: Any
     sha256: str
 
     @property
     def normalization(self) -> tuple[str, InputFormat | None]:
-        """How its network saw pixels."""
+        """The normalization that the weights were trained with."""
         return self.run.preprocessing.normalize, self.run.preprocessing.input_format
 
     def to_json(self) -> dict[str, Any]:
-        """As the run that begins with them keeps it."""
+        """Returns the description that the new run stores."""
         return {
             "file": self.run.name,
             "sha256": self.sha256,
@@ -57,65 +57,69 @@ class RunWeights:
         }
 
 
-Initial = Weights | RunWeights
+InitialWeights = Weights | RunWeights
 
 
-def find_initial(config: ConfigDict, mesh: Mesh) -> Initial | None:
-    """What `config.model.pretrained` names: a ported file, "imagenet" or a run directory.
+def find_initial_weights(settings: Settings, mesh: Mesh) -> InitialWeights | None:
+    """Returns what `settings.model.pretrained` names; None for "none".
+
+    "imagenet" may download a file into the cache.
 
     Raises:
-      UserError: it cannot be had, or is of another network.
+      UserError: it is not there, or belongs to another network.
     """
-    folder = Path(config.model.pretrained)
-    if not folder.is_dir():
-        return experiment.find_weights(config)
-    run = run_directory.open_run(folder)
-    if run.config.model.name != config.model.name:
+    chosen, model = settings.model.pretrained, settings.model.name
+    if chosen == "none":
+        return None
+    if chosen == "imagenet":
+        return open_weights(published.imagenet_port(model), model)
+    if not Path(chosen).is_dir():
+        return open_weights(Path(chosen), model)
+    run = run_dir.open_run(Path(chosen))
+    if run.settings.model.name != model:
         raise UserError(
-            f"the run {folder} trained {run.config.model.name}, the network is "
-            f"{config.model.name}; give a run of {config.model.name}, or "
-            f"--config.model.name={run.config.model.name}"
+            f"the run {chosen} trained {run.settings.model.name}, the network is {model}; give a "
+            f"run of {model}, or --config.model.name={run.settings.model.name}"
         )
-    state = trained.load_trained(run, mesh).best.state
-    params, batch_stats = (state.inference_variables[name] for name in ("params", "batch_stats"))
-    digest = state_digest({"params": params, "batch_stats": batch_stats})
-    return RunWeights(run, params, batch_stats, digest)
+    variables = load_trained(run, mesh).variables
+    digest = state_digest({name: variables[name] for name in ("params", "batch_stats")})
+    return RunWeights(run, variables["params"], variables["batch_stats"], digest)
 
 
-def load_initial(
-    initial: Initial, params: Any, batch_stats: Any, labels: tuple[str, ...]
+def load_initial_weights(
+    initial: InitialWeights, params: Any, batch_stats: Any, labels: tuple[str, ...]
 ) -> tuple[Any, Any, str]:
-    """Puts first weights in the place of random ones.
+    """Replaces random weights by initial weights.
 
     Args:
-      initial: what `find_initial` found.
-      params: of the whole network, freshly initialised.
+      initial: as `find_initial_weights` returns it.
+      params: randomly initialized, of the whole network.
       batch_stats: likewise.
-      labels: the classes of the new run.
+      labels: classes of the new run.
 
     Returns:
-      params and batch_stats, and a line that says what was taken.
+      params, batch_stats, and a line that says what was taken.
 
     Raises:
       UserError: the arrays do not fit the network.
     """
     if isinstance(initial, Weights):
         params, batch_stats, _ = load_into(initial, params, batch_stats)
-        said = f"its backbone began as {initial.path.name}, ported from {initial.source}"
-        return params, batch_stats, said
-    begun = _flat(params, batch_stats)
-    given = _flat(initial.params, initial.batch_stats)
-    keeps_classifier = initial.run.labels == labels
+        line = f"initial weights of the backbone: {initial.path.name}, ported from {initial.source}"
+        return params, batch_stats, line
+    fresh = _flat(params, batch_stats)
+    stored = _flat(initial.params, initial.batch_stats)
+    same_classes = initial.run.labels == labels
     taken = {
         name: array
-        for name, array in given.items()
-        if keeps_classifier or not name.startswith(CLASSIFIER)
+        for name, array in stored.items()
+        if same_classes or not name.startswith(CLASSIFIER)
     }
-    _check_fit(initial, begun, taken)
-    merged = flax.traverse_util.unflatten_dict({**begun, **taken}, sep="/")
-    classifier = "its classifier too" if keeps_classifier else "a new classifier for its classes"
-    said = f"it began with the weights of the run {initial.run.folder}, with {classifier}"
-    return merged["params"], merged.get("batch_stats", {}), said
+    _check_fit(initial, fresh, taken)
+    merged = flax.traverse_util.unflatten_dict({**fresh, **taken}, sep="/")
+    classifier = "classifier included" if same_classes else "with a new classifier"
+    line = f"initial weights: the run {initial.run.folder}, {classifier}"
+    return merged["params"], merged.get("batch_stats", {}), line
 
 
 def _flat(params: Any, batch_stats: Any) -> dict[str, Any]:
@@ -123,11 +127,11 @@ def _flat(params: Any, batch_stats: Any) -> dict[str, Any]:
     return dict(flax.traverse_util.flatten_dict(tree, sep="/"))
 
 
-def _check_fit(initial: RunWeights, begun: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
-    for name in sorted(begun.keys() | taken.keys()):
+def _check_fit(initial: RunWeights, fresh: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    for name in sorted(fresh.keys() | taken.keys()):
         if name.startswith(CLASSIFIER) and name not in taken:
             continue
-        shapes = [tree[name].shape if name in tree else "none" for tree in (begun, taken)]
+        shapes = [tree[name].shape if name in tree else "none" for tree in (fresh, taken)]
         if shapes[0] != shapes[1]:
             raise UserError(
                 f"the weights of the run {initial.run.folder} do not fit the network: expected "

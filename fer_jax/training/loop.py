@@ -1,7 +1,7 @@
-"""The training loop: chunks of steps, now and then a validation and a checkpoint.
+"""The training loop: chunks of steps, with validations and checkpoints between them.
 
-A validation decides what is best and when to stop. Everything that happens between steps
-happens between chunks, so that a run which was stopped anywhere repeats the same programs.
+A validation decides what is best and when to stop. Everything that happens between steps happens
+between chunks, so that a run that was stopped anywhere executes the same programs again.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from typing import Any
 import numpy as np
 
 from fer_jax import files
-from fer_jax.config import flatten
 from fer_jax.data.feed import Prefetch
 from fer_jax.errors import UserError
-from fer_jax.monitor import summary_csv as summary_table
-from fer_jax.monitor import validation_images as watch
+from fer_jax.monitor import summary_csv
 from fer_jax.monitor.console import PlainConsole, TrainingProgress
+from fer_jax.monitor.jsonl import JsonLinesWriter
 from fer_jax.monitor.profiler import Profiler
 from fer_jax.monitor.summary_csv import SummaryTable
+from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.monitor.timing import Timing, append_cost
-from fer_jax.monitor.writers import JsonLinesWriter, MultiWriter, TensorBoardWriter
-from fer_jax.runtime import distributed, sharding
-from fer_jax.runtime import out_of_memory as device_memory
+from fer_jax.monitor.validation_images import write_validation_images
+from fer_jax.monitor.writers import MultiWriter
+from fer_jax.runtime import distributed, out_of_memory, sharding
 from fer_jax.runtime.signals import StopRequest
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.early_stopping import Plateau
 from fer_jax.training.evaluation import Evaluation
-from fer_jax.training.loop_state import Memory, NotFiniteError
+from fer_jax.training.loop_state import LoopState, NotFiniteError
 from fer_jax.training.metrics import scalars
-from fer_jax.training.session import Job, with_optimizer_of
+from fer_jax.training.session import Session
 from fer_jax.training.state import TrainState
 
-_NAMED_RECORDS = 3  # of a batch, in a message
+_RECORDS_IN_MESSAGE = 3
 
 
 class InterruptedRunError(Exception):
-    """Training was asked to stop and has saved; `signal` is the number of the request."""
+    """Training was asked to stop and has saved; `signal` is the number of the signal."""
 
     def __init__(self, signal: int) -> None:
         super().__init__(f"stopped by signal {signal}")
@@ -52,55 +52,56 @@ class InterruptedRunError(Exception):
 
 
 class DivergedError(UserError):
-    """Numbers are not finite any more; the last checkpoint is from before."""
+    """Training produced NaN or Inf; the last checkpoint is from before."""
 
 
 class Loop:
-    """One sitting of training.
+    """One invocation of training; a run may span several.
 
     Args:
-      job: what is trained.
-      state: to begin with.
-      step: of the run, that `state` has done.
-      memory: what the run remembers.
+      session: what is trained.
+      state: to start from.
+      step: number of steps of the run that `state` has done.
+      loop_state: to start from.
       checkpoints: of the run.
-      began: when the sitting began, by time.monotonic; loading counts.
-      profile_steps: to trace for TensorBoard.
+      started: when the invocation started, by time.monotonic; includes loading.
+      profile_steps: number of steps to trace for TensorBoard.
     """
 
     def __init__(
         self,
-        job: Job,
+        session: Session,
         state: TrainState,
         step: int,
-        memory: Memory,
+        loop_state: LoopState,
         checkpoints: Checkpoints,
-        began: float,
+        started: float,
         profile_steps: int = 0,
     ) -> None:
-        self.job, self.state, self.step, self.memory = job, state, step, memory
+        self.state, self.step, self.loop_state = state, step, loop_state
+        self._session, self._settings = session, session.settings
         self._checkpoints = checkpoints
         self._first_step = step
-        self._seconds_before = memory.seconds
-        self._started = time.monotonic()
-        self._unlogged: tuple[int, float] | None = None  # step and rate of a line not written
+        self._seconds_before = loop_state.seconds
+        self._loop_started = time.monotonic()
+        self._unlogged: tuple[int, float] | None = None  # step and rate of a pending log line
         self._compiled: set[tuple[int, int]] = set()  # stage and length of the chunks so far
         self._last_line: dict[str, float] = {}
-        self._timing = Timing(step, job.config.train.batch_size, began)
+        self._timing = Timing(step, self._settings.train.batch_size, started)
         self._stop_sign = distributed.StopSign()
         with contextlib.ExitStack() as stack:
             self._stop = StopRequest()
-            if distributed.is_alone():  # else JAX listens, so that all leave at one step
+            if distributed.is_single_process():  # else JAX handles SIGTERM for all processes
                 stack.enter_context(self._stop)
-            self._writer = stack.enter_context(open_writers(job, step))
-            self._summary = SummaryTable(job.run.folder / summary_table.FILE, step)
-            self._progress = stack.enter_context(open_progress(job, step, memory))
+            self._writer = stack.enter_context(_open_writers(session, step))
+            self._summary = SummaryTable(session.run.folder / summary_csv.FILE, step)
+            self._progress = stack.enter_context(_open_progress(session, step, loop_state))
             traced = profile_steps if distributed.is_lead() else 0
-            self._profiler = stack.enter_context(Profiler(job.run.folder, traced))
+            self._profiler = stack.enter_context(Profiler(session.run.folder, traced))
             self._batches = stack.enter_context(
                 Prefetch(
-                    lambda begin, end: job.feed.put(job.sampler.rows(begin, end - begin)),
-                    job.plan.end_after,
+                    lambda first, last: session.feed.put(session.sampler.rows(first, last - first)),
+                    session.plan.end_after,
                 )
             )
             self._stack = stack.pop_all()
@@ -117,27 +118,25 @@ class Loop:
         self._stack.__exit__(kind, error, trace)
 
     def run(self) -> None:
-        """Returns when the run is finished and saved.
+        """Trains until the run is finished and saved.
 
         Raises:
-          InterruptedRunError: on SIGINT or SIGTERM, when everything is saved.
-          DivergedError: numbers are not finite; nothing of them is saved.
-          UserError: a device has no memory left, or nothing can be written.
+          InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
+          DivergedError: NaN or Inf; nothing of it is saved.
+          UserError: a device is out of memory, or a file cannot be written.
         """
         try:
             with (
-                device_memory.explained(self.job.config, self.job.store),
-                distributed.peers_explained(self.job.run.checkpoints),
+                out_of_memory.advice(self._settings, self._session.store),
+                distributed.report_lost_peers(self._session.run.checkpoints),
             ):
-                if not self.memory.finished:
-                    self.job.prepare(self.step)  # if it was not before: a run that became longer
-                while not self.memory.finished:
+                while not self.loop_state.finished:
                     self._enter_stage()
-                    asked = self._train_chunk()
-                    if asked is not None and not self.memory.finished:
+                    stop_signal = self._train_chunk()
+                    if stop_signal is not None and not self.loop_state.finished:
                         self._checkpoints.wait()
                         self._report_cost()
-                        raise InterruptedRunError(asked)
+                        raise InterruptedRunError(stop_signal)
                 self._checkpoints.wait()
         except NotFiniteError as error:
             raise self._diverged(error) from error
@@ -146,76 +145,77 @@ class Loop:
     def _train_chunk(self) -> int | None:
         """Dispatches a chunk, then logs, validates and saves what is due at its end.
 
-        Returns the signal that asked to leave, if one has; then the state is saved.
+        Returns the stop signal if one has arrived; the state is saved then.
         """
-        first, last = self.step, self.job.plan.end_after(self.step)
-        assert last is not None, "the memory says when the run is finished"
+        first, last = self.step, self._session.plan.end_after(self.step)
+        assert last is not None, "the loop state says when the run is finished"
         self._dispatch(first, last)
         self.step = last
         self._log()
-        validates = self.job.validates_after(first, last)
-        asked = self._asked_to_leave()  # once: a later one waits for the next chunk
-        if validates or self.job.logs_after(first, last):
-            scale = self.memory.plateau.scale if self.memory.plateau else 1.0
-            self._unlogged = last, self.job.stages[self.memory.stage].rate(last) * scale
-        if asked is not None:
-            self._progress.message("asked to stop: saving (Ctrl-C leaves at once, without)")
-        if validates or asked is not None:
-            # What is saved has been looked at: every step's numbers are finite.
-            self.memory.window.fetch()
+        validates = self._session.validates_after(first, last)
+        stop_signal = self._stop_signal()  # read once: a later signal waits for the next chunk
+        if validates or self._session.logs_after(first, last):
+            plateau = self.loop_state.plateau
+            rate = self._session.stages[self.loop_state.stage].rate(last)
+            self._unlogged = last, rate * (plateau.scale if plateau else 1.0)
+        if stop_signal is not None:
+            self._progress.message("asked to stop: saving (Ctrl-C again leaves without saving)")
+        if validates or stop_signal is not None:
+            # Only a state whose metrics are known to be finite is saved.
+            self.loop_state.window.fetch()
             self._log()
-            with self._timing.aside():
+            with self._timing.exclude():
                 if validates:
                     self._validate()
                 self._save()
-        return asked
+        return stop_signal
 
-    def _asked_to_leave(self) -> int | None:
-        """The signal that asked to leave; the same in every process of the job."""
-        if distributed.is_alone():
+    def _stop_signal(self) -> int | None:
+        """The signal that asked to stop; the same in every process of the job."""
+        if distributed.is_single_process():
             return self._stop.signal
         return signal.SIGTERM if self._stop_sign.asked() else None
 
     def _dispatch(self, first: int, last: int) -> None:
-        program = self.job.programs[self.memory.stage]
-        kind = (self.memory.stage, last - first)
+        program = self._session.programs[self.loop_state.stage]
+        kind = (self.loop_state.stage, last - first)
         self._profiler.before(compiles=kind not in self._compiled)
         items = self._batches.take(first)
-        with contextlib.nullcontext() if kind in self._compiled else self._timing.aside():
-            self.state, metrics = program(self.state, self.job.feed.source, items)
+        with contextlib.nullcontext() if kind in self._compiled else self._timing.exclude():
+            self.state, metrics = program(self.state, self._session.feed.source, items)
         self._compiled.add(kind)
-        self.memory.window.add(first, metrics)
+        self.loop_state.window.add(first, metrics)
         if first > self._first_step:
             self._timing.fetched(first, self._batches.waited)
-            self._progress.tick(first, lambda: self.memory.window.means)
+            self._progress.tick(first, lambda: self.loop_state.window.means)
         if message := self._profiler.after(last - first, self.state):
             self._progress.message(message)
 
     def _enter_stage(self) -> None:
-        """Begins the next stage when the present one is over: its optimizer has no memory yet.
+        """Starts the next stage if the current one is over, with a new optimizer state.
 
-        Validations of the stage before do not count against the patience of the next.
+        Validations of the previous stage do not count against the patience of the next.
         """
-        memory, stages = self.memory, self.job.stages
-        if self.step < stages[memory.stage].end:
+        loop_state, stages = self.loop_state, self._session.stages
+        if self.step < stages[loop_state.stage].end:
             return
-        memory.stage += 1
-        memory.stopping = dataclasses.replace(memory.stopping, waited=0)
-        if memory.plateau:
-            self._rescale_rate(dataclasses.replace(memory.plateau, scale=1.0, waited=0))
+        loop_state.stage += 1
+        loop_state.stopping = dataclasses.replace(loop_state.stopping, waited=0)
+        if loop_state.plateau:
+            self._rescale_rate(dataclasses.replace(loop_state.plateau, scale=1.0, waited=0))
         self._progress.message(
-            f"stage {memory.stage + 1} of {len(stages)} begins at step {self.step:,}"
+            f"stage {loop_state.stage + 1} of {len(stages)} starts at step {self.step:,}"
         )
-        self.job.prepare(self.step)
-        state = with_optimizer_of(stages[memory.stage], self.state)
-        self.state = sharding.place(state, self.job.mesh)
+        optimizer = stages[loop_state.stage].optimizer
+        state = dataclasses.replace(self.state, opt_state=optimizer.init(self.state.params))
+        self.state = sharding.place(state, self._session.mesh)
 
     def _log(self) -> None:
-        """Writes the line that is due, once the metrics of its last step are there."""
+        """Writes the pending log line, once the metrics of its last step are fetched."""
         if self._unlogged is None:
             return
         (step, rate), self._unlogged = self._unlogged, None
-        means = self.memory.window.close()
+        means = self.loop_state.window.close()
         self._last_line = {**means, "learning_rate": rate}
         named = {f"train/{name}": value for name, value in means.items()}
         self._writer.write_scalars(step, {**named, "learning_rate": rate})
@@ -223,45 +223,47 @@ class Loop:
 
     def _validate(self) -> None:
         """Evaluates the validation split and decides what is best and whether to stop."""
-        job, memory, step = self.job, self.memory, self.step
-        evaluation = job.evaluate(self.state.inference_variables)
+        session, loop_state, step = self._session, self.loop_state, self.step
+        evaluation = session.evaluate(self.state.inference_variables)
         means = scalars(evaluation.confusion, evaluation.loss_sum)
         if not math.isfinite(means["loss"]):
             raise NotFiniteError(step - 1, f"the validation loss is {means['loss']}")
-        memory.stopping = memory.stopping.after(means, step)
-        is_best = memory.stopping.best_step == step
-        if memory.plateau:
-            self._rescale_rate(memory.plateau.after(is_best))
-        is_last = memory.stage == len(job.stages) - 1
-        memory.finished = step == job.total_steps or (is_last and memory.stopping.should_stop)
+        loop_state.stopping = loop_state.stopping.after(means, step)
+        is_best = loop_state.stopping.best_step == step
+        if loop_state.plateau:
+            self._rescale_rate(loop_state.plateau.after(is_best))
+        is_last_stage = loop_state.stage == len(session.stages) - 1
+        stops_early = is_last_stage and loop_state.stopping.should_stop
+        loop_state.finished = step == session.steps.total or stops_early
         self._write_validation(means, evaluation, is_best)
-        if memory.finished and step < job.total_steps:
+        if loop_state.finished and step < session.steps.total:
             self._progress.message(
-                f"stopped early: no better validation {job.config.train.monitor} in "
-                f"{memory.stopping.waited} validations"
+                f"stopped early: validation {self._settings.train.monitor} has not improved in "
+                f"{loop_state.stopping.waited} validations"
             )
 
     def _rescale_rate(self, plateau: Plateau) -> None:
-        """Hands the plateau's scale to the state, from which the next step reads it."""
-        if self.memory.plateau and plateau.scale < self.memory.plateau.scale:
+        """Puts the plateau's scale into the state, where the next step reads it."""
+        if self.loop_state.plateau and plateau.scale < self.loop_state.plateau.scale:
             self._progress.message(
-                f"the learning rate is {plateau.scale:g} times what it was: no better validation "
-                f"{self.job.config.train.monitor} in {plateau.patience} validations"
+                f"learning rate scaled by {plateau.scale:g}: validation "
+                f"{self._settings.train.monitor} has not improved in {plateau.patience} validations"
             )
-        self.memory.plateau = plateau
-        scale = sharding.replicate(np.float32(plateau.scale), self.job.mesh)
+        self.loop_state.plateau = plateau
+        scale = sharding.replicate(np.float32(plateau.scale), self._session.mesh)
         self.state = dataclasses.replace(self.state, rate_scale=scale)
 
     def _write_validation(
         self, means: dict[str, float], evaluation: Evaluation, is_best: bool
     ) -> None:
-        job, step, most = self.job, self.step, self.job.config.train.pictures
+        session, step, limit = self._session, self.step, self._settings.train.pictures
         named = {f"validation/{name}": value for name, value in means.items()}
         self._writer.write_scalars(step, named)
-        if is_best and most:
-            watch.write_pictures(
-                self._writer, step, job.validation, job.validation_store, evaluation, most
-            )
+        if is_best and limit:
+            write_validation_images(
+                self._writer, step, session.validation, session.validation_store,
+                evaluation.confusion, evaluation.probabilities, limit,
+            )  # fmt: skip
         self._writer.flush()
         self._progress.evaluated(step, means, is_best)
         if not distributed.is_lead():
@@ -270,7 +272,7 @@ class Loop:
         self._summary.add(
             {
                 "step": step,
-                "epoch": step / job.steps_per_epoch,
+                "epoch": step / session.steps.epoch,
                 "seconds": self._seconds(),
                 "best": float(is_best),
                 "learning_rate": line["learning_rate"],
@@ -280,63 +282,63 @@ class Loop:
         )
 
     def _save(self) -> None:
-        self.memory.seconds = self._seconds()
-        self._checkpoints.save(self.state, self.memory.to_json())
+        self.loop_state.seconds = self._seconds()
+        self._checkpoints.save(self.state, self.loop_state.to_json())
 
     def _seconds(self) -> float:
-        return self._seconds_before + time.monotonic() - self._started
+        return self._seconds_before + time.monotonic() - self._loop_started
 
     def _report_cost(self) -> None:
         cost = self._timing.cost(self.step, self._batches.waited)
         if distributed.is_lead():
-            append_cost(self.job.run.folder, cost)
+            append_cost(self._session.run.folder, cost)
         self._progress.message(str(cost))
 
     def _diverged(self, error: NotFiniteError) -> DivergedError:
-        """Says where, what is kept and which records were in the batch."""
-        run = self.job.run
-        rows = self.job.sampler.rows(error.step)[0]
-        records = [self.job.training.ids[row] for row in rows]
+        """Returns an error that names step, checkpoint and the records of the batch."""
+        run = self._session.run
+        rows = self._session.sampler.rows(error.step)[0]
+        records = [self._session.training.ids[row] for row in rows]
         self._checkpoints.wait()
-        kept = self._checkpoints.steps[-1:]
+        saved = self._checkpoints.steps[-1:]
         content: dict[str, Any] = {
             "step": error.step + 1,
             "found": error.found,
-            "checkpoint": kept[0] if kept else None,
+            "checkpoint": saved[0] if saved else None,
             "records": records,
         }
         path = run.folder / "diverged.json"
         if distributed.is_lead():
             files.write_text(path, json.dumps(content, indent=2) + "\n")
-        last = f"the checkpoint of step {kept[0]} is kept" if kept else "no step was saved before"
+        last = f"the checkpoint of step {saved[0]} is kept" if saved else "no step was saved before"
         return DivergedError(
-            f"{error}; {last} in {run.checkpoints}. The batch was {len(records)} records: "
-            f"{', '.join(records[:_NAMED_RECORDS])} ... (all in {path}); try a lower "
+            f"{error}; {last} in {run.checkpoints}. The batch had {len(records)} records: "
+            f"{', '.join(records[:_RECORDS_IN_MESSAGE])} ... (all in {path}); try a lower "
             "--config.optim.learning_rate in another --workdir"
         )
 
 
-def open_writers(job: Job, step: int) -> MultiWriter:
-    """TensorBoard's events and metrics.jsonl, behind what they say of `step` and before.
+def _open_writers(session: Session, step: int) -> MultiWriter:
+    """Opens TensorBoard's events and metrics.jsonl, dropping entries after `step`.
 
     Only the lead process writes.
     """
     if not distributed.is_lead():
         return MultiWriter([])
-    board = TensorBoardWriter(job.run.folder, continues_at=step)
-    board.write_hparams(flatten(job.config.to_dict()))
-    return MultiWriter([board, JsonLinesWriter(job.run.metrics, step)])
+    board = TensorBoardWriter(session.run.folder, continues_at=step)
+    board.write_hparams(session.settings.flat())
+    return MultiWriter([board, JsonLinesWriter(session.run.metrics, step)])
 
 
-def open_progress(job: Job, step: int, memory: Memory) -> TrainingProgress:
-    """What people watch; the lead process alone shows it."""
-    nowhere = None if distributed.is_lead() else PlainConsole(file=io.StringIO())
+def _open_progress(session: Session, step: int, loop_state: LoopState) -> TrainingProgress:
+    """Opens the progress display; only the lead process shows it."""
+    hidden = None if distributed.is_lead() else PlainConsole(file=io.StringIO())
     return TrainingProgress(
-        total_steps=job.total_steps,
-        steps_per_epoch=job.steps_per_epoch,
-        batch_size=job.config.train.batch_size,
+        total_steps=session.steps.total,
+        steps_per_epoch=session.steps.epoch,
+        batch_size=session.settings.train.batch_size,
         first_step=step,
-        best=memory.stopping.best,
-        monitor=memory.stopping.monitor,
-        console=nowhere,
+        best=loop_state.stopping.best,
+        monitor=loop_state.stopping.monitor,
+        console=hidden,
     )

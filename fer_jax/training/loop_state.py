@@ -1,7 +1,7 @@
-"""What a checkpoint remembers besides the arrays: validations, open metrics, time.
+"""What a checkpoint stores besides the arrays: validations, unlogged metrics, time.
 
-Plain numbers, stored as JSON with every checkpoint, so that a resumed run logs and
-stops exactly where an unbroken one does.
+Plain numbers, stored as JSON with every checkpoint, so that a resumed run logs and stops exactly
+where an unbroken one does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fer_jax.training.metrics import TrainMetrics, scalars
 
 
 class NotFiniteError(Exception):
-    """A step left numbers that are not finite.
+    """A step produced NaN or Inf.
 
     Attributes:
       step: of the run, from 0.
@@ -30,10 +30,10 @@ class NotFiniteError(Exception):
 
 
 class MetricWindow:
-    """Sums the metrics of the steps since the last log line.
+    """Accumulates the metrics of the steps since the last log line.
 
-    A chunk's metrics are fetched when the next chunk has been dispatched, so that the
-    device never waits for the host.
+    A chunk's metrics are fetched after the next chunk is dispatched, so that the device never
+    waits for the host.
     """
 
     def __init__(self, classes: int, stored: dict[str, Any] | None = None) -> None:
@@ -46,20 +46,20 @@ class MetricWindow:
             self._loss_sum = stored["loss_sum"]
 
     def add(self, first_step: int, metrics: TrainMetrics) -> None:
-        """Takes the metrics of a chunk from `first_step` on, and fetches those of the one before.
+        """Takes the metrics of a chunk, and fetches those of the previous one.
 
         Args:
-          first_step: of the run, from 0.
+          first_step: of the chunk, counted in the run from 0.
           metrics: with a leading axis of the chunk's steps.
 
         Raises:
-          NotFiniteError: a step of the chunk before left numbers that are not finite.
+          NotFiniteError: a step of the previous chunk produced NaN or Inf.
         """
         self.fetch()
         self._pending = (first_step, metrics)
 
     def fetch(self) -> None:
-        """Waits for the last chunk's metrics.
+        """Waits for the metrics of the last chunk.
 
         Raises:
           NotFiniteError: as `add`.
@@ -71,7 +71,7 @@ class MetricWindow:
         fetched = jax.device_get(metrics)
         _check_finite(first_step, fetched)
         self._confusion += fetched.confusion.counts.sum(axis=0, dtype=np.int64)
-        for total in fetched.loss.total.tolist():  # one by one: the same sum for any chunks
+        for total in fetched.loss.total.tolist():  # in order: the same sum for any chunk length
             self._loss_sum += total
         self._norms = {
             "gradient_norm": float(fetched.gradient_norm.value[-1]),
@@ -80,18 +80,18 @@ class MetricWindow:
 
     @property
     def means(self) -> dict[str, float]:
-        """Over what was fetched since the last `close`; empty if that is nothing."""
+        """Means over what was fetched since the last `close`; empty if nothing was."""
         return scalars(self._confusion, self._loss_sum) if self._confusion.any() else {}
 
     def close(self) -> dict[str, float]:
-        """The means over what was fetched and the norms of its last step; begins anew."""
+        """Returns the means and the norms of the last fetched step, and resets the window."""
         result = {**self.means, **self._norms}
         self._confusion = np.zeros_like(self._confusion)
         self._loss_sum = 0.0
         return result
 
     def to_json(self) -> dict[str, Any]:
-        """As stored with a checkpoint: all steps are fetched, and found to be finite."""
+        """Returns what a checkpoint stores, after fetching all steps."""
         self.fetch()
         return {"confusion": self._confusion.tolist(), "loss_sum": self._loss_sum}
 
@@ -109,15 +109,15 @@ def _check_finite(first_step: int, metrics: TrainMetrics) -> None:
 
 
 @dataclasses.dataclass
-class Memory:
-    """The memory of one run.
+class LoopState:
+    """The part of a run's state that lives on the host.
 
     Attributes:
-      stopping: of the validations.
-      window: of the training metrics not yet logged.
-      plateau: of the learning rate; None with another schedule.
-      stage: the stage of training, from 0.
-      seconds: of training so far, over all its sittings.
+      stopping: early stopping.
+      window: training metrics that are not logged yet.
+      plateau: of the plateau schedule; None with another schedule.
+      stage: index of the current stage.
+      seconds: of training so far, over all invocations.
       finished: whether training is over.
     """
 
@@ -129,7 +129,7 @@ class Memory:
     finished: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """As stored with a checkpoint."""
+        """Returns what a checkpoint stores."""
         return {
             "stopping": dataclasses.asdict(self.stopping),
             "window": self.window.to_json(),
@@ -140,8 +140,8 @@ class Memory:
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any], classes: int) -> Memory:
-        """Reads back what `to_json` stored."""
+    def from_json(cls, stored: dict[str, Any], classes: int) -> LoopState:
+        """Reads what `to_json` returned."""
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),
             window=MetricWindow(classes, stored["window"]),

@@ -1,7 +1,7 @@
 """Training and validation metrics on the device, as CLU metrics.
 
-One integer confusion matrix and one loss sum; accuracy and the rest derive from
-them on the host. The report's scores live in fer_jax/report.
+An integer confusion matrix and a loss sum; accuracy and the rest are derived from them on the
+host. The report's scores are in fer_jax/report.
 """
 
 # No `from __future__ import annotations` here: CLU reads a collection's metrics from its
@@ -20,7 +20,7 @@ from fer_jax.runtime import sharding
 
 @flax.struct.dataclass
 class Confusion(clu.metrics.Metric):
-    """Integer confusion matrix: int32[C, C], rows are true classes."""
+    """Integer confusion matrix int32[C, C]; rows are true classes."""
 
     counts: jax.Array
 
@@ -36,7 +36,7 @@ class Confusion(clu.metrics.Metric):
         return cls(counts=counts.reshape(classes, classes))
 
     def merge(self, other: "Confusion") -> "Confusion":
-        """The counts of both."""
+        """Adds the counts."""
         return Confusion(counts=self.counts + other.counts)
 
     def compute(self) -> np.ndarray:
@@ -46,7 +46,7 @@ class Confusion(clu.metrics.Metric):
 
 @flax.struct.dataclass
 class LossSum(clu.metrics.Metric):
-    """Sum of the per-image loss; divide by the confusion matrix' total."""
+    """Sum of the per-image loss; divide by the total of the confusion matrix."""
 
     total: jax.Array
 
@@ -56,7 +56,7 @@ class LossSum(clu.metrics.Metric):
         return cls(total=jnp.sum(losses * mask))
 
     def merge(self, other: "LossSum") -> "LossSum":
-        """The sum of both."""
+        """Adds the sums."""
         return LossSum(total=self.total + other.total)
 
     def compute(self) -> float:
@@ -65,14 +65,14 @@ class LossSum(clu.metrics.Metric):
 
 
 def norm(tree: Any) -> jax.Array:
-    """Euclidean norm of all arrays of a tree, a float32 scalar.
+    """Returns the L2 norm over all arrays of a tree, a float32 scalar.
 
-    Small arrays are put together first. Each array whose squares are summed alone is three
-    operations of the program, and a deep network has hundreds of them; XLA compares each with
-    every other when it reads a program back from disk.
+    Small arrays are concatenated first: each array summed alone adds three operations to the
+    program, a deep network has hundreds of arrays, and XLA compares each operation with every
+    other when it deserializes a program.
     """
     leaves = jax.tree.leaves(tree)
-    # What is larger may be split over devices, and is not worth a copy.
+    # Larger arrays may be sharded, and are not worth a copy.
     small = [leaf.reshape(-1) for leaf in leaves if leaf.nbytes < sharding.LEAST_SPLIT_BYTES]
     parts = [leaf for leaf in leaves if leaf.nbytes >= sharding.LEAST_SPLIT_BYTES]
     if small:
@@ -82,17 +82,17 @@ def norm(tree: Any) -> jax.Array:
 
 @flax.struct.dataclass
 class GradientNorm(clu.metrics.Metric):
-    """Euclidean norm of a step's gradient, as it was before any clipping."""
+    """L2 norm of a step's gradient before clipping."""
 
     value: jax.Array
 
     @classmethod
     def from_model_output(cls, gradient_norm: jax.Array, **_: jax.Array) -> "GradientNorm":
-        """Of one step."""
+        """Takes the norm of one step."""
         return cls(value=gradient_norm)
 
     def merge(self, other: "GradientNorm") -> "GradientNorm":
-        """The later one."""
+        """Returns the later norm."""
         return other
 
     def compute(self) -> float:
@@ -102,17 +102,17 @@ class GradientNorm(clu.metrics.Metric):
 
 @flax.struct.dataclass
 class ParameterNorm(clu.metrics.Metric):
-    """Euclidean norm of the parameters that a step leaves."""
+    """L2 norm of the parameters after a step."""
 
     value: jax.Array
 
     @classmethod
     def from_model_output(cls, parameter_norm: jax.Array, **_: jax.Array) -> "ParameterNorm":
-        """Of one step."""
+        """Takes the norm of one step."""
         return cls(value=parameter_norm)
 
     def merge(self, other: "ParameterNorm") -> "ParameterNorm":
-        """The later one."""
+        """Returns the later norm."""
         return other
 
     def compute(self) -> float:
@@ -122,7 +122,7 @@ class ParameterNorm(clu.metrics.Metric):
 
 @flax.struct.dataclass
 class StepMetrics(clu.metrics.Collection):
-    """What an evaluation step returns."""
+    """Returned by an evaluation step."""
 
     confusion: Confusion
     loss: LossSum
@@ -130,10 +130,10 @@ class StepMetrics(clu.metrics.Collection):
 
 @flax.struct.dataclass
 class TrainMetrics(clu.metrics.Collection):
-    """What a training step returns.
+    """Returned by a training step.
 
-    The norms are computed at every step, logged or not: a program must not depend on how
-    often people look, and a state with numbers that are not finite must not be saved.
+    The norms are computed at every step, logged or not: the program must not depend on the
+    logging interval, and a state with NaN or Inf must not be saved.
     """
 
     confusion: Confusion
@@ -143,7 +143,7 @@ class TrainMetrics(clu.metrics.Collection):
 
 
 def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:
-    """Means over what was counted: loss, accuracy, balanced accuracy and macro F1.
+    """Returns loss, accuracy, balanced accuracy and macro F1.
 
     The last two are means over the classes that occur.
 

@@ -1,4 +1,4 @@
-"""What a network is made of, as text: its parameters one by one, and the work per image."""
+"""A network as text: its arrays, parameter count and FLOPs per image."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fer_jax.training.state import count_parameters
 
 
 @dataclasses.dataclass(frozen=True)
-class Overview:
-    """A network at a size of its input.
+class ModelSummary:
+    """A network at one input size.
 
     Attributes:
-      parameters: number of trained scalars.
-      statistics: number of scalars that normalisation layers keep beside them.
-      flops: floating-point operations of the forward pass of one image, a multiplication with
-        its addition counted as two; None where the compiler does not tell.
-      table: every array with its shape and size, as many lines.
+      parameters: number of trainable scalars.
+      statistics: number of running statistics of normalization layers.
+      flops: of the forward pass of one image, a multiply-add counted as two; None if XLA does
+        not report it.
+      table: a line per array with its shape and size.
     """
 
     parameters: int
@@ -42,9 +42,9 @@ class Overview:
         return ", ".join(parts)
 
 
-def describe_network(model: nn.Module, variables: dict[str, Any], size: int) -> Overview:
-    """Counts what `variables` hold, and the work on one image of `size` x `size` pixels."""
-    return Overview(
+def summarize(model: nn.Module, variables: dict[str, Any], size: int) -> ModelSummary:
+    """Counts the scalars in `variables` and the FLOPs of one image of `size` x `size` pixels."""
+    return ModelSummary(
         parameters=count_parameters(variables["params"]),
         statistics=count_parameters(variables.get("batch_stats", {})),
         flops=_flops(model, variables, size),
@@ -53,12 +53,12 @@ def describe_network(model: nn.Module, variables: dict[str, Any], size: int) -> 
 
 
 def _flops(model: nn.Module, variables: dict[str, Any], size: int) -> float | None:
-    """XLA's count for the program before optimisation: nothing is compiled for it."""
+    """Returns XLA's count for the unoptimized program; nothing is compiled."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    # Shapes alone: arrays would bring their sharding, and a device's share of the work.
+    # Shapes only: arrays would bring their sharding, and count one device's share.
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
     network = shared_blocks(model)
-    with cpu_ops.disabled():  # the network's work, not that of a form that is faster here
+    with cpu_ops.disabled():  # count the network's own FLOPs, not those of a faster form
         lowered = jax.jit(network.apply, static_argnames="train").lower(shapes, images, train=False)
     costs = lowered.cost_analysis() or {}
     return costs.get("flops")

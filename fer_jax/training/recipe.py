@@ -1,11 +1,16 @@
-"""How one step learns from its batch: the settings, without the mathematics.
+"""How one training step learns from its batch: settings of the step, without the math.
 
-The optimizer, the augmentation and what is frozen have settings of their own.
+Optimizer, augmentation and frozen layers have settings of their own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+
+import numpy as np
+
+from fer_jax.data.sampling import class_weights
+from fer_jax.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,13 +19,12 @@ class Recipe:
 
     Attributes:
       label_smoothing: share of the target probability spread over all classes.
-      focal_gamma: of the focal loss; 0 is the cross-entropy.
-      class_weights: of each class in the loss; None weighs all images the same.
-      accumulate: parts that a batch is worked through in, one after the other.
-      sam_rho: how far sharpness-aware minimisation climbs before it takes the gradient; 0 is
-        the plain gradient.
-      ema_decay: of the moving average of the weights; 0 keeps none.
-      scales_rate: whether the state carries a factor of the learning rate that validation sets.
+      focal_gamma: focal-loss gamma; 0 is plain cross-entropy.
+      class_weights: weight of each class in the loss; None for equal weights.
+      accumulate: number of micro-batches of a step.
+      sam_rho: neighborhood radius of sharpness-aware minimization; 0 disables it.
+      ema_decay: decay of the moving average of the weights; 0 disables it.
+      scales_rate: whether the state holds a learning-rate factor that validation sets.
     """
 
     label_smoothing: float = 0.0
@@ -33,3 +37,25 @@ class Recipe:
 
 
 PLAIN = Recipe()
+
+
+def make_recipe(settings: Settings, labels: np.ndarray | None = None, classes: int = 0) -> Recipe:
+    """Returns the recipe of a run.
+
+    Args:
+      settings: of the run.
+      labels: int[N] of the training records, for class weights; None leaves them out.
+      classes: number of classes.
+    """
+    weights = None
+    if settings.train.balance == "class_weights" and labels is not None:
+        weights = tuple(class_weights(np.bincount(labels, minlength=classes)).tolist())
+    return Recipe(
+        label_smoothing=settings.train.label_smoothing,
+        focal_gamma=settings.train.focal_gamma,
+        class_weights=weights,
+        accumulate=settings.train.accumulate,
+        sam_rho=settings.optim.sam_rho,
+        ema_decay=settings.optim.ema_decay,
+        scales_rate=settings.optim.schedule == "plateau",
+    )

@@ -1,7 +1,4 @@
-"""A trained run's network: its best checkpoint, read back as it was trained.
-
-For whoever uses a run: evaluation, and another run that begins where it ended.
-"""
+"""A trained run's network with its best weights, as evaluation and prediction use it."""
 
 from __future__ import annotations
 
@@ -12,10 +9,11 @@ import flax.linen as nn
 from jax.sharding import Mesh
 
 from fer_jax.run_dir import Run
-from fer_jax.training import build as experiment
-from fer_jax.training import schedule as learning
-from fer_jax.training.checkpoint import Checkpoints, Restored
-from fer_jax.training.state import TrainState, abstract_state
+from fer_jax.training.build import make_model
+from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.recipe import make_recipe
+from fer_jax.training.stages import make_stages
+from fer_jax.training.state import TrainState, abstract_state, abstract_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,26 +22,34 @@ class Trained:
 
     Attributes:
       model: the network.
-      best: the checkpoint with the best validation accuracy.
+      variables: params and batch_stats with the best validation score.
+      step: of the run, of these weights.
+      averaged: whether they are the moving average of the weights.
+      seconds: of training until then.
     """
 
     model: nn.Module
-    best: Restored
+    variables: dict[str, Any]
+    step: int
+    averaged: bool
+    seconds: float
 
 
 def load_trained(run: Run, mesh: Mesh) -> Trained:
-    """Reads the best checkpoint of a run onto the devices of `mesh`.
+    """Reads the best weights of a run onto the devices of `mesh`; no optimizer state.
 
     Raises:
-      UserError: there is none, it is damaged, or it does not fit the run's configuration.
+      UserError: no checkpoint, a damaged one, or one that does not fit the run's settings.
     """
-    model = experiment.make_model(run.config, len(run.labels))
-    stages = learning.make_stages(run.config, model)
-    recipe = learning.make_recipe(run.config)
+    model = make_model(run.settings, len(run.labels))
+    size = run.preprocessing.size
 
-    def template_of(memory: dict[str, Any]) -> TrainState:
-        optimizer = stages[memory["stage"]].optimizer
-        return abstract_state(model, optimizer, run.preprocessing.size, mesh, recipe)
+    def template_of(loop_state: dict[str, Any]) -> TrainState:
+        optimizer = make_stages(run.settings, model)[loop_state["stage"]].optimizer
+        return abstract_state(model, optimizer, size, mesh, make_recipe(run.settings))
 
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
-        return Trained(model, checkpoints.restore_best(template_of))
+        best = checkpoints.restore_best(abstract_weights(model, size, mesh), template_of)
+    return Trained(
+        model, best.variables, best.step, best.averaged, float(best.loop_state["seconds"])
+    )

@@ -1,54 +1,68 @@
-"""What training needs and does not change: the run, its data on the devices, its programs."""
+"""What training needs and does not change: run, data, network, compiled programs.
+
+`make_session` builds it from the settings; `training.loop` trains with it.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax
+import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
-from fer_jax import config as configuration
-from fer_jax.data.feed import Feed
-from fer_jax.data.records import Split
-from fer_jax.data.sampling import BatchSampler
-from fer_jax.data.store import Store
-from fer_jax.run_dir import Run
-from fer_jax.runtime import distributed
-from fer_jax.training import kept
-from fer_jax.training.dispatch import ChunkPlan
-from fer_jax.training.evaluation import Evaluator
-from fer_jax.training.initial_weights import Initial
-from fer_jax.training.programs import Program
-from fer_jax.training.recipe import Recipe
-from fer_jax.training.schedule import Pace
-from fer_jax.training.stages import Stage
+from fer_jax import run_dir
+from fer_jax.data.feed import Feed, make_feed
+from fer_jax.data.preprocess import InputFormat
+from fer_jax.data.records import Split, open_split
+from fer_jax.data.sampling import BatchSampler, effective_shares
+from fer_jax.data.store import (
+    FreeMemory,
+    Placement,
+    Store,
+    choose_placement,
+    free_host_bytes,
+    open_store,
+)
+from fer_jax.run_dir import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
+from fer_jax.runtime import distributed, sharding, xla_options
+from fer_jax.settings import Settings
+from fer_jax.training.build import data_arguments, make_model, make_preprocessing
+from fer_jax.training.dispatch import ChunkPlan, ChunkProgram, choose_steps, make_chunk_program
+from fer_jax.training.evaluation import Evaluator, make_eval_function
+from fer_jax.training.initial_weights import InitialWeights, find_initial_weights
+from fer_jax.training.recipe import Recipe, make_recipe
+from fer_jax.training.stages import Stage, make_stages
 from fer_jax.training.state import TrainState, abstract_state
+from fer_jax.training.step import make_step_function
+from fer_jax.training.step_counts import StepCounts, count_steps
+from tfds_builders import prepare
+from tfds_builders.prepared import Prepared
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """Everything that does not change while training.
+class Session:
+    """Everything that does not change during training.
 
     Attributes:
       run: the run directory.
-      training: the records that are learned.
+      training: the training records.
       validation: the records that decide which state is best.
-      validation_store: their pictures.
-      feed: brings the training pictures to the devices.
+      validation_store: their images.
+      feed: brings the training images to the devices.
       sampler: which rows form which batch.
       mesh: of the devices.
       plan: which steps form which chunk.
       stages: of training.
-      programs: a chunk's program for each stage.
-      evaluate: of the validation split.
+      programs: the jitted chunk of each stage.
+      evaluate: evaluates the validation split.
       model: the network.
       recipe: how a step learns.
-      weights: what the network begins with; None where that is chance or lies behind.
-      store: where the pictures are, by name.
-      pace: when things happen.
+      initial_weights: None if random, or already restored.
+      store: name of the store of the images.
+      steps: when things happen.
     """
 
     run: Run
@@ -60,82 +74,187 @@ class Job:
     mesh: Mesh
     plan: ChunkPlan
     stages: tuple[Stage, ...]
-    programs: tuple[Program, ...]
+    programs: tuple[ChunkProgram, ...]
     evaluate: Evaluator
     model: nn.Module
     recipe: Recipe
-    weights: Initial | None
+    initial_weights: InitialWeights | None
     store: str
-    pace: Pace
+    steps: StepCounts
 
     @property
-    def config(self) -> ConfigDict:
-        """The run's configuration."""
-        return self.run.config
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self.run.settings
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Steps of one pass."""
-        return self.pace.epoch_steps
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of the whole run if it does not stop early."""
-        return self.stages[-1].end
-
-    def template_of(self, memory: dict[str, Any]) -> TrainState:
-        """A state of the form that the stage of a checkpoint's memory has."""
-        optimizer = self.stages[memory["stage"]].optimizer
+    def abstract_state(self, loop_state: dict[str, Any]) -> TrainState:
+        """Returns the abstract state of the stage that a stored loop state is in."""
+        optimizer = self.stages[loop_state["stage"]].optimizer
         return abstract_state(
             self.model, optimizer, self.run.preprocessing.size, self.mesh, self.recipe
         )
 
-    def prepare(self, step: int) -> None:
-        """Begins to make ready, beside other work, the program of the chunk at `step`.
-
-        Each stage has one that is made ready; chunks of another length compile when they come.
-        """
-        last = self.plan.end_after(step)
-        if last is None or not distributed.is_alone():
-            return  # several processes compile at the same moment, as they always do
-        stage = next(number for number, stage in enumerate(self.stages) if step < stage.end)
-
-        def arguments() -> tuple[Any, ...]:
-            items = self.feed.put(self.sampler.rows(step, last - step))
-            return self.template_of({"stage": stage}), self.feed.source, items
-
-        if self.programs[stage].ready is None:
-            self.programs[stage].prepare(arguments, self._key(stage, last - step))
-
-    def _key(self, stage: int, steps: int) -> str | None:
-        """Under which the program of so many steps is kept: all that it is made from."""
-        if not type(self.model).__module__.startswith("fer_jax."):
-            return None  # a network that somebody brought, whose sources are not ours
-        source = jax.tree.map(
-            lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), self.feed.source
-        )
-        return kept.key_of(
-            sorted(configuration.flatten(self.config).items()),
-            (stage, steps, self.pace, self.store, source, self.mesh),
-            (self.model, self.run.labels, self.run.preprocessing, self.recipe),
-        )
-
     def validates_after(self, first: int, last: int) -> bool:
-        """Whether a validation follows the chunk from step `first` to step `last`."""
-        period = self.pace.eval_steps
-        return first // period < last // period or last == self.total_steps
+        """Whether a validation follows the chunk of steps [first, last)."""
+        period = self.steps.eval
+        return first // period < last // period or last == self.steps.total
 
     def logs_after(self, first: int, last: int) -> bool:
-        """Whether a log line follows the chunk from step `first` to step `last`."""
-        period = self.pace.log_steps
-        return first // period < last // period
+        """Whether a log line follows the chunk of steps [first, last)."""
+        return first // self.steps.log < last // self.steps.log
+
+    def class_shares(self) -> str:
+        """Returns how much each class counts in training, as "neutral 14.3% (of 320 records)"."""
+        counts = np.bincount(self.training.labels, minlength=len(self.run.labels))
+        shares = effective_shares(counts, self.settings.train.balance)
+        return ", ".join(
+            f"{name} {share:.1%} (of {count:,} records)"
+            for name, share, count in zip(self.run.labels, shares, counts, strict=True)
+        )
 
 
-def steps_per_epoch(split: Split, config: ConfigDict) -> int:
-    """Batches of one pass; what is left over runs on into the next pass."""
-    return max(1, len(split) // config.train.batch_size)
+@dataclasses.dataclass(frozen=True)
+class _Opened:
+    """A run directory with its data, before programs are built."""
+
+    run: Run
+    initial_weights: InitialWeights | None
+    training: Split
+    validation: Split
+    steps: StepCounts
 
 
-def with_optimizer_of(stage: Stage, state: TrainState) -> TrainState:
-    """`state` with a new memory of the stage's optimizer."""
-    return dataclasses.replace(state, opt_state=stage.optimizer.init(state.params))
+def make_session(settings: Settings, folder: Path) -> Session:
+    """Opens the run directory and the data, and builds the programs.
+
+    Raises:
+      UserError: settings, data or initial weights that cannot be used, or a run directory that
+        belongs to a different run.
+    """
+    mesh = sharding.data_mesh(settings.train.fsdp)
+    opened = _open(settings, folder, mesh)
+    run, training, validation = opened.run, opened.training, opened.validation
+    model = make_model(settings, classes=len(training.label_names))
+    stages = make_stages(settings, model, opened.steps.epoch)
+    recipe = make_recipe(settings, training.labels, len(training.label_names))
+    placement = _place_images(settings, (training, validation), run.preprocessing.size, mesh)
+    feed = make_feed(open_store(training, placement.store), placement, mesh)
+    validation_store = open_store(validation, placement.store)
+    options = xla_options.for_model(model)
+    programs = tuple(
+        make_chunk_program(
+            make_step_function(
+                model, stage.optimizer, run.preprocessing, settings.augment, recipe,
+                settings.seed, stage.frozen, mesh,
+            ),
+            feed, mesh, options,
+        )
+        for stage in stages
+    )  # fmt: skip
+    return Session(
+        run=run,
+        training=training,
+        validation=validation,
+        validation_store=validation_store,
+        feed=feed,
+        sampler=BatchSampler(
+            training.labels, settings.train.batch_size, settings.seed, settings.train.balance
+        ),
+        mesh=mesh,
+        plan=ChunkPlan(run.engine[STEPS_PER_DISPATCH], tuple(stage.end for stage in stages)),
+        stages=stages,
+        programs=programs,
+        evaluate=Evaluator(
+            make_eval_function(model, run.preprocessing, settings.eval.tta),
+            make_feed(validation_store, placement, mesh),
+            len(validation), settings.eval.batch_size, mesh, options,
+        ),
+        model=model,
+        recipe=recipe,
+        initial_weights=opened.initial_weights,
+        store=placement.store,
+        steps=opened.steps,
+    )  # fmt: skip
+
+
+def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
+    """Finds the initial weights, opens the data, and creates or joins the run directory."""
+    wanted = data_arguments(settings)
+    # Wrong names are reported before weights are downloaded.
+    prepare.get(*(wanted[name] for name in ("name", "variant", "data_dir", "manual_dir", "crop")))
+    existing = run_dir.resumable(folder, settings)
+    weights = None if existing else find_initial_weights(settings, mesh)
+    description = weights.to_json() if weights else existing.weights if existing else None
+    pretrained = _pretrained_normalization(existing, weights)
+    make_preprocessing(settings, pretrained)  # wrong settings are reported before a long build
+    data = prepare.prepare(**wanted)
+    preprocessing = make_preprocessing(settings, pretrained, data.metadata["mask"])
+    training = open_split(data, "train", preprocessing)
+    validation = open_split(data, "validation", preprocessing)
+    # The remainder of the records runs on into the next epoch.
+    steps = count_steps(settings, max(1, len(training) // settings.train.batch_size))
+    run = distributed.lead_first(
+        lambda: run_dir.start(
+            folder,
+            settings,
+            training.label_names,
+            preprocessing,
+            _describe_data(data, training, validation),
+            description,
+            _describe_engine(settings, steps, mesh),
+        ),
+        lambda: run_dir.open_run(folder),
+    )
+    return _Opened(run, weights, training, validation, steps)
+
+
+def _pretrained_normalization(
+    existing: Run | None, weights: InitialWeights | None
+) -> tuple[str, InputFormat | None] | None:
+    """The normalization that the initial weights were trained with; None if they are random."""
+    if existing is not None and existing.weights is not None:
+        return existing.preprocessing.normalize, existing.preprocessing.input_format
+    return weights.normalization if weights else None
+
+
+def _place_images(
+    settings: Settings, splits: tuple[Split, ...], size: int, mesh: Mesh
+) -> Placement:
+    """Decides where the images are stored during training, and prints it.
+
+    Raises:
+      UserError: the requested store is too small.
+    """
+    nbytes = sum(map(len, splits)) * size * size * 3
+    device, host = distributed.min_over_processes(
+        [sharding.free_device_bytes(mesh), free_host_bytes()]
+    )
+    free = FreeMemory(device, mesh.size, host)
+    placement = choose_placement(settings.data.store, nbytes, free)
+    print(f"image store: {placement.store} ({placement.reason})")
+    return placement
+
+
+def _describe_data(data: Prepared, training: Split, validation: Split) -> dict[str, Any]:
+    """What the run directory stores of its data, to recognize it and to crop faces alike."""
+    return {
+        "name": data.builder.info.full_name,
+        "protocol": data.protocol.name,
+        "crop": data.metadata.get("crop"),
+        "train": training.digest,
+        "validation": validation.digest,
+    }
+
+
+def _describe_engine(settings: Settings, steps: StepCounts, mesh: Mesh) -> dict[str, Any]:
+    """What the bits of the parameters depend on besides settings and data."""
+    device = mesh.devices.flat[0]
+    return {
+        STEPS_PER_DISPATCH: choose_steps(
+            settings.train.steps_per_dispatch, steps.eval, device.platform
+        ),
+        TOTAL_STEPS: steps.total,
+        "devices": mesh.size,
+        "processes": len({device.process_index for device in mesh.devices.flat}),
+        "device_kind": device.device_kind,
+    }

@@ -1,8 +1,8 @@
-"""One training step and one evaluation step, as pure functions and as jitted programs.
+"""One training step as a pure function of the state and the batch.
 
-A step is a pure function of the state and the batch. Its random draws are folded
-from (seed, step, row), so they are the same on any number of devices. How a step learns
-from its batch is the recipe's; how several steps become one program is not decided here.
+Random draws are folded from (seed, step, row), so they are the same on any number of devices.
+How a step learns from its batch is set by the recipe; `dispatch` compiles several steps into one
+program.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.data.augment import Augmentation, augment
+from fer_jax.data.augment import augment
 from fer_jax.data.mixing import Labels, mix
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models.registry import shared_blocks
-from fer_jax.runtime import sharding
-from fer_jax.runtime import xla_options as compiler
-from fer_jax.training import losses, sam, tta
-from fer_jax.training.accumulate import dropout_of_rows, in_parts
-from fer_jax.training.ema import averaged
+from fer_jax.runtime import sharding, xla_options
+from fer_jax.settings import Augmentation
+from fer_jax.training import losses
+from fer_jax.training.accumulate import dropout_of_rows, over_micro_batches
 from fer_jax.training.freezing import Frozen
-from fer_jax.training.metrics import StepMetrics, TrainMetrics, norm
+from fer_jax.training.metrics import TrainMetrics, norm
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import TrainState
 
@@ -36,7 +35,6 @@ NOTHING_FROZEN = Frozen()
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]
-EvalStep = Callable[[dict[str, Any], Batch], tuple[StepMetrics, jax.Array]]
 
 
 @flax.struct.dataclass
@@ -45,7 +43,7 @@ class Examples:
 
     Attributes:
       inputs: float32[B, H, W, 3].
-      labels: what they show.
+      labels: of the images.
     """
 
     inputs: jax.Array
@@ -54,11 +52,11 @@ class Examples:
 
 @flax.struct.dataclass
 class Pass:
-    """A forward and backward pass.
+    """Result of a forward and backward pass.
 
     Attributes:
-      gradient: of the mean loss by the parameters.
-      batch_stats: as the pass leaves them.
+      gradient: of the mean loss with respect to the parameters.
+      batch_stats: updated by the pass.
       logits: float32[B, C].
       losses: float32[B].
     """
@@ -69,8 +67,8 @@ class Pass:
     losses: jax.Array
 
 
-PassOf = Callable[[Any, Any, Examples, jax.Array], Pass]
-"""From parameters, statistics, examples and the key of dropout."""
+PassFunction = Callable[[Any, Any, Examples, jax.Array], Pass]
+"""Of parameters, batch statistics, examples and the dropout key."""
 
 
 def make_step_function(
@@ -83,23 +81,33 @@ def make_step_function(
     frozen: Frozen = NOTHING_FROZEN,
     mesh: Mesh | None = None,
 ) -> TrainStep:
-    """One optimizer step as a pure function, not compiled yet.
+    """Returns one optimizer step as a pure function, not compiled.
 
-    The batch has image: uint8[B, H, W, 3] and label: int32[B]. `optimizer` is that of what
-    is not frozen. `mesh` is needed where devices share a state: there the step says what is
-    gathered and what stays split.
+    Args:
+      model: the network.
+      optimizer: of the parameters that are not frozen.
+      preprocessing: of the run.
+      augmentation: random changes of the images.
+      recipe: how the step learns.
+      seed: of augmentation and dropout.
+      frozen: blocks that are not trained.
+      mesh: needed if devices shard the state: then the step says what is gathered.
+
+    Returns:
+      A function of the state and a batch with image: uint8[B, H, W, 3] and label: int32[B].
     """
-    pass_of = make_pass(model, recipe, frozen, mesh)
+    run_pass = make_pass(model, recipe, frozen, mesh)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
         examples = make_examples(batch, augment_key, augmentation, preprocessing)
-        here = pass_of(state.params, state.batch_stats, examples, dropout_key)
-        gradient = here.gradient
+        result = run_pass(state.params, state.batch_stats, examples, dropout_key)
+        gradient = result.gradient
         if recipe.sam_rho:
-            above = sam.climbed(state.params, gradient, recipe.sam_rho)
-            gradient = pass_of(above, state.batch_stats, examples, dropout_key).gradient
+            # BatchNorm's statistics are those of the first pass.
+            ascended = ascend(state.params, gradient, recipe.sam_rho)
+            gradient = run_pass(ascended, state.batch_stats, examples, dropout_key).gradient
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         if state.rate_scale is not None:
             updates = jax.tree.map(lambda leaf: leaf * state.rate_scale, updates)
@@ -107,15 +115,15 @@ def make_step_function(
             state,
             step=state.step + 1,
             params=frozen.apply_updates(state.params, updates),
-            batch_stats=here.batch_stats,
+            batch_stats=result.batch_stats,
             opt_state=opt_state,
         )
-        new_state = dataclasses.replace(new_state, ema=averaged(new_state, recipe.ema_decay))
+        new_state = dataclasses.replace(new_state, ema=updated_ema(new_state, recipe.ema_decay))
         metrics = TrainMetrics.single_from_model_output(
-            logits=here.logits,
+            logits=result.logits,
             labels=examples.labels.main,
-            losses=here.losses,
-            mask=jnp.ones_like(here.losses),
+            losses=result.losses,
+            mask=jnp.ones_like(result.losses),
             gradient_norm=norm(gradient),
             parameter_norm=norm(new_state.params),
         )
@@ -127,7 +135,7 @@ def make_step_function(
 def make_examples(
     batch: Batch, key: jax.Array, augmentation: Augmentation, preprocessing: Preprocessing
 ) -> Examples:
-    """Augments, mixes and normalises a batch; each row draws from `key` and its number."""
+    """Augments, mixes and normalizes a batch; each row's draws are folded from `key`."""
     rows = jnp.arange(batch["label"].shape[0])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
     images = augment(batch["image"], keys, augmentation)
@@ -135,11 +143,13 @@ def make_examples(
     return Examples(preprocessing.normalized(images), labels)
 
 
-def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen, mesh: Mesh | None = None) -> PassOf:
-    """The gradient of the recipe's mean loss, in one piece or in parts."""
+def make_pass(
+    model: nn.Module, recipe: Recipe, frozen: Frozen, mesh: Mesh | None = None
+) -> PassFunction:
+    """Returns the gradient function of the recipe's mean loss, over micro-batches if it has any."""
     network = model if frozen.blocks else shared_blocks(model)
 
-    def loss_of(
+    def mean_loss(
         params: Any, batch_stats: Any, examples: Examples, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         with frozen.inference_norms():
@@ -154,56 +164,67 @@ def make_pass(model: nn.Module, recipe: Recipe, frozen: Frozen, mesh: Mesh | Non
         values = losses.image_losses(logits, targets, recipe)
         return values.mean(), (logits, values, updated.get("batch_stats", {}))
 
-    gradient_of = jax.grad(loss_of, has_aux=True)
+    gradient_function = jax.grad(mean_loss, has_aux=True)
 
-    def pass_of(params: Any, batch_stats: Any, examples: Examples, key: jax.Array) -> Pass:
-        whole = sharding.gathered((params, batch_stats), mesh)
+    def run_pass(params: Any, batch_stats: Any, examples: Examples, key: jax.Array) -> Pass:
+        gathered = sharding.gathered((params, batch_stats), mesh)
 
-        def part(some: Examples, rows: jax.Array) -> tuple[Any, Any]:
+        def micro_batch(some: Examples, rows: jax.Array) -> tuple[Any, Any]:
             with dropout_of_rows(rows, examples.inputs.shape[0]):
-                gradient, (logits, values, stats) = gradient_of(*whole, some, key)
+                gradient, (logits, values, stats) = gradient_function(*gathered, some, key)
             return (sharding.split(gradient, mesh), stats), (logits, values)
 
-        (gradient, stats), (logits, values) = in_parts(part, recipe.accumulate, examples)
+        (gradient, stats), (logits, values) = over_micro_batches(
+            micro_batch, recipe.accumulate, examples
+        )
         return Pass(gradient, stats, logits, values)
 
-    return pass_of
+    return run_pass
+
+
+def ascend(params: Any, gradient: Any, rho: float) -> Any:
+    """Moves `params` by `rho` (L2 norm over all of them) to where the loss is higher.
+
+    The inner step of sharpness-aware minimization (Foret et al. 2021, algorithm 1): the gradient
+    is taken there and applied to the original parameters.
+    """
+    # A zero gradient has no direction: stay.
+    scale = rho / jnp.maximum(optax.tree.norm(gradient), 1e-12)
+    return jax.tree.map(lambda value, slope: value + scale * slope, params, gradient)
+
+
+def ema_decay(updates: jax.Array, decay: float) -> jax.Array:
+    """Returns the decay of the moving average's n-th update, n from 0: float32 scalar.
+
+    It rises as (1 + n) / (10 + n) up to `decay`, so that the random initial weights are soon
+    forgotten (TensorFlow's ExponentialMovingAverage with num_updates).
+    """
+    count = updates.astype(jnp.float32)
+    return jnp.minimum(decay, (1 + count) / (10 + count))
+
+
+def updated_ema(state: TrainState, decay: float) -> Any:
+    """Returns the moving average with `state.variables` included; None if disabled.
+
+    Args:
+      state: its `step` counts the updates, this one included.
+      decay: final decay.
+    """
+    if state.ema is None:
+        return None
+    current = ema_decay(state.step - 1, decay)
+    return jax.tree.map(
+        lambda average, value: current * average + (1 - current) * value,
+        state.ema,
+        state.variables,
+    )
 
 
 def make_train_step(function: TrainStep, mesh: Mesh) -> TrainStep:
-    """Compiles one step over the mesh; the old state's memory is reused."""
+    """Jits one step over the mesh, donating the state."""
     return jax.jit(
         function,
         donate_argnums=0,
         out_shardings=(sharding.new_state_sharding(mesh), sharding.replicated(mesh)),
-        compiler_options=compiler.options(),
+        compiler_options=xla_options.for_model(),
     )
-
-
-def make_eval_function(
-    model: nn.Module, preprocessing: Preprocessing, views: str = tta.NONE
-) -> EvalStep:
-    """The forward pass, not compiled yet; padded rows have mask 0 and do not count.
-
-    The batch has image: uint8[B, H, W, 3], label: int32[B] and mask: float32[B];
-    the result is the metrics and the probabilities float32[B, C], the mean over the `views`
-    of each image, a name of `tta.VIEWS`.
-    """
-    network = shared_blocks(model)
-
-    def eval_step(variables: dict[str, Any], batch: Batch) -> tuple[StepMetrics, jax.Array]:
-        def logits_of(images: jax.Array) -> jax.Array:
-            return jnp.asarray(
-                network.apply(variables, preprocessing.normalized(images), train=False)
-            )
-
-        log_p = tta.mean_log_probabilities(logits_of, batch["image"], views)
-        metrics = StepMetrics.single_from_model_output(
-            logits=log_p,
-            labels=batch["label"],
-            losses=losses.cross_entropy(log_p, jax.nn.one_hot(batch["label"], log_p.shape[-1])),
-            mask=batch["mask"],
-        )
-        return metrics, jnp.exp(log_p)
-
-    return eval_step
