@@ -1,5 +1,5 @@
-# The project's commands. Each sets itself up in .venv, from hashed locks, and does not repeat what
-# is done. What the commands do lives in the Python code; this file only says in which order.
+# The project's commands. Each installs what it needs into .venv, from hashed locks, once. The work
+# itself is done by the Python code.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARITY := .venv-parity
 PEERS := .venv-peers
 
-# PYTHON given by hand: another Python than the one .venv was made with means a new .venv.
+# PYTHON on the command line: if .venv was created with another Python, recreate it.
 ifneq ($(origin PYTHON),file)
 ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version)' 2>/dev/null),$(shell cat $(VENV)/made-by 2>/dev/null))
 OTHER_PYTHON := other-python
@@ -16,7 +16,7 @@ endif
 
 MARKED := slow or parity or browser
 IN_VENV := slow or browser
-# Whole files go to processes, one for each core, so that what a file prepares is prepared once.
+# One process per core; all tests of a file run in one process, so that its fixtures run once.
 PARALLEL := -n auto --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests tools docs launch benchmarks
@@ -38,7 +38,7 @@ help:  ## Print this list.
 demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into runs/demo.
 	$(BIN)/fer-jax train --config configs/demo.py
 
-test: setup-dev  ## Run the fast tests; say what they skip and leave to `make check`.
+test: setup-dev  ## Run the fast tests; report what they skip and leave to `make check`.
 	$(PYTEST) -m "not ($(MARKED))"
 
 check: setup-check  ## Run every test, slow, browser and parity ones too; a skipped test is a failure.
@@ -48,10 +48,10 @@ check: setup-check  ## Run every test, slow, browser and parity ones too; a skip
 check-marked: setup-check  ## Run the slow and browser tests, which `make test` leaves out.
 	$(PYTEST) --no-skips -m "($(IN_VENV)) and not parity" || [ $$? -eq 5 ]  # 5: no test is marked
 
-parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in an environment of their own.
+parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in .venv-parity.
 	$(PARITY)/bin/python -m pytest $(PYTEST_FLAGS) --no-skips -m parity tests/parity
 
-benchmark: $(PEERS)/stamp  ## Measure speed beside PyTorch, Keras, TensorFlow and ONNX Runtime; BENCHMARK_FLAGS chooses.
+benchmark: $(PEERS)/stamp  ## Measure speed beside PyTorch, Keras, TensorFlow and ONNX Runtime; select with BENCHMARK_FLAGS.
 	$(BIN)/python -m benchmarks.speed $(BENCHMARK_FLAGS)
 	$(BIN)/python -m benchmarks.speed.table
 
@@ -63,11 +63,11 @@ lint: setup-dev  ## Check style (ruff) and shell scripts (shellcheck).
 types: setup-dev  ## Check types (mypy).
 	$(BIN)/mypy
 
-format: setup-dev  ## Rewrite the sources in the project's style.
+format: setup-dev  ## Reformat the sources.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lock: setup-dev  ## Bring requirements/*.lock in line with pyproject.toml, changing no more than needed.
+lock: setup-dev  ## Update requirements/*.lock to pyproject.toml, changing no more than needed.
 	$(COMPILE) --group build -o requirements/build.lock
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
 	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
@@ -88,12 +88,12 @@ docs: $(VENV)/docs.stamp  ## Build the documentation site into site/; a warning 
 wheel: setup-dev  ## Build the wheel and the source archive into dist/.
 	$(BIN)/python -m hatchling build
 
-clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; keep runs/ and data/.
+clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; runs/ and data/ remain.
 	rm -rf $(VENV) $(PARITY) $(PEERS) dist build site .pytest_cache .mypy_cache .ruff_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
-setup: $(VENV)/run.stamp  ## Make .venv with what running needs.
-setup-dev: $(VENV)/dev.stamp  ## Make .venv with what testing and developing need.
+setup: $(VENV)/run.stamp  ## Create .venv with what running needs.
+setup-dev: $(VENV)/dev.stamp  ## Create .venv with what testing and developing need.
 setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, Selenium.
 
 $(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml $(OTHER_PYTHON)

@@ -155,6 +155,8 @@ def _default(value: ast.expr) -> str | None:
         if name == "duration":
             return f"`{ast.unparse(value.args[0])}` *duration*"
         return None
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        return f"`{value.value}`"  # as it is typed on the command line
     return f"`{ast.unparse(value)}`"
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv and installs a lock into it:  sh requirements/install.sh run|dev|check|docs
-# PYTHON names the interpreter of a new .venv. A .venv that an earlier install left half made is
-# made anew. Nothing outside .venv is touched, and nothing is installed without a hash.
+# Creates .venv and installs a lock into it:  sh requirements/install.sh run|dev|check|docs
+# PYTHON names the interpreter of a new .venv. A .venv that an earlier run left unfinished is
+# recreated. Nothing outside .venv is changed, and every package is verified by its hash.
 set -eu
 
 kind=$1
@@ -14,7 +14,7 @@ fail() {
   exit 2
 }
 
-# The code that Python is asked to run must be one that Python 2 and 3.6 understand too.
+# Python 2 and 3.6 have to parse this, too.
 supported='import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))'
 
 check_python() {
@@ -31,7 +31,7 @@ check_python() {
 
 make_venv() {
   check_python
-  echo "Making $venv with $("$python" --version)"
+  echo "Creating $venv with $("$python" --version)"
   rm -rf "$venv"
   mkdir "$venv"
   touch "$venv/unfinished"
@@ -39,7 +39,8 @@ make_venv() {
   "$python" -c 'import sys; print(sys.version)' >"$venv/made-by"
 }
 
-# Modules are compiled when first imported: most never are, and it saves a third of the time.
+# Modules are compiled when they are first imported; most never are, and this saves a third of the
+# time.
 install() {
   "$venv/bin/python" -m pip --disable-pip-version-check --no-input install -qq --no-compile "$@"
 }
@@ -50,11 +51,11 @@ usable() {
 }
 
 usable || make_venv
-# Until the end, whatever stops this script leaves a .venv that the next start does not trust.
+# If this script is stopped before its end, the next start recreates .venv.
 touch "$venv/unfinished"
 echo "Installing requirements/$kind.lock into $venv (a minute or two the first time)"
-# The build tools come first: promise ships as source only, and is built without a second,
-# unlocked environment.
+# The build tools come first: promise ships as source only, and must not be built in an isolated
+# environment, whose packages would not be locked.
 install --require-hashes -r requirements/build.lock
 install --require-hashes --no-build-isolation --use-pep517 -r "requirements/$kind.lock"
 install --no-deps --no-build-isolation --editable .

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv-parity, where `make parity` compares with Keras, timm and PyTorch. It sees .venv's
-# packages and adds the peers; .venv itself stays as it is. PyTorch comes as a CPU build without
-# its dependencies, so that no package of CUDA is ever fetched.
+# Creates .venv-parity, where `make parity` compares with Keras, timm and PyTorch. It sees the
+# packages of .venv and adds these; .venv is not changed. PyTorch is installed as a CPU build
+# without its dependencies, so that no CUDA package is downloaded.
 set -eu
 
 venv=.venv-parity
@@ -13,7 +13,7 @@ install() {
     --no-deps "$@"
 }
 
-# PyTorch calls its CPU build so where plain versions have CUDA in them.
+# The name of the CPU build on indexes where plain versions include CUDA.
 case "$(uname -sm)" in
   "Linux x86_64") torch="$torch+cpu" ;;
 esac

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes .venv-peers, where `make benchmark` runs those that fer_jax is compared with. It sees the
-# packages of .venv-parity (PyTorch, Keras) and of .venv, and adds TensorFlow, for Keras and for
-# its pipelines, and ONNX Runtime; the other two stay as they are.
+# Creates .venv-peers, where `make benchmark` runs the libraries that fer_jax is compared with. It
+# sees the packages of .venv-parity (PyTorch, Keras) and of .venv, and adds TensorFlow (for Keras
+# and for its pipelines) and ONNX Runtime; the other two are not changed.
 set -eu
 
 venv=.venv-peers

@@ -1,6 +1,6 @@
-"""requirements/install.sh with stand-ins for Python: which .venv it trusts, and what it refuses.
+"""requirements/install.sh with a fake Python: which .venv it reuses, and what it refuses.
 
-The real install is what `make test` itself ran; no package is installed here.
+No package is installed here; the real installation is the one that `make test` made.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Answers as Python does to what the script asks of it, makes itself the .venv's python, and
-# writes down what it was asked to install.
+# Behaves like Python for the calls of the script, copies itself into the .venv, and logs what it
+# was called to install.
 FAKE_PYTHON = """#!/bin/sh
 case "$*" in
   --version) echo "Python {version}" ;;
@@ -68,7 +68,7 @@ def _install(folder: pathlib.Path, python: pathlib.Path | str) -> subprocess.Com
     ],
     ids=["missing", "too old", "without ensurepip"],
 )
-def test_an_unfit_python_is_refused_with_one_message(
+def test_an_unsupported_python_is_refused_with_one_message(
     tmp_path: pathlib.Path, python: dict | None, message: str
 ) -> None:
     fake = tmp_path / "python"
@@ -81,7 +81,7 @@ def test_an_unfit_python_is_refused_with_one_message(
     assert not (tmp_path / ".venv").exists()
 
 
-def test_a_fresh_install_leaves_a_stamp_and_only_hashed_or_own_packages(
+def test_a_fresh_install_writes_a_stamp_and_requires_hashes(
     tmp_path: pathlib.Path,
 ) -> None:
     result = _install(tmp_path, _fake_python(tmp_path / "python"))
@@ -92,27 +92,29 @@ def test_a_fresh_install_leaves_a_stamp_and_only_hashed_or_own_packages(
         assert "--require-hashes" in line or "--no-deps" in line
 
 
-def test_a_failed_install_leaves_no_stamp_and_is_begun_anew(tmp_path: pathlib.Path) -> None:
+def test_a_failed_install_writes_no_stamp_and_is_repeated_from_scratch(
+    tmp_path: pathlib.Path,
+) -> None:
     python = _fake_python(tmp_path / "python", pip_fails=True)
     assert _install(tmp_path, python).returncode != 0
     assert not (tmp_path / ".venv/run.stamp").exists()
 
-    (tmp_path / ".venv/half-written").touch()
+    (tmp_path / ".venv/partial").touch()
     _fake_python(python)
     assert _install(tmp_path, python).returncode == 0
     assert (tmp_path / ".venv/run.stamp").exists()
-    assert not (tmp_path / ".venv/half-written").exists()
+    assert not (tmp_path / ".venv/partial").exists()
 
 
-def test_a_whole_venv_is_kept(tmp_path: pathlib.Path) -> None:
+def test_a_complete_venv_is_reused(tmp_path: pathlib.Path) -> None:
     python = _fake_python(tmp_path / "python")
     assert _install(tmp_path, python).returncode == 0
-    (tmp_path / ".venv/kept").touch()
+    (tmp_path / ".venv/marker").touch()
     assert _install(tmp_path, python).returncode == 0
-    assert (tmp_path / ".venv/kept").exists()
+    assert (tmp_path / ".venv/marker").exists()
 
 
-def test_a_venv_whose_python_is_gone_is_made_anew(tmp_path: pathlib.Path) -> None:
+def test_a_venv_without_python_is_recreated(tmp_path: pathlib.Path) -> None:
     python = _fake_python(tmp_path / "python")
     assert _install(tmp_path, python).returncode == 0
     shutil.rmtree(tmp_path / ".venv/bin")

@@ -1,6 +1,6 @@
-"""The locks in requirements/: hashed, complete, the same pins in each, and naming no host.
+"""The locks in requirements/: hashed, complete, consistent with each other, and without hosts.
 
-They are not installed here: `make` does that.
+They are not installed here.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ FORBIDDEN = re.compile(
 )
 
 
-BUT_FOR = {"peers": {"tensorflow-cpu"}}  # of `make benchmark`, in an environment of its own
+ALLOWED = {"peers": {"tensorflow-cpu"}}  # for `make benchmark`, in a separate environment
 
 
 @dataclasses.dataclass(frozen=True)
 class Pin:
-    """One locked release: what pip reads from a line of the lock and its continuations."""
+    """One locked release: a line of the lock with its continuation lines."""
 
     requirement: Requirement
     hashes: tuple[str, ...]
@@ -40,7 +40,7 @@ class Pin:
     def version(self) -> str:
         return next(iter(self.requirement.specifier)).version
 
-    def serves(self, python: str) -> bool:
+    def applies_to(self, python: str) -> bool:
         environment = {
             "python_version": python,
             "python_full_version": f"{python}.0",
@@ -65,10 +65,10 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 
 def _declared(lock: str) -> list[Requirement]:
-    """What pyproject.toml, parity.in or peers.in asks to be in a lock."""
+    """Returns the requirements of a lock, from pyproject.toml, parity.in or peers.in."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
-    asked = {
+    declared = {
         "build": project["dependency-groups"]["build"],
         "run": project["project"]["dependencies"],
         "dev": project["project"]["dependencies"] + extras["test"] + extras["dev"],
@@ -80,7 +80,7 @@ def _declared(lock: str) -> list[Requirement]:
         "parity": _lines(ROOT / "requirements" / "parity.in"),
         "peers": _lines(ROOT / "requirements" / "peers.in"),
     }[lock]
-    requirements = [Requirement(line) for line in asked]
+    requirements = [Requirement(line) for line in declared]
     return [requirement for requirement in requirements if requirement.name != "fer-jax"]
 
 
@@ -95,19 +95,19 @@ def test_every_pin_is_exact_and_hashed(lock: str) -> None:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_no_host_and_nothing_forbidden(lock: str) -> None:
+def test_no_host_and_no_forbidden_package(lock: str) -> None:
     text = (ROOT / "requirements" / f"{lock}.lock").read_text()
     assert not re.search(r"https?:|file:|@ |--(extra-)?index|--find-links|--trusted-host", text)
     found = {pin.name for pin in _pins(lock) if FORBIDDEN.fullmatch(pin.name)}
-    assert found == BUT_FOR.get(lock, set())
+    assert found == ALLOWED.get(lock, set())
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("lock", LOCKS)
-def test_all_that_the_project_declares_is_locked_once(lock: str, python: str) -> None:
+def test_every_declared_requirement_is_locked_once(lock: str, python: str) -> None:
     pins: dict[str, Pin] = {}
     for pin in _pins(lock):
-        if pin.serves(python):
+        if pin.applies_to(python):
             assert pin.name not in pins, f"{pin.name} is locked twice for Python {python}"
             pins[pin.name] = pin
     for requirement in _declared(lock):
@@ -142,6 +142,6 @@ def test_the_locks_agree(smaller: str, larger: str) -> None:
 
 @pytest.mark.parametrize(("python", "jax"), [("3.11", "0.10.2"), ("3.12", "0.1"), ("3.13", "0.1")])
 def test_python_311_has_the_last_jax_that_supports_it(python: str, jax: str) -> None:
-    versions = [pin.version for pin in _pins("run") if pin.name == "jax" and pin.serves(python)]
+    versions = [pin.version for pin in _pins("run") if pin.name == "jax" and pin.applies_to(python)]
     assert len(versions) == 1
     assert versions[0].startswith(jax)

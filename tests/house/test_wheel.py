@@ -1,6 +1,6 @@
-"""The wheel as a user gets it: built here, installed outside the checkout, used from there.
+"""The wheel: built here, installed outside the checkout and used from there.
 
-Its dependencies are those of the running environment; the lock's own install is `make`'s.
+Its dependencies are those of the running environment.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ def site(wheel: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathl
     return folder
 
 
-def test_it_holds_what_the_packages_need_and_nothing_else(wheel: pathlib.Path) -> None:
+def test_it_contains_the_packages_and_nothing_else(wheel: pathlib.Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"fer_jax", "tfds_builders"}
-    licences = {name.split("/")[-1] for name in names if ".dist-info/licenses/" in name}
-    assert licences == {"LICENSE", "NOTICE"}
-    for room, target in [
+    licenses = {name.split("/")[-1] for name in names if ".dist-info/licenses/" in name}
+    assert licenses == {"LICENSE", "NOTICE"}
+    for folder, target in [
         ("fer_jax", "fer_jax"),
         ("tfds_builders", "tfds_builders"),
         ("configs", "fer_jax/configs"),
     ]:
-        for path in (ROOT / room).rglob("*"):
+        for path in (ROOT / folder).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
-                assert f"{target}/{path.relative_to(ROOT / room)}" in names
+                assert f"{target}/{path.relative_to(ROOT / folder)}" in names
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_it_holds_what_the_packages_need_and_nothing_else(wheel: pathlib.Path) -
         "tfds_builders/synthetic_faces/TAGS.txt",
     ],
 )
-def test_data_files_are_in_it(wheel: pathlib.Path, name: str) -> None:
+def test_it_contains_data_files(wheel: pathlib.Path, name: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         assert name in archive.namelist()
 
 
-def test_it_imports_from_where_it_is_installed(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_it_imports_from_its_installation(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
     program = (
         "import fer_jax, tfds_builders, importlib.metadata as m\n"
         "print(fer_jax.__file__, tfds_builders.__file__, fer_jax.__version__, m.version('fer-jax'))"
@@ -87,9 +87,7 @@ def test_it_imports_from_where_it_is_installed(site: pathlib.Path, tmp_path: pat
     assert versions[0] == versions[1]
 
 
-def test_its_configs_load_where_there_is_no_checkout(
-    site: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_its_configs_load_without_a_checkout(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
     program = (
         "from fer_jax import config\n"
         "print(config.shipped_folder())\n"
