@@ -1,10 +1,10 @@
-"""What augmentation costs: LightVGG's training step with and without, and each change alone.
+"""Cost of augmentation: LightVGG's training step with and without it, and each transform alone.
 
     python -m benchmarks.augmentation [--size 100] [--batch 64] [--rounds 5]
 
-The forms alternate, so that a machine whose speed drifts favours none; the figure to quote is
-the share of the step. On CPU the clock is the process's own processor time, which other work on
-the machine hardly changes. Needs no data set and no TFDS.
+The variants alternate, so that drifting machine speed favors none; quote the share of the step. On
+CPUs the clock is the CPU time of the process, which depends little on other work on the machine.
+Needs no data set.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fer_jax.data.augment import CHANGES, OFF, Augmentation, augment
+from fer_jax.data.augment import CHANGES, OFF, augment
 from fer_jax.data.mixing import mix
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models.light_vgg import LightVGG
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.recipe import PLAIN
 from fer_jax.training.state import create_state
 from fer_jax.training.step import make_step_function, make_train_step
 
-STEPS = 3  # per round and form
+STEPS = 3  # per round and variant
 STRONG = Augmentation(tint=0.05, erase=0.25, mixup=0.4, cutmix=0.4)
-FORMS = {"no augmentation": OFF, "defaults": Augmentation(), "all changes": STRONG}
+VARIANTS = {"no augmentation": OFF, "defaults": Augmentation(), "all transforms": STRONG}
 
 
 def make_batch(size: int, batch: int) -> dict[str, np.ndarray]:
-    """Random pictures and labels."""
+    """Returns random images and labels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, size, size, 3), np.uint8)
     return {"image": images, "label": rng.integers(0, 7, batch).astype(np.int32)}
 
 
-def stepper(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[], None]:
-    """A function that does STEPS training steps, compiled already."""
+def make_step_runner(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[], None]:
+    """Returns a compiled function that runs STEPS training steps."""
     size, mesh = data["image"].shape[1], sharding.data_mesh()
     model, optimizer = LightVGG(classes=7), optax.adam(1e-3)
     pixels = Preprocessing(size, "standardize")
@@ -60,8 +61,8 @@ def stepper(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[],
     return run
 
 
-def changer(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[], None]:
-    """A function that changes the batch STEPS times, compiled already."""
+def make_augment_runner(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[], None]:
+    """Returns a compiled function that augments the batch STEPS times."""
     keys = jax.random.split(jax.random.key(0), len(data["label"]))
 
     def program(images: jax.Array, labels: jax.Array, keys: jax.Array) -> Any:
@@ -78,20 +79,20 @@ def changer(settings: Augmentation, data: dict[str, np.ndarray]) -> Callable[[],
     return run
 
 
-def alternate(runs: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds per step of each form in each round."""
+def alternate(runners: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+    """Returns the seconds per step of each runner in each round."""
     clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runners}
     for _ in range(rounds):
-        for name, run in runs.items():
-            began = clock()
+        for name, run in runners.items():
+            start = clock()
             run()
-            seconds[name].append((clock() - began) / STEPS)
+            seconds[name].append((clock() - start) / STEPS)
     return seconds
 
 
 def main() -> None:
-    """Prints the step's time in each form, then that of each change alone."""
+    """Prints the time of the step in each variant, then that of each transform alone."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--size", type=int, default=100)
     parser.add_argument("--batch", type=int, default=64)
@@ -100,20 +101,21 @@ def main() -> None:
     data = make_batch(options.size, options.batch)
     device = jax.devices()[0].device_kind
     print(f"light_vgg, {options.size} px, batch {options.batch}, {device}: training step")
-    steps = alternate({name: stepper(form, data) for name, form in FORMS.items()}, options.rounds)
+    runners = {name: make_step_runner(variant, data) for name, variant in VARIANTS.items()}
+    steps = alternate(runners, options.rounds)
     plain = steps["no augmentation"]
     for name, values in steps.items():
         median = statistics.median(values)
         ratios = (value / base for value, base in zip(values, plain, strict=True))
-        more = statistics.median(ratios) - 1
-        print(f"  {name:16} {median * 1e3:8.1f} ms  {more:+7.1%}")
+        overhead = statistics.median(ratios) - 1
+        print(f"  {name:16} {median * 1e3:8.1f} ms  {overhead:+7.1%}")
     strongest = {"rotation": 10.0, "blur": 0.008, "noise": 0.02}
     alone = {
         name: dataclasses.replace(OFF, **{name: strongest.get(name, 0.25)}) for name in CHANGES
     }
-    print("each change by itself, per image, and what it is of the step without augmentation")
-    changes = alternate({name: changer(form, data) for name, form in alone.items()}, options.rounds)
-    for name, values in changes.items():
+    print("each transform alone, per image, and its share of the step without augmentation")
+    runners = {name: make_augment_runner(settings, data) for name, settings in alone.items()}
+    for name, values in alternate(runners, options.rounds).items():
         median = statistics.median(values)
         share = median / statistics.median(plain)
         print(f"  {name:16} {median / options.batch * 1e6:8.1f} us  {share:7.1%}")

@@ -28,13 +28,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import DeviceFeed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.model_summary import describe_network
 from fer_jax.training.recipe import PLAIN
 from fer_jax.training.state import abstract_state, create_state

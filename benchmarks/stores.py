@@ -21,14 +21,14 @@ import jax
 import numpy as np
 import optax
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import Prefetch, make_feed
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, Split, decode_picture
+from fer_jax.data.records import Records, Split, decode_image
 from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import HostStore, Placement, Store, StreamStore
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.dispatch import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import create_state
@@ -47,7 +47,7 @@ def make_stores(size: int) -> dict[str, Store]:
     ids = tuple(map(str, range(RECORDS)))
     names = tuple(map(str, range(CLASSES)))
     records = Records(images, labels, ids, ids, names, "")
-    split = Split(labels, ids, ids, names, "", lambda row: decode_picture(encoded[row], ids[row]))
+    split = Split(labels, ids, ids, names, "", lambda row: decode_image(encoded[row], ids[row]))
     host = HostStore(records)
     return {"device": host, "host": host, "stream": StreamStore(split)}
 

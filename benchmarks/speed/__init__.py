@@ -1,17 +1,17 @@
-"""Training steps and inference of fer_jax against PyTorch, Keras and ONNX Runtime, in one run.
+"""Speed of training steps and inference beside PyTorch, Keras and ONNX Runtime.
 
-    make benchmark                    installs the peers, then runs what follows
+    make benchmark                    installs the other libraries and measures everything
     python -m benchmarks.speed        every network, every contender
     python -m benchmarks.speed --models light_vgg --contenders fer_jax,torch_eager --rounds 3
-    python -m benchmarks.speed --device gpu --kinds train --batch 256     with PyTorch beside it
+    python -m benchmarks.speed --device gpu --kinds train --batch 256
 
-Each contender is a process of its own (`worker`), in the peers' environment where it needs
-one, that trains the same network on the same batch when told to and sleeps otherwise. Rounds
-go around the contenders (`runner`), so that a machine whose speed drifts favours none, and
-every round also measures what the machine can do at all: matrix products and copies
-(`contenders.ceiling`). What was found is a JSON file, a table (`table`) and a plot (`plot`).
+Each contender is a process (`worker`), in the environment of the other libraries if it needs one.
+It trains the same network on the same batch during its turns and sleeps otherwise. Rounds alternate
+between contenders (`runner`), so that drifting machine speed favors none. Every round also measures
+the machine's ceilings, matrix products and copies (`contenders.ceiling`). The results are a JSON
+file, tables (`table`) and a plot (`plot`).
 
-The same work: a uint8 batch that is in place, mapped to [0, 1], dropout, no augmentation,
-mean cross-entropy, Adam at its defaults. fer_jax's step is the one that trains, metrics and
-norms for the log included. Equal counts of parameters are checked.
+All contenders do the same work: a uint8 batch already on the device, scaled to [0, 1], dropout, no
+augmentation, mean cross-entropy, Adam with its defaults. fer_jax runs its real training step,
+including metrics and norms for the log. The runner checks that parameter counts are equal.
 """

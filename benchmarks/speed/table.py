@@ -1,10 +1,10 @@
-"""Tables of what was measured, as Markdown.
+"""Markdown tables of a results file.
 
     python -m benchmarks.speed.table [runs/speed/speed.json]
 
-A ratio is that of two speeds of the same round, the median over the rounds that both had. The
-best peer of a precision has the highest median; of any precision, likewise. A share of the
-ceiling is that of the arithmetic done to the fastest matrix product of the same precision.
+A ratio of two contenders is the median of their speed ratios within rounds. The best peer of a
+precision, or of any, has the highest median speed. "Of ceiling" is the achieved arithmetic rate as
+a share of the fastest matrix product of the same precision.
 """
 
 from __future__ import annotations
@@ -23,53 +23,59 @@ from fer_jax.errors import UserError
 NOTHING = "-"
 
 Task = Mapping[str, Any]
-"""What the results' file has of a task."""
+"""A task's entry in the results file."""
 
 
 def is_ours(name: str) -> bool:
-    """Whether a contender is fer_jax."""
+    """Returns whether a contender is fer_jax."""
     return CONTENDERS[name].is_ours
 
 
 def speed(result: Mapping[str, Any]) -> float | None:
-    """Images per second, the median; None if there is no round."""
+    """Returns the median images per second; None without rounds."""
     return statistics.median(result["rounds"]) if result.get("rounds") else None
 
 
 def best(task: Task, ours: bool, precision: str | None = None) -> str | None:
-    """The fastest of us or of the peers, in one precision or any; None if there is none."""
+    """Returns the fastest contender of fer_jax or of the peers; None if there is none.
+
+    Args:
+      task: the entry of the task.
+      ours: fer_jax's contenders, or the peers.
+      precision: None for any.
+    """
     speeds = {
-        name: found
+        name: rate
         for name, result in task["contenders"].items()
         if is_ours(name) == ours
         and precision in (None, result["precision"])
-        and (found := speed(result)) is not None
+        and (rate := speed(result)) is not None
         and "failed" not in result
     }
     return max(speeds, key=lambda name: speeds[name], default=None)
 
 
 def ratio(task: Task, name: str | None, other: str | None) -> float | None:
-    """How many times as fast as `other` a contender is; None where one is missing."""
+    """Returns the speed of `name` relative to `other`; None if one is missing."""
     if name is None or other is None:
         return None
     rounds, others = (task["contenders"][one]["rounds"] for one in (name, other))
-    pairs = zip(rounds, others, strict=False)  # one of them may have ended early
+    pairs = zip(rounds, others, strict=False)  # one may have been stopped early
     return statistics.median(mine / theirs for mine, theirs in pairs)
 
 
 def ceiling(task: Task, figure: str) -> float | None:
-    """The best library's median of a figure: a precision (GFLOP/s), or "copy" (GB/s)."""
-    found = [
-        statistics.median(one[figure] for one in result["rounds"])
+    """Returns the best library's median of a precision (GFLOP/s) or of "copy" (GB/s)."""
+    medians = [
+        statistics.median(values[figure] for values in result["rounds"])
         for result in task["ceilings"].values()
         if result.get("rounds") and figure in result["rounds"][0]
     ]
-    return max(found, default=None)
+    return max(medians, default=None)
 
 
 def flops_per_image(task: Task) -> int | None:
-    """Counted by fer_jax; None where it did not take part."""
+    """Returns fer_jax's count; None if it did not take part."""
     counts = (
         result.get("facts", {}).get("flops_per_image") for result in task["contenders"].values()
     )
@@ -77,40 +83,40 @@ def flops_per_image(task: Task) -> int | None:
 
 
 def share(task: Task, name: str) -> float | None:
-    """Of the fastest matrix product of the contender's precision."""
+    """Returns the arithmetic rate as a share of the ceiling; None if one is unknown."""
     result = task["contenders"][name]
-    most, work, rate = ceiling(task, result["precision"]), flops_per_image(task), speed(result)
-    return None if most is None or work is None or rate is None else rate * work / 1e9 / most
+    limit, work, rate = ceiling(task, result["precision"]), flops_per_image(task), speed(result)
+    return None if limit is None or work is None or rate is None else rate * work / 1e9 / limit
 
 
-def figure(value: float | None, form: str) -> str:
-    """A value in a form, or a dash."""
-    return NOTHING if value is None else format(value, form)
+def figure(value: float | None, spec: str) -> str:
+    """Formats a value; a dash for None."""
+    return NOTHING if value is None else format(value, spec)
 
 
 def memory(result: Mapping[str, Any]) -> str:
-    """Peak MiB of main memory, and of the device where there is one beside it."""
+    """Formats the peak MiB of main memory, and of the accelerator if there is one."""
     peaks = [result.get(name) for name in ("peak_bytes", "device_peak_bytes")]
     return " + ".join(f"{peak / 2**20:,.0f}" for peak in peaks if peak) or NOTHING
 
 
 def row(cells: list[str]) -> str:
-    """A line of a Markdown table."""
+    """Formats a row of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
 def contender_cells(task: Task, name: str) -> list[str]:
-    """The line of a contender."""
+    """Returns the cells of a contender's row."""
     result = task["contenders"][name]
     rounds, rate = result.get("rounds", []), speed(result)
     peer = best(task, ours=False, precision=result["precision"])
-    to_first = [*result["seconds_to_first_step"], None, None][:2]
+    cold, warm = [*result["seconds_to_first_step"], None, None][:2]
     work = result.get("cpu_ms_per_image")
-    remark = result.get("facts", {}).get("remark", "")
+    note = result.get("facts", {}).get("note", "")
     if "failed" in result:
-        remark = f"failed: {result['failed']}"
+        note = f"failed: {result['failed']}"
     elif "ended_early" in result:
-        remark = f"one round: {result['ended_early']}"
+        note = f"stopped after one round: {result['ended_early']}"
     spread = f" ({min(rounds):.4g} to {max(rounds):.4g})" if len(rounds) > 1 else ""
     return [
         name,
@@ -119,47 +125,51 @@ def contender_cells(task: Task, name: str) -> list[str]:
         figure(None if rate is None else ratio(task, name, peer), ".2f"),
         figure(share(task, name), ".0%"),
         figure(statistics.median(work) if work else None, ".4g"),
-        figure(to_first[0], ".1f"),
-        figure(to_first[1], ".1f"),
+        figure(cold, ".1f"),
+        figure(warm, ".1f"),
         memory(result),
-        remark.replace("|", "/"),
+        note.replace("|", "/"),
     ]
 
 
 HEADER = [
     "contender", "precision or source", "images/s (range)", "of best peer", "of ceiling",
-    "CPU ms an image", "first step cold, s", "warm, s", "peak MiB (+ device)", "remark",
+    "CPU ms/image", "cold start, s", "warm start, s", "peak MiB (+ device)", "note",
 ]  # fmt: skip
 
 
 def details(task: Task, name: str) -> Iterator[str]:
-    """All contenders of a task, fastest first."""
+    """Yields the lines of a task's section: its contenders, fastest first."""
     yield f"### {name}"
     yield ""
-    rounds = max((len(one.get("rounds", [])) for one in task["contenders"].values()), default=0)
-    machine = task["machine"]
+    contenders, machine = task["contenders"], task["machine"]
+    rounds = max((len(result.get("rounds", [])) for result in contenders.values()), default=0)
     work = flops_per_image(task)
+    yield f"`{task['command']}`"
+    yield ""
     yield (
-        f"`{task['command']}`, {task['date'][:10]}, {machine['cores']} cores "
-        f"({machine['processor']}), load before it {machine['load']:.1f}, {rounds} rounds"
-        + (f"; {work / 1e9:.3g} GFLOP an image." if work else ".")
+        f"{task['date'][:10]}, {machine['cores']} cores ({machine['processor']}), load average "
+        f"{machine['load']:.1f} before the start, {rounds} rounds"
+        + (f", {work / 1e9:.3g} GFLOP/image." if work else ".")
     )
-    known = {one: ceiling(task, one) for one in ("float32", "tf32", "bfloat16", "copy")}
-    units = {"copy": "GB/s"}
-    said = [f"{one} {most:,.0f} {units.get(one, 'GFLOP/s')}" for one, most in known.items() if most]
-    if said:
-        yield f"Ceilings, at the same time: {', '.join(said)}."
+    ceilings = {name: ceiling(task, name) for name in ("float32", "tf32", "bfloat16", "copy")}
+    texts = [
+        f"{name} {limit:,.0f} {'GB/s' if name == 'copy' else 'GFLOP/s'}"
+        for name, limit in ceilings.items()
+        if limit
+    ]
+    if texts:
+        yield f"Ceilings in the same rounds: {', '.join(texts)}."
     yield ""
     yield row(HEADER)
     yield row(["---"] * len(HEADER))
-    contenders = task["contenders"]
-    for one in sorted(contenders, key=lambda one: -(speed(contenders[one]) or 0)):
-        yield row(contender_cells(task, one))
+    for contender in sorted(contenders, key=lambda one: -(speed(contenders[one]) or 0)):
+        yield row(contender_cells(task, contender))
     yield ""
 
 
 def precisions(task: Task) -> list[str | None]:
-    """Those, or the sources, that fer_jax took part in; networks also in any, None."""
+    """Returns fer_jax's precisions or image sources; for networks also None, any precision."""
     contenders = task["contenders"]
     ours = dict.fromkeys(contenders[name]["precision"] for name in contenders if is_ours(name))
     return [*ours, None] if task["task"]["kind"] in ("train", "infer") else [*ours]
@@ -169,7 +179,7 @@ SUMMARY = ["task", "precision or source", "fer_jax, images/s", "best peer, image
 
 
 def summary(tasks: Mapping[str, Task]) -> Iterator[str]:
-    """Us against the best peer, a line for each precision or source; networks also in any."""
+    """Yields a table of fer_jax and the best peer, one row per task and precision or source."""
     yield row(SUMMARY)
     yield row(["---"] * len(SUMMARY))
     for name, task in tasks.items():
@@ -185,44 +195,46 @@ def summary(tasks: Mapping[str, Task]) -> Iterator[str]:
     yield ""
 
 
-def versions(tasks: Mapping[str, Task]) -> str:
-    """Of all libraries that took part."""
-    found: dict[str, str] = {}
+def versions_text(tasks: Mapping[str, Task]) -> str:
+    """Returns the versions of all libraries that took part, as text."""
+    versions: dict[str, str] = {}
     for task in tasks.values():
-        found["python"] = task["machine"]["python"]
+        versions["python"] = task["machine"]["python"]
         for result in [*task["contenders"].values(), *task["ceilings"].values()]:
-            found |= result.get("facts", {}).get("versions", {})
-    return ", ".join(f"{library} {version}" for library, version in found.items())
+            versions |= result.get("facts", {}).get("versions", {})
+    return ", ".join(f"{library} {version}" for library, version in versions.items())
 
 
 def document(tasks: Mapping[str, Task]) -> str:
-    """Summary and details."""
-    lines = [*summary(tasks), versions(tasks), ""]
+    """Returns the whole page: summary, versions, details."""
+    lines = [*summary(tasks), versions_text(tasks), ""]
     for name, task in tasks.items():
         lines += details(task, name)
     return "\n".join(lines)
 
 
 def read(path: Path) -> dict[str, Task]:
-    """The tasks of a results' file: by kind, then by batch of a network and by network.
+    """Returns the tasks of a results file, sorted by kind, inference batch, network and size.
 
     Raises:
-      UserError: there is no such file.
+      UserError: the file does not exist.
     """
     if not path.is_file():
-        raise UserError(f"expected results of `python -m benchmarks.speed`, found no file {path}")
+        raise UserError(
+            f"expected results of `python -m benchmarks.speed`, found no file {path}; run it first"
+        )
 
-    def place(item: tuple[str, Task]) -> tuple[int, ...]:
+    def sort_key(item: tuple[str, Task]) -> tuple[int, ...]:
         task = item[1]["task"]
         batch = task["batch"] if task["kind"] == "infer" else 0
         model = list(SIZES).index(task["model"]) if task["model"] in SIZES else 0
         return KINDS.index(task["kind"]), batch, model, task["size"]
 
-    return dict(sorted(json.loads(path.read_text())["tasks"].items(), key=place))
+    return dict(sorted(json.loads(path.read_text())["tasks"].items(), key=sort_key))
 
 
 def main() -> None:
-    """Prints the tables of a results' file."""
+    """Prints the tables of a results file."""
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/speed/speed.json")
     print(document(read(path)))
 

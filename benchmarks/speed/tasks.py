@@ -1,4 +1,4 @@
-"""What is measured: networks, sizes and batches; and who takes part. Imports no library."""
+"""Tasks (network, image size, batch) and contenders of the speed benchmark. Imports no library."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CLASSES = 7
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One line of work.
+    """A measured workload.
 
     Attributes:
-      kind: "train", a step of forward, backward and Adam; "infer", probabilities; "load",
-        batches of pictures; "augment", random changes of them.
-      model: fer_jax's name of the network; "pictures" of the last two kinds.
-      size: side of the pictures, pixels.
-      batch: pictures at a time.
+      kind: "train" (a step of forward, backward and Adam), "infer" (probabilities), "load"
+        (batches of images) or "augment" (random augmentation).
+      model: fer_jax's name of the network; "images" for loading and augmentation.
+      size: side of the images, pixels.
+      batch: images per batch.
     """
 
     kind: str
@@ -28,11 +28,11 @@ class Task:
 
     @property
     def name(self) -> str:
-        """For people, and the key in results."""
+        """The name in tables, and the key in the results file."""
         return f"{self.kind} {self.model}, {self.size} px, batch {self.batch}"
 
 
-SIZES: Mapping[str, tuple[int, int]] = {  # pixels, as in the paper, and the batch of a step
+SIZES: Mapping[str, tuple[int, int]] = {  # image side (pixels) as in the paper, and training batch
     "light_vgg": (100, 64),
     "custom_cnn": (224, 8),
     "vgg16": (224, 8),
@@ -43,7 +43,7 @@ KINDS = ("train", "infer", "load", "augment")
 
 INFERENCE_BATCHES = (1, 32)
 
-LOADED = {"load": (100, 224), "augment": (100,)}  # pixels of the pictures
+LOADED = {"load": (100, 224), "augment": (100,)}  # image sides, pixels
 LOADED_BATCH = 64
 
 
@@ -53,12 +53,12 @@ class Contender:
 
     Attributes:
       module: of `benchmarks.speed.contenders`.
-      precision: "float32"; "bfloat16", which parameters are not, and on GPUs "tf32". Of what
-        loads pictures it is where they come from: "jpeg", "memory" or "device".
-      kinds: of tasks that it takes part in.
-      devices: that it runs on.
-      settings: for the module.
-      environment: variables of its process.
+      precision: "float32", "bfloat16" (parameters stay float32) or, on GPUs, "tf32". For loading,
+        the source of the images: "jpeg", "memory" or "device".
+      kinds: kinds of tasks that it takes part in.
+      devices: "cpu", "gpu" or both.
+      settings: passed to the module.
+      environment: environment variables of its process.
     """
 
     module: str
@@ -70,7 +70,7 @@ class Contender:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is fer_jax, which runs in this environment and not in the peers'."""
+        """Whether it is fer_jax, which runs in this environment, not in the peers'."""
         return self.module in ("ours", "ours_loading")
 
 
@@ -133,19 +133,19 @@ CONTENDERS: Mapping[str, Contender] = {
     "torch_loader_augment": _augmenting("loaders", library="torch"),
     "cv2_loop_augment": _augmenting("loaders", library="loop"),
 }
-"""Modes by name; cl is channels_last, graphs are CUDA's, freeze folds weights into the program.
+"""Contenders by name. `cl` is channels_last, `graphs` CUDA graphs, `freeze` weights as constants.
 
-They start in this order: fast ones first, so that slow ones are known as such at once."""
+They start in this order, fast ones first, so that slow ones can be stopped early."""
 
 CEILINGS: Mapping[str, Contender] = {
     f"ceiling_{library}": Contender("ceiling", settings={"library": library})
     for library in ("numpy", "torch", "jax")
 }
-"""What the machine can do, as these libraries reach it."""
+"""The machine's speed limits, as each library reaches them."""
 
 
-def taking_part(task: Task, device: str) -> dict[str, Contender]:
-    """The contenders of a task on a device, "cpu" or "gpu"."""
+def contenders_of(task: Task, device: str) -> dict[str, Contender]:
+    """Returns the contenders that support a task on a device, "cpu" or "gpu"."""
     return {
         name: contender
         for name, contender in CONTENDERS.items()

@@ -1,10 +1,10 @@
-"""The process of one contender: makes its work ready, does it when told to, sleeps otherwise.
+"""The process of one contender: prepares its workload, runs it on request, sleeps otherwise.
 
     python -m benchmarks.speed.worker '{"task": ..., "module": ..., "settings": ..., ...}'
 
-Speaks JSON, a line each. It begins with {"first": true} after the first step, whose parameters
-the runner compares, then answers {"seconds": S} with what it did in about that time. It ends
-when its input does.
+Reads and writes one JSON object per line. It writes {"first": true, "facts": ...} after its first
+step, then answers each {"seconds": S} with the speed over about S seconds. It exits at the end of
+its input.
 """
 
 from __future__ import annotations
@@ -21,66 +21,69 @@ from typing import Any, Protocol
 from benchmarks.speed.tasks import Task
 from fer_jax.runtime import huge_pages
 
-SHORT = 0.5  # seconds of a step
-WARM_UP = 3  # of such steps, before the time of one is believed
+SHORT_STEP = 0.5  # seconds
+WARM_UP_STEPS = 3  # of short steps, to estimate their duration
 
 
-class Work(Protocol):
-    """What a contender's module makes.
+class Workload(Protocol):
+    """The interface of a contender's workload.
 
     Attributes:
-      facts: to keep with the results: `parameters`, an int, and `versions` at least.
-      at_once: images in one step, or in what it takes for one.
+      facts: saved with the results; at least `parameters` (int or None) and `versions`.
+      images_per_step: images in one call of a step.
     """
 
     facts: dict[str, Any]
-    at_once: int
+    images_per_step: int
 
     def run(self, steps: int) -> None:
-        """Does so many steps; returns when the device is done."""
+        """Runs `steps` steps and waits for the device."""
 
 
-class Paced:
-    """Does a work for about as long as it is asked to."""
+class Timer:
+    """Runs a workload for a given time."""
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self._step = self._timed(1)
-        if self._step < SHORT:
-            self._step = self._timed(WARM_UP) / WARM_UP
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+        self._step = self._time(1)
+        if self._step < SHORT_STEP:
+            self._step = self._time(WARM_UP_STEPS) / WARM_UP_STEPS
 
     def round(self, seconds: float) -> dict[str, float]:
-        """Speed over as many steps as take about `seconds`, one at least, after as many again.
+        """Measures the steps of about `seconds`, at least one, after as many warm-up steps.
 
         Returns:
-          images_per_second, and cpu_ms_per_image, the processor's time of all threads: on a
-          machine that does other work too it changes less.
+          images_per_second, and cpu_ms_per_image: the CPU time of all threads, which depends less
+          on other work on the machine.
         """
         steps = max(1, math.ceil(seconds / self._step))
-        # While others had their turn caches went cold, and a virtual machine gave free memory
-        # back to its host: steps of custom_cnn then take 2 s for 0.4 until all is there again.
-        self._work.run(steps)
-        worked = time.process_time()
-        taken = self._timed(steps)
-        worked = time.process_time() - worked
-        self._step = taken / steps
-        images = steps * self._work.at_once
-        return {"images_per_second": images / taken, "cpu_ms_per_image": 1000 * worked / images}
+        # During the other contenders' turns the caches went cold and a virtual machine may have
+        # returned free memory to its host: a step of custom_cnn then takes 2 s instead of 0.4.
+        self._workload.run(steps)
+        cpu_start = time.process_time()
+        seconds = self._time(steps)
+        cpu_seconds = time.process_time() - cpu_start
+        self._step = seconds / steps
+        images = steps * self._workload.images_per_step
+        return {
+            "images_per_second": images / seconds,
+            "cpu_ms_per_image": 1000 * cpu_seconds / images,
+        }
 
-    def _timed(self, steps: int) -> float:
-        began = time.perf_counter()
-        self._work.run(steps)
-        return time.perf_counter() - began
+    def _time(self, steps: int) -> float:
+        start = time.perf_counter()
+        self._workload.run(steps)
+        return time.perf_counter() - start
 
 
-def device_peak_bytes(work: Work) -> int | None:
-    """The most memory of an accelerator, as the library of the work counts it; None on CPUs."""
-    told = getattr(work, "device_peak_bytes", None)
-    return told() if told else None
+def device_peak_bytes(workload: Workload) -> int | None:
+    """Returns the peak accelerator memory that the library reports; None on CPUs."""
+    report = getattr(workload, "device_peak_bytes", None)
+    return report() if report else None
 
 
 def peak_bytes() -> int:
-    """The most main memory that this process has held."""
+    """Returns the peak main memory of this process."""
     try:
         with open("/proc/self/status") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -90,34 +93,34 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    """Works until its input ends."""
-    order = json.loads(sys.argv[1])
-    if order["module"].startswith("ours"):
-        huge_pages.restart()  # as whoever trains, predicts or serves
+    """Serves requests until the input ends."""
+    request = json.loads(sys.argv[1])
+    if request["module"].startswith("ours"):
+        huge_pages.restart()  # like fer-jax train, predict and serve
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print must not be taken for an answer
+    os.dup2(2, 1)  # keeps the output of libraries out of the answers
 
-    def say(**answer: Any) -> None:
+    def send(**answer: Any) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
-    if order["device"] == "cpu":
-        # XLA has as many threads as the process has cores.
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: order["threads"]])
-    task = Task(**order["task"])
-    module = importlib.import_module(f"benchmarks.speed.contenders.{order['module']}")
-    work = module.make(task, order["settings"], order["device"], order["threads"])
-    if hasattr(work, "measure"):  # a ceiling
-        say(first=True, facts=work.facts)
+    if request["device"] == "cpu":
+        # XLA uses as many threads as the process has cores.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["threads"]])
+    task = Task(**request["task"])
+    module = importlib.import_module(f"benchmarks.speed.contenders.{request['module']}")
+    workload = module.make(task, request["settings"], request["device"], request["threads"])
+    if hasattr(workload, "measure"):  # a ceiling
+        send(first=True, facts=workload.facts)
         for _ in sys.stdin:
-            say(**work.measure())
+            send(**workload.measure())
         return
-    work.run(1)
-    say(first=True, facts=work.facts)
-    paced: Paced | None = None
+    workload.run(1)
+    send(first=True, facts=workload.facts)
+    timer: Timer | None = None
     for line in sys.stdin:
-        paced = paced or Paced(work)
-        found: dict[str, Any] = paced.round(json.loads(line)["seconds"])
-        say(**found, peak_bytes=peak_bytes(), device_peak_bytes=device_peak_bytes(work))
+        timer = timer or Timer(workload)
+        speed: dict[str, Any] = timer.round(json.loads(line)["seconds"])
+        send(**speed, peak_bytes=peak_bytes(), device_peak_bytes=device_peak_bytes(workload))
 
 
 if __name__ == "__main__":

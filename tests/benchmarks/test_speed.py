@@ -1,5 +1,6 @@
-"""The speed benchmark runs, keeps what fails, and its table says what was measured. No speed is
-asserted here; that the peers train the same networks is, in tests/parity.
+"""Tests of the speed benchmark: runs, failures, tables and plot.
+
+No speed is asserted. tests/parity checks that the peers train the same networks.
 """
 
 from __future__ import annotations
@@ -12,15 +13,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.speed import plot, table
-from benchmarks.speed.tasks import CONTENDERS, Task, taking_part
+from benchmarks.speed.tasks import CONTENDERS, Task, contenders_of
 
 ROOT = Path(__file__).parents[2]
 TINY = ("--models", "light_vgg", "--size", "8", "--batch", "2")
 
 
 def run(out: Path, *flags: str) -> str:
-    """What the command prints."""
-    # With peers that are not there.
+    """Runs the command, in an environment without the peers, and returns its output."""
     fixed = ["--out", out, "--seconds", "0.01", "--peers", sys.executable]
     command = [sys.executable, "-m", "benchmarks.speed", *fixed]
     done = subprocess.run(
@@ -31,7 +31,7 @@ def run(out: Path, *flags: str) -> str:
 
 
 def cells(document: str, contender: str) -> dict[str, str]:
-    """The line of a contender."""
+    """Returns the cells of a contender's row by column."""
     lines = [line for line in document.splitlines() if line.startswith(f"| {contender} |")]
     assert len(lines) == 1, document
     return dict(zip(table.HEADER, lines[0].strip("| ").split(" | "), strict=False))
@@ -41,40 +41,40 @@ def cells(document: str, contender: str) -> dict[str, str]:
 def test_a_small_run(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
     more = ("--kinds", "train", "--rounds", "2", "--ceilings", "ceiling_numpy")
-    said = run(out, *TINY, *more, "--contenders", "fer_jax,keras_torch")
-    assert "fer_jax  " in said
+    output = run(out, *TINY, *more, "--contenders", "fer_jax,keras_torch")
+    assert "fer_jax  " in output
     tasks = json.loads(out.read_text())["tasks"]
     assert list(tasks) == ["train light_vgg, 8 px, batch 2"]
     document = table.document(tasks)
     ours = cells(document, "fer_jax")
     assert "" not in ours.values()
-    for column in ("images/s (range)", "of ceiling", "CPU ms an image", "first step cold, s"):
+    for column in ("images/s (range)", "of ceiling", "CPU ms/image", "cold start, s"):
         assert ours[column] != table.NOTHING, column
-    assert ours["of best peer"] == ours["warm, s"] == table.NOTHING
+    assert ours["of best peer"] == ours["warm start, s"] == table.NOTHING
     peer = cells(document, "keras_torch")
     assert peer["images/s (range)"] == table.NOTHING
-    assert "failed: ended with code 1: ModuleNotFoundError" in peer["remark"]
+    assert "failed: ended with code 1: ModuleNotFoundError" in peer["note"]
 
 
-def test_who_takes_too_long_is_kept_as_failed(tmp_path: Path) -> None:
+def test_exceeding_the_time_limit_is_recorded_as_failed(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
-    said = run(out, *TINY, "--kinds", "train", "--contenders", "fer_jax", "--limit", "0.01")
-    assert "failed: took longer than 0.01 s" in said
+    output = run(out, *TINY, "--kinds", "train", "--contenders", "fer_jax", "--limit", "0.01")
+    assert "failed: took longer than 0.01 s" in output
     (task,) = json.loads(out.read_text())["tasks"].values()
     assert "rounds" not in task["contenders"]["fer_jax"]
     assert "| failed: took longer than 0.01 s |" in table.document({"it": task})
 
 
 @pytest.mark.slow
-def test_results_of_other_tasks_stay_and_a_warm_start_is_timed(tmp_path: Path) -> None:
+def test_other_tasks_are_kept_and_a_warm_start_is_measured(tmp_path: Path) -> None:
     out = tmp_path / "speed.json"
     for kind, starts in (("train", "1"), ("infer", "2")):
         more = ("--rounds", "1", "--ceilings=", "--starts", starts)
         run(out, *TINY, "--kinds", kind, "--contenders", "fer_jax", *more)
-    found = json.loads(out.read_text())["tasks"]
+    tasks = json.loads(out.read_text())["tasks"]
     counts = {
         kind: len(task["contenders"]["fer_jax"]["seconds_to_first_step"])
-        for kind, task in found.items()
+        for kind, task in tasks.items()
     }
     assert counts == {"train light_vgg, 8 px, batch 2": 1, "infer light_vgg, 8 px, batch 2": 2}
 
@@ -92,8 +92,8 @@ def result(precision: str, rounds: list[float], **more: object) -> dict[str, obj
     }
 
 
-def measured() -> dict[str, object]:
-    """Of a machine with 100 GFLOP/s in float32 and 200 in bfloat16."""
+def make_task() -> dict[str, object]:
+    """Returns a task's results on a machine with 100 GFLOP/s in float32 and 200 in bfloat16."""
     return {
         "task": {"kind": "train"},
         "command": "c",
@@ -103,7 +103,7 @@ def measured() -> dict[str, object]:
             "fer_jax": result("float32", [10.0, 20.0, 30.0]),
             "fer_jax_bf16": result("bfloat16", [50.0, 50.0, 150.0]),
             "torch_eager": result("float32", [20.0, 20.0, 20.0]),
-            "torch_compile": result("float32", [19.0], ended_early="0.4 of the best peer so far"),
+            "torch_compile": result("float32", [19.0], ended_early="0.4 of the best peer"),
             "torch_bf16": result("bfloat16", [40.0, 100.0, 100.0]),
             "keras_jax": result("float32", [90.0], failed="took longer than 5 s"),
         },
@@ -114,8 +114,8 @@ def measured() -> dict[str, object]:
     }
 
 
-def test_ratios_are_of_the_same_rounds_and_shares_of_the_best_ceiling() -> None:
-    task = measured()
+def test_ratios_are_within_rounds_and_shares_of_the_best_ceiling() -> None:
+    task = make_task()
     assert table.best(task, ours=False, precision="float32") == "torch_eager"
     assert table.best(task, ours=False) == "torch_bf16"
     assert table.best(task, ours=True) == "fer_jax_bf16"
@@ -127,14 +127,14 @@ def test_ratios_are_of_the_same_rounds_and_shares_of_the_best_ceiling() -> None:
     assert table.ceiling(task, "tf32") is None
 
 
-def test_memory_of_the_device_stands_behind_that_of_the_host() -> None:
+def test_memory_shows_host_then_device() -> None:
     assert table.memory(result("float32", [1.0])) == "1,024 + 2"
     assert table.memory({"peak_bytes": 2**30, "device_peak_bytes": None}) == "1,024"
     assert table.memory({}) == table.NOTHING
 
 
-def test_the_summary_has_a_line_per_precision_and_one_for_any() -> None:
-    lines = list(table.summary({"one": measured()}))
+def test_the_summary_has_a_row_per_precision_and_one_for_any() -> None:
+    lines = list(table.summary({"one": make_task()}))
     assert lines[2:5] == [
         "| one | float32 | 20 (fer_jax) | 20 (torch_eager) | 1.00 |",
         "| one | bfloat16 | 50 (fer_jax_bf16) | 100 (torch_bf16) | 1.25 |",
@@ -142,8 +142,8 @@ def test_the_summary_has_a_line_per_precision_and_one_for_any() -> None:
     ]
 
 
-def test_the_plot_has_a_bar_for_each_line_with_a_peer(tmp_path: Path) -> None:
-    tasks = {"one": measured()}
+def test_the_plot_has_a_bar_for_each_row_with_a_peer(tmp_path: Path) -> None:
+    tasks = {"one": make_task()}
     assert [bar[1:] for bar in plot.bars(tasks)] == [
         ("torch_eager", 1.0), ("torch_bf16", 1.25), ("torch_bf16", 1.25),
     ]  # fmt: skip
@@ -151,29 +151,29 @@ def test_the_plot_has_a_bar_for_each_line_with_a_peer(tmp_path: Path) -> None:
     assert (tmp_path / "speed.svg").read_text().count("<!-- 1.25 of torch_bf16 -->") == 2
 
 
-def test_contenders_go_where_they_can() -> None:
+def test_contenders_by_task_and_device() -> None:
     train, infer = Task("train", "vgg16", 224, 8), Task("infer", "vgg16", 224, 8)
-    assert "onnxruntime" not in taking_part(train, "cpu")
-    assert "onnxruntime" in taking_part(infer, "cpu")
-    assert "torch_freeze" not in taking_part(train, "cpu")
-    precisions = {one.precision for one in taking_part(train, "cpu").values()}
+    assert "onnxruntime" not in contenders_of(train, "cpu")
+    assert "onnxruntime" in contenders_of(infer, "cpu")
+    assert "torch_freeze" not in contenders_of(train, "cpu")
+    precisions = {one.precision for one in contenders_of(train, "cpu").values()}
     assert precisions == {"float32", "bfloat16"}
     assert set(CONTENDERS) == {
         name
         for kind in (
             train,
             infer,
-            Task("load", "pictures", 8, 2),
-            Task("augment", "pictures", 8, 2),
+            Task("load", "images", 8, 2),
+            Task("augment", "images", 8, 2),
         )
         for device in ("cpu", "gpu")
-        for name in taking_part(kind, device)
+        for name in contenders_of(kind, device)
     }
 
 
-def test_tasks_are_read_in_order(tmp_path):
+def test_tasks_are_sorted(tmp_path):
     tasks = [
-        Task("load", "pictures", 100, 64), Task("infer", "vgg16", 224, 32),
+        Task("load", "images", 100, 64), Task("infer", "vgg16", 224, 32),
         Task("infer", "vgg16", 224, 1), Task("train", "inception_resnet_v2", 224, 4),
         Task("infer", "light_vgg", 100, 32), Task("train", "light_vgg", 100, 64),
     ]  # fmt: skip
@@ -185,7 +185,7 @@ def test_tasks_are_read_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("module", ["table", "plot"])
-def test_no_results_are_one_message(tmp_path, module):
+def test_missing_results_give_one_message(tmp_path, module):
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.speed.{module}", str(tmp_path / "none.json")],
         cwd=ROOT, capture_output=True, text=True, check=False,

@@ -66,7 +66,7 @@ def test_each_works(kind, library, keras, torch):
     task = Task(kind, "light_vgg", 8, 2)
     work = module.make(task, {"precision": "float32"}, "cpu", 2)
     work.run(2)
-    assert (work.at_once, work.facts["parameters"]) == (2, our_parameters("light_vgg", 8))
+    assert (work.images_per_step, work.facts["parameters"]) == (2, our_parameters("light_vgg", 8))
 
 
 def test_a_run_with_a_peer(tmp_path: Path, monkeypatch):

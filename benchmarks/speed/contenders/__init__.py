@@ -1,1 +1,1 @@
-"""One file per library: how it trains a network or classifies with it. Imported by workers only."""
+"""One module per library: its training step and inference. Imported by workers only."""

@@ -1,4 +1,4 @@
-"""What the machine can do at all, as one library reaches it: matrix products and copies."""
+"""Speed limits of the machine as one library reaches them: matrix products and copies."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 from benchmarks.speed.tasks import Task
 
 SIDE = {"cpu": 2048, "gpu": 8192}  # of the square matrices
-COPIED = {"cpu": 2**28, "gpu": 2**32}  # bytes
-TIMES = 4  # in a row; the fastest counts, because it is a ceiling
+COPY_BYTES = {"cpu": 2**28, "gpu": 2**32}
+REPEATS = 4  # the fastest counts
 
 Kernels = dict[str, Callable[[], Any]]
 
 
 class Ceiling:
-    """Measures a library's kernels: float32 and bfloat16 products, and a copy."""
+    """Measures a library's matrix products per precision, and its copy."""
 
     def __init__(self, kernels: Kernels, device: str, versions: dict[str, str]) -> None:
         self._kernels, self._device = kernels, device
@@ -27,28 +27,28 @@ class Ceiling:
             kernel()
 
     def measure(self) -> dict[str, float]:
-        """GFLOP/s of each product by its type, GB/s of the copy, read and written."""
+        """Returns GFLOP/s of each product by precision, and GB/s (read and write) of the copy."""
         work = dict.fromkeys(self._kernels, 2 * SIDE[self._device] ** 3)
-        work["copy"] = 2 * COPIED[self._device]
+        work["copy"] = 2 * COPY_BYTES[self._device]
         return {name: work[name] / _fastest(kernel) / 1e9 for name, kernel in self._kernels.items()}
 
 
 def _fastest(kernel: Callable[[], Any]) -> float:
-    taken = []
-    for _ in range(TIMES):
-        began = time.perf_counter()
+    seconds = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
         kernel()
-        taken.append(time.perf_counter() - began)
-    return min(taken)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> Ceiling:
-    """The ceiling that the library of the settings reaches; the task does not matter."""
+    """Returns the ceiling measurement of `settings["library"]`; ignores the task."""
     del task
-    side, length = SIDE[device], COPIED[device] // 4
+    side, length = SIDE[device], COPY_BYTES[device] // 4
     library = settings["library"]
-    made = {"numpy": _numpy, "torch": _torch, "jax": _jax}[library]
-    return made(side, length, device, threads)
+    make_library = {"numpy": _numpy, "torch": _torch, "jax": _jax}[library]
+    return make_library(side, length, device, threads)
 
 
 def _numpy(side: int, length: int, device: str, threads: int) -> Ceiling:
@@ -63,13 +63,16 @@ def _torch(side: int, length: int, device: str, threads: int) -> Ceiling:
     import torch
 
     torch.set_num_threads(threads)
-    at = "cuda" if device == "gpu" else "cpu"
-    a = torch.rand(side, side, device=at)
-    halved = a.bfloat16()
-    read, written = torch.ones(length, device=at), torch.empty(length, device=at)
+    place = "cuda" if device == "gpu" else "cpu"
+    a = torch.rand(side, side, device=place)
+    a_bf16 = a.bfloat16()
+    read, written = (
+        torch.ones(length, device=place),
+        torch.empty(length, device=place),
+    )
 
-    def waited(kernel: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: (kernel(), torch.cuda.synchronize() if at == "cuda" else None)
+    def synchronized(kernel: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: (kernel(), torch.cuda.synchronize() if place == "cuda" else None)
 
     def tf32() -> None:
         torch.backends.cuda.matmul.allow_tf32 = True
@@ -77,12 +80,12 @@ def _torch(side: int, length: int, device: str, threads: int) -> Ceiling:
         torch.backends.cuda.matmul.allow_tf32 = False
 
     kernels = {
-        "float32": waited(lambda: torch.mm(a, a)),
-        "bfloat16": waited(lambda: torch.mm(halved, halved)),
-        "copy": waited(lambda: written.copy_(read)),
+        "float32": synchronized(lambda: torch.mm(a, a)),
+        "bfloat16": synchronized(lambda: torch.mm(a_bf16, a_bf16)),
+        "copy": synchronized(lambda: written.copy_(read)),
     }
-    if at == "cuda":
-        kernels["tf32"] = waited(tf32)
+    if place == "cuda":
+        kernels["tf32"] = synchronized(tf32)
     return Ceiling(kernels, device, {"torch": torch.__version__})
 
 
@@ -94,7 +97,7 @@ def _jax(side: int, length: int, device: str, threads: int) -> Ceiling:
     if jax.default_backend() != device:
         raise RuntimeError(f"expected JAX on {device}, found {jax.default_backend()}")
     a = jax.random.uniform(jax.random.key(0), (side, side))
-    halved, read = a.astype(jnp.bfloat16), jnp.ones(length)
+    a_bf16, read = a.astype(jnp.bfloat16), jnp.ones(length)
 
     def product(precision: str) -> Any:
         return jax.jit(lambda x: jnp.matmul(x, x, precision=precision))
@@ -102,10 +105,10 @@ def _jax(side: int, length: int, device: str, threads: int) -> Ceiling:
     exact, copy = product("highest"), jax.jit(lambda x: x + 1)
     kernels = {
         "float32": lambda: exact(a).block_until_ready(),
-        "bfloat16": lambda: exact(halved).block_until_ready(),
+        "bfloat16": lambda: exact(a_bf16).block_until_ready(),
         "copy": lambda: copy(read).block_until_ready(),
     }
     if device == "gpu":
-        tensor = product("tensorfloat32")
-        kernels["tf32"] = lambda: tensor(a).block_until_ready()
+        tf32 = product("tensorfloat32")
+        kernels["tf32"] = lambda: tf32(a).block_until_ready()
     return Ceiling(kernels, device, {"jax": jax.__version__})

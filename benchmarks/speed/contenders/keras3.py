@@ -1,4 +1,4 @@
-"""Keras 3 on the backend that KERAS_BACKEND names: the same networks, trained by `fit`."""
+"""Keras 3 on the backend of KERAS_BACKEND: the same networks, trained by `fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Conv = functools.partial(layers.Conv2D, kernel_size=3, activation="relu")
 
 
 def head(widths: tuple[int, ...], dropout: float) -> list[Any]:
-    """Dense layers before the logits, which are float32 in any precision."""
+    """Dense layers and the logits, which are float32 in any precision."""
     stack: list[Any] = []
     for width in widths:
         stack += [layers.Dense(width, activation="relu"), layers.Dropout(dropout)]
@@ -66,23 +66,23 @@ NETWORKS = {
 
 
 def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> Any:
-    """The work of a task in a mode: precision, and xla on TensorFlow."""
+    """Returns the workload of a task; `settings` has the precision and, on TensorFlow, `xla`."""
     del device
     backend = keras.backend.backend()
     if backend == "torch":
         importlib.import_module("torch").set_num_threads(threads)
     if settings["precision"] == "bfloat16":
         keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    # Keras' own choice where there is one; on TensorFlow both forms are contenders.
-    compiles = bool(settings.get("xla")) if backend == "tensorflow" else "auto"
-    return {"train": Training, "infer": Inference}[task.kind](task, compiles)
+    # Keras' default; on TensorFlow both settings are contenders.
+    jit_compile = bool(settings.get("xla")) if backend == "tensorflow" else "auto"
+    return {"train": Training, "infer": Inference}[task.kind](task, jit_compile)
 
 
-class Mode:
-    """The network that maps a uint8 batch to logits, compiled for `fit` and `predict`."""
+class Workload:
+    """The network from a uint8 batch to logits, compiled for `fit` and `predict`."""
 
-    def __init__(self, task: Task, compiles: bool | str) -> None:
-        self.at_once = task.batch
+    def __init__(self, task: Task, jit_compile: bool | str) -> None:
+        self.images_per_step = task.batch
         inputs = layers.Input((task.size, task.size, 3), dtype="uint8")
         x = layers.Rescaling(1 / 255)(inputs)
         for layer in NETWORKS[task.model](task.size):
@@ -91,25 +91,25 @@ class Mode:
         self.model.compile(
             optimizer=keras.optimizers.Adam(1e-3),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=compiles,
+            jit_compile=jit_compile,
         )
         rng = np.random.default_rng(0)
         self.images = rng.integers(0, 256, (task.batch, task.size, task.size, 3), np.uint8)
         self.labels = rng.integers(0, CLASSES, task.batch).astype(np.int32)
-        trained = sum(int(np.prod(weight.shape)) for weight in self.model.trainable_weights)
+        parameters = sum(int(np.prod(weight.shape)) for weight in self.model.trainable_weights)
         backend = keras.backend.backend()
         version = importlib.import_module(backend).__version__
         self.facts = {
-            "parameters": trained,
+            "parameters": parameters,
             "versions": {"keras": keras.__version__, backend: version},
         }
 
 
-class Training(Mode):
-    """`fit` over the same batch again and again: no state leaves the device between steps."""
+class Training(Workload):
+    """`fit` on one batch repeatedly: no state leaves the device between steps."""
 
     def run(self, steps: int) -> None:
-        """So many steps."""
+        """Runs `steps` steps."""
 
         def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
             while True:
@@ -118,11 +118,11 @@ class Training(Mode):
         self.model.fit(batches(), steps_per_epoch=steps, shuffle=False, verbose=0)
 
 
-class Inference(Mode):
-    """Probabilities of a uint8 batch, fetched."""
+class Inference(Workload):
+    """Probabilities of a uint8 batch, fetched to the host."""
 
     def run(self, steps: int) -> None:
-        """So many batches."""
+        """Runs `steps` batches."""
         for _ in range(steps):
             logits = self.model.predict_on_batch(self.images)
             np.exp(logits - logits.max(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""The usual ways to load pictures and to change them: tf.data, DataLoader, a loop over OpenCV.
+"""Loading and augmenting images with tf.data, PyTorch's DataLoader and an OpenCV loop.
 
 Batches are uint8 arrays in main memory.
 """
@@ -13,61 +13,62 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.speed import pictures
+from benchmarks.speed import images as test_images
 from benchmarks.speed.tasks import Task
 
 Read = Callable[[int], np.ndarray]
 
 
 def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> Any:
-    """The work of a task: loading or augmentation by the library of the settings."""
+    """Returns the workload of a task: loading or augmentation by `settings["library"]`."""
     del device
-    cv2.setNumThreads(1)  # the work is spread over pictures
+    cv2.setNumThreads(1)  # the parallelism is over images
     if settings["library"] == "tf.data":
         batches, versions = _tf_data(task, settings["memory"], threads)
     else:
-        made = {"loop": _loop, "torch": _data_loader}[settings["library"]]
-        batches, versions = made(task, _reader(task, settings.get("memory", False)), threads)
+        make_batches = {"loop": _loop, "torch": _data_loader}[settings["library"]]
+        read = _reader(task, settings.get("memory", False))
+        batches, versions = make_batches(task, read, threads)
     return Loading(task.batch, batches, versions)
 
 
 class Loading:
-    """Takes batches."""
+    """Takes batches of a loader."""
 
     def __init__(self, batch: int, batches: Iterator[Any], versions: dict[str, str]) -> None:
-        self.at_once, self._batches = batch, batches
+        self.images_per_step, self._batches = batch, batches
         self.facts: dict[str, Any] = {"parameters": None, "versions": versions}
         if "torch" in versions:
-            self.facts["remark"] = "CPU ms without its worker processes"
+            self.facts["note"] = "CPU ms without its worker processes"
 
     def run(self, steps: int) -> None:
-        """So many."""
+        """Takes `steps` batches."""
         for _ in itertools.islice(self._batches, steps):
             pass
 
 
 def _reader(task: Task, memory: bool) -> Read:
-    """A picture by its row: decoded when asked for or before; changed, if that is the task."""
+    """Returns a function from a row to its image: decoded on demand or before, or augmented."""
     if task.kind == "augment":
-        images, rng = pictures.decoded(task.size), np.random.default_rng()
-        return lambda row: changed(images[row], rng)
+        images, rng = test_images.decoded(task.size), np.random.default_rng()
+        return lambda row: augment(images[row], rng)
     if memory:
-        return pictures.decoded(task.size).__getitem__
-    files = pictures.encoded(task.size)
-    return lambda row: pictures.decode(files[row])
+        return test_images.decoded(task.size).__getitem__
+    files = test_images.encoded(task.size)
+    return lambda row: test_images.decode(files[row])
 
 
-def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The changes of fer_jax's defaults, as one writes them with OpenCV: uint8[S, S, 3].
+def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Applies fer_jax's default augmentation, written with OpenCV, to uint8[S, S, 3].
 
-    Flip, one warp of rotation, zoom and shift, brightness, contrast and saturation, blur, noise.
+    Flip, one warp of rotation, zoom and shift, blur, brightness, contrast, saturation, noise.
     """
     size = image.shape[0]
     uniform = rng.uniform(-1, 1, 9)
     if uniform[0] > 0:
         image = image[:, ::-1]
-    centre, zoom = (size / 2, size / 2), 1 + 0.1 * uniform[1]
-    warp = cv2.getRotationMatrix2D(centre, 10 * uniform[2], zoom)
+    center, zoom = (size / 2, size / 2), 1 + 0.1 * uniform[1]
+    warp = cv2.getRotationMatrix2D(center, 10 * uniform[2], zoom)
     warp[:, 2] += 0.06 * size * uniform[3:5]
     image = cv2.warpAffine(
         np.ascontiguousarray(image), warp, (size, size), borderMode=cv2.BORDER_REFLECT_101
@@ -78,8 +79,8 @@ def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     values *= np.float32(1 + 0.2 * uniform[6])
     mean = values.mean()
     values = mean + (values - mean) * np.float32(1 + 0.2 * uniform[7])
-    grey = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
-    values = grey + (values - grey) * np.float32(1 + 0.2 * uniform[8])
+    gray = cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None]
+    values = gray + (values - gray) * np.float32(1 + 0.2 * uniform[8])
     values += rng.standard_normal(values.shape, np.float32) * np.float32(2.5)
     return np.asarray(values.clip(0, 255).astype(np.uint8))
 
@@ -87,7 +88,7 @@ def changed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _rows(batch: int) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     while True:
-        order = rng.permutation(pictures.COUNT)
+        order = rng.permutation(test_images.COUNT)
         yield from order[: len(order) // batch * batch].reshape(-1, batch)
 
 
@@ -97,24 +98,24 @@ def _loop(task: Task, read: Read, threads: int) -> tuple[Iterator[Any], dict[str
     return batches, {"opencv": cv2.__version__}
 
 
-class Pictures:
-    """As PyTorch's datasets are; its workers are copies of this process."""
+class Dataset:
+    """A PyTorch map-style dataset; the workers are forks of this process."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
 
     def __len__(self) -> int:
-        return pictures.COUNT
+        return test_images.COUNT
 
     def __getitem__(self, row: int) -> Any:
-        """A tensor, so that it comes from its worker through shared memory."""
+        """Returns a tensor, which the worker passes through shared memory."""
         return importlib.import_module("torch").from_numpy(self._read(row))
 
 
 def _data_loader(task: Task, read: Read, threads: int) -> tuple[Iterator[Any], dict[str, str]]:
     torch = importlib.import_module("torch")
     loader = torch.utils.data.DataLoader(
-        Pictures(read), task.batch, shuffle=True, drop_last=True, num_workers=threads,
+        Dataset(read), task.batch, shuffle=True, drop_last=True, num_workers=threads,
         persistent_workers=True,
     )  # fmt: skip
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
@@ -122,9 +123,9 @@ def _data_loader(task: Task, read: Read, threads: int) -> tuple[Iterator[Any], d
 
 
 def _tf_data(task: Task, memory: bool, threads: int) -> tuple[Iterator[Any], dict[str, str]]:
-    # By name: nothing here imports TensorFlow but this peer, in the peers' environment.
+    # By name: only this contender imports TensorFlow, in the peers' environment.
     tensorflow = importlib.import_module("tensorflow")
-    data = tensorflow.data.Dataset.from_tensor_slices(pictures.encoded(task.size))
+    data = tensorflow.data.Dataset.from_tensor_slices(test_images.encoded(task.size))
 
     def decode(file: Any) -> Any:
         image = tensorflow.io.decode_jpeg(file, channels=3)
@@ -132,7 +133,7 @@ def _tf_data(task: Task, memory: bool, threads: int) -> tuple[Iterator[Any], dic
 
     if memory:
         data = data.map(decode, threads).cache()
-    data = data.shuffle(pictures.COUNT).repeat()
+    data = data.shuffle(test_images.COUNT).repeat()
     if not memory:
         data = data.map(decode, threads)
     data = data.batch(task.batch, drop_remainder=True).prefetch(tensorflow.data.AUTOTUNE)

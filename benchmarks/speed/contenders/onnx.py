@@ -1,8 +1,8 @@
-"""ONNX Runtime: fer_jax's network as its export verb translates it.
+"""ONNX Runtime, running fer_jax's network as `fer-jax export` translates it.
 
     python -m benchmarks.speed.contenders.onnx MODEL SIZE FILE     writes the file
 
-The file is written by a process of its own, so that this one's memory is ONNX Runtime's.
+A subprocess writes the file, so that the memory of this process is ONNX Runtime's alone.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ INPUT, OUTPUT = "faces", "probabilities"
 
 
 def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> Any:
-    """The work of a task."""
+    """Returns the workload of a task."""
     del settings, device
     return Inference(task, threads)
 
@@ -44,18 +44,18 @@ class Inference:
             )
         shape = (task.batch, task.size, task.size, 3)
         self._images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        self.at_once = task.batch
-        # The weights in the file are those of inference, norms folded in: nothing to compare.
+        self.images_per_step = task.batch
+        # BatchNorm is folded into the weights of the file, so parameter counts are not comparable.
         self.facts = {"parameters": None, "versions": {"onnxruntime": onnxruntime.__version__}}
 
     def run(self, steps: int) -> None:
-        """So many batches."""
+        """Runs `steps` batches."""
         for _ in range(steps):
             self._session.run([OUTPUT], {INPUT: self._images})
 
 
 def main() -> None:
-    """Writes the network with random weights."""
+    """Writes the network with random weights to a file."""
     import jax
     import jax.numpy as jnp
     import optax

@@ -1,7 +1,6 @@
 """PyTorch: the same networks, eager or compiled, in float32 or under autocast.
 
-Written from the same tables as fer_jax's. BatchNorm's scale, which the paper's
-InceptionResNetV2 does not have, stays at one and is not trained.
+The paper's InceptionResNetV2 has no BatchNorm scale: here it is fixed at one.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from benchmarks.speed.tasks import CLASSES, Task
 
 
 def dense_head(features: int, widths: Sequence[int], dropout: float) -> list[nn.Module]:
-    """Dense layers before the logits."""
+    """Dense layers and the logits."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(dropout)]
@@ -28,7 +27,7 @@ def dense_head(features: int, widths: Sequence[int], dropout: float) -> list[nn.
 
 
 def convolutions(inputs: int, widths: Sequence[int], padding: int) -> list[nn.Module]:
-    """3 x 3 convolutions with ReLU, and max pooling behind them."""
+    """3 x 3 convolutions with ReLU, followed by max pooling."""
     layers: list[nn.Module] = []
     for width in widths:
         layers += [nn.Conv2d(inputs, width, 3, padding=padding), nn.ReLU(inplace=True)]
@@ -60,19 +59,19 @@ def vgg16(size: int) -> nn.Module:
 
 
 class Branches(nn.Module):
-    """Chains beside each other, concatenated."""
+    """Parallel branches, concatenated."""
 
     def __init__(self, *chains: nn.Module) -> None:
         super().__init__()
         self.chains = nn.ModuleList(chains)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to [B, the channels of all, H', W']."""
+        """[B, C, H, W] to [B, sum of the branches' channels, H', W']."""
         return torch.cat([chain(x) for chain in self.chains], 1)
 
 
 class Residual(nn.Module):
-    """Adds what the branches see, scaled, to the input."""
+    """A residual block: adds the scaled output of the branches to the input."""
 
     def __init__(
         self, branches: Branches, ends: int, channels: int, scale: float, last: bool
@@ -82,7 +81,7 @@ class Residual(nn.Module):
         self.scale, self.last = scale, last
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[B, C, H, W] to the same."""
+        """[B, C, H, W] to [B, C, H, W]."""
         total = x + self.scale * self.up(self.branches(x))
         return total if self.last else functional.relu(total, inplace=True)
 
@@ -90,7 +89,7 @@ class Residual(nn.Module):
 def unit(
     inputs: int, filters: int, kernel: tuple[int, int], stride: int = 1, same: bool = True
 ) -> nn.Module:
-    """Convolution, BatchNorm without a scale that is trained, ReLU."""
+    """Convolution, BatchNorm without a trainable scale, ReLU."""
     padding = (kernel[0] // 2, kernel[1] // 2) if same else (0, 0)
     norm = nn.BatchNorm2d(filters, eps=1e-3, momentum=0.01)
     norm.weight.requires_grad_(False)
@@ -99,7 +98,7 @@ def unit(
 
 
 def chain(inputs: int, *units: tuple[int, ...]) -> nn.Module:
-    """Units (filters, rows, columns), or with a fourth number of stride 2 and valid."""
+    """A sequence of units (filters, rows, columns[, 2]); the 2 means stride 2 without padding."""
     layers = []
     for filters, rows, columns, *strided in units:
         stride = 2 if strided else 1
@@ -109,7 +108,7 @@ def chain(inputs: int, *units: tuple[int, ...]) -> nn.Module:
 
 
 def blocks(count: int, inputs: int, ends: int, scale: float, *units: Any) -> list[nn.Module]:
-    """Residual blocks of one form."""
+    """Returns `count` equal residual blocks."""
     return [
         Residual(Branches(*(chain(inputs, *one) for one in units)), ends, inputs, scale, False)
         for _ in range(count)
@@ -173,7 +172,10 @@ NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {
 
 
 def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> Any:
-    """The work of a task in a mode: precision, compile, channels_last, freeze, graphs."""
+    """Returns the workload of a task.
+
+    `settings` has precision, compile, channels_last, freeze and graphs.
+    """
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     exact = settings["precision"] == "float32"
@@ -183,11 +185,11 @@ def make(task: Task, settings: Mapping[str, Any], device: str, threads: int) -> 
     return {"train": Training, "infer": Inference}[task.kind](task, settings, device)
 
 
-class Mode:
-    """What training and inference share: the network, a batch, autocast, waiting."""
+class Workload:
+    """Base of training and inference: network, batch, autocast, synchronization."""
 
     def __init__(self, task: Task, settings: Mapping[str, Any], device: str) -> None:
-        self.at_once = task.batch
+        self.images_per_step = task.batch
         self.device = "cuda" if device == "gpu" else "cpu"
         layout = torch.channels_last if settings.get("channels_last") else torch.contiguous_format
         self.network = NETWORKS[task.model](task.size).to(self.device, memory_format=layout)
@@ -195,18 +197,18 @@ class Mode:
         images = torch.randint(0, 256, shape, dtype=torch.uint8)
         self.images = images.to(self.device).contiguous(memory_format=layout)
         self.labels = torch.randint(0, CLASSES, (task.batch,)).to(self.device)
-        self.halved = settings["precision"] == "bfloat16"
+        self.is_bf16 = settings["precision"] == "bfloat16"
         self.facts = {
             "parameters": sum(p.numel() for p in self.network.parameters() if p.requires_grad),
             "versions": {"torch": torch.__version__},
         }
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bfloat16 where it is the precision."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.halved)
+        """Returns the autocast context: bfloat16 if that is the precision."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.is_bf16)
 
     def compiled(self, function: Any, settings: Mapping[str, Any]) -> Any:
-        """`function`, by torch.compile where the mode says so."""
+        """Returns `function`, compiled by torch.compile if the settings say so."""
         if not settings.get("compile"):
             return function
         if settings.get("freeze"):
@@ -216,22 +218,22 @@ class Mode:
         return torch.compile(function, mode=mode)
 
     def device_peak_bytes(self) -> int | None:
-        """Of the GPU, without what the CUDA context takes."""
+        """Returns the GPU's peak memory without the CUDA context; None on CPUs."""
         return torch.cuda.max_memory_allocated() if self.device == "cuda" else None
 
     def wait(self) -> None:
-        """Until the device is done."""
+        """Waits for the device."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
 
-class Training(Mode):
-    """Steps of Adam, fused into one loop over the parameters, which is PyTorch's fastest."""
+class Training(Workload):
+    """Training steps with fused Adam, PyTorch's fastest."""
 
     def __init__(self, task: Task, settings: Mapping[str, Any], device: str) -> None:
         super().__init__(task, settings, device)
-        trained = [p for p in self.network.parameters() if p.requires_grad]
-        self._optimizer = torch.optim.Adam(trained, lr=1e-3, fused=True)
+        trainable = [p for p in self.network.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.Adam(trainable, lr=1e-3, fused=True)
         self._loss = self.compiled(self._plain_loss, settings)
 
     def _plain_loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -240,7 +242,7 @@ class Training(Mode):
         return functional.cross_entropy(logits.float(), labels)
 
     def run(self, steps: int) -> None:
-        """So many steps."""
+        """Runs `steps` steps."""
         for _ in range(steps):
             self._optimizer.zero_grad(set_to_none=True)
             self._loss(self.images, self.labels).backward()
@@ -248,8 +250,8 @@ class Training(Mode):
         self.wait()
 
 
-class Inference(Mode):
-    """Probabilities of a uint8 batch, fetched."""
+class Inference(Workload):
+    """Probabilities of a uint8 batch, fetched to the host."""
 
     def __init__(self, task: Task, settings: Mapping[str, Any], device: str) -> None:
         super().__init__(task, settings, device)
@@ -262,7 +264,7 @@ class Inference(Mode):
         return logits.float().softmax(1)
 
     def run(self, steps: int) -> None:
-        """So many batches."""
+        """Runs `steps` batches."""
         with torch.no_grad():
             for _ in range(steps):
                 self._program(self.images).cpu()

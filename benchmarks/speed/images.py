@@ -1,4 +1,4 @@
-"""The pictures of the loading tasks: made here, the same for everybody."""
+"""Images of the loading and augmentation tasks, generated from a fixed seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ QUALITY = 90
 
 
 def encoded(size: int) -> list[bytes]:
-    """`COUNT` JPEG files in memory, of smooth colours with some noise, as faces are."""
+    """Returns `COUNT` JPEG files of smooth colors with some noise, compressible like faces."""
     rng = np.random.default_rng(0)
     files = []
     for _ in range(COUNT):
@@ -23,10 +23,10 @@ def encoded(size: int) -> list[bytes]:
 
 
 def decode(file: bytes) -> np.ndarray:
-    """uint8[S, S, 3], RGB."""
+    """Returns uint8[S, S, 3], RGB."""
     return np.asarray(cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR_RGB))
 
 
 def decoded(size: int) -> np.ndarray:
-    """All of them: uint8[COUNT, S, S, 3]."""
+    """Returns all images: uint8[COUNT, S, S, 3]."""
     return np.stack([decode(file) for file in encoded(size)])
