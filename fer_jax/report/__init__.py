@@ -1,9 +1,14 @@
-"""From predictions to numbers, tables and pictures that people can check.
+"""Evaluation reports: scores, tables, plots and an HTML page from predictions.
 
-`predictions` holds what a model said, `scores` counts it, `slices` counts parts of it,
-`tables` prints it, `plots` draws it, `page` and `svg` make the page that people open,
-`examples` orders what it shows,
-`write` puts all of it into a folder, `card` says what was evaluated and warns of what the
-figures cannot mean. NumPy, OpenCV,
-matplotlib and Jinja only: a report can be made again on a machine without JAX.
+| module | content |
+|---|---|
+| `predictions` | class probabilities of a split, stored as CSV |
+| `scores`, `slices` | scores of a split, and of groups within it |
+| `card` | what was evaluated, with warnings |
+| `tables` | the text report |
+| `plots`, `svg`, `png` | figures and their encodings |
+| `examples`, `page` | example images, and the HTML page |
+| `write` | the report folder |
+
+Needs NumPy, OpenCV, Matplotlib and Jinja, but not JAX.
 """

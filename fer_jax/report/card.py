@@ -1,7 +1,4 @@
-"""What was evaluated, and what its figures cannot mean.
-
-A card travels with every report; it holds no scores.
-"""
+"""Metadata of an evaluation and the warnings that follow from it; contains no scores."""
 
 from __future__ import annotations
 
@@ -12,31 +9,31 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ReportCard:
-    """The circumstances of one evaluation.
+    """Data, network and training of one evaluation.
 
     Attributes:
       run: name of the run.
       dataset: name of the data set.
-      config: its builder config, or the config file; "" where there is none.
-      protocol: how the splits were made, as the builder states it.
-      split: the split evaluated.
+      config: builder config of the data set; "" if none.
+      protocol: how the data was split.
+      split: evaluated split.
       model: name of the network.
-      parameters: how many it has.
-      seed: of the training run.
-      step: training steps behind the evaluated checkpoint.
-      train_seconds: wall clock of the training.
-      weights: where the initial weights come from.
-      averaged: the weights are a moving average of the training's.
-      views: test-time augmentation, such as "flip: mean of 2 views"; "" for one view.
-      synthetic: the faces are rendered.
-      stand_in: rendered faces lie in the place of a gated data set.
-      derived_labels: the labels follow from a rule, nobody gave them.
-      label_rule: the rule, where labels are derived.
-      leaks: ids that more than one split shares.
-      near_duplicates: pairs of pictures that look alike, in different splits.
-      notes: anything else the reader must know, a sentence each.
-      folds: of a cross-validation; 0 for a plain split.
-      seeds: trainings behind the figures.
+      parameters: number of parameters.
+      seed: training seed.
+      step: training step of the evaluated checkpoint.
+      train_seconds: wall-clock time of training.
+      weights: origin of the initial weights.
+      averaged: whether the weights are an exponential moving average.
+      views: test-time augmentation, such as "flip: mean of 2 views"; "" for none.
+      synthetic: whether the faces are rendered.
+      stand_in: whether rendered faces replace a data set that cannot be redistributed.
+      derived_labels: whether the labels are computed by a rule, rather than annotated.
+      label_rule: name of that rule.
+      leaks: number of ids in more than one split.
+      near_duplicates: number of pairs of near-duplicate images in different splits.
+      notes: further notes for the reader, one sentence each.
+      folds: number of cross-validation folds; 0 for a single split.
+      seeds: number of pooled seeds.
     """
 
     run: str
@@ -49,7 +46,7 @@ class ReportCard:
     seed: int
     step: int
     train_seconds: float
-    weights: str = "random initialisation"
+    weights: str = "random initialization"
     averaged: bool = False
     views: str = ""
     synthetic: bool = False
@@ -69,21 +66,21 @@ class ReportCard:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What stands across the top of every report; empty when nothing has to be said."""
+        """Warnings shown at the top of every report."""
         lines = []
         if self.stand_in:
             lines.append(
-                f"STAND-IN: synthetic faces in the place of {self.dataset}: "
-                "figures say nothing about real faces"
+                f"STAND-IN: rendered faces instead of {self.dataset}; "
+                "results do not apply to real faces"
             )
         elif self.synthetic:
-            lines.append("SYNTHETIC FACES: figures say nothing about real faces")
+            lines.append("SYNTHETIC FACES: results do not apply to real faces")
         if self.derived_labels:
             rule = f"the rule {self.label_rule}" if self.label_rule else "a rule"
-            lines.append(f"DERIVED LABELS: labels follow from {rule}, nobody gave them")
+            lines.append(f"DERIVED LABELS: labels are computed by {rule}, not annotated")
         if self.leaks:
             lines.append(
-                f"LEAK: {self.leaks} ids are shared by the splits; "
-                "figures are too high for unseen people"
+                f"LEAK: {self.leaks} ids are in more than one split; "
+                "results are too high for unseen subjects"
             )
         return tuple(lines)

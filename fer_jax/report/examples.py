@@ -1,4 +1,4 @@
-"""The order in which pictures are shown, so that no class crowds out another. Draws nothing."""
+"""The order of example images, with all classes represented."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections.abc import Collection
 import numpy as np
 
 
-def by_turns(labels: np.ndarray, rows: np.ndarray, last: Collection[int] = ()) -> list[int]:
-    """`rows` in rounds, a row of each class per round; the classes `last` end a round.
+def round_robin(labels: np.ndarray, rows: np.ndarray, last: Collection[int] = ()) -> list[int]:
+    """Orders `rows` in rounds with one row of each class.
 
     Args:
       labels: int[N], the class of each record.
-      rows: int[M], in the order in which those of a class have their turn.
-      last: class indices.
+      rows: int[M]; their order within each class is kept.
+      last: classes at the end of each round.
     """
-    seen: dict[int, int] = {}
+    rounds: dict[int, int] = {}
     keys = []
     for row in rows:
         label = int(labels[row])
-        turn = seen[label] = seen.get(label, -1) + 1
-        keys.append((turn, label in last, label, int(row)))
+        number = rounds[label] = rounds.get(label, -1) + 1
+        keys.append((number, label in last, label, int(row)))
     return [key[-1] for key in sorted(keys)]

@@ -1,8 +1,7 @@
-"""The report as one HTML file that opens anywhere, without a network: index.html.
+"""The report as a self-contained HTML page, index.html.
 
-Everything is inside: figures as SVG in the page's colours (light, dark, print), pictures as
-data. Names that come from data sets and files are escaped by Jinja. Nothing is computed here
-but the choice of examples.
+Figures are inline SVG in the colors of the page (light, dark, print), images are data URLs. Jinja
+escapes names from data sets and files.
 """
 
 from __future__ import annotations
@@ -22,24 +21,24 @@ import numpy as np
 from fer_jax import files
 from fer_jax.report import plots, png, svg, tables
 from fer_jax.report.card import ReportCard
-from fer_jax.report.examples import by_turns
+from fer_jax.report.examples import round_robin
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores
 from fer_jax.report.slices import Slice
 
 EXAMPLES = 8
-"""Pictures shown as best, and as many as worst."""
+"""Number of correct examples, and of wrong ones."""
 
-_SHOWN_SIDE = 192  # pixels; larger ones only make the file larger
+_MAX_SIDE = 192  # pixels; larger images only increase the file size
 
 Rows = Sequence[tuple[str, str]]
 
 Explain = Callable[[Sequence[int]], Sequence[np.ndarray]]
-"""Row numbers to their pictures coloured by what spoke for the prediction, uint8[H, W, 3]."""
+"""Returns the images of some rows with a Grad-CAM heat map, uint8[H, W, 3] each."""
 
 
-class Pictures(Protocol):
-    """N pictures, such as uint8[N, H, W, 3], or what decodes them one by one."""
+class Images(Protocol):
+    """N images: an array uint8[N, H, W, 3], or an object that decodes them on access."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,25 +50,34 @@ class Pictures(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A picture of the split with what was said of it; ready for the template."""
+    """An image and its prediction, for the template.
+
+    Attributes:
+      id: record id.
+      source: data URL of the image.
+      true: true class.
+      predicted: predicted class.
+      bars: class names and probabilities.
+      heatmap: data URL of the Grad-CAM heat map, or "".
+    """
 
     id: str
     source: str
     true: str
     predicted: str
     bars: tuple[tuple[str, float], ...]
-    reason: str = ""
+    heatmap: str = ""
 
     @property
-    def is_right(self) -> bool:
-        """Whether the prediction is the truth."""
+    def is_correct(self) -> bool:
+        """Whether the prediction is correct."""
         return self.true == self.predicted
 
 
 def write_page(
     path: Path,
     predictions: Predictions,
-    images: Pictures,
+    images: Images,
     scores: Scores,
     card: ReportCard,
     history: Sequence[Mapping[str, Any]] = (),
@@ -80,19 +88,19 @@ def write_page(
     """Writes the page.
 
     Args:
-      path: of the file, index.html by custom.
-      predictions: of N pictures.
+      path: the file.
+      predictions: predictions of N images.
       images: uint8[N, H, W, 3] RGB.
-      scores: of the predictions.
+      scores: scores of the predictions.
       card: what was evaluated.
-      history: rows of metrics.jsonl; without any there are no curves.
-      slices: scores of parts, by attribute.
-      details: further tables of names and values by heading, such as timing.
-      explain: says why, of the examples; None leaves it out.
+      history: rows of metrics.jsonl; no learning curves if empty.
+      slices: scores by attribute.
+      details: further tables of names and values, by heading.
+      explain: returns heat maps for the examples; None omits them.
     """
     best, worst = choose_best(predictions, EXAMPLES), choose_worst(predictions, EXAMPLES)
     rows = [*best, *worst]
-    reasons = dict(zip(rows, explain(rows), strict=True)) if explain else {}
+    heatmaps = dict(zip(rows, explain(rows), strict=True)) if explain else {}
     content = {
         "card": card,
         "scores": scores,
@@ -101,8 +109,8 @@ def write_page(
         "confusion": _confusion(scores),
         "figures": _figures(scores, history),
         "slices": slices or {},
-        "best": [_example(predictions, images, row, reasons.get(row)) for row in best],
-        "worst": [_example(predictions, images, row, reasons.get(row)) for row in worst],
+        "best": [_example(predictions, images, row, heatmaps.get(row)) for row in best],
+        "worst": [_example(predictions, images, row, heatmaps.get(row)) for row in worst],
         "facts": _facts(scores, card),
         "details": details or {},
         "level": f"{CONFIDENCE_LEVEL:.0%}",
@@ -119,54 +127,54 @@ def write_page(
 
 
 def choose_best(predictions: Predictions, count: int) -> list[int]:
-    """Rows that are right, the surest of each class in turn."""
-    right = np.flatnonzero(predictions.predicted == predictions.labels)
-    order = np.argsort(-_truth(predictions)[right], kind="stable")
-    return by_turns(predictions.labels, right[order])[:count]
+    """Returns correct rows, the most confident first, alternating between classes."""
+    correct = np.flatnonzero(predictions.predicted == predictions.labels)
+    order = np.argsort(-_true_probabilities(predictions)[correct], kind="stable")
+    return round_robin(predictions.labels, correct[order])[:count]
 
 
 def choose_worst(predictions: Predictions, count: int) -> list[int]:
-    """Rows that are wrong, those that gave the truth least, whatever their class."""
+    """Returns wrong rows, the lowest probability of the true class first."""
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
-    order = np.argsort(_truth(predictions)[wrong], kind="stable")
+    order = np.argsort(_true_probabilities(predictions)[wrong], kind="stable")
     return [int(row) for row in wrong[order][:count]]
 
 
-def _truth(predictions: Predictions) -> np.ndarray:
-    """float32[N], the probability of the true class."""
+def _true_probabilities(predictions: Predictions) -> np.ndarray:
+    """Returns the probability of the true class, float32[N]."""
     return predictions.probabilities[np.arange(len(predictions)), predictions.labels]
 
 
 def _example(
-    predictions: Predictions, images: Pictures, row: int, reason: np.ndarray | None
+    predictions: Predictions, images: Images, row: int, heatmap: np.ndarray | None
 ) -> Example:
     names, probabilities = predictions.label_names, predictions.probabilities[row]
     order = np.argsort(-probabilities, kind="stable")[:4]
     label = int(predictions.labels[row])
-    shown = [int(place) for place in order]
-    if label not in shown:  # the truth is what a reader looks for
+    shown = [int(index) for index in order]
+    if label not in shown:  # the true class is always shown
         shown[-1] = label
     return Example(
         id=predictions.ids[row],
-        source=picture_source(images[row]),
+        source=data_url(images[row]),
         true=names[label],
         predicted=names[int(predictions.predicted[row])],
-        bars=tuple((names[place], float(probabilities[place])) for place in shown),
-        reason="" if reason is None else picture_source(reason),
+        bars=tuple((names[index], float(probabilities[index])) for index in shown),
+        heatmap="" if heatmap is None else data_url(heatmap),
     )
 
 
-def picture_source(picture: np.ndarray) -> str:
-    """uint8[H, W, 3] RGB as a `data:` address, no larger than needed on a page."""
-    longest = max(picture.shape[:2])
-    if longest > _SHOWN_SIDE:
-        scale = _SHOWN_SIDE / longest
-        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return "data:image/png;base64," + base64.b64encode(png.encode(picture)).decode()
+def data_url(image: np.ndarray) -> str:
+    """Encodes uint8[H, W, 3] RGB as a data URL, scaled down to the size on the page."""
+    longest = max(image.shape[:2])
+    if longest > _MAX_SIDE:
+        scale = _MAX_SIDE / longest
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return "data:image/png;base64," + base64.b64encode(png.encode(image)).decode()
 
 
 def _headline(scores: Scores) -> list[tuple[str, str, str, str]]:
-    """Name, figure, what stands below it, and an explanation for the pointer."""
+    """Returns name, value, interval and explanation of each headline score."""
 
     def between(interval: Interval) -> str:
         return f"{interval.low:.1%} to {interval.high:.1%}"
@@ -177,25 +185,25 @@ def _headline(scores: Scores) -> list[tuple[str, str, str, str]]:
             "balanced accuracy (UAR)",
             f"{scores.balanced_accuracy:.1%}",
             between(scores.balanced_accuracy_interval),
-            f"mean recall of the classes; chance is {chance:.1%}",
+            f"mean recall of the classes; chance {chance:.1%}",
         ),
         (
             "accuracy",
             f"{scores.accuracy:.1%}",
             between(scores.accuracy_interval),
-            f"always the most frequent class: {scores.support.max() / scores.count:.1%}",
+            f"most frequent class: {scores.support.max() / scores.count:.1%}",
         ),
         (
             "macro F1",
             f"{scores.macro.f1:.3f}",
             f"{scores.macro_f1_interval.low:.3f} to {scores.macro_f1_interval.high:.3f}",
-            "mean F1 of the classes, each counting the same",
+            "unweighted mean F1 of the classes",
         ),
         (
             "calibration error",
             f"{scores.calibration_error:.3f}",
             f"{CALIBRATION_BINS} bins",
-            "expected calibration error (ECE): how far confidence is from accuracy",
+            "expected calibration error (ECE): mean gap between confidence and accuracy",
         ),
     ]
 
@@ -211,16 +219,16 @@ def _classes(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _confusion(scores: Scores) -> list[dict[str, Any]]:
-    """Rows of the matrix: the class, its support, and its cells' counts and shares."""
-    shares = scores.confusion / np.maximum(scores.support, 1)[:, None]
+    """Returns the rows of the matrix: class, support, and counts and fractions of the cells."""
+    fractions = scores.confusion / np.maximum(scores.support, 1)[:, None]
     return [
         {
             "name": name,
             "support": int(scores.support[row]),
             "cells": [
-                {"count": int(count), "share": float(share), "is_hit": row == column}
-                for column, (count, share) in enumerate(
-                    zip(scores.confusion[row], shares[row], strict=True)
+                {"count": int(count), "fraction": float(fraction), "is_correct": row == column}
+                for column, (count, fraction) in enumerate(
+                    zip(scores.confusion[row], fractions[row], strict=True)
                 )
             ],
         }
@@ -232,20 +240,20 @@ def _figures(
     scores: Scores, history: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, markupsafe.Markup]]:
     reliability = plots.reliability_figure(scores)
-    found = [("Calibration", svg.encode(reliability, "reliability", "reliability diagram"))]
+    figures = [("Calibration", svg.encode(reliability, "reliability", "reliability diagram"))]
     if history:
         curves = plots.curves_figure(history)
-        found.append(("Learning curves", svg.encode(curves, "curves", "learning curves")))
-    # matplotlib escapes the texts in its SVG.
-    return [(title, markupsafe.Markup(text)) for title, text in found]
+        figures.append(("Learning curves", svg.encode(curves, "curves", "learning curves")))
+    # Matplotlib escapes text in its SVG.
+    return [(title, markupsafe.Markup(text)) for title, text in figures]
 
 
 def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
     data = [
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
         ("protocol", card.protocol),
-        ("split", f"{card.split}, {scores.count:,} pictures"),
-        ("ids shared by splits", f"{card.leaks:,}"),
+        ("split", f"{card.split}, {scores.count:,} images"),
+        ("ids in several splits", f"{card.leaks:,}"),
         ("near-duplicates across splits", f"{card.near_duplicates:,} pairs"),
         ("intervals", f"{CONFIDENCE_LEVEL:.0%}, {scores.accuracy_interval.method}"),
         *(("note", note) for note in card.notes),
@@ -253,8 +261,8 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
     run = [
         ("run", tables.run_text(card)),
         ("network", f"{card.model}, {card.parameters:,} parameters"),
-        ("first weights", card.weights),
-        ("checkpoint", f"step {card.step:,}, the best on validation"),
+        ("initial weights", card.weights),
+        ("checkpoint", f"step {card.step:,}, best on validation"),
         ("trained for", tables.duration(card.train_seconds)),
     ]
     return {"Data": data, "Run": run}

@@ -1,4 +1,4 @@
-"""Pictures as PNG bytes, for files and for TensorBoard. Drawing is in `plots`."""
+"""PNG encoding of images, for files and TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 
 
-def encode(picture: np.ndarray) -> bytes:
-    """PNG bytes of uint8[H, W, C]: RGB where C is 3, grey where it is 1."""
-    picture = np.ascontiguousarray(picture)
-    if picture.shape[-1] == 3:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".png", picture)[1].tobytes()
+def encode(image: np.ndarray) -> bytes:
+    """Encodes uint8[H, W, C] as PNG: RGB if C is 3, gray if C is 1."""
+    image = np.ascontiguousarray(image)
+    if image.shape[-1] == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", image)[1].tobytes()

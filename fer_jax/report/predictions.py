@@ -1,6 +1,6 @@
-"""What a model said about each picture of a split, and the csv that keeps it.
+"""Predictions of a network on a split, and their CSV file.
 
-Counting and drawing are done elsewhere (`scores`, `plots`).
+Scores are computed in `scores`, plots drawn in `plots`.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _SUM_TOLERANCE = 1e-2  # a softmax rounded to bfloat16 is off by up to 2^-8
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictions:
-    """The class probabilities of N pictures over C classes, beside the truth.
+    """Class probabilities and true classes of N images.
 
     Attributes:
       ids: N record ids.
-      labels: int32[N], the true class index.
-      probabilities: float32[N, C], rows sum to 1.
-      groups: N subject, video or movie ids; "" where the set has none.
+      labels: int32[N], true class indices.
+      probabilities: float32[N, C]; rows sum to 1.
+      groups: N subject, video or movie ids; "" if unknown.
       label_names: C class names in index order.
 
     Raises:
-      UserError: the counts disagree, a label is outside the classes, or a row
-        is no probability distribution.
+      UserError: the lengths differ, a label is out of range, or a row is not a probability
+        distribution.
     """
 
     ids: tuple[str, ...]
@@ -47,7 +47,7 @@ class Predictions:
         for name in ("ids", "groups", "label_names"):
             object.__setattr__(self, name, tuple(str(item) for item in getattr(self, name)))
         _check_shapes(self)
-        # Copies, so that nobody changes the numbers behind a frozen object.
+        # Copies, so that the arrays of a frozen object cannot change.
         labels = np.array(self.labels, dtype=np.int32)
         probabilities = np.array(self.probabilities, dtype=np.float32)
         _check_values(labels, probabilities, self.label_names, self.ids)
@@ -60,7 +60,7 @@ class Predictions:
 
     @property
     def predicted(self) -> np.ndarray:
-        """int32[N], the most probable class; the lower index where two tie."""
+        """int32[N], the most probable class; the lower index if two tie."""
         return self.probabilities.argmax(axis=1).astype(np.int32)
 
     def confusion(self) -> np.ndarray:
@@ -70,9 +70,9 @@ class Predictions:
         return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
     def save(self, path: Path) -> Path:
-        """Writes a csv: id, group, label, predicted and a probability per class.
+        """Writes a CSV file: id, group, label, predicted and a probability per class.
 
-        Probabilities have the fewest digits that give the same float32 back.
+        Probabilities have the fewest digits that round-trip as float32.
         """
         text = io.StringIO()
         writer = csv.writer(text)
@@ -87,13 +87,13 @@ class Predictions:
 
 
 def load(path: Path) -> Predictions:
-    """Reads what `Predictions.save` wrote.
+    """Reads a file of `Predictions.save`.
 
     Raises:
-      UserError: no such file, other columns, or a row that cannot be read.
+      UserError: the file is missing, or has wrong columns or an invalid row.
     """
     try:
-        # newline="" leaves line breaks inside quoted ids to the csv reader.
+        # newline="" leaves line breaks in quoted ids to the csv reader.
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = list(csv.reader(file))
     except (OSError, csv.Error) as error:
@@ -123,21 +123,21 @@ def _check_shapes(predictions: Predictions) -> None:
         raise UserError(
             f"expected one probability for each of the {classes} classes "
             f"({', '.join(predictions.label_names)}), found an array of shape {shape}; "
-            "was the network trained for other labels?"
+            "check that the network was trained with these labels"
         )
     counts = {
         "labels": np.shape(predictions.labels),
         "groups": (len(predictions.groups),),
         "probabilities": shape[:1],
     }
-    for name, found in counts.items():
-        if found != (images,):
+    for name, shape in counts.items():
+        if shape != (images,):
             raise UserError(
-                f"expected {images} {name}, one for each id, found shape {found}; "
-                "evaluate the whole split in one piece"
+                f"expected {images} {name}, one for each id, found shape {shape}; "
+                "pass all arrays of the same split"
             )
     if images == 0:
-        raise UserError("expected at least one picture, found none; choose a split that has some")
+        raise UserError("expected at least one image, found none; choose another split")
 
 
 def _check_values(
@@ -148,17 +148,17 @@ def _check_values(
         first = outside[0]
         raise UserError(
             f"expected labels from 0 to {len(names) - 1} ({', '.join(names)}), found "
-            f"{labels[first]} for {ids[first]!r}; do the network and the data set share one "
-            "label list?"
+            f"{labels[first]} for {ids[first]!r}; use the same label list for the network and "
+            "the data set"
         )
-    in_range = (probabilities >= 0).all(axis=1)  # NaN compares false
+    in_range = (probabilities >= 0).all(axis=1)  # NaN compares as false
     sums = probabilities.sum(axis=1, dtype=np.float64)
     wrong = np.flatnonzero(~(in_range & (np.abs(sums - 1) <= _SUM_TOLERANCE)))
     if wrong.size:
         first = wrong[0]
         raise UserError(
             f"expected probabilities that sum to 1, found {probabilities[first].tolist()} for "
-            f"{ids[first]!r}; pass the softmax of the network's output"
+            f"{ids[first]!r}; pass softmax outputs"
         )
 
 

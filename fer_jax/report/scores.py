@@ -1,7 +1,7 @@
-"""The figures of a report, counted from the integer confusion matrix.
+"""Scores of a report, computed from the integer confusion matrix.
 
-Definitions follow scikit-learn with `zero_division=0`; averages over stacks of
-confusion matrices are written once and serve the bootstrap as well.
+Definitions follow scikit-learn with `zero_division=0`. The functions accept batches of confusion
+matrices, for the bootstrap.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 
 from fer_jax.report.predictions import Predictions
 
-CALIBRATION_BINS = 15  # of Guo et al. 2017, "On calibration of modern neural networks"
+CALIBRATION_BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
 CONFIDENCE_LEVEL = 0.95
 RESAMPLES = 2000
-_CHUNK = 250  # bounds the memory of the clustered bootstrap on sets of many videos
+_CHUNK = 250  # resamples at a time; bounds the memory of the clustered bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Averages:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A percentile bootstrap interval; `method` says what was resampled."""
+    """A percentile bootstrap interval; `method` describes what was resampled."""
 
     low: float
     high: float
@@ -38,12 +38,12 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reliability:
-    """How far confidence can be believed, in B bins of equal width (Guo et al. 2017).
+    """Accuracy and confidence in B bins of equal width (Guo et al. 2017).
 
     Attributes:
-      count: int64[B], pictures whose top probability falls into the bin.
-      confidence: float64[B], their mean top probability; 0 in an empty bin.
-      accuracy: float64[B], the fraction of them that is right; 0 in an empty bin.
+      count: int64[B], number of images whose confidence (top probability) is in the bin.
+      confidence: float64[B], their mean confidence; 0 for an empty bin.
+      accuracy: float64[B], their accuracy; 0 for an empty bin.
     """
 
     count: np.ndarray
@@ -59,23 +59,23 @@ class Reliability:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
-    """Every figure of a report over C classes.
+    """All scores of a report over C classes.
 
     Attributes:
       label_names: C class names.
       confusion: int64[C, C], rows true, columns predicted.
       precision: float64[C]; 0 for a class that was never predicted.
-      recall: float64[C]; 0 for a class that has no picture.
+      recall: float64[C]; 0 for a class without images.
       f1: float64[C].
-      support: int64[C], pictures of each class.
-      accuracy: the fraction that is right.
-      balanced_accuracy: the mean recall of the classes that have pictures (UAR).
-      macro: averages over all classes, each counting the same.
+      support: int64[C], number of images of each class.
+      accuracy: fraction of correct predictions.
+      balanced_accuracy: mean recall of the classes with images (unweighted average recall, UAR).
+      macro: unweighted averages over the classes.
       weighted: averages weighted by support.
-      reliability: of the top probabilities; its `error` is the ECE.
-      accuracy_interval: of the accuracy, at `CONFIDENCE_LEVEL`.
-      balanced_accuracy_interval: of the balanced accuracy.
-      macro_f1_interval: of macro F1.
+      reliability: calibration of the confidence.
+      accuracy_interval: interval of the accuracy at `CONFIDENCE_LEVEL`.
+      balanced_accuracy_interval: interval of the balanced accuracy.
+      macro_f1_interval: interval of macro F1.
     """
 
     label_names: tuple[str, ...]
@@ -95,17 +95,17 @@ class Scores:
 
     @property
     def calibration_error(self) -> float:
-        """The ECE."""
+        """Expected calibration error (ECE)."""
         return self.reliability.error
 
     @property
     def count(self) -> int:
-        """How many pictures were evaluated."""
+        """Number of evaluated images."""
         return int(self.support.sum())
 
 
 def score(predictions: Predictions, seed: int = 0) -> Scores:
-    """Counts everything; `seed` draws the bootstrap resamples."""
+    """Computes all scores; `seed` seeds the bootstrap."""
     confusion = predictions.confusion()
     precision, recall, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
@@ -131,7 +131,7 @@ def score(predictions: Predictions, seed: int = 0) -> Scores:
 
 
 def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Precision, recall and F1, each float64[..., C], of int64[..., C, C] counts."""
+    """Returns precision, recall and F1, float64[..., C] each, of int64[..., C, C] counts."""
     hits = np.diagonal(confusion, axis1=-2, axis2=-1)
     predicted, support = confusion.sum(axis=-2), confusion.sum(axis=-1)
     return (
@@ -142,12 +142,12 @@ def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def accuracy(confusion: np.ndarray) -> np.ndarray:
-    """float64[...], the fraction right, of int64[..., C, C] counts."""
+    """Returns the accuracy, float64[...], of int64[..., C, C] counts."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum(axis=(-2, -1)))
 
 
 def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """float64[...], the mean recall of the classes that have pictures (UAR)."""
+    """Returns the mean recall of the classes with images (UAR), float64[...]."""
     _, recall, _ = per_class(confusion)
     present = (confusion.sum(axis=-1) > 0).sum(axis=-1)
     return _ratio(recall.sum(axis=-1), present)
@@ -156,15 +156,14 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
 def reliability(
     probabilities: np.ndarray, labels: np.ndarray, bins: int = CALIBRATION_BINS
 ) -> Reliability:
-    """Confidence against accuracy of the top class (Guo et al. 2017).
+    """Bins images by confidence and compares it with the accuracy (Guo et al. 2017).
 
-    Pictures fall into `bins` equal widths of confidence, each open at its lower
-    and closed at its upper edge.
+    The bins have equal width; each includes its upper edge and excludes its lower one.
 
     Args:
       probabilities: float[N, C].
       labels: int[N].
-      bins: how many.
+      bins: number of bins.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
@@ -178,28 +177,28 @@ def reliability(
 def resample(
     predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[np.ndarray, str]:
-    """Bootstrap resamples of the confusion matrix, and what was resampled.
+    """Draws bootstrap resamples of the confusion matrix.
 
-    Where at least two groups are known, whole groups are drawn with replacement:
-    pictures of one person succeed and fail together, and drawing them one by one
-    would make the interval too narrow. A picture without a group stands alone.
+    With at least two groups, whole groups are drawn (cluster bootstrap): predictions of one
+    subject are correlated, and drawing single images would make the interval too narrow. An image
+    without a group is its own group.
 
     Returns:
-      int64[resamples, C, C], and a description for the reader.
+      int64[resamples, C, C], and a description of what was resampled.
     """
     rng = np.random.default_rng(seed)
     classes = len(predictions.label_names)
     groups = len(set(predictions.groups) - {""})
     if groups < 2:
         cells = predictions.confusion().ravel()
-        # Drawing N pictures with replacement is one multinomial draw of cell counts.
+        # Drawing N images with replacement is one multinomial draw of the cell counts.
         drawn = rng.multinomial(len(predictions), cells / cells.sum(), size=resamples)
-        method = f"bootstrap over {len(predictions)} pictures"
+        method = f"bootstrap over {len(predictions)} images"
     else:
         drawn = _resample_clusters(_cluster_cells(predictions), rng, resamples)
         method = f"bootstrap over {groups} groups"
-        loose = predictions.groups.count("")
-        method += f" and {loose} pictures without one" if loose else ""
+        ungrouped = predictions.groups.count("")
+        method += f" and {ungrouped} images without a group" if ungrouped else ""
     return drawn.reshape(resamples, classes, classes), method
 
 
@@ -216,9 +215,9 @@ def _intervals(predictions: Predictions, seed: int) -> tuple[Interval, Interval,
 
 
 def _cluster_cells(predictions: Predictions) -> np.ndarray:
-    """float64[clusters, C * C]: the confusion matrix of each group, flat."""
+    """Returns the flattened confusion matrix of each group, float64[clusters, C * C]."""
     names = [
-        # The tuple keeps a loose picture apart from a group that has its id as name.
+        # The tuple separates an image without a group from a group named like its id.
         ("", record_id, position) if group == "" else (group, "", 0)
         for position, (record_id, group) in enumerate(
             zip(predictions.ids, predictions.groups, strict=True)
@@ -234,18 +233,18 @@ def _cluster_cells(predictions: Predictions) -> np.ndarray:
 
 
 def _resample_clusters(cells: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """int64[resamples, cells]: sums over clusters drawn with replacement."""
+    """Returns sums over clusters drawn with replacement, int64[resamples, cells]."""
     clusters = len(cells)
-    chances = np.full(clusters, 1 / clusters)
+    uniform = np.full(clusters, 1 / clusters)
     sums = []
     for start in range(0, resamples, _CHUNK):
-        draws = rng.multinomial(clusters, chances, size=min(_CHUNK, resamples - start))
-        # Products of small integers are exact in float64, whose matmul is far faster.
+        draws = rng.multinomial(clusters, uniform, size=min(_CHUNK, resamples - start))
+        # Integer products are exact in float64, whose matmul is much faster.
         sums.append(draws.astype(np.float64) @ cells)
     return np.rint(np.concatenate(sums)).astype(np.int64)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """float64 quotient; 0 where the denominator is 0."""
+    """Divides in float64; 0 where the denominator is 0."""
     result = np.zeros(np.shape(denominator), np.float64)
     return np.divide(numerator, denominator, out=result, where=np.asarray(denominator) > 0)

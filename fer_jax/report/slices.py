@@ -1,7 +1,4 @@
-"""Scores of parts of a split: by view, sex, age or whatever else the set knows.
-
-Nothing is drawn or printed here.
-"""
+"""Scores of groups within a split, by attributes such as view, sex or age."""
 
 from __future__ import annotations
 
@@ -14,21 +11,21 @@ import numpy as np
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CONFIDENCE_LEVEL, accuracy, balanced_accuracy, resample
 
-_MOST_VALUES = 12  # more distinct numbers are cut into quarters
-_RESAMPLES = 500  # of the interval of each part: enough for two digits
+_MAX_VALUES = 12  # more distinct numbers are binned into quartiles
+_RESAMPLES = 500  # per group; enough for two digits
 
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """One part of a split.
+    """Scores of the images with one attribute value.
 
     Attributes:
-      value: what its pictures have in common.
-      count: how many there are.
-      accuracy: the fraction that is right.
-      balanced_accuracy: the mean recall of the classes that occur (UAR).
+      value: attribute value.
+      count: number of images.
+      accuracy: fraction of correct predictions.
+      balanced_accuracy: mean recall of the classes that occur (UAR).
       low: lower end of the interval of the accuracy.
-      high: its upper end.
+      high: upper end.
     """
 
     value: str
@@ -42,37 +39,37 @@ class Slice:
 def slice_scores(
     predictions: Predictions, attributes: Mapping[str, Sequence[str] | np.ndarray], seed: int = 0
 ) -> dict[str, tuple[Slice, ...]]:
-    """The scores of each value of each attribute.
+    """Computes the scores of each value of each attribute.
 
     Args:
-      predictions: of N pictures.
-      attributes: N values by name: texts, or numbers, which are cut into quarters where
-        there are more than twelve.
-      seed: draws the bootstrap.
+      predictions: predictions of N images.
+      attributes: N values by attribute name: strings or numbers. More than 12 distinct numbers
+        are binned into quartiles.
+      seed: seed of the bootstrap.
 
     Returns:
-      The parts by attribute; an attribute with one value says nothing and is left out.
+      Slices by attribute name, without attributes that have a single value.
     """
-    found = {}
+    slices = {}
     for name, values in attributes.items():
         texts = _as_texts(np.asarray(values))
-        parts = tuple(
+        of_attribute = tuple(
             _slice(value, _take(predictions, [text == value for text in texts]), seed)
             for value in _in_order(texts)
         )
-        if len(parts) > 1:
-            found[name] = parts
-    return found
+        if len(of_attribute) > 1:
+            slices[name] = of_attribute
+    return slices
 
 
-def _slice(value: str, part: Predictions, seed: int) -> Slice:
-    confusion = part.confusion()
-    drawn, _ = resample(part, seed, _RESAMPLES)
+def _slice(value: str, predictions: Predictions, seed: int) -> Slice:
+    confusion = predictions.confusion()
+    drawn, _ = resample(predictions, seed, _RESAMPLES)
     tail = (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.quantile(accuracy(drawn), (tail, 1 - tail))
     return Slice(
-        value=value or "not known",
-        count=len(part),
+        value=value or "unknown",
+        count=len(predictions),
         accuracy=float(accuracy(confusion)),
         balanced_accuracy=float(balanced_accuracy(confusion)),
         low=float(low),
@@ -94,16 +91,16 @@ def _take(predictions: Predictions, chosen: Sequence[bool]) -> Predictions:
 def _as_texts(values: np.ndarray) -> list[str]:
     if values.dtype.kind not in "fiu":
         return [str(value) for value in values]
-    if len(np.unique(values)) <= _MOST_VALUES:
+    if len(np.unique(values)) <= _MAX_VALUES:
         return [f"{value:g}" for value in values]
     edges = np.unique(np.quantile(values, (0, 0.25, 0.5, 0.75, 1)))
     names = [f"{low:.2g} to {high:.2g}" for low, high in itertools.pairwise(edges)]
-    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(names) - 1)
-    return [names[place] for place in places]
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(names) - 1)
+    return [names[index] for index in bins]
 
 
 def _in_order(texts: Sequence[str]) -> list[str]:
-    """Distinct values: numbers by size, texts by the alphabet."""
+    """Returns distinct values: numbers in numerical order, strings alphabetically."""
 
     def key(text: str) -> tuple[int, float, str]:
         try:

@@ -1,8 +1,7 @@
-"""Figures as SVG inside a page, in the page's own colours, light or dark.
+"""Matplotlib figures as inline SVG in the colors and the font of the page.
 
-matplotlib draws; here its few colours become the page's CSS variables, its background
-becomes transparent and its ids become unique on the page. Text stays text, in the font
-of the page.
+Matplotlib's colors become CSS variables (for light and dark mode), its background becomes
+transparent, its ids become unique on the page, and text stays text.
 """
 
 from __future__ import annotations
@@ -13,40 +12,40 @@ import re
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-COLOURS = {
+COLORS = {
     "#0072b2": "var(--blue)",
     "#e69f00": "var(--orange)",
     "#b9c4cc": "var(--pale)",
     "#1a1a1a": "var(--ink)",
     "#6b6b6b": "var(--faint)",
     "#e4e4e4": "var(--line)",
-    "#000000": "var(--ink)",  # matplotlib's own for ticks, frames and text
+    "#000000": "var(--ink)",  # Matplotlib's default for ticks, frames and text
 }
-"""matplotlib's colours in `plots`, and the page's for the same."""
+"""CSS variable of the page for each color in `plots`."""
 
 _SVG_TAG = re.compile(r"<svg[^>]*viewBox=\"([^\"]+)\"[^>]*>")
 
 
 def encode(figure: Figure, name: str, description: str) -> str:
-    """The figure as an `<svg>` element.
+    """Encodes a figure as an `<svg>` element without background.
 
     Args:
-      figure: whose background is left out.
-      name: unique on the page; ids are derived from it.
-      description: what a screen reader says instead.
+      figure: the figure.
+      name: prefix of the ids, unique on the page.
+      description: text for screen readers.
     """
     out = io.StringIO()
-    # Text as text: selectable, a tenth of the size of outlines, and in the page's font.
+    # Text rather than outlines: selectable, a tenth of the size, in the font of the page.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
     box = _SVG_TAG.search(text)
-    assert box is not None, "matplotlib wrote no viewBox"
+    assert box is not None, "expected a viewBox in Matplotlib's SVG"
     body = text[box.end() :]
-    for colour, variable in COLOURS.items():
-        body = re.sub(f"{colour}\\b", variable, body, flags=re.IGNORECASE)
-    body = _own_ids(body, name)
-    # Every text names matplotlib's font; the page's reads better and is surely there.
+    for color, variable in COLORS.items():
+        body = re.sub(f"{color}\\b", variable, body, flags=re.IGNORECASE)
+    body = _prefix_ids(body, name)
+    # Removes Matplotlib's font, so that text is in the font of the page.
     body = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", body)
     body = re.sub(r"font-family: [^;\"]*;?", "", body)
     return (
@@ -55,12 +54,12 @@ def encode(figure: Figure, name: str, description: str) -> str:
     )
 
 
-def _own_ids(body: str, name: str) -> str:
-    """Keeps the ids that something refers to, and makes them this figure's own."""
+def _prefix_ids(body: str, name: str) -> str:
+    """Prefixes the ids that are referred to, and removes the others."""
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
 
-    def own(match: re.Match[str]) -> str:
+    def prefix(match: re.Match[str]) -> str:
         return f' id="{name}-{match[1]}"' if match[1] in used else ""
 
-    body = re.sub(r'\sid="([^"]+)"', own, body)
+    body = re.sub(r'\sid="([^"]+)"', prefix, body)
     return re.sub(r'(href="#|url\(#)([^")]+)', rf"\1{name}-\2", body)

@@ -1,8 +1,6 @@
-"""Scores as plain text: the same on a terminal, in a file and in an issue.
+"""The report as plain ASCII text, for terminals and files.
 
-The per-class table has the form of the paper's, which is scikit-learn's
-`classification_report` to the last character. Frames are ASCII; nothing is
-coloured and nothing is printed here.
+The per-class table is identical to scikit-learn's `classification_report`, which the paper uses.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ _HEADERS = ("precision", "recall", "f1-score", "support")
 
 
 def report_text(scores: Scores, card: ReportCard, digits: int = 2) -> str:
-    """The whole report: warnings, summary, per-class table, confusion matrix."""
+    """Formats the whole report: warnings, summary, per-class table and confusion matrix."""
     parts = [
         banner(card),
         summary(scores, card),
@@ -30,7 +28,7 @@ def report_text(scores: Scores, card: ReportCard, digits: int = 2) -> str:
 
 
 def banner(card: ReportCard) -> str:
-    """The card's warnings in a frame of '#'; "" when there are none."""
+    """Formats the card's warnings in a frame of '#'; "" without warnings."""
     if not card.warnings:
         return ""
     lines = [
@@ -43,9 +41,9 @@ def banner(card: ReportCard) -> str:
 
 
 def summary(scores: Scores, card: ReportCard) -> str:
-    """What was evaluated and the figures that describe it as a whole."""
-    chance, most = 1 / len(scores.label_names), scores.support.max() / scores.count
-    average, spent = "moving average at " * card.averaged, duration(card.train_seconds)
+    """Formats what was evaluated and the overall scores."""
+    chance, majority = 1 / len(scores.label_names), scores.support.max() / scores.count
+    average, trained = "moving average at " * card.averaged, duration(card.train_seconds)
     rows = [
         ("run", run_text(card)),
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
@@ -53,19 +51,20 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("split", f"{card.split}, n = {scores.count}"),
         (
             "across splits",
-            f"{card.leaks:,} shared ids, {card.near_duplicates:,} pairs of near-duplicates",
+            f"{card.leaks:,} shared ids, {card.near_duplicates:,} near-duplicate pairs",
         ),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
-        ("weights", f"{card.weights}, {average}step {card.step:,} after {spent}"),
-        *([("test time", card.views)] if card.views else []),
+        ("initial weights", card.weights),
+        ("checkpoint", f"{average}step {card.step:,}, trained for {trained}"),
+        *([("test-time aug.", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
         (
             "balanced (UAR)",
             _with_interval(scores.balanced_accuracy, scores.balanced_accuracy_interval),
         ),
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
-        ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} bins of equal width)"),
-        ("to compare", f"chance {chance:.4f}, always the most frequent class {most:.4f}"),
+        ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
+        ("baselines", f"chance {chance:.4f}, most frequent class {majority:.4f}"),
         ("intervals", f"{CONFIDENCE_LEVEL:.0%} {scores.accuracy_interval.method}"),
         *(("note", note) for note in card.notes),
     ]
@@ -73,19 +72,19 @@ def summary(scores: Scores, card: ReportCard) -> str:
 
 
 def run_text(card: ReportCard) -> str:
-    """The run's name, and its seed or its folds and seeds."""
+    """Returns the run's name with its seed, or with its folds and seeds."""
     if not card.folds:
         return f"{card.run} (seed {card.seed})"
     seeds = f"{card.seeds} seed{'s' if card.seeds > 1 else ''}"
-    return f"{card.run} ({card.folds} folds, {seeds}, from seed {card.seed})"
+    return f"{card.run} ({card.folds} folds, {seeds}, first seed {card.seed})"
 
 
 def classification_report(scores: Scores, digits: int = 2) -> str:
-    """Precision, recall, F1 and support of each class, then the averages.
+    """Formats precision, recall, F1 and support of each class, and the averages.
 
-    Identical to `sklearn.metrics.classification_report(..., zero_division=0)`
-    with every class of the head as `labels`, but for one thing: where not one
-    picture is right, scikit-learn 1.9 prints the support as "3.0"; here it is "3".
+    Identical to `sklearn.metrics.classification_report(..., zero_division=0)` with all classes as
+    `labels`, except that scikit-learn 1.9 prints a support of 3 as "3.0" if no prediction is
+    correct.
     """
     names, count = scores.label_names, scores.count
     width = max(*map(len, names), len("weighted avg"), digits)
@@ -104,7 +103,7 @@ def classification_report(scores: Scores, digits: int = 2) -> str:
 
 
 def confusion_text(scores: Scores) -> str:
-    """The counts, with each true class's recall in per cent at the end of its row."""
+    """Formats the confusion matrix as counts, with the recall of each true class."""
     names = scores.label_names
     width = max(map(len, names))
     count_width = len(str(scores.confusion.max()))
@@ -119,7 +118,7 @@ def confusion_text(scores: Scores) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: "42 s", "3 min 07 s", "2 h 05 min"."""
+    """Formats seconds as "42 s", "3 min 07 s" or "2 h 05 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

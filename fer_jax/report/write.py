@@ -1,14 +1,13 @@
-"""Puts the whole report of one evaluation into a folder.
+"""Writes the report of an evaluation into a folder.
 
-    index.html                the report for people, one file that opens anywhere
-    report.txt                what a terminal shows
-    report.md                 the same with the pictures
-    report.json               every figure and the card, for programs
-    predictions.csv           what was said of each picture
+    index.html                the report as one self-contained page
+    report.txt                the text report
+    report.md                 the text report with the plots
+    report.json               all scores and the card, for programs
+    predictions.csv           predictions of each image
     confusion_matrix.png, reliability.png, learning_curves.png, emotion_analysis_1.png, ...
 
-Each file is written whole or not at all. Nothing is computed here but the choice of
-the sample pictures, and nothing is printed.
+Each file is written atomically.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.report import page, plots, png, tables
 from fer_jax.report.card import ReportCard
-from fer_jax.report.examples import by_turns
+from fer_jax.report.examples import round_robin
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores, score
 from fer_jax.report.slices import Slice, slice_scores
@@ -36,18 +35,18 @@ _SAMPLE = "emotion_analysis_"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ReportPaths:
-    """Where the parts of a report lie, and what went into them.
+    """Paths of a report, its plots and scores.
 
     Attributes:
-      folder: holds all of the following.
+      folder: folder of the report.
       page: index.html.
       text: report.txt.
       json: report.json.
       markdown: report.md.
       predictions: predictions.csv.
-      pictures: the PNGs in the order of the report.
-      drawings: the same pictures as uint8[H, W, 3] by file stem, for TensorBoard.
-      scores: the figures.
+      plot_paths: PNG files in the order of the report.
+      plots: the plots as uint8[H, W, 3], by file stem.
+      scores: the scores.
     """
 
     folder: Path
@@ -56,15 +55,15 @@ class ReportPaths:
     json: Path
     markdown: Path
     predictions: Path
-    pictures: tuple[Path, ...]
-    drawings: Mapping[str, np.ndarray]
+    plot_paths: tuple[Path, ...]
+    plots: Mapping[str, np.ndarray]
     scores: Scores
 
 
 def write_report(
     folder: Path,
     predictions: Predictions,
-    images: page.Pictures,
+    images: page.Images,
     card: ReportCard,
     history: Path | None = None,
     samples: int = 6,
@@ -72,39 +71,37 @@ def write_report(
     details: Mapping[str, page.Rows] | None = None,
     explain: page.Explain | None = None,
 ) -> ReportPaths:
-    """Scores the predictions and writes all files; those of an older report are replaced.
+    """Scores the predictions and writes all files; replaces an older report.
 
     Args:
-      folder: made if it is missing.
-      predictions: of N pictures.
+      folder: created if missing.
+      predictions: predictions of N images.
       images: uint8[N, H, W, 3] RGB in the order of the predictions.
       card: what was evaluated.
-      history: the run's metrics.jsonl, for the learning curves; they are left out
-        where the file does not exist.
-      samples: pictures to show with their probabilities.
-      attributes: what else is known of the N pictures, such as view or sex, for scores of
-        parts; see `slices.slice_scores`.
-      details: further tables of the page by heading, such as timing.
-      explain: says why, of the page's examples.
+      history: the run's metrics.jsonl, for the learning curves; omitted if it does not exist.
+      samples: number of `emotion_analysis` plots.
+      attributes: N values by attribute name, such as view or sex; see `slices.slice_scores`.
+      details: further tables of the page by heading.
+      explain: returns heat maps for the examples of the page.
 
     Raises:
-      UserError: the images do not match, or the folder cannot be written.
+      UserError: the images do not match the predictions, or the folder cannot be written.
     """
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[0] != len(predictions) or shape[-1] != 3:
         raise UserError(
             f"expected images of shape ({len(predictions)}, height, width, 3), found "
-            f"{shape}; pass the pictures that were evaluated, in their order"
+            f"{shape}; pass the evaluated images in the order of the predictions"
         )
     scores = score(predictions)
     slices = slice_scores(predictions, attributes or {})
     rows = files.read_json_lines(history) if history is not None and history.exists() else []
-    drawings = _draw(scores, predictions, images, card, rows, samples)
-    pictures = tuple(
-        files.write_bytes(folder / f"{name}.png", png.encode(drawing))
-        for name, drawing in drawings.items()
+    arrays = _draw(scores, predictions, images, card, rows, samples)
+    plot_paths = tuple(
+        files.write_bytes(folder / f"{name}.png", png.encode(array))
+        for name, array in arrays.items()
     )
-    _remove_stale(folder, drawings)
+    _remove_stale(folder, arrays)
     document = json.dumps(as_json(scores, card, slices), indent=2, allow_nan=False) + "\n"
     return ReportPaths(
         folder=folder,
@@ -113,26 +110,26 @@ def write_report(
         ),
         text=files.write_text(folder / "report.txt", tables.report_text(scores, card)),
         json=files.write_text(folder / "report.json", document),
-        markdown=files.write_text(folder / "report.md", _markdown(scores, card, pictures)),
+        markdown=files.write_text(folder / "report.md", _markdown(scores, card, plot_paths)),
         predictions=predictions.save(folder / "predictions.csv"),
-        pictures=pictures,
-        drawings=drawings,
+        plot_paths=plot_paths,
+        plots=arrays,
         scores=scores,
     )
 
 
 def choose_samples(predictions: Predictions, count: int) -> list[int]:
-    """Rows to show: half right and half wrong, the right ones first.
+    """Chooses rows to show: half correct and half wrong, the correct ones first.
 
-    Of each kind the first picture of every true class in turn, classes in index
-    order, so that nobody picks the pretty ones; a class already shown as right comes
-    last among the wrong. Where one kind has too few pictures the other fills up.
+    Each half is a round robin over the classes, so that the choice is not cherry-picked. Classes
+    among the correct ones come last among the wrong ones. If one half has too few images, the
+    other one is longer.
     """
     correct = predictions.predicted == predictions.labels
-    right = by_turns(predictions.labels, np.flatnonzero(correct))
+    right = round_robin(predictions.labels, np.flatnonzero(correct))
     first_right = right[: (count + 1) // 2]
     shown = {int(predictions.labels[row]) for row in first_right}
-    wrong = by_turns(predictions.labels, np.flatnonzero(~correct), last=shown)
+    wrong = round_robin(predictions.labels, np.flatnonzero(~correct), last=shown)
     wrong = wrong[: count - len(first_right)]
     return right[: count - len(wrong)] + wrong
 
@@ -140,7 +137,7 @@ def choose_samples(predictions: Predictions, count: int) -> list[int]:
 def as_json(
     scores: Scores, card: ReportCard, slices: Mapping[str, Sequence[Slice]] | None = None
 ) -> dict[str, Any]:
-    """Every figure and the card as plain JSON values."""
+    """Returns the scores and the card as JSON values."""
     columns = zip(
         scores.label_names, scores.precision, scores.recall, scores.f1, scores.support, strict=True
     )
@@ -184,42 +181,42 @@ def as_json(
 def _draw(
     scores: Scores,
     predictions: Predictions,
-    images: page.Pictures,
+    images: page.Images,
     card: ReportCard,
     history: Sequence[Mapping[str, Any]],
     samples: int,
 ) -> dict[str, np.ndarray]:
-    """The pictures by file stem; those of a doubtful report say so in their titles."""
-    # A picture leaves its report: "STAND-IN" has to go with it.
-    doubt = ", ".join(warning.split(":")[0] for warning in card.warnings)
-    title = f"{doubt}\n{card.run}: {card.dataset}".lstrip()
-    drawings = {
+    """Draws the plots, by file stem."""
+    # Plots are shared without the report, so their titles repeat the warnings.
+    marks = ", ".join(warning.split(":")[0] for warning in card.warnings)
+    title = f"{marks}\n{card.run}: {card.dataset}".lstrip()
+    arrays = {
         "confusion_matrix": plots.confusion_matrix(
             scores.confusion, scores.label_names, f"{title}, {card.split}"
         ),
         "reliability": plots.reliability(scores, f"{title}, {card.split}"),
     }
     if history:
-        drawings[_CURVES] = plots.learning_curves(history, title)
+        arrays[_CURVES] = plots.learning_curves(history, title)
     for number, row in enumerate(choose_samples(predictions, samples), start=1):
-        drawings[f"{_SAMPLE}{number}"] = plots.emotion_analysis(
+        arrays[f"{_SAMPLE}{number}"] = plots.emotion_analysis(
             images[row],
             predictions.probabilities[row],
             predictions.label_names,
             int(predictions.labels[row]),
-            f"{doubt}\n{predictions.ids[row]}".lstrip(),
+            f"{marks}\n{predictions.ids[row]}".lstrip(),
         )
-    return drawings
+    return arrays
 
 
-def _remove_stale(folder: Path, drawings: Mapping[str, np.ndarray]) -> None:
-    """An earlier report of more pictures would leave some that are not of this one."""
+def _remove_stale(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Deletes plots of an earlier report that this one does not have."""
     for path in [*folder.glob(f"{_SAMPLE}*.png"), folder / f"{_CURVES}.png"]:
-        if path.stem not in drawings:
+        if path.stem not in arrays:
             path.unlink(missing_ok=True)
 
 
-def _markdown(scores: Scores, card: ReportCard, pictures: tuple[Path, ...]) -> str:
+def _markdown(scores: Scores, card: ReportCard, plot_paths: tuple[Path, ...]) -> str:
     heading = f"# {card.run}: {card.dataset}, {card.split}\n"
     warnings = [f"> **{warning}**\n" for warning in card.warnings]
     blocks = (
@@ -228,7 +225,7 @@ def _markdown(scores: Scores, card: ReportCard, pictures: tuple[Path, ...]) -> s
         tables.confusion_text(scores),
     )
     fenced = [f"```text\n{block}```\n" for block in blocks]
-    links = [f"![{path.stem.replace('_', ' ')}]({path.name})\n" for path in pictures]
+    links = [f"![{path.stem.replace('_', ' ')}]({path.name})\n" for path in plot_paths]
     return "\n".join([heading, *warnings, *fenced, *links])
 
 

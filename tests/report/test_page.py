@@ -1,4 +1,4 @@
-"""The page: one file without addresses outside, every figure in it, names escaped."""
+"""The page: self-contained, complete, names escaped."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ HISTORY = ({"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": 1.0, "valid
 
 
 class Outline(html.parser.HTMLParser):
-    """Open tags, addresses and ids; raises where tags do not match."""
+    """Collects tags, URLs and ids; raises if tags do not match."""
 
     VOID = frozenset({"meta", "link", "img", "br"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.stack, self.tags, self.addresses, self.ids = [], [], [], []
+        self.stack, self.tags, self.urls, self.ids = [], [], [], []
         self.feed(text)
         assert not self.stack
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         for name, value in attrs:
-            self.addresses += [value] if name in ("src", "href", "xlink:href") else []
+            self.urls += [value] if name in ("src", "href", "xlink:href") else []
             self.ids += [value] if name == "id" else []
         if tag not in self.VOID:
             self.stack.append(tag)
@@ -65,37 +65,36 @@ def predict(rows: int = 30) -> Predictions:
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory) -> str:
-    said = predict()
+    predictions = predict()
     images = np.random.default_rng(1).integers(0, 256, (30, 300, 300, 3), np.uint8)
-    parts = slices.slice_scores(said, {"view": ["left", "right"] * 15})
+    parts = slices.slice_scores(predictions, {"view": ["left", "right"] * 15})
     path = tmp_path_factory.mktemp("page") / "index.html"
     details = {"Timing": [("steady", "9 images/s")]}
     page.write_page(
-        path, said, images, scores.score(said), CARD, HISTORY, parts, details,
+        path, predictions, images, scores.score(predictions), CARD, HISTORY, parts, details,
         lambda rows: [images[row][::-1] for row in rows],
     )  # fmt: skip
     return path.read_text()
 
 
-def test_it_is_one_well_formed_file_that_asks_nobody(written):
+def test_it_is_one_well_formed_self_contained_file(written):
     outline = Outline(written)
-    outside = [one for one in outline.addresses if not one.startswith(("data:", "#"))]
-    assert outside == []
+    external = [one for one in outline.urls if not one.startswith(("data:", "#"))]
+    assert external == []
     assert "url(http" not in written
     assert "script" not in outline.tags
     assert len(set(outline.ids)) == len(outline.ids)
-    assert {one[1:] for one in outline.addresses if one.startswith("#")} <= set(outline.ids)
+    assert {one[1:] for one in outline.urls if one.startswith("#")} <= set(outline.ids)
 
 
-def test_names_are_text_wherever_they_stand(written):
+def test_names_are_escaped(written):
     assert "a &lt;b&gt;run&lt;/b&gt;" in written
     assert "a &amp; b" in written
     assert "id &lt;" in written
 
 
-def test_it_shows_every_figure_and_warning(written):
-    said = predict()
-    result = scores.score(said)
+def test_it_shows_every_score_and_warning(written):
+    result = scores.score(predict())
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", written))
     for expected in (
         *CARD.warnings, "paper", "9 images/s", "left", "right",
@@ -109,59 +108,60 @@ def test_it_shows_every_figure_and_warning(written):
     assert "Learning curves" in text
 
 
-def test_examples_are_shown_beside_the_reason(written):
-    pictures = re.findall(r'<img src="([^"]+)" alt="(.*?)">', written)
-    assert len(pictures) == 2 * (8 + 8)
-    assert sum(text.startswith("Grad-CAM of ") for _, text in pictures) == 16
-    assert len({source for source, _ in pictures}) == 32
+def test_examples_are_shown_beside_their_heatmaps(written):
+    shown = re.findall(r'<img src="([^"]+)" alt="(.*?)">', written)
+    assert len(shown) == 2 * (8 + 8)
+    assert sum(text.startswith("Grad-CAM of ") for _, text in shown) == 16
+    assert len({source for source, _ in shown}) == 32
 
 
-def test_figures_take_the_colours_of_the_page(written):
-    drawings = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
-    assert len(drawings) == 2
-    for drawing in drawings:
-        assert "var(--ink)" in drawing
-        assert "var(--blue)" in drawing
-        colours = set(re.findall(r"#[0-9a-f]{6}\b", drawing))
-        assert colours == set()
+def test_figures_have_the_colors_of_the_page(written):
+    figures = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
+    assert len(figures) == 2
+    for figure in figures:
+        assert "var(--ink)" in figure
+        assert "var(--blue)" in figure
+        assert set(re.findall(r"#[0-9a-f]{6}\b", figure)) == set()
 
 
-def test_best_are_right_by_turns_and_worst_are_wrong_by_truth():
-    said = predict()
-    best, worst = page.choose_best(said, 6), page.choose_worst(said, 6)
-    truth = said.probabilities[np.arange(30), said.labels]
-    assert all(said.predicted[row] == said.labels[row] for row in best)
-    assert {int(said.labels[row]) for row in best[:3]} == {0, 1, 2}
+def test_best_are_correct_by_class_and_worst_have_the_lowest_true_probability():
+    predictions = predict()
+    best, worst = page.choose_best(predictions, 6), page.choose_worst(predictions, 6)
+    truth = predictions.probabilities[np.arange(30), predictions.labels]
+    assert all(predictions.predicted[row] == predictions.labels[row] for row in best)
+    assert {int(predictions.labels[row]) for row in best[:3]} == {0, 1, 2}
     first = best[0]
-    rivals = (said.labels == said.labels[first]) & (said.predicted == said.labels)
+    rivals = (predictions.labels == predictions.labels[first]) & (
+        predictions.predicted == predictions.labels
+    )
     assert truth[first] == truth[rivals].max()
-    assert all(said.predicted[row] != said.labels[row] for row in worst)
-    assert truth[worst].tolist() == sorted(truth[said.predicted != said.labels])[:6]
+    assert all(predictions.predicted[row] != predictions.labels[row] for row in worst)
+    assert truth[worst].tolist() == sorted(truth[predictions.predicted != predictions.labels])[:6]
 
 
-def test_parts_are_counted_as_the_whole_would_be():
-    said = predict()
+def test_slices_have_the_scores_of_their_images():
+    predictions = predict()
     parts = slices.slice_scores(
-        said,
+        predictions,
         {"one": ["same"] * 30, "sex": ["f", "m", ""] * 10, "age": np.linspace(0, 1, 30)},
     )
     assert list(parts) == ["sex", "age"]
-    assert [part.value for part in parts["sex"]] == ["not known", "f", "m"]
+    assert [part.value for part in parts["sex"]] == ["unknown", "f", "m"]
     assert sum(part.count for part in parts["age"]) == 30
     assert len(parts["age"]) == 4
-    right = said.predicted == said.labels
-    for place, part in enumerate(parts["sex"][1:]):
-        chosen = np.arange(30) % 3 == place
-        assert part.accuracy == pytest.approx(right[chosen].mean())
+    correct = predictions.predicted == predictions.labels
+    for index, part in enumerate(parts["sex"][1:]):
+        chosen = np.arange(30) % 3 == index
+        assert part.accuracy == pytest.approx(correct[chosen].mean())
         assert part.low <= part.accuracy <= part.high
-    ages = slices.slice_scores(said, {"yaw": np.tile([-45.0, 0.0, 45.0], 10)})["yaw"]
+    ages = slices.slice_scores(predictions, {"yaw": np.tile([-45.0, 0.0, 45.0], 10)})["yaw"]
     assert [part.value for part in ages] == ["-45", "0", "45"]
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 420])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_in_a_browser_nothing_is_wrong_cut_off_or_unreadable(
+def test_in_a_browser_nothing_overflows_or_is_unreadable(
     chromium, written, tmp_path, width, scheme
 ):
     path = tmp_path / "index.html"
@@ -180,7 +180,7 @@ def test_in_a_browser_nothing_is_wrong_cut_off_or_unreadable(
     assert [text for contrast, text in contrasts if contrast < 3.0] == []
 
 
-# Of every element with text of its own: the contrast of its colour with what lies behind (WCAG).
+# Contrast ratio (WCAG) of the text color and the background of every element with text.
 _CONTRASTS = """
 const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
 const over = (front, back) => {
@@ -200,8 +200,8 @@ const shown = element => element.getClientRects().length && [...element.childNod
   node => node.nodeType === 3 && node.textContent.trim());
 return [...document.querySelectorAll("body *")].filter(shown).map(element => {
   const style = getComputedStyle(element);
-  const colour = element instanceof SVGElement ? style.fill : style.color;
-  const back = behind(element), front = over(parse(colour), back);
+  const color = element instanceof SVGElement ? style.fill : style.color;
+  const back = behind(element), front = over(parse(color), back);
   const [a, b] = [light(front), light(back)].sort((x, y) => y - x);
   return [(a + 0.05) / (b + 0.05), element.tagName + ": " + element.textContent.trim()];
 });

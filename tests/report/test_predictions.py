@@ -1,4 +1,4 @@
-"""Predictions: what is refused, and that the csv gives every number back."""
+"""Predictions: validation of the arrays, and an exact round trip through CSV."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_csv_columns(tmp_path):
     ]
 
 
-def test_confusion_rows_are_the_truth():
+def test_confusion_rows_are_the_true_classes():
     two = build(
         ids=("a", "b"), groups=("", ""), labels=[0, 0], probabilities=[[0, 1, 0], [0, 0.5, 0.5]]
     )
@@ -104,7 +104,7 @@ HEADER = "id,group,label,predicted,probability_fear,probability_sadness\n"
         ("id,label\n", "found id, label"),
         (HEADER, "at least one"),
         (HEADER + "a,,fear,fear,1.0\n", "row 2 of .*5 cells"),
-        (HEADER + "a,,fear,fear,1.0,0.0\nb,,joy,fear,1.0,0.0\n", "row 3 of .*joy"),
+        (HEADER + "a,,fear,fear,1.0,0.0\nb,,calm,fear,1.0,0.0\n", "row 3 of .*calm"),
         (HEADER + "a,,fear,fear,high,0.0\n", "row 2 of .*high"),
         (HEADER + "a,,fear,sadness,0.9,0.1\n", "not the most probable"),
     ],

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn and against explicit loops."""
+"""Scores compared with scikit-learn and with explicit loops."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def draw(seed, classes=7, count=211, subjects=0):
 
 CASES = {
     **{f"random {seed}": draw(seed, classes=2 + seed % 7) for seed in range(12)},
-    "class absent from the truth": build([0, 0, 2, 2], [0, 1, 2, 1], 3),
+    "class without images": build([0, 0, 2, 2], [0, 1, 2, 1], 3),
     "class never predicted": build([0, 1, 2, 2], [0, 0, 2, 2], 3),
     "class neither true nor predicted": build([0, 0, 2], [0, 2, 2], 4),
     "one class": build([0, 0], [0, 0], 1),
-    "one picture, wrong": build([0], [1], 2),
-    "nothing right": build([0, 1, 2], [1, 2, 0], 3),
+    "one image, wrong": build([0], [1], 2),
+    "nothing correct": build([0, 1, 2], [1, 2, 0], 3),
     "large": draw(99, classes=8, count=20_000),
 }
 
@@ -54,18 +54,18 @@ CASES = {
 @pytest.mark.parametrize("predictions", CASES.values(), ids=CASES.keys())
 def test_scikit_learn_agrees(predictions):
     ours, classes = scores.score(predictions), len(predictions.label_names)
-    truth, said = predictions.labels, predictions.predicted
-    pair = {"y_true": truth, "y_pred": said}
+    truth, predicted = predictions.labels, predictions.predicted
+    pair = {"y_true": truth, "y_pred": predicted}
     options = pair | {"labels": range(classes), "zero_division": 0}
     for digits in (2, 3, 4):
         theirs = metrics.classification_report(
             **options, target_names=predictions.label_names, digits=digits
         )
-        # Where nothing is right scikit-learn prints the support as a float.
+        # If nothing is correct, scikit-learn prints the support as a float.
         whole_support = re.sub(r"(?m)(..)(\d+)\.0$", r"\1  \2", theirs)
         assert tables.classification_report(ours, digits) == whole_support
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about classes that were predicted and are absent
+        warnings.simplefilter("ignore")  # about predicted classes without images
         balanced = metrics.balanced_accuracy_score(**pair)
         confusion = metrics.confusion_matrix(**pair, labels=range(classes))
     np.testing.assert_array_equal(ours.confusion, confusion)
@@ -79,22 +79,22 @@ def test_scikit_learn_agrees(predictions):
 
 
 @pytest.mark.parametrize("bins", [1, 10, 15])
-def test_calibration_error_is_the_loop_over_bins(bins):
+def test_calibration_error_equals_a_loop_over_bins(bins):
     rng = np.random.default_rng(bins)
     probabilities = rng.dirichlet(np.ones(4), 500)
-    probabilities[:60] = [0.4, 0.2, 0.2, 0.2]  # exactly on an edge of ten and fifteen bins
+    probabilities[:60] = [0.4, 0.2, 0.2, 0.2]  # exactly on an edge of 10 and of 15 bins
     probabilities[60:80] = [1, 0, 0, 0]
     labels = rng.integers(0, 4, 500)
-    # Too modest up to 0.4, too sure above: else the sum would not depend on the edges.
-    modest = probabilities.max(axis=1) <= 0.4
-    labels[modest] = probabilities.argmax(axis=1)[modest]
+    # Underconfident up to 0.4, overconfident above: otherwise the edges would not matter.
+    underconfident = probabilities.max(axis=1) <= 0.4
+    labels[underconfident] = probabilities.argmax(axis=1)[underconfident]
     confidence, total = probabilities.max(axis=1), 0.0
     edges = np.linspace(0, 1, bins + 1)
     for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence <= high)
         if inside.any():
-            right = (probabilities[inside].argmax(axis=1) == labels[inside]).mean()
-            total += inside.mean() * abs(right - confidence[inside].mean())
+            accuracy = (probabilities[inside].argmax(axis=1) == labels[inside]).mean()
+            total += inside.mean() * abs(accuracy - confidence[inside].mean())
     assert scores.reliability(probabilities, labels, bins).error == pytest.approx(total, abs=1e-12)
 
 
@@ -106,7 +106,7 @@ def test_a_calibrated_and_an_overconfident_model():
 
 
 @pytest.mark.parametrize("subjects", [0, 12])
-def test_bootstrap_is_the_loop_over_resamples(subjects):
+def test_bootstrap_equals_a_loop_over_resamples(subjects):
     predictions = draw(3, subjects=subjects)
     rng = np.random.default_rng(5)
     groups = np.array(predictions.groups if subjects else predictions.ids)
@@ -124,8 +124,8 @@ def test_bootstrap_is_the_loop_over_resamples(subjects):
     )
 
 
-def test_one_resample_draws_whole_groups():
-    # Person a: two pictures, both right; person b: three pictures, all wrong.
+def test_a_resample_draws_whole_groups():
+    # Subject a: two images, both correct; subject b: three images, all wrong.
     predictions = build([0, 0, 1, 1, 1], [0, 0, 0, 0, 0], 2, groups=("a", "a", "b", "b", "b"))
     drawn, method = scores.resample(predictions, resamples=300)
     assert {tuple(matrix.ravel()) for matrix in drawn} == {
@@ -134,7 +134,7 @@ def test_one_resample_draws_whole_groups():
     assert method == "bootstrap over 2 groups"
 
 
-def test_pictures_without_a_group_are_drawn_one_by_one():
+def test_images_without_a_group_are_drawn_one_by_one():
     predictions = build([0, 1, 0, 1], [0, 1, 1, 1], 2, groups=("a", "b", "", ""))
     drawn, _ = scores.resample(predictions, resamples=100)
     assert set(drawn.sum(axis=(1, 2))) == {4}
@@ -143,21 +143,21 @@ def test_pictures_without_a_group_are_drawn_one_by_one():
 @pytest.mark.parametrize(
     ("groups", "method"),
     [
-        (("", "", "", ""), "bootstrap over 4 pictures"),
-        (("a", "a", "a", "a"), "bootstrap over 4 pictures"),
-        (("a", "a", "b", ""), "bootstrap over 2 groups and 1 pictures without one"),
+        (("", "", "", ""), "bootstrap over 4 images"),
+        (("a", "a", "a", "a"), "bootstrap over 4 images"),
+        (("a", "a", "b", ""), "bootstrap over 2 groups and 1 images without a group"),
     ],
 )
-def test_the_interval_says_what_was_resampled(groups, method):
+def test_the_method_describes_what_was_resampled(groups, method):
     predictions = build([0, 1, 0, 1], [0, 1, 1, 1], 2, groups=groups)
-    drawn, said = scores.resample(predictions, resamples=50)
-    assert said == method
+    drawn, description = scores.resample(predictions, resamples=50)
+    assert description == method
     assert drawn.shape == (50, 2, 2)
     assert (drawn.sum(axis=(1, 2)) > 0).all()
     assert scores.score(predictions).accuracy_interval.method == method
 
 
-def test_the_seed_repeats_the_interval():
+def test_the_interval_depends_only_on_the_seed():
     predictions = draw(1, subjects=9)
     first, again, other = (scores.score(predictions, seed=seed) for seed in (4, 4, 5))
     assert first.accuracy_interval == again.accuracy_interval
@@ -165,9 +165,9 @@ def test_the_seed_repeats_the_interval():
     assert first.accuracy_interval.low < first.accuracy < first.accuracy_interval.high
 
 
-def test_clustered_interval_covers_and_the_plain_one_does_not():
-    """Forty people who each succeed at a rate of their own; the true mean rate is 0.7."""
-    rng, covered = np.random.default_rng(0), {"groups": 0, "pictures": 0}
+def test_the_clustered_interval_covers_and_the_plain_one_does_not():
+    """Forty subjects with different accuracies; the true mean is 0.7."""
+    rng, covered = np.random.default_rng(0), {"groups": 0, "images": 0}
     for trial in range(100):
         rates = rng.beta(1.4, 0.6, 40)
         hits = rng.random((40, 12)) < rates[:, None]
@@ -178,4 +178,4 @@ def test_clustered_interval_covers_and_the_plain_one_does_not():
             low, high = np.quantile(scores.accuracy(drawn), (0.025, 0.975))
             covered[name] += low <= 0.7 <= high
     assert covered["groups"] >= 88
-    assert covered["pictures"] <= 75
+    assert covered["images"] <= 75

@@ -1,4 +1,4 @@
-"""The text around the figures; the per-class table itself is tested in test_scores."""
+"""The text report; the per-class table itself is tested in test_scores."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ def make_scores(names=("fear", "happiness"), labels=(0, 0, 0, 1), predicted=(0, 
     )
 
 
-def test_summary_names_an_average_and_the_views_of_test_time():
+def test_summary_shows_weight_averaging_and_test_time_augmentation():
     plain = tables.summary(make_scores(), CARD)
     assert "average" not in plain
-    assert "test time" not in plain
+    assert "test-time" not in plain
     card = dataclasses.replace(CARD, averaged=True, views="flip: mean of 2 views")
     text = tables.summary(make_scores(), card)
     assert "moving average at step 1,500" in text
-    assert "test time       flip: mean of 2 views" in text
+    assert "test-time aug.  flip: mean of 2 views" in text
 
 
-def test_summary_names_everything():
+def test_summary_is_complete():
     card = dataclasses.replace(CARD, leaks=2, near_duplicates=1234)
     text = tables.summary(make_scores(), card)
     for part in (
-        "2 shared ids, 1,234 pairs of near-duplicates",
+        "2 shared ids, 1,234 near-duplicate pairs",
         "demo (seed 3)", "kdef / frontal", "subject-disjoint", "test, n = 4",
-        "light_vgg, 5,391,055 parameters", "random initialisation, step 1,500 after 3 min 07 s",
+        "light_vgg, 5,391,055 parameters", "random initialization",
+        "step 1,500, trained for 3 min 07 s",
         "0.7500 [", "0.8333 [", "chance 0.5000", "most frequent class 0.7500",
-        "95% bootstrap over 4 pictures", "15 bins",
+        "95% bootstrap over 4 images", "15 equal-width bins",
     ):  # fmt: skip
         assert part in text
 
@@ -56,16 +57,16 @@ def test_summary_names_everything():
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"stand_in": True, "synthetic": True}, ["STAND-IN: synthetic faces in the place of kdef"]),
-        ({"synthetic": True}, ["SYNTHETIC FACES: figures say nothing about real faces"]),
-        ({"derived_labels": True}, ["DERIVED LABELS: labels follow from a rule"]),
-        ({"derived_labels": True, "label_rule": "facs_v1"}, ["from the rule facs_v1, nobody"]),
+        ({"stand_in": True, "synthetic": True}, ["STAND-IN: rendered faces instead of kdef"]),
+        ({"synthetic": True}, ["SYNTHETIC FACES: results do not apply to real faces"]),
+        ({"derived_labels": True}, ["DERIVED LABELS: labels are computed by a rule"]),
+        ({"derived_labels": True, "label_rule": "facs_v1"}, ["by the rule facs_v1, not annotated"]),
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
         ({}, []),
     ],
 )
-def test_warnings_stand_at_the_top(changes, expected):
+def test_warnings_are_at_the_top(changes, expected):
     card = dataclasses.replace(CARD, **changes)
     text = tables.report_text(make_scores(), card)
     assert len(card.warnings) == len(expected)
@@ -101,19 +102,19 @@ def test_duration(seconds, text):
     assert tables.duration(seconds) == text
 
 
-def test_a_prediction_file_gives_the_papers_table_of_raf_db(tmp_path):
-    """Its form, supports and accuracy (2,309 of 3,068 are right: 75.26 %).
+def test_predictions_reproduce_the_papers_table_of_raf_db(tmp_path):
+    """Reproduces its format, supports and accuracy (2,309 of 3,068 correct: 75.26 %).
 
-    The hits of each class are ours: they sum to the paper's, whose own are not in the text.
+    The paper gives no hits per class; those of the test are made up and have the paper's sum.
     """
     support = dict(zip(labels.RAF_DB, (329, 74, 160, 1185, 478, 162, 680), strict=True))
     hits = dict(zip(labels.RAF_DB, (240, 34, 64, 1030, 330, 101, 510), strict=True))
-    truth, said = [], []
-    for place, name in enumerate(labels.RAF_DB):
+    truth, predicted = [], []
+    for index, name in enumerate(labels.RAF_DB):
         wrong = support[name] - hits[name]
-        truth += [place] * support[name]
-        said += [place] * hits[name] + [(place + 1) % 7] * wrong
-    probabilities = np.eye(7)[said] * 0.93 + 0.01
+        truth += [index] * support[name]
+        predicted += [index] * hits[name] + [(index + 1) % 7] * wrong
+    probabilities = np.eye(7)[predicted] * 0.93 + 0.01
     ids = tuple(f"test_{row:04}" for row in range(len(truth)))
     path = Predictions(ids, np.array(truth), probabilities, ("",) * len(ids), labels.RAF_DB).save(
         tmp_path / "predictions.csv"
@@ -123,8 +124,8 @@ def test_a_prediction_file_gives_the_papers_table_of_raf_db(tmp_path):
     assert f"{result.accuracy:.2%}" == "75.26%"
     assert table[0].split() == ["precision", "recall", "f1-score", "support"]
     for line, name in zip(table[2:9], labels.RAF_DB, strict=True):
-        found = line.split()
-        assert (found[0], found[2], found[4]) == (
+        cells = line.split()
+        assert (cells[0], cells[2], cells[4]) == (
             name, f"{hits[name] / support[name]:.2f}", str(support[name]),
         )  # fmt: skip
     assert table[10].split() == ["accuracy", "0.75", "3068"]

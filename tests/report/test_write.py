@@ -1,4 +1,4 @@
-"""The report folder: all parts there, warnings on top, deterministic samples."""
+"""The report folder: complete, warnings at the top, deterministic samples."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ def build(labels, predicted):
 
 
 @pytest.fixture
-def given(tmp_path):
-    said = build([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2, 0])
+def inputs(tmp_path):
+    predicted = build([0, 0, 1, 1, 2, 2, 2], [0, 1, 1, 2, 2, 2, 0])
     images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
     history = tmp_path / "metrics.jsonl"
     history.write_text('{"step": 1, "train/loss": 2.0}\n{"step": 2, "train/loss": 1.0}\n{"st')
-    return {"predictions": said, "images": images, "history": history}
+    return {"predictions": predicted, "images": images, "history": history}
 
 
-def test_every_part_is_written(tmp_path, given):
-    paths = write.write_report(tmp_path / "report", card=CARD, samples=4, **given)
+def test_every_file_is_written(tmp_path, inputs):
+    paths = write.write_report(tmp_path / "report", card=CARD, samples=4, **inputs)
     assert sorted(path.name for path in paths.folder.iterdir()) == [
         "confusion_matrix.png",
         *(f"emotion_analysis_{i}.png" for i in (1, 2, 3, 4)),
         "index.html", "learning_curves.png", "predictions.csv", "reliability.png",
         "report.json", "report.md", "report.txt",
     ]  # fmt: skip
-    assert set(paths.pictures) == set(paths.folder.glob("*.png"))
-    for path in paths.pictures:
-        drawn = cv2.imread(str(path))[..., ::-1]
-        np.testing.assert_array_equal(drawn, paths.drawings[path.stem])
-    assert predictions.load(paths.predictions).ids == given["predictions"].ids
+    assert set(paths.plot_paths) == set(paths.folder.glob("*.png"))
+    for path in paths.plot_paths:
+        decoded = cv2.imread(str(path))[..., ::-1]
+        np.testing.assert_array_equal(decoded, paths.plots[path.stem])
+    assert predictions.load(paths.predictions).ids == inputs["predictions"].ids
     markdown = paths.markdown.read_text()
-    for picture in paths.folder.glob("*.png"):
-        assert f"({picture.name})" in markdown
+    for path in paths.folder.glob("*.png"):
+        assert f"({path.name})" in markdown
     for block in markdown.split("```text\n")[1:]:
         assert block.split("```")[0] in paths.text.read_text()
 
 
-def test_json_holds_scores_and_card(tmp_path, given):
-    paths = write.write_report(tmp_path / "report", card=CARD, samples=0, **given)
+def test_json_contains_scores_and_card(tmp_path, inputs):
+    paths = write.write_report(tmp_path / "report", card=CARD, samples=0, **inputs)
     document = json.loads(paths.json.read_text())
     assert document["card"] == dataclasses.asdict(CARD) | {"notes": []}
     assert document["accuracy"] == pytest.approx(4 / 7)
@@ -74,18 +74,18 @@ def test_json_holds_scores_and_card(tmp_path, given):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"synthetic": True}, ["SYNTHETIC FACES: figures say nothing about real faces"]),
+        ({"synthetic": True}, ["SYNTHETIC FACES: results do not apply to real faces"]),
         ({"stand_in": True, "synthetic": True, "leaks": 5}, ["STAND-IN", "LEAK: 5 ids"]),
         ({"derived_labels": True}, ["DERIVED LABELS"]),
     ],
 )
-def test_doubtful_reports_say_so_on_top(tmp_path, given, changes, words):
+def test_warnings_are_at_the_top_and_in_the_plots(tmp_path, inputs, changes, words):
     card = dataclasses.replace(CARD, **changes)
-    paths = write.write_report(tmp_path / "report", card=card, samples=1, **given)
+    paths = write.write_report(tmp_path / "report", card=card, samples=1, **inputs)
     tops = (paths.text.read_text()[:500], paths.markdown.read_text()[:500])
-    plain = write.write_report(tmp_path / "plain", card=CARD, samples=1, **given)
-    for name, drawing in paths.drawings.items():  # pictures are passed on without their report
-        assert not np.array_equal(drawing, plain.drawings[name]), name
+    plain = write.write_report(tmp_path / "plain", card=CARD, samples=1, **inputs)
+    for name, plot in paths.plots.items():  # plots are shared without the report
+        assert not np.array_equal(plot, plain.plots[name]), name
     document = json.loads(paths.json.read_text())
     for word in words:
         assert all(word in top for top in tops)
@@ -93,15 +93,15 @@ def test_doubtful_reports_say_so_on_top(tmp_path, given, changes, words):
 
 
 @pytest.mark.parametrize("history", [None, Path("none.jsonl")])
-def test_a_second_report_replaces_the_first(tmp_path, given, history):
+def test_a_second_report_replaces_the_first(tmp_path, inputs, history):
     folder = tmp_path / "report"
-    write.write_report(folder, card=CARD, samples=5, **given)
-    paths = write.write_report(folder, card=CARD, samples=2, **(given | {"history": history}))
+    write.write_report(folder, card=CARD, samples=5, **inputs)
+    paths = write.write_report(folder, card=CARD, samples=2, **(inputs | {"history": history}))
     assert sorted(path.name for path in folder.glob("*.png")) == [
         "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
         "reliability.png",
     ]  # fmt: skip
-    assert len(paths.pictures) == 4
+    assert len(paths.plot_paths) == 4
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,17 @@ def test_a_second_report_replaces_the_first(tmp_path, given, history):
         ([2, 1], [2, 0], 99, [0, 1]),
     ],
 )
-def test_samples_are_right_and_wrong_of_different_classes(labels, predicted, count, chosen):
+def test_samples_are_correct_and_wrong_and_of_different_classes(labels, predicted, count, chosen):
     assert write.choose_samples(build(labels, predicted), count) == chosen
 
 
-def test_images_of_another_split_are_refused(tmp_path, given):
-    wrong = given | {"images": given["images"][:5]}
+def test_images_of_another_split_are_refused(tmp_path, inputs):
+    wrong = inputs | {"images": inputs["images"][:5]}
     with pytest.raises(UserError, match="7, height, width, 3"):
         write.write_report(tmp_path, card=CARD, **wrong)
 
 
-def test_an_unwritable_folder_is_refused(tmp_path, given):
+def test_an_unwritable_folder_is_refused(tmp_path, inputs):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="expected to write"):
-        write.write_report(tmp_path / "file" / "report", card=CARD, samples=0, **given)
+        write.write_report(tmp_path / "file" / "report", card=CARD, samples=0, **inputs)
