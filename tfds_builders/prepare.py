@@ -1,10 +1,10 @@
-"""Prepares a data set: archive or folder in, array_record out, with a summary.
+"""Prepares a data set: reads the user's archive or folder, writes array_record files.
 
     fer-jax prepare kdef --manual_dir ~/Downloads
 
-`prepare` is the same for programs. A preparation is written beside its final place
-and renamed when whole, so a killed one leaves nothing that a second run trusts.
-What a set looks like on disk is the business of its own folder.
+`prepare` is the same for programs. Records are written to a temporary folder that is renamed when
+complete, so an interrupted preparation leaves nothing that a later run would use. The layouts of
+the sets are defined in their own folders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ NAMES: tuple[str, ...] = (
     "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
     "affectnet", "expw", "image_folder", "synthetic_faces",
 )  # fmt: skip
-"""Every data set here; `tfds_builders/<name>/<name>_dataset_builder.py` has its `Builder`."""
+"""All data sets; `tfds_builders/<name>/<name>_dataset_builder.py` defines the `Builder`."""
 
-FILE_FORMAT = "array_record"  # the random-access format that needs no TensorFlow
+FILE_FORMAT = "array_record"  # random access without TensorFlow
 
 CROP_FLAGS: dict[str, str] = {
     "margin": "margin",
@@ -43,7 +43,7 @@ CROP_FLAGS: dict[str, str] = {
     "fallback": "fallback",
     "size": "longest_side",
 }
-"""Flags of the command line to fields of `FaceCrop`."""
+"""Command-line flag to field of `FaceCrop`."""
 
 
 def get(
@@ -53,23 +53,22 @@ def get(
     manual_dir: str | None = None,
     crop: Mapping[str, Any] | None = None,
 ) -> Any:
-    """The builder of a data set, prepared or not.
+    """Creates the builder of a data set, prepared or not.
 
     Args:
-      name: One of `NAMES`.
-      variant: How faces are cut, a TFDS config of the set; None is the set's default.
-      data_dir: Where prepared sets live; None is `TFDS_DATA_DIR` or
-        `~/tensorflow_datasets`.
-      manual_dir: The user's copy; sets made of many people's folders are named by it.
-      crop: Fields of `FaceCrop` to have otherwise than in the variant; values of None are
-        left. They make a variant of their own, such as "face-1f2e3d4c".
+      name: one of `NAMES`.
+      variant: how faces are cropped, a TFDS config of the set; None for the default.
+      data_dir: folder of prepared sets; None for `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      manual_dir: the user's copy; image_folder names its variants by it.
+      crop: fields of `FaceCrop` that override the variant's; None values are ignored. The result
+        is a variant with a name such as "face-1f2e3d4c".
 
     Returns:
-      A `StoredBuilder`; its `info` is that of the prepared data if there.
+      A `StoredBuilder`; its `info` describes the prepared data if present.
 
     Raises:
-      errors.UserError: Unknown set or variant, crop settings that cannot be, or prepared data
-        that cannot be read.
+      errors.UserError: Unknown set or variant, invalid crop settings, or an unreadable
+        description of prepared data.
     """
     builder_class = _builder_class(name)
     config = _config(builder_class, variant, data_dir, manual_dir, crop)
@@ -80,11 +79,11 @@ def get(
         builder = builder_class(
             data_dir=str(data_root(data_dir)), config=config, file_format=FILE_FORMAT
         )
-        builder.info.metadata.keys()  # TFDS loads stored metadata lazily, but `in` does not
+        builder.info.metadata.keys()  # loads the metadata; `in` and `get` would not
     except (dataset_info.DatasetInfoFileError, json_format.ParseError, ValueError) as error:
         raise errors.UserError(
             f"expected prepared data of {name} in {data_root(data_dir) / name}, found an "
-            f"unreadable description ({error}). Delete that folder and build the set again."
+            f"unreadable description ({error}). Delete that folder and prepare the set again."
         ) from error
     return builder
 
@@ -100,60 +99,63 @@ def prepare(
     crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
 ) -> Prepared:
-    """The records of a data set, ready for random access, and who is in which split.
+    """Returns the records of a data set and their splits, preparing the set if necessary.
 
-    Prepares the set first unless that was done before, with progress on stderr and the
-    summary on stdout.
+    A preparation reports its progress on stderr and prints a summary on stdout.
 
     Args:
-      name: One of `NAMES`.
-      variant: As in `get`.
-      data_dir: As in `get`.
-      manual_dir: Where the user's copy of the set lies: its archive, or a folder that
-        holds it; None is `<data_dir>/downloads/manual`, as in TFDS.
-      protocol: Who is in which split: a protocol of the set, or a fold such as
-        "fold3of10"; None is the set's default.
-      seed: Decides what the protocol draws.
-      crop: As in `get`.
-      rebuild: Replace what was prepared before.
+      name: one of `NAMES`.
+      variant: as in `get`.
+      data_dir: as in `get`.
+      manual_dir: the user's copy of the set: its archive, or a folder that contains it; None for
+        `<data_dir>/downloads/manual`, as in TFDS.
+      protocol: how the set is split: a protocol of the set, or a fold such as "fold3of10"; None
+        for the default.
+      seed: random seed of the protocol.
+      crop: as in `get`.
+      rebuild: whether to replace prepared data.
 
     Raises:
-      errors.UserError: Unknown set, variant or protocol; source missing, incomplete or
-        unreadable; data_dir not writable; data prepared before with other settings or from
+      errors.UserError: Unknown set, variant or protocol; a source that is missing, incomplete or
+        unreadable; a data_dir that is not writable; data prepared with other settings or from
         another source; a protocol that leaves a split without some class.
     """
     builder = get(name, variant, data_dir, manual_dir, crop)
     chosen = _protocol(builder, protocol)
     source_dir = _manual_dir(builder, manual_dir)
-    if not rebuild and is_whole(builder):
+    is_ready = not rebuild and is_complete(builder)
+    if not is_ready:
+        opened = _check_source(builder, source_dir, chosen, seed)  # before anything is written
+        _check_writable(Path(builder.data_dir_root))
+        with _lock(builder):
+            exists = Path(builder.data_dir).exists()
+            if exists and not rebuild:  # damaged, or written by another process meanwhile
+                builder = get(name, variant, data_dir, manual_dir, crop)
+                is_ready = is_complete(builder)
+            if not is_ready:
+                _remove_leftovers(builder)
+                if exists or builder.info.splits:  # without the description of the old data
+                    builder = get(name, variant, data_dir, manual_dir, crop)
+                _write_records(builder, source_dir, opened)
+    if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
-        return prepared.open_prepared(builder, chosen, seed)
-    opened = _check_source(builder, source_dir, chosen, seed)  # before anything is written
-    _check_writable(Path(builder.data_dir_root))
-    with _alone(builder):
-        if rebuild or not is_whole(builder):  # another process may have been faster
-            _remove_leftovers(builder)
-            # A builder made while old data was there would keep that data's description.
-            fresh = get(name, variant, data_dir, manual_dir, crop)
-            _write_records(fresh, source_dir, opened)
-    builder = get(name, variant, data_dir, manual_dir, crop)
-    done = prepared.open_prepared(builder, chosen, seed)
-    print(summary.describe(done), flush=True)
-    return done
+    result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready)
+    if result.is_new:
+        print(summary.describe(result), flush=True)
+    return result
 
 
 def data_root(data_dir: str | None = None) -> Path:
-    """Where prepared sets live: the argument, else `TFDS_DATA_DIR`, else TFDS's default."""
+    """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return Path(chosen).expanduser().absolute()
 
 
 def _builder_class(name: str) -> Any:
     if name not in NAMES:
-        nearest = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         raise errors.UserError(
-            f"expected the name of a data set ({', '.join(NAMES)}), found {name!r}.{hint}"
+            f"expected the name of a data set ({', '.join(NAMES)}), found {name!r}."
+            f"{_did_you_mean(name, NAMES)}"
         )
     module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
     _silence_tfds()
@@ -167,35 +169,34 @@ def _config(
     manual_dir: str | None,
     crop: Mapping[str, Any] | None,
 ) -> Any:
-    """The TFDS config: one of the set's, or one made from it."""
-    known = builder_class.builder_configs
+    """The TFDS config: one of the set's, or one with other crop settings."""
+    configs = builder_class.builder_configs
     changes = {field: value for field, value in (crop or {}).items() if value is not None}
-    if variant is not None and variant not in known:
-        made = _stored(builder_class, variant, data_dir)
-        if made is not None:
-            return _with_crop(made, changes)
-        nearest = difflib.get_close_matches(variant, known, n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    if variant is not None and variant not in configs:
+        stored = _stored_config(builder_class, variant, data_dir)
+        if stored is not None:
+            return _with_crop(stored, changes)
+        hint = _did_you_mean(variant, configs)
         if variant in builder_class.PROTOCOLS:
             hint = f" {variant!r} is a protocol: --protocol {variant} (config.data.protocol)."
         raise errors.UserError(
-            f"expected a variant of {builder_class.name} ({', '.join(sorted(known))}), "
+            f"expected a variant of {builder_class.name} ({', '.join(sorted(configs))}), "
             f"found {variant!r}.{hint}"
         )
-    config = known[variant] if variant else builder_class.BUILDER_CONFIGS[0]
+    config = configs[variant] if variant else builder_class.BUILDER_CONFIGS[0]
     if not hasattr(config, "crop"):
         if changes:
             raise errors.UserError(
-                f"expected no crop settings for {builder_class.name}, whose pictures are stored "
-                f"whole, found {', '.join(changes)}. Its faces are cut by config.data.face_margin."
+                f"expected no crop settings for {builder_class.name}, whose images are stored "
+                f"whole, found {', '.join(changes)}. Crop its faces with config.data.face_margin."
             )
         return config
     config = _with_crop(config, changes)
     return builder_class.variant_for(Path(manual_dir) if manual_dir else None, config)
 
 
-def _stored(builder_class: Any, variant: str, data_dir: str | None) -> Any:
-    """A variant that was made from the set's own and is prepared, by the name of its folder."""
+def _stored_config(builder_class: Any, variant: str, data_dir: str | None) -> Any:
+    """The config of prepared data with other crop settings, by its name; None if not prepared."""
     place = data_root(data_dir) / builder_class.name / variant / str(builder_class.VERSION)
     try:
         metadata = json.loads((place / "metadata.json").read_text(encoding="utf-8"))
@@ -208,11 +209,11 @@ def _stored(builder_class: Any, variant: str, data_dir: str | None) -> Any:
             lossless=metadata["lossless"],
         )
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # none of that name; the caller says so
+        return None
 
 
 def _with_crop(config: Any, changes: Mapping[str, Any]) -> Any:
-    """A variant with some crop settings changed; itself where nothing is."""
+    """A copy of the variant with some crop settings changed; `config` if none changes."""
     try:
         crop = dataclasses.replace(config.crop, **changes)
     except ValueError as error:
@@ -232,17 +233,21 @@ def _with_crop(config: Any, changes: Mapping[str, Any]) -> Any:
 def _protocol(builder: Any, name: str | None) -> protocols.Protocol:
     chosen: protocols.Protocol | None = builder.protocol(name)
     if chosen is None:
-        known = [*builder.PROTOCOLS, "fold1of10 ..."]
-        nearest = difflib.get_close_matches(str(name), builder.PROTOCOLS, n=1, cutoff=0.4)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        protocol_names = ", ".join([*builder.PROTOCOLS, "fold1of10 ..."])
         raise errors.UserError(
-            f"expected a protocol of {builder.name} ({', '.join(known)}), found {name!r}.{hint}"
+            f"expected a protocol of {builder.name} ({protocol_names}), found {name!r}."
+            f"{_did_you_mean(str(name), builder.PROTOCOLS)}"
         )
     return chosen
 
 
+def _did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, candidates, n=1, cutoff=0.4)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
 def _silence_tfds() -> None:
-    """One summary of our own replaces TFDS's bars and absl's remarks."""
+    """Turns off TFDS's progress bars and log messages."""
     import tensorflow_datasets as tfds
     from absl import logging as absl_logging
 
@@ -258,9 +263,9 @@ def _manual_dir(builder: Any, manual_dir: str | None) -> Path:
 
 
 def _check_source(builder: Any, source_dir: Path, chosen: protocols.Protocol, seed: int) -> Any:
-    """Reads names and labels of sets that the user brings, before anything is written.
+    """Opens the user's copy: names and labels only; None for sets that ship with the code.
 
-    A copy that lacks a whole class or has too few people is found here, in seconds.
+    Takes seconds, and already refuses a copy that lacks a class or has too few people.
     """
     if not hasattr(builder, "open"):
         return None
@@ -271,11 +276,11 @@ def _check_source(builder: Any, source_dir: Path, chosen: protocols.Protocol, se
     return opened
 
 
-def is_whole(builder: Any) -> bool:
-    """Whether every record that the description promises can be reached.
+def is_complete(builder: Any) -> bool:
+    """Whether the prepared data has all records of its description.
 
-    The rename makes a killed preparation invisible; this finds what a power cut or a
-    careless copy left: missing or truncated record files.
+    An interrupted preparation is never renamed; this detects record files that are missing or
+    truncated after a power cut or an incomplete copy.
     """
     import tensorflow_datasets as tfds
 
@@ -287,14 +292,14 @@ def is_whole(builder: Any) -> bool:
             records = builder.as_data_source(split, deserialize_method=raw)
             if len(records) != info.num_examples or not records[len(records) - 1]:
                 return False
-    except Exception:  # noqa: BLE001 - array_record raises what its parser or the system gave
+    except Exception:  # noqa: BLE001 - array_record raises errors of many types
         return False
     stored = builder.info.metadata.get("index_sha256", "")
     return bool(builder.info.splits) and index.is_whole(Path(builder.data_dir), stored)
 
 
 def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
-    """Prepared data must be what this code, and the source that is named, would give."""
+    """Raises a `UserError` if this code or this source would give other records."""
     stored = builder.info.metadata.get("stamp", {})
     current = json.loads(json.dumps(builder.stamp()))  # tuples become lists, as in the file
     changes = [
@@ -314,22 +319,22 @@ def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
 
 
 def _flags(builder: Any) -> str:
-    """The flags that name a variant on the command line."""
+    """The command-line flags that select the builder's variant."""
     config = builder.builder_config
     base = getattr(config, "base", "")
     if not base:
         return f" --config {config.name}"
-    own, original = config.crop, builder.builder_configs[base].crop
+    crop, base_crop = config.crop, builder.builder_configs[base].crop
     changed = [
-        f" --{flag} {getattr(own, field)}"
+        f" --{flag} {getattr(crop, field)}"
         for flag, field in CROP_FLAGS.items()
-        if getattr(own, field) != getattr(original, field)
+        if getattr(crop, field) != getattr(base_crop, field)
     ]
     return f" --config {base}{''.join(changed)}"
 
 
 def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
-    """Whether another copy lies where the user points; a copy that is gone changes nothing."""
+    """Compares the copy in `source_dir` with the prepared one; a missing copy is no change."""
     if source_dir is None or not hasattr(builder, "open"):
         return []
     metadata = builder.info.metadata
@@ -357,10 +362,10 @@ def _check_writable(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _alone(builder: Any) -> Iterator[None]:
-    """Holds the lock of this set and config: one process prepares, the others wait.
+def _lock(builder: Any) -> Iterator[None]:
+    """Holds the lock of a set and config, so that one process prepares and the others wait.
 
-    The kernel drops the lock when its holder dies, however it dies.
+    The kernel releases the lock when the process ends.
     """
     place = Path(builder.data_dir).parent
     place.mkdir(parents=True, exist_ok=True)
@@ -368,15 +373,13 @@ def _alone(builder: Any) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print_stderr(
-                f"waiting for another process that prepares {builder.info.full_name}"
-            )
+            console.print_stderr(f"waiting for another process to prepare {builder.info.full_name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _remove_leftovers(builder: Any) -> None:
-    """Deletes what killed preparations left, and a damaged or outdated one."""
+    """Deletes interrupted preparations, and damaged or outdated data."""
     place = Path(builder.data_dir)
     for leftover in place.parent.glob(f"incomplete.*_{place.name}"):
         shutil.rmtree(leftover)
@@ -390,7 +393,7 @@ def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
     builder.opened = opened
     if opened is not None:
         builder.info.metadata["fingerprint"] = sources.fingerprint(source_dir)
-    # Both only print; there is no switch for them.
+    # Both only print, and TFDS has no switch for them.
     builder._log_download_bytes = lambda: None  # noqa: SLF001
     builder._log_download_done = lambda: None  # noqa: SLF001
     config = tfds.download.DownloadConfig(manual_dir=str(source_dir), try_download_gcs=False)
@@ -401,3 +404,5 @@ def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
             f"expected to write {builder.info.full_name} in {builder.data_dir_root}, found: "
             f"{error}. Free some space or choose another data_dir, and run this again."
         ) from error
+    builder.info.read_from_directory(builder.data_dir)  # metadata as a later run reads it
+    builder.info.metadata.keys()

@@ -1,7 +1,7 @@
-"""A prepared set under one protocol: which records are in which split, and their pictures.
+"""A prepared data set under one protocol: its records, and the split of each.
 
-Opening reads the index beside the records, no picture. It prepares nothing and decodes
-nothing; `fer_jax.data.records` frames what it gives.
+Opening reads the index beside the records, no image. `fer_jax.data.records` decodes and frames
+the images.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class Prepared:
     """Records of a set, split by a protocol.
 
     Attributes:
-      builder: The `StoredBuilder` that wrote the records.
-      protocol: Who is in which split.
-      seed: Of what the protocol drew.
-      label_names: Its classes in index order.
-      entries: What is known of each stored record, in stored order.
-      splits: Split to int64[N], row numbers of `entries`.
-      metadata: That of the builder, and protocol, label_names, notes, mask, leaks,
+      builder: the `StoredBuilder` that wrote the records.
+      protocol: the protocol that assigns records to splits.
+      seed: random seed of the protocol.
+      label_names: the protocol's classes in index order.
+      entries: the index entries of all records, in stored order.
+      splits: split to int64[N], row numbers of `entries`.
+      metadata: metadata of the builder, and protocol, label_names, notes, mask, leaks,
         near_duplicates and digest of this protocol.
+      is_new: whether the records were prepared just now.
     """
 
     builder: Any
@@ -44,6 +45,7 @@ class Prepared:
     entries: Sequence[index.Entry]
     splits: Mapping[str, np.ndarray]
     metadata: Mapping[str, Any]
+    is_new: bool = False
     _sources: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     @property
@@ -57,9 +59,9 @@ class Prepared:
         return np.array([numbers[self.entries[row].label] for row in self.splits[split]], np.int32)
 
     def attributes(self, split: str) -> dict[str, list[str] | list[float]]:
-        """What the set says of each record besides its class: texts or numbers by feature.
+        """Scalar and text features of each record, by feature name.
 
-        How the face was found is one of them; ids, boxes and points are none.
+        Includes face_source; excludes image, label, id, subject, boxes and landmarks.
         """
         features = self.builder.info.features
         kinds = {
@@ -71,10 +73,10 @@ class Prepared:
         return {name: [read(record[name]) for record in records] for name, read in kinds.items()}
 
     def record(self, row: int) -> Mapping[str, Any]:
-        """A stored record with its picture still encoded; `row` as in `splits`.
+        """A stored record, its image still encoded; `row` as in `splits`.
 
         Raises:
-          errors.UserError: What is stored there is another record.
+          errors.UserError: Another record is stored in this row.
         """
         entry = self.entries[row]
         record: Mapping[str, Any] = self._source(entry.split)[row - self._first_rows[entry.split]]
@@ -89,8 +91,8 @@ class Prepared:
     def _first_rows(self) -> dict[str, int]:
         """Row of the first record of each stored split."""
         first: dict[str, int] = {}
-        for row, one in enumerate(self.entries):
-            first.setdefault(one.split, row)
+        for row, entry in enumerate(self.entries):
+            first.setdefault(entry.split, row)
         return first
 
     def _source(self, split: str) -> Any:
@@ -102,8 +104,10 @@ class Prepared:
         return self._sources[split]
 
 
-def open_prepared(builder: Any, protocol: protocols.Protocol, seed: int) -> Prepared:
-    """Opens what a builder has written.
+def open_prepared(
+    builder: Any, protocol: protocols.Protocol, seed: int, *, is_new: bool = False
+) -> Prepared:
+    """Opens the records that a builder has written, under a protocol.
 
     Raises:
       errors.UserError: The index is damaged, or the protocol leaves a split without a class.
@@ -113,7 +117,7 @@ def open_prepared(builder: Any, protocol: protocols.Protocol, seed: int) -> Prep
     assigned = assign(index.rows(entries), protocol, names, seed, builder.name)
     rows = {
         split: np.array(
-            [row for row, one in enumerate(entries) if assigned.get(one.id) == split], np.int64
+            [row for row, entry in enumerate(entries) if assigned.get(entry.id) == split], np.int64
         )
         for split in protocols.SPLITS
     }
@@ -127,11 +131,11 @@ def open_prepared(builder: Any, protocol: protocols.Protocol, seed: int) -> Prep
         "leaks": leaks.count_shared(entries, assigned),
         "near_duplicates": _near_duplicates(builder, protocol, seed, entries, assigned),
         "left_out": dict(
-            collections.Counter(one.label for one in entries if one.label not in names)
+            collections.Counter(entry.label for entry in entries if entry.label not in names)
         ),
         "digest": _digest(entries, rows, names),
     }
-    return Prepared(builder, protocol, seed, names, entries, rows, metadata)
+    return Prepared(builder, protocol, seed, names, entries, rows, metadata, is_new)
 
 
 def assign(
@@ -141,7 +145,7 @@ def assign(
     seed: int,
     name: str,
 ) -> Mapping[str, str]:
-    """Record id to split, for the records of the protocol's classes.
+    """Assigns the records of the protocol's classes: record id to split.
 
     Raises:
       errors.UserError: Too few records or groups, or a split without some class.
@@ -149,18 +153,17 @@ def assign(
     names = protocol.label_names or tuple(stored_names)
     used = [row for row in rows if row.label in names]
     assigned = protocol.assign(used, seed)
-    found: dict[str, set[str]] = {split: set() for split in protocols.SPLITS}
+    present: dict[str, set[str]] = {split: set() for split in protocols.SPLITS}
     for row in used:
         if row.id in assigned:
-            found[assigned[row.id]].add(row.label)
-    # A rare class need not be in every fold: the folds are pooled.
+            present[assigned[row.id]].add(row.label)
+    # A fold may lack a rare class in its test split: results are pooled over the folds.
     needed = (protocols.TRAIN,) if protocols.is_fold(protocol.name) else protocols.SPLITS
     for split in needed:
-        there = found[split]
-        missing = [label for label in names if label not in there]
+        missing = [label for label in names if label not in present[split]]
         if missing:
             raise errors.UserError(
-                f"expected pictures of every class in every split of {name} (protocol "
+                f"expected images of every class in every split of {name} (protocol "
                 f"{protocol.name}), found none of {', '.join(missing)} in {split}. "
                 "The copy is incomplete."
             )
@@ -174,10 +177,10 @@ def _near_duplicates(
     entries: Sequence[index.Entry],
     assigned: Mapping[str, str],
 ) -> int:
-    """Pairs across splits: counted when the set was prepared, or from the list of pairs."""
-    known = builder.info.metadata["protocols"].get(protocol.name)
-    if known is not None and seed == 0:
-        return int(known["near_duplicates"])
+    """Near-duplicate pairs across splits; for seed 0 they are counted at preparation."""
+    counts = builder.info.metadata["protocols"].get(protocol.name)
+    if counts is not None and seed == 0:
+        return int(counts["near_duplicates"])
     pairs = leaks.read_pairs(Path(builder.data_dir), entries)
     return leaks.count_pairs(entries, pairs, assigned)
 
@@ -185,7 +188,7 @@ def _near_duplicates(
 def _digest(
     entries: Sequence[index.Entry], rows: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> str:
-    """Tells other pictures, labels, classes or splits apart."""
+    """Hash of the images, labels, classes and splits."""
     lines = ["\0".join(names)]
     for split, some in rows.items():
         lines.append(split)
@@ -194,7 +197,7 @@ def _digest(
 
 
 def _reader(feature: Any) -> Callable[[Any], Any] | None:
-    """How a value of a feature is read as a text or a number; None if it is neither."""
+    """Returns a function from feature value to text or number; None if it is neither."""
     import tensorflow_datasets as tfds
 
     if isinstance(feature, tfds.features.ClassLabel):

@@ -1,7 +1,7 @@
-"""The base of every builder here: records are written in order, and an index beside them.
+"""Base class of all builders: writes records in order, and an index beside them.
 
-Keeps what TFDS does not: the order, what is known of each record, near-duplicates, and
-what every named protocol would leak. Where records come from is the subclass's business.
+Stores what TFDS does not: the order of the records, an index entry for each, near-duplicates, and
+the leaks of every protocol. Subclasses generate the records.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Pairs: TypeAlias = Iterator[tuple[index.Entry, dict[str, Any]]]
 
 
 class StoredBuilder(tfds.core.GeneratorBasedBuilder):
-    """Writes `Entry`s beside the records and says in the metadata what protocols leak.
+    """Writes index entries beside the records, and the leaks of the protocols to the metadata.
 
     A subclass sets `PROTOCOLS` (the first is the default) and `GROUP`, builds its info with
     `stored_info`, and generates entries and examples.
@@ -37,9 +37,13 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
         metadata: Mapping[str, Any],
         encoding: str = "jpeg",
     ) -> tfds.core.DatasetInfo:
-        """The info of a set with the features that every set has, and its own.
+        """Creates the info of a set, with the features that every set has.
 
-        `encoding` is "jpeg" or "png", what most of the pictures are stored as.
+        Args:
+          label_names: the stored classes in index order.
+          features: more features.
+          metadata: more metadata.
+          encoding: format of most stored images, "jpeg" or "png".
         """
         common = {
             "image": tfds.features.Image(shape=(None, None, 3), encoding_format=encoding),
@@ -50,7 +54,7 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
             "face_source": tfds.features.Text(),
             "landmarks": tfds.features.Tensor(shape=(5, 2), dtype=np.float32),
         }
-        return self.dataset_info_from_configs(
+        info = self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(common | dict(features)),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(
@@ -58,25 +62,28 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
             ),
             disable_shuffling=True,  # stored in the order of records.csv
         )
+        # TFDS looks every new set up on its server, and leaves a temporary folder behind.
+        info.initialize_from_bucket = lambda: None
+        return info
 
     def protocol(self, name: str | None) -> protocols.Protocol | None:
-        """A protocol of this set: its own, its default, or a fold; None if unknown."""
+        """Returns a protocol of this set, its default, or a fold; None if unknown."""
         return protocols.find(self.PROTOCOLS, name)
 
     @abc.abstractmethod
     def generate(self, manual_dir: Path | None) -> Mapping[str, Pairs]:
-        """The entries and examples of each stored split, in the order in which they are kept."""
+        """Generates the entries and examples of each stored split, in stored order."""
 
     def _split_generators(self, dl_manager: Any) -> Mapping[str, Pairs]:
-        brought = self.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
-        return self.generate(Path(dl_manager.manual_dir) if brought else None)
+        is_manual = self.MANUAL_DOWNLOAD_INSTRUCTIONS is not None
+        return self.generate(Path(dl_manager.manual_dir) if is_manual else None)
 
     def _generate_examples(self) -> None:
-        raise NotImplementedError("records come from `generate`")  # TFDS asks for one
+        raise NotImplementedError("records come from `generate`")  # abstract in TFDS
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any) -> None:
-        """Writes all splits and then what is known of them; TFDS adds the description."""
-        del download_config  # it speaks of downloads and of TFDS's own writer
+        """Writes the records of all splits, then the index; TFDS adds the description."""
+        del download_config  # configures downloads and TFDS's writer, both unused
         from tensorflow_datasets.core import splits
 
         entries: list[index.Entry] = []
@@ -90,31 +97,31 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
         self.finish(entries)
 
     def finish(self, entries: Sequence[index.Entry]) -> None:
-        """Writes the index and the near-duplicates when all records are written."""
+        """Writes the index and the near-duplicates after all records are written."""
         folder = Path(self.data_dir)
-        pairs = duplicates.pairs([one.look for one in entries])
+        pairs = duplicates.pairs([entry.look for entry in entries])
         leaks.write_pairs(folder, entries, pairs)
-        found = {}
+        counts = {}
         for name, protocol in self.PROTOCOLS.items():
             names = protocol.label_names or self.info.metadata["label_names"]
-            rows = [one.row for one in entries if one.label in names]
+            rows = [entry.row for entry in entries if entry.label in names]
             try:
                 assigned = protocol.assign(rows, 0)
             except errors.UserError:
-                continue  # too few for this one; whoever asks for it is told
-            found[name] = {
+                continue  # too few records; opening the set under this protocol reports it
+            counts[name] = {
                 "leaks": leaks.count_shared(entries, assigned),
                 "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
             }
         self.info.metadata.update(
             index_sha256=index.write(folder, entries),
             similar_pairs=len(pairs),
-            protocols=found,
+            protocols=counts,
         )
 
 
 def _examples(pairs: Pairs, entries: list[index.Entry]) -> Iterator[Any]:
-    """The examples alone; their entries are noted when they are taken."""
+    """Yields the examples, and appends each entry to `entries`."""
     for entry, example in pairs:
         entries.append(entry)
         yield example

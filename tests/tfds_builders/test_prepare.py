@@ -1,16 +1,16 @@
-"""The build verb: names, sources, restarts after a kill, changed settings, other copies."""
+"""Preparing a set: names, sources, interruptions, changed settings, other copies, locks."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import fcntl
+import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 
@@ -29,7 +29,7 @@ def _bytes(builder) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "messages"),
     [
         (["kdeff"], ["kdef, rafd, raf_db", "Did you mean 'kdef'?"]),
         (["kdef", "--config", "fase"], ["variant of kdef (face)", "Did you mean 'face'?"]),
@@ -54,9 +54,9 @@ def _bytes(builder) -> dict[str, bytes]:
         ),
     ],
 )
-def test_wrong_input_is_one_message_and_exit_code_2(
+def test_invalid_input_is_one_message_and_exit_code_2(
     arguments: list[str],
-    says: list[str],
+    messages: list[str],
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -65,28 +65,28 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     assert stopped.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    for words in says:
-        assert words in printed.err
+    for message in messages:
+        assert message in printed.err
     assert not (tmp_path / "data").exists()
 
 
-def test_an_unwritable_data_dir_is_a_message(
-    kdef_tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_an_unwritable_data_dir_is_refused(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     with pytest.raises(errors.UserError, match="expected to write"):
         build.prepare("kdef", None, str(tmp_path / "data"), str(kdef_tree))
 
 
-def test_importing_the_verb_does_not_import_tfds() -> None:
+def test_importing_prepare_does_not_import_tfds() -> None:
     program = "import sys, tfds_builders.prepare; print('tensorflow_datasets' in sys.modules)"
-    found = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert found.stdout == "False\n"
+    assert done.stdout == "False\n"
 
 
-def test_data_dir_is_as_in_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+def test_the_default_data_dir_is_that_of_tfds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     assert build.data_root() == pathlib.Path.home() / "tensorflow_datasets"
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
@@ -94,7 +94,7 @@ def test_data_dir_is_as_in_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: pathl
     assert build.data_root("~/sets") == pathlib.Path.home() / "sets"
 
 
-def test_a_second_run_reuses_and_says_so(
+def test_a_second_preparation_does_nothing(
     kdef_tree: pathlib.Path, tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]
@@ -103,8 +103,7 @@ def test_a_second_run_reuses_and_says_so(
     assert "found    420 pictures (a whole copy has 4,900), used 416, dropped 4" in first.out
     assert "4 black: AF01SUFR, AF11NEHL, AM25DIFL, BM22DIHL" in first.out
     assert "AF31V read as AF31SAHL" in first.out
-    assert "finding faces: 420 of 420" in first.err
-    assert first.out.startswith("kdef/face/2.0.0, protocol subject")  # nothing of TFDS's own
+    assert first.out.startswith("kdef/face/2.0.0, protocol subject")  # TFDS prints nothing
     assert all(line.startswith("kdef: finding faces") for line in first.err.splitlines())
     commands.run("prepare", *arguments)
     second = capfd.readouterr()
@@ -112,14 +111,14 @@ def test_a_second_run_reuses_and_says_so(
     assert second.err == ""
 
 
-def test_counts_come_from_the_records(kdef_data: pathlib.Path) -> None:
+def test_the_summary_counts_the_records(kdef_data: pathlib.Path) -> None:
     counts = summary.count(build.prepare("kdef", None, str(kdef_data)))
     assert sum(one.labels["neutral"] for one in counts.values()) == 59
     assert [len(one.subjects) for one in counts.values()] == [2, 2, 2]
     assert {way for one in counts.values() for way in one.faces} == {"view"}
 
 
-_KILL_WHILE_CROPPING = """
+_KILL_DURING_CROPPING = """
 from tfds_builders import crops
 crop, calls = crops.crop_one, []
 def crop_and_die(*arguments):
@@ -129,6 +128,10 @@ def crop_and_die(*arguments):
     return crop(*arguments)
 crops.crop_one = crop_and_die
 """
+_PREPARE = """
+from tests import commands
+commands.run("prepare", *sys.argv[1:])
+"""
 _KILL_BEFORE_THE_DESCRIPTION = """
 from tensorflow_datasets.core import dataset_info
 def die(*arguments, **options):
@@ -137,11 +140,11 @@ dataset_info.DatasetInfo.write_to_directory = die
 """
 
 
-@pytest.mark.parametrize("when", [_KILL_WHILE_CROPPING, _KILL_BEFORE_THE_DESCRIPTION])
-def test_a_killed_preparation_leaves_nothing_that_is_trusted(
+@pytest.mark.parametrize("when", [_KILL_DURING_CROPPING, _KILL_BEFORE_THE_DESCRIPTION])
+def test_a_killed_preparation_leaves_no_prepared_data(
     when: str, kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    program = f"import os, signal\n{when}\nfrom tfds_builders import build\nbuild.main()"
+    program = f"import os, signal, sys\n{when}\n{_PREPARE}"
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path / "killed")]
     killed = subprocess.run(
         [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, check=False
@@ -186,13 +189,13 @@ def test_damaged_data_is_prepared_again(
     )
 
 
-def test_an_unreadable_description_is_a_message(kdef_data_copy: pathlib.Path) -> None:
+def test_an_unreadable_description_is_refused(kdef_data_copy: pathlib.Path) -> None:
     (kdef_data_copy / "kdef" / "face" / "2.0.0" / "dataset_info.json").write_text("{")
     with pytest.raises(errors.UserError, match="Delete that folder"):
         build.get("kdef", None, str(kdef_data_copy))
 
 
-def test_changed_settings_are_noticed(
+def test_changed_settings_are_refused(
     kdef_tree: pathlib.Path, kdef_data_copy: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = str(kdef_data_copy)
@@ -206,26 +209,26 @@ def test_changed_settings_are_noticed(
     assert _bytes(again.builder) != before
 
 
-def test_own_crop_settings_make_a_variant_beside_the_set_s(
+def test_custom_crop_settings_make_another_variant(
     kdef_tree: pathlib.Path, kdef_data_copy: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = str(kdef_data_copy)
     crop = {"margin": 0.5, "detector": None, "fallback": "whole"}
-    own = build.prepare("kdef", None, data, str(kdef_tree), crop=crop)
-    name = own.builder.builder_config_name
+    custom = build.prepare("kdef", None, data, str(kdef_tree), crop=crop)
+    name = custom.builder.builder_config_name
     assert name.startswith("face-")
-    assert own.metadata["crop"] == {
+    assert custom.metadata["crop"] == {
         "margin": 0.5, "min_share": 0.3, "detector": "haar", "fallback": "whole",
         "method": "detect", "longest_side": 256, "quality": 95,
     }  # fmt: skip
-    assert {one.face for one in own.entries} == {"whole"}
+    assert {one.face for one in custom.entries} == {"whole"}
     assert build.get("kdef", None, data).is_prepared()
-    # By its name, without the settings that made it.
-    assert build.prepare("kdef", name, data).metadata["crop"] == own.metadata["crop"]
+    # By its name alone, without the settings.
+    assert build.prepare("kdef", name, data).metadata["crop"] == custom.metadata["crop"]
     assert build.get("kdef", None, data, crop={"margin": 0.1}).builder_config_name == "face"
 
 
-def test_a_protocol_reads_the_records_that_are_there(
+def test_all_protocols_read_the_same_records(
     kdef_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "_write_records", None)
@@ -244,7 +247,7 @@ def test_a_protocol_reads_the_records_that_are_there(
     assert set(other.splits["test"]) != set(paper.splits["test"])
 
 
-def test_another_copy_is_noticed_and_a_missing_one_is_not_needed(
+def test_another_copy_is_refused_and_a_missing_one_is_not_needed(
     kdef_data: pathlib.Path, kdef_copy, tmp_path: pathlib.Path
 ) -> None:
     data = str(kdef_data)
@@ -256,39 +259,71 @@ def test_another_copy_is_noticed_and_a_missing_one_is_not_needed(
     assert build.prepare("kdef", None, data).entries
 
 
-def test_one_process_prepares_and_the_others_wait(
-    kdef_tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+def test_of_two_processes_one_prepares_and_the_other_waits(
+    kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    place = tmp_path / "kdef" / "face"
+    place, temporary = tmp_path / "data" / "kdef" / "face", tmp_path / "temporary"
     place.mkdir(parents=True)
+    temporary.mkdir()
+    arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path / "data")]
     with open(place / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        waits = threading.Thread(
-            target=build.prepare, args=("kdef", None, str(tmp_path), str(kdef_tree))
-        )
-        waits.start()
-        waits.join(1.0)
-        assert waits.is_alive()
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", f"import sys\n{_PREPARE}", *arguments],
+                cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=os.environ | {"TMPDIR": str(temporary)},
+            )
+            for _ in range(2)
+        ]  # fmt: skip
+        for process in processes:  # both have seen that nothing is prepared
+            assert "waiting for another process" in process.stderr.readline()
         assert not list(place.glob("[!.]*"))
-    waits.join(60.0)
-    assert "waiting for another process" in capsys.readouterr().err
-    assert build.get("kdef", None, str(tmp_path)).is_prepared()
+    printed = sorted(process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert printed[0] == "already prepared, nothing to do:\n" + printed[1]
+    assert printed[1].startswith("kdef/face/2.0.0, protocol subject")
+    assert [path.name for path in place.glob("[!.]*")] == ["2.0.0"]
+    assert _bytes(build.get("kdef", None, str(tmp_path / "data"))) == _bytes(
+        build.get("kdef", None, str(kdef_data))
+    )
+    assert list(temporary.iterdir()) == []  # TFDS leaves a folder behind for each builder
 
 
-def test_prepared_data_may_lie_where_nobody_may_write(
+def _count_builders(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A list to which every creation of a builder adds the name of its set."""
+    created: list[str] = []
+    get = build.get
+    monkeypatch.setattr(build, "get", lambda *args: (created.append(args[0]), get(*args))[1])
+    return created
+
+
+def test_a_preparation_creates_one_builder(
+    kdef_tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = _count_builders(monkeypatch)
+    first = build.prepare("kdef", None, str(tmp_path), str(kdef_tree))
+    assert (first.is_new, created) == (True, ["kdef"])
+    again = build.prepare("kdef", None, str(tmp_path), str(kdef_tree))
+    assert (again.is_new, created) == (False, ["kdef", "kdef"])
+    assert again.metadata == first.metadata
+    assert again.entries == first.entries
+
+
+def test_prepared_data_may_be_read_only(
     kdef_tree: pathlib.Path, kdef_data: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
-        raise AssertionError("nothing is to be written")
+        raise AssertionError("prepared data needs no writable folder")
 
     monkeypatch.setattr(build, "_check_writable", refuse)
-    monkeypatch.setattr(build, "_alone", contextlib.nullcontext)
+    monkeypatch.setattr(build, "_lock", contextlib.nullcontext)
     before = sorted(path.stat().st_mtime_ns for path in kdef_data.rglob("*"))
     assert build.prepare("kdef", None, str(kdef_data), str(kdef_tree)).entries
     assert sorted(path.stat().st_mtime_ns for path in kdef_data.rglob("*")) == before
 
 
-def test_the_shipped_set_needs_no_source(tmp_path: pathlib.Path) -> None:
+def test_synthetic_faces_needs_no_source(tmp_path: pathlib.Path) -> None:
     first = build.prepare("synthetic_faces", None, str(tmp_path), str(tmp_path / "ignored"))
     again = build.prepare("synthetic_faces", None, str(tmp_path), str(tmp_path / "ignored"))
     assert first.builder.builder_config_name == "demo"
