@@ -1,4 +1,4 @@
-"""AM-FED+: the rule on all combinations, its csv files, its videos by time, every shape of copy."""
+"""AM-FED+: the rule on all combinations, label files, landmarks, videos, all layouts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 
 from fer_jax import errors, labels
+from fer_jax.faces.decode import UnreadableError, decode
 from tests import commands
 from tfds_builders import (
-    pictures,
-    protocols,
-    sources,
+    prepare as build,
 )
 from tfds_builders import (
-    prepare as build,
+    protocols,
+    sources,
 )
 from tfds_builders.amfed_plus import amfed_plus_dataset_builder as amfed
 from tfds_builders.amfed_plus import (
@@ -34,6 +34,7 @@ from tfds_builders.amfed_plus import (
     sampling,
     video,
 )
+from tfds_builders.stand_in_mark import is_stand_in
 from tfds_builders.stand_ins import amfed_plus as stand_in
 from tfds_builders.stand_ins import write as stand_ins
 
@@ -46,7 +47,7 @@ UNITS = (
 
 
 def _oracle(shown: frozenset[str]) -> str | None:
-    """The rule as its text says it, in sets, for comparison with facs.py."""
+    """The rule of the README, written with sets, for comparison with facs.py."""
     lower = {"AU04", "AU09", "AU10", "AU15"}
     sides = {one.split("_")[1][0] for one in shown if one.startswith("Unilateral")}
     found = []
@@ -73,7 +74,7 @@ def _oracle(shown: frozenset[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def test_the_rule_on_every_combination_of_its_units() -> None:
+def test_rule_on_all_combinations_of_units() -> None:
     answers = collections.Counter()
     for bits in itertools.product((False, True), repeat=len(UNITS)):
         shown = frozenset(itertools.compress(UNITS, bits))
@@ -89,7 +90,7 @@ def test_the_rule_on_every_combination_of_its_units() -> None:
     [
         ({}, labels.NEUTRAL),
         ({"Smile": 0.0, "AU02": 0.0, "Expressive": 0.0}, labels.NEUTRAL),
-        ({"AU18": 33.3}, None),  # somebody saw something: not neutral, and no prototype
+        ({"AU18": 33.3}, None),  # not neutral, but no prototype
         ({"Expressive": 33.3}, None),
         ({"AU57": 100.0}, None),
         ({"Smile": 50.0}, labels.HAPPINESS),
@@ -101,7 +102,7 @@ def test_the_rule_on_every_combination_of_its_units() -> None:
         ({"Unilateral_LAU12": 100.0, "Unilateral_LAU14": 100.0}, labels.CONTEMPT),
         ({"Unilateral_LAU12": 100.0, "Unilateral_RAU14": 100.0}, None),
         ({"Unilateral_LAU12": 100.0, "Smile": 100.0}, labels.HAPPINESS),
-        ({"AU12": 100.0}, None),  # Smile stands for it
+        ({"AU12": 100.0}, None),  # Smile is used instead
         ({"AU02": 100.0, "AU26": 100.0}, labels.SURPRISE),
         ({"AU02": 100.0, "AU26": 100.0, "AU04": 100.0}, labels.FEAR),
         ({"AU02": 100.0, "AU05": 100.0, "AU04": 100.0, "AU09": 100.0}, None),  # fear and disgust
@@ -112,17 +113,17 @@ def test_the_rule_on_every_combination_of_its_units() -> None:
         ({"Smile": 100.0, "Trackerfail": 50.0}, None),
         ({"Trackerfail": 100.0}, None),
         ({"Smile": 100.0, "Trackerfail": 49.0}, labels.HAPPINESS),
-        ({"Trackerfail": 49.0}, labels.NEUTRAL),  # says nothing about the face
+        ({"Trackerfail": 49.0}, labels.NEUTRAL),  # not about the face
     ],
 )
-def test_the_rule_at_its_edges(agreement: dict[str, float], expected: str | None) -> None:
+def test_rule_edge_cases(agreement: dict[str, float], expected: str | None) -> None:
     assert facs.emotion(agreement) == expected
 
 
 # ---- label files -------------------------------------------------------------------------------
 
 
-def test_labels_hold_from_their_row_to_the_next() -> None:
+def test_row_is_valid_until_the_next() -> None:
     coded = au_labels.parse("Time,Smile\n0.5,100\n2,0\n", "a-label.csv")
     assert [coded.row_at(time) for time in (0.0, 0.49, 0.5, 1.99, 2.0, 99.0)] == [
         -1,
@@ -146,7 +147,7 @@ def test_labels_hold_from_their_row_to_the_next() -> None:
         (",".join(["Time", *au_labels.COLUMNS]), list(au_labels.COLUMNS)),
     ],
 )
-def test_columns_have_one_name_each(header: str, columns: list[str]) -> None:
+def test_column_aliases(header: str, columns: list[str]) -> None:
     row = ",".join("7" for _ in header.split(","))
     coded = au_labels.parse(f"{header}\r\n{row}\r\n", "a-label.csv")
     assert list(coded.agreement[0]) == columns
@@ -161,11 +162,11 @@ def test_label_files_may_be_empty_or_out_of_order(text: str, rows: int) -> None:
     assert len(coded.times) == rows
     assert list(coded.times) == sorted(coded.times)
     if rows == 1:
-        assert coded.agreement[0] == {"Smile": 0.0}  # an empty cell is nobody's agreement
+        assert coded.agreement[0] == {"Smile": 0.0}  # an empty cell is 0
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("Frame,Smile\n0,100\n", "expected AM-FED+'s header in a-label.csv"),
         ("Time\n0\n", "found Time"),
@@ -179,10 +180,10 @@ def test_label_files_may_be_empty_or_out_of_order(text: str, rows: int) -> None:
         ("Time,Smile\n0,100,100\n", "expected 2 values as in the header, found 3"),
     ],
 )
-def test_another_label_file_is_refused(text: str, says: str) -> None:
-    with pytest.raises(errors.UserError) as refused:
+def test_invalid_label_file_is_a_user_error(text: str, message: str) -> None:
+    with pytest.raises(errors.UserError) as raised:
         au_labels.parse(text, "a-label.csv")
-    assert says in str(refused.value)
+    assert message in str(raised.value)
 
 
 # ---- landmarks ---------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ def _track(rows: list[str], header: str = ",".join(landmarks.HEADER)) -> landmar
     return landmarks.parse("\n".join([header, *rows]) + "\n", "a.csv")
 
 
-def test_landmarks_are_in_milliseconds_and_pixels() -> None:
+def test_parse_landmarks() -> None:
     known = ",".join(f"{value:g}" for value in _points().ravel())
     lost = ",".join(["nan"] * 68)
     track = _track([f"0,{known}", f"71,{lost}", f"140.5,{','.join(['0'] * 68)}", "200,1,2"])
@@ -216,7 +217,7 @@ def test_landmarks_are_in_milliseconds_and_pixels() -> None:
     assert landmarks.box(np.array([(40.5, 30), (79.2, 89.5)])) == (40, 30, 40, 60)
 
 
-def test_five_points_start_at_the_pictures_left_even_in_a_mirror() -> None:
+def test_five_landmarks_start_at_the_image_left_even_if_mirrored() -> None:
     expected = [(52, 50), (68, 50), (60, 60), (54, 75), (66, 75)]
     np.testing.assert_allclose(landmarks.five(_points()), expected)
     mirrored = _points() * (-1, 1) + (120, 0)
@@ -224,20 +225,20 @@ def test_five_points_start_at_the_pictures_left_even_in_a_mirror() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("Time,x0,y0\n", "expected AM-FED+'s landmark header in a.csv"),
         (",".join(landmarks.HEADER) + "\nsoon,1,2\n", "found 'soon,1,2' in a.csv, line 2"),
     ],
 )
-def test_another_landmark_file_is_refused(text: str, says: str) -> None:
-    with pytest.raises(errors.UserError) as refused:
+def test_invalid_landmark_file_is_a_user_error(text: str, message: str) -> None:
+    with pytest.raises(errors.UserError) as raised:
         landmarks.parse(text, "a.csv")
-    assert says in str(refused.value)
+    assert message in str(raised.value)
     assert landmarks.parse("", "a.csv").times == ()
 
 
-def test_the_rule_needs_landmarks() -> None:
+def test_frames_without_landmarks_are_not_used() -> None:
     coded = au_labels.parse("Time,Smile\n0.5,100\n", "a-label.csv")
     known = ",".join(f"{value:g}" for value in _points().ravel())
     lost = ",".join(["nan"] * 68)
@@ -250,7 +251,7 @@ def test_the_rule_needs_landmarks() -> None:
 # ---- sampling ----------------------------------------------------------------------------------
 
 
-def test_frames_of_a_class_are_few_and_apart() -> None:
+def test_sampling_limits_number_and_gap() -> None:
     frames = [(step / 10, "fear") for step in range(100)] + [(0.05, "anger"), (0.45, "anger")]
     chosen = sampling.choose(frames[::-1], sampling.Sampling(per_class=3, gap=0.5))
     assert chosen == sampling.choose(frames, sampling.Sampling(per_class=3, gap=0.5))
@@ -270,17 +271,17 @@ TIMES = [0, 40, 200, 230, 700, 1000, 1100, 1150, 1900, 2000]  # ms
 
 @pytest.fixture(scope="module")
 def flash() -> bytes:
-    """A video at no constant rate whose picture number k has the grey 20 + 20 k."""
+    """A video of variable frame rate, whose frame k has the gray level 20 + 20 k."""
     frames = (np.full((240, 320, 3), 20 + 20 * one, np.uint8) for one in range(len(TIMES)))
-    return stand_in.film(TIMES, frames)
+    return stand_in.encode_video(TIMES, frames)
 
 
 def _numbers(found: video.Frames) -> list[int | None]:
     return [None if isinstance(one, Exception) else _number(one) for one in found.values()]
 
 
-def _number(picture: np.ndarray) -> int:
-    return round((float(picture.mean()) - 20) / 20)
+def _number(frame: np.ndarray) -> int:
+    return round((float(frame.mean()) - 20) / 20)
 
 
 @pytest.fixture
@@ -292,20 +293,20 @@ def on_disk(tmp_path: pathlib.Path) -> Callable[[bytes], pathlib.Path]:
     return write
 
 
-def test_the_decoder_reports_the_rewritten_timestamps(flash: bytes, on_disk) -> None:
+def test_decoder_reports_the_rewritten_timestamps(flash: bytes, on_disk) -> None:
     assert flv.contents(flash) == flv.Contents(tuple(TIMES), "")
-    assert pictures.is_stand_in(flash[:256])
+    assert is_stand_in(flash[:256])
     reported = [time for time, _ in video._decoded(on_disk(flash), 99)]
     np.testing.assert_allclose(reported, np.array(TIMES) / 1000, atol=1e-6)
 
 
-def test_time_is_counted_from_the_first_picture(flash: bytes, on_disk) -> None:
-    late = on_disk(flv.retime(flash, [time + 2**24 for time in TIMES]))  # needs the fourth byte
+def test_time_starts_at_the_first_frame(flash: bytes, on_disk) -> None:
+    late = on_disk(flv.retime(flash, [time + 2**24 for time in TIMES]))  # a timestamp of four bytes
     assert flv.contents(late.read_bytes()).times[0] == 2**24
     assert _numbers(video.frames_at(late, [0.0, 2.0])) == [0, 9]
 
 
-def test_frames_are_taken_by_time_and_not_by_number(flash: bytes, on_disk) -> None:
+def test_frames_are_selected_by_time(flash: bytes, on_disk) -> None:
     found = video.frames_at(on_disk(flash), [0.0, 0.21, 0.22, 0.6, 1.12, 1.99, 2.2])
     assert _numbers(found) == [0, 2, 3, 4, 6, 9, 9]
     none = video.frames_at(on_disk(flash), [0.46, 0.47, 1.5, 2.3])
@@ -315,16 +316,16 @@ def test_frames_are_taken_by_time_and_not_by_number(flash: bytes, on_disk) -> No
 
 
 def _tag(data: bytes, number: int) -> flv.Tag:
-    """Of picture `number`."""
-    return [tag for tag in flv._tags(data) if flv._is_picture(data, tag)][number]
+    """The tag of frame `number`."""
+    return [tag for tag in flv._tags(data) if flv._is_frame(data, tag)][number]
 
 
-def _cut_in_a_picture(data: bytes) -> bytes:
+def _truncated_in_a_frame(data: bytes) -> bytes:
     tag = _tag(data, 6)
     return data[: tag.start + 11 + tag.size // 2]
 
 
-def _cut_in_a_header(data: bytes) -> bytes:
+def _truncated_in_a_header(data: bytes) -> bytes:
     return data[: _tag(data, 6).start + 4]
 
 
@@ -334,52 +335,50 @@ def _overwritten(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damage", "numbers", "says"),
+    ("damage", "numbers", "message"),
     [
-        (_cut_in_a_picture, [0, 5, None], "truncated at byte"),
-        (_cut_in_a_header, [0, 5, None], "truncated at byte"),
+        (_truncated_in_a_frame, [0, 5, None], "truncated at byte"),
+        (_truncated_in_a_header, [0, 5, None], "truncated at byte"),
         (_overwritten, [0, 5, None], "damaged at byte"),
-        (lambda data: data[:50], [None] * 3, "no whole picture"),
+        (lambda data: data[:50], [None] * 3, "no intact frame"),
         (lambda data: b"", [None] * 3, "empty"),
         (lambda data: b"<html>not found</html>" * 99, [None] * 3, "not an FLV video"),
-        (lambda data: data[:-4], [0, 5, 9], ""),  # without its last back pointer
+        (lambda data: data[:-4], [0, 5, 9], ""),  # without the last back pointer
     ],
 )
-def test_of_a_damaged_video_only_what_is_whole_is_used(
-    damage: Callable[[bytes], bytes], numbers: list, says: str, flash: bytes, on_disk
+def test_only_intact_frames_of_a_damaged_video_are_used(
+    damage: Callable[[bytes], bytes], numbers: list, message: str, flash: bytes, on_disk
 ) -> None:
     found = video.frames_at(on_disk(damage(flash)), [0.0, 1.0, 2.0])
     assert _numbers(found) == numbers
-    assert flv.contents(damage(flash)).damage.startswith(says)
-    assert all(says in str(one) for one in found.values() if isinstance(one, Exception))
+    assert flv.contents(damage(flash)).damage.startswith(message)
+    assert all(message in str(one) for one in found.values() if isinstance(one, Exception))
 
 
-def test_a_picture_that_is_cut_off_is_not_used(flash: bytes, on_disk) -> None:
-    found = video.frames_at(on_disk(_cut_in_a_picture(flash)), [1.1])  # picture 6 is cut there
-    assert _numbers(found) == [5]  # FFmpeg alone gives what it made up for it
+def test_truncated_frame_is_not_used(flash: bytes, on_disk) -> None:
+    found = video.frames_at(on_disk(_truncated_in_a_frame(flash)), [1.1])  # frame 6 is truncated
+    assert _numbers(found) == [5]  # FFmpeg alone returns a concealed frame
 
 
-def test_colours_are_not_swapped(on_disk) -> None:
+def test_colors_are_rgb(on_disk) -> None:
     red = np.broadcast_to(np.array([200, 40, 20], np.uint8), (240, 320, 3))
-    found = video.frames_at(on_disk(stand_in.film([0, 50], iter([red, red]))), [0.0])
+    found = video.frames_at(on_disk(stand_in.encode_video([0, 50], iter([red, red]))), [0.0])
     np.testing.assert_allclose(found[0.0].mean((0, 1)), (200, 40, 20), atol=12)
 
 
-def test_a_huge_video_is_not_decoded(flash, on_disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 320 * 240 - 1)
+def test_huge_video_is_not_decoded(flash, on_disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "MAX_PIXELS", 320 * 240 - 1)
     found = video.frames_at(on_disk(flash), [0.0])
     assert str(found[0.0]) == "320 x 240 pixels"
 
 
-def test_what_is_no_video_has_no_times() -> None:
-    assert (
-        flv.contents(b"FLV\x01\x01\x00\x00\x00\x09" + bytes(4)).damage == "no whole picture in it"
-    )
+def test_flv_without_frames() -> None:
+    assert flv.contents(b"FLV\x01\x01\x00\x00\x00\x09" + bytes(4)).damage == "no intact frame"
     with pytest.raises(ValueError, match="zip"):
         flv.retime(b"FLV\x01\x01\x00\x00\x00\x09" + bytes(4), [1])
 
 
-def test_a_reader_decodes_ahead_and_holds_few_videos(
+def test_reader_decodes_ahead_and_holds_few_videos(
     flash: bytes, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [f"{number:02d}.flv" for number in range(12)]
@@ -395,13 +394,13 @@ def test_a_reader_decodes_ahead_and_holds_few_videos(
     for file in files:
         assert _number(reader.frame(file, 0.0)) == 0
         assert _number(reader.frame(file, 1.0)) == 5
-        with pytest.raises(pictures.UnreadableError, match="ends at 2"):
+        with pytest.raises(UnreadableError, match="ends at 2"):
             reader.frame(file, 3.0)
         most = max(most, len(reader._pending))
     assert sorted(decoded) == files
     assert most <= reader._ahead + 1
     assert not reader._pending
-    assert _number(reader.frame(files[3], 1.0)) == 5  # asked for again
+    assert _number(reader.frame(files[3], 1.0)) == 5  # a second request
     monkeypatch.setattr(video, "MAX_BYTES", 10)
     with pytest.raises(sources.MemberError, match="bytes"):
         video.Reader(sources.FolderSource(tmp_path), {files[0]: [0.0]}).frame(files[0], 0.0)
@@ -416,7 +415,7 @@ USED = 8
 
 @pytest.fixture(scope="session")
 def amfed_tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A manual_dir with the smallest stand-in; not to be changed."""
+    """A manual_dir with the smallest stand-in; read-only."""
     root = tmp_path_factory.mktemp("amfed_plus")
     stand_ins.write("amfed_plus", root, SCALE)
     return root
@@ -426,9 +425,9 @@ def _root(manual_dir: pathlib.Path) -> pathlib.Path:
     return manual_dir / "AMFEDPLUS" / "AMFEDPLUS_Distribution"
 
 
-def test_a_whole_stand_in_has_as_many_videos_as_the_set() -> None:
+def test_full_scale_has_the_published_counts() -> None:
     every = stand_in.videos(1.0)
-    assert len(every) == stand_in.pictures_of(1.0) == names.ALL_VIDEOS == 1_044
+    assert len(every) == stand_in.count_images(1.0) == names.ALL_VIDEOS == 1_044
     assert sum(one.is_labeled for one in every) == 545
     assert len({one.id for one in every}) == 1_044
     small = stand_in.videos(SCALE)
@@ -436,7 +435,7 @@ def test_a_whole_stand_in_has_as_many_videos_as_the_set() -> None:
     assert {one.trap for one in small} == {"", *stand_in.TRAPS}
 
 
-def test_the_stand_in_has_the_sets_files_and_traps(amfed_tree: pathlib.Path) -> None:
+def test_stand_in_files_and_traps(amfed_tree: pathlib.Path) -> None:
     root = _root(amfed_tree)
     assert sorted(one.name for one in root.iterdir()) == sorted(
         [names.VIDEOS, names.UNLABELED, names.LABELS, names.LANDMARKS, names.BASELINE]
@@ -446,8 +445,8 @@ def test_the_stand_in_has_the_sets_files_and_traps(amfed_tree: pathlib.Path) -> 
     for one in stand_in.videos(SCALE):
         folder = names.VIDEOS if one.is_labeled else names.UNLABELED
         data = (root / folder / f"{one.id}.flv").read_bytes()
-        assert pictures.is_stand_in(data[:256])
-        assert len(set(np.diff(flv.contents(data).times))) > 3  # no constant rate
+        assert is_stand_in(data[:256])
+        assert len(set(np.diff(flv.contents(data).times))) > 3  # a variable frame rate
         if one.is_labeled:
             text = (root / names.LABELS / f"{one.id}-label.csv").read_text()
             headers[one.id] = text.splitlines()[0].split(",")
@@ -460,16 +459,16 @@ def test_the_stand_in_has_the_sets_files_and_traps(amfed_tree: pathlib.Path) -> 
     assert not (root / names.LABELS / f"{stand_in.videos(SCALE)[-1].id}-label.csv").exists()
 
 
-def test_a_finished_video_is_not_filmed_again(
+def test_finished_video_is_not_rendered_again(
     amfed_tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = pathlib.Path(shutil.copytree(amfed_tree, tmp_path / "copy"))
     first = stand_in.videos(SCALE)[3]
     (_root(tree) / names.VIDEOS / f"{first.id}.flv").unlink()
-    filmed = []
-    monkeypatch.setattr(stand_in, "_write_video", lambda root, one, target: filmed.append(one.id))
+    rendered = []
+    monkeypatch.setattr(stand_in, "_write_video", lambda root, one, target: rendered.append(one.id))
     assert sum(stand_in.write(tree, SCALE)) == len(stand_in.videos(SCALE))
-    assert filmed == [first.id]
+    assert rendered == [first.id]
 
 
 # ---- building ----------------------------------------------------------------------------------
@@ -477,7 +476,7 @@ def test_a_finished_video_is_not_filmed_again(
 
 @pytest.fixture(scope="session")
 def amfed_data(amfed_tree: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A data_dir with the stand-in prepared; not to be changed."""
+    """A data_dir with the stand-in prepared; read-only."""
     root = tmp_path_factory.mktemp("amfed_prepared")
     build.prepare("amfed_plus", None, str(root), str(amfed_tree))
     return root
@@ -487,7 +486,7 @@ def _prepared(root: pathlib.Path, protocol: str | None = None, seed: int = 0):
     return build.prepare("amfed_plus", None, str(root), protocol=protocol, seed=seed)
 
 
-def test_prepared_by_video_with_derived_labels(
+def test_prepare_with_derived_labels(
     amfed_data: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = _prepared(amfed_data)
@@ -511,7 +510,7 @@ def test_prepared_by_video_with_derived_labels(
     assert {one.face for one in done.entries} == {"shipped"}
 
 
-def test_a_record_is_the_frame_of_its_time(
+def test_record_is_the_frame_at_its_time(
     amfed_data: pathlib.Path, amfed_tree: pathlib.Path
 ) -> None:
     done = _prepared(amfed_data)
@@ -523,7 +522,7 @@ def test_a_record_is_the_frame_of_its_time(
     frames = video.frames_at(_root(amfed_tree) / names.VIDEOS / f"{one}.flv", [int(time) / 1000])
     frame = next(iter(frames.values()))
     x, y, width, height = record["face_box"]
-    stored = pictures.decode(record["image"])
+    stored = decode(record["image"])
     margin = (stored.shape[0] - max(width, height)) // 2
     inner = stored[margin : margin + height, -(-(stored.shape[1] - width) // 2) :][:, :width]
     difference = np.abs(
@@ -537,7 +536,7 @@ def test_a_record_is_the_frame_of_its_time(
     assert left[1] < nose[1] < corner[1]
 
 
-def test_frames_show_what_their_file_of_labels_says(amfed_tree: pathlib.Path) -> None:
+def test_frames_match_their_label_file(amfed_tree: pathlib.Path) -> None:
     builder = build.get("amfed_plus")
     opened = builder.open(amfed_tree)
     trap = {one.trap: one.id for one in stand_in.videos(SCALE) if one.trap}
@@ -575,7 +574,7 @@ def test_protocols_share_the_records(protocol: str, classes: int, amfed_data: pa
     assert used == len(done.entries) - (neutral if classes == 7 else 0)
 
 
-def test_the_papers_protocol_is_a_marked_approximation(amfed_data: pathlib.Path) -> None:
+def test_paper_protocol_is_marked_as_an_approximation(amfed_data: pathlib.Path) -> None:
     builder = build.get("amfed_plus", data_dir=str(amfed_data))
     paper = builder.protocol("paper")
     assert paper.label_names == labels.AMFED_PLUS
@@ -591,7 +590,7 @@ def test_the_papers_protocol_is_a_marked_approximation(amfed_data: pathlib.Path)
     assert sizes == {"test": 955, "validation": 382, "train": 3_438}
 
 
-# ---- shapes of copies --------------------------------------------------------------------------
+# ---- layouts -------------------------------------------------------------------------------------
 
 
 def _pack(folder: pathlib.Path, base: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
@@ -643,7 +642,7 @@ def _twice(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     "layout",
     [_tree, _direct, _nested_lower_case, _zip_in_folder, _zip_itself, _zip_of_each_part, _twice],
 )
-def test_every_shape_of_copy_gives_the_same_records(
+def test_all_layouts_give_the_same_records(
     layout: Callable[[pathlib.Path, pathlib.Path], pathlib.Path],
     amfed_tree: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -662,12 +661,12 @@ def test_every_shape_of_copy_gives_the_same_records(
     copies = [drop for drop in opened.drops if "second copy" in drop.reason]
     assert len(copies) == (VIDEOS if layout is _twice else 0)
     assert opened.records[0].pixels().shape == (240, 320, 3)
-    opened.records[0].pixels.func.__self__._pool.shutdown()  # what was decoded ahead
+    opened.records[0].pixels.func.__self__._pool.shutdown()  # stops decoding ahead
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
     assert not list(temporary.glob("fer_jax*"))
 
 
-# ---- labels of the user's own ------------------------------------------------------------------
+# ---- own labels ----------------------------------------------------------------------------------
 
 
 def _copy(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
@@ -687,15 +686,15 @@ def _own_rows() -> list[tuple[str, float, str]]:
 
 def _write_own(tree: pathlib.Path, rows: list, header: str = "video,time_s,label") -> pathlib.Path:
     lines = [header, *(",".join(map(str, row)) for row in rows)]
-    (tree / amfed.GIVEN).write_text("\n".join(lines) + "\n")
+    (tree / amfed.OWN_LABELS).write_text("\n".join(lines) + "\n")
     return tree
 
 
-def test_labels_of_the_users_own_override_the_rule(
+def test_own_labels_override_the_rule(
     amfed_tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tree = _write_own(_copy(amfed_tree, tmp_path / "copy"), _own_rows())
-    shutil.rmtree(_root(tree) / names.LABELS)  # not needed then
+    shutil.rmtree(_root(tree) / names.LABELS)  # not needed with own labels
     done = build.prepare("amfed_plus", None, str(tmp_path / "data"), str(tree))
     assert done.metadata["derived_labels"] is False
     assert done.metadata["label_rule"] == ""
@@ -705,11 +704,11 @@ def test_labels_of_the_users_own_override_the_rule(
     without = next(one.id for one in stand_in.videos(SCALE) if one.trap == "no landmarks")
     for one in done.entries:
         assert (one.face == "shipped") == (one.subject != without)
-    assert len(done.metadata["dropped"][amfed.NOT_GIVEN]) == VIDEOS - 5
+    assert len(done.metadata["dropped"][amfed.NOT_LISTED]) == VIDEOS - 5
 
 
 @pytest.mark.parametrize(
-    ("rows", "header", "says"),
+    ("rows", "header", "message"),
     [
         ([], "video;time;label", "expected the columns video, time_s, label"),
         ([("nobody", 1.0, "fear")], "video,time_s,label", "found nobody,1.0,fear"),
@@ -720,15 +719,15 @@ def test_labels_of_the_users_own_override_the_rule(
         ([("{0}", 1.0, "fear")], "video,time_s,label", "found 1: "),
     ],
 )
-def test_wrong_labels_of_the_users_own_are_refused(
-    rows: list, header: str, says: str, amfed_tree: pathlib.Path, tmp_path: pathlib.Path
+def test_invalid_own_labels_are_a_user_error(
+    rows: list, header: str, message: str, amfed_tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     first = stand_in.videos(SCALE)[0].id
     filled = [(str(row[0]).format(first), *row[1:]) for row in rows]
     tree = _write_own(_copy(amfed_tree, tmp_path / "copy"), filled, header)
-    with pytest.raises(errors.UserError) as refused:
+    with pytest.raises(errors.UserError) as raised:
         build.prepare("amfed_plus", None, str(tmp_path / "data"), str(tree))
-    assert says in str(refused.value)
+    assert message in str(raised.value)
 
 
 # ---- bad copies --------------------------------------------------------------------------------
@@ -813,7 +812,7 @@ def _missing(tree: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (_without_videos, "expected AMFEDPLUS.zip or its unpacked folder"),
         (_without_labels, "the folder 'AU Labels' beside the videos"),
@@ -829,9 +828,9 @@ def _missing(tree: pathlib.Path) -> pathlib.Path:
         (_missing, "no such folder"),
     ],
 )
-def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
+def test_bad_copy_is_a_user_error(
     damage: Callable[[pathlib.Path], pathlib.Path],
-    says: str,
+    message: str,
     amfed_tree: pathlib.Path,
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
@@ -841,13 +840,13 @@ def test_a_bad_copy_stops_with_a_message_and_leaves_nothing(
     with pytest.raises(SystemExit) as stopped:
         commands.run("prepare", "amfed_plus", *arguments)
     assert stopped.value.code == 2
-    message = capsys.readouterr().err.split("error: ")[1]
-    assert says in message
-    assert "expected" in message
+    printed = capsys.readouterr().err.split("error: ")[1]
+    assert message in printed
+    assert "expected" in printed
     assert not any((tmp_path / "data").rglob("*.array_record*"))
 
 
-def test_damaged_videos_are_named_and_the_others_used(
+def test_damaged_videos_are_listed_and_the_others_used(
     amfed_tree: pathlib.Path,
     amfed_data: pathlib.Path,
     tmp_path: pathlib.Path,
@@ -867,4 +866,4 @@ def test_damaged_videos_are_named_and_the_others_used(
     assert other not in used
     assert used[cut] > 0
     assert f"{cut}_" in table
-    assert "[flv" not in capfd.readouterr().err  # FFmpeg's own remarks
+    assert "[flv" not in capfd.readouterr().err  # FFmpeg's messages

@@ -1,1 +1,1 @@
-"""AM-FED+, faces filmed by webcams at home, from the copy that the user was sent."""
+"""AM-FED+: faces filmed by webcams at home, with action units labeled by coders."""

@@ -1,8 +1,7 @@
-"""AM-FED+: frames of its labelled videos, with emotions derived from their action units.
+"""TFDS builder of AM-FED+: video frames, with emotions derived from action units.
 
-1,044 webcam videos of people at home, part of them with action units labelled by coders
-(McDuff, Amr and el Kaliouby, 2019). What is common to all sets that the user brings is in
-tfds_builders/manual.py; the rule that makes emotions of action units is in facs.py.
+1,044 webcam videos of people at home, about half of them with action units labeled by
+coders (McDuff, Amr and el Kaliouby, 2019). facs.py derives the emotions.
 """
 
 from __future__ import annotations
@@ -18,26 +17,27 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors, labels
-from fer_jax.faces import detect as faces
-from tfds_builders import copies, crops, manual, pictures, protocols, sources, tables
+from fer_jax.faces.crop import FaceCrop
+from tfds_builders import copies, crops, manual, protocols, sources, tables
 from tfds_builders.amfed_plus import au_labels, facs, landmarks, names, sampling, video
+from tfds_builders.stand_in_mark import is_stand_in
 
-GIVEN = "labels.csv"
-GIVEN_COLUMNS = ("video", "time_s", "label")
+OWN_LABELS = "labels.csv"  # the user's, instead of derived ones
+OWN_COLUMNS = ("video", "time_s", "label")
 
 NO_LABELS = "video without a label file"
 EMPTY_LABELS = "video with an empty label file"
 NO_LANDMARKS = "video without landmarks"
-NO_FRAME = "video without a frame that shows one emotion by the rule"
-NOT_GIVEN = f"video that {GIVEN} does not name"
+NO_FRAME = "video without a frame of exactly one emotion"
+NOT_LISTED = f"video not in {OWN_LABELS}"
 
-_HEAD = 256  # bytes at the start of a file that its mark lies in
+_HEAD = 256  # bytes at the start of a file that contain the stand-in mark
 
 HOW_TO_GET = copies.how_to_get(
     "amfed_plus",
     """\
-To get AM-FED+: ask for it at https://www.affectiva.com/facial-expression-dataset (signed
-agreement, research only). Put what you are sent, packed or unpacked, into a folder and name it:""",
+To get AM-FED+: request it at https://www.affectiva.com/facial-expression-dataset (signed
+agreement, research only). Put what you receive, packed or unpacked, into a folder and run:""",
 )
 
 _ARCHIVE = r".*am-?_?fed.*\.zip|.*\(labeled( videos)?\)\.zip|au labels\.zip"
@@ -45,7 +45,7 @@ _ARCHIVE = r".*am-?_?fed.*\.zip|.*\(labeled( videos)?\)\.zip|au labels\.zip"
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A labelled moment of a video, and the 34 points there (float32[34, 2]) if there are."""
+    """A labeled frame: time in seconds, emotion, and landmarks (float32[34, 2]) if known."""
 
     time: float
     label: str
@@ -53,15 +53,15 @@ class Frame:
 
 
 class Builder(manual.ManualBuilder):
-    """AM-FED+ by video (`video`, the default), with neutral, or as in the paper (`paper`)."""
+    """AM-FED+, split by video (`video`, the default, or `video_neutral`) or as in the paper."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version; labels by facs_v1."}
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
-            description="The face by the 34 points of the set, else by the cascade.",
-            crop=faces.FaceCrop(method="shipped"),
+            description="Faces cropped by the set's 34 landmarks, or by the cascades.",
+            crop=FaceCrop(method="shipped"),
         )
     ]
     LABEL_NAMES = (*labels.AMFED_PLUS, labels.NEUTRAL)
@@ -70,7 +70,7 @@ class Builder(manual.ManualBuilder):
         for one in (
             protocols.Protocol(
                 "video",
-                "Seven emotions; 15 % of the videos validation, 15 % test, no video in two.",
+                "Seven emotions; 70/15/15 % of the videos.",
                 labels.AMFED_PLUS,
                 protocols.by_group,
             ),
@@ -82,39 +82,39 @@ class Builder(manual.ManualBuilder):
             ),
             protocols.Protocol(
                 "paper",
-                "Seven emotions; 20 % of the frames test, at random, 10 % of the rest validation.",
+                "Seven emotions. Test: a random 20 % of the frames. Validation: 10 % of the rest.",
                 labels.AMFED_PLUS,
                 protocols.at_random,
-                note="approximation of the paper's split, whose frames and labels are not known: "
+                note="approximation of the paper's split, whose frames and labels are unknown: "
                 "frames of one video are in train and test, so accuracy says little about new "
                 "people",
             ),
         )
     }
-    # How many frames there are follows from the rule.
+    # The number of frames depends on the rule.
     EXPECTED: ClassVar[Mapping[str, int]] = {"labelled videos": names.LABELED_VIDEOS}
     GROUP = "video"
     DERIVED_LABELS = facs.RULE
-    MAX_UNREADABLE = 400  # frames: those of some twenty damaged videos
+    MAX_UNREADABLE = 400  # frames: about twenty damaged videos
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     SAMPLING: ClassVar[sampling.Sampling] = sampling.Sampling()
 
     def extra_features(self) -> dict[str, Any]:
-        """The frame's time in its video, in seconds."""
+        """The time of the frame in its video, in seconds."""
         return {"time": tfds.features.Scalar(dtype=np.float32)}
 
     def stamp(self) -> dict[str, Any]:
-        """See `ManualBuilder`; another rule or sampling gives other records."""
-        chosen = {"rule": facs.RULE, "sampling": dataclasses.asdict(self.SAMPLING)}
-        return super().stamp() | chosen
+        """See `ManualBuilder`. Includes the rule and the sampling, which decide the records."""
+        settings = {"rule": facs.RULE, "sampling": dataclasses.asdict(self.SAMPLING)}
+        return super().stamp() | settings
 
     def open_source(self, manual_dir: Path) -> sources.Source:
-        """AM-FED+'s archive or tree in or below `manual_dir`, which may be the zip itself."""
+        """Opens AM-FED+ in or below `manual_dir`, which may be the zip itself."""
         return copies.open_copy(manual_dir, _ARCHIVE, _lacks, HOW_TO_GET)
 
     def open(self, manual_dir: Path) -> manual.Opened:
-        """See `ManualBuilder`; a stand-in's videos say so themselves, whatever lies beside them."""
+        """See `ManualBuilder`. Also recognizes a stand-in by the marks in its videos."""
         opened = super().open(manual_dir)
         files = {record.file for record in opened.records}
         marked = any(_is_stand_in(opened.source, file) for file in sorted(files))
@@ -122,39 +122,41 @@ class Builder(manual.ManualBuilder):
         return self.opened
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], list[crops.Drop]]:
-        """See `ManualBuilder`; reads the label and landmark files."""
+        """See `ManualBuilder`. Reads the label and landmark files."""
         videos, drops = _files_of(source, names.VIDEOS)
-        if _given(source):
-            frames, more = _given_frames(source, videos)
+        if _has_own_labels(source):
+            frames, more = _listed_frames(source, videos)
         else:
             frames, more = _derived_frames(source, videos, self.SAMPLING)
-        wanted = {videos[one]: [frame.time for frame in some] for one, some in frames.items()}
-        reader = video.Reader(source, wanted)
+        times = {
+            videos[video_id]: [frame.time for frame in of_video]
+            for video_id, of_video in frames.items()
+        }
+        reader = video.Reader(source, times)
         records = [
-            _record(one, videos[one], frame, reader)
-            for one, some in frames.items()
-            for frame in some
+            _record(video_id, videos[video_id], frame, reader)
+            for video_id, of_video in frames.items()
+            for frame in of_video
         ]
         return records, drops + more
 
     def metadata_of(
         self, source: sources.Source, records: Sequence[manual.Record]
     ) -> dict[str, Any]:
-        """How many videos were used, and where the labels come from."""
-        given = bool(_given(source))
+        """The number of videos, and the origin of the labels."""
+        own = _has_own_labels(source)
         used = len({record.subject for record in records})
         found = len(_files_of(source, names.VIDEOS)[0])
-        by = f"given in {GIVEN}" if given else f"derived from action units by the rule {facs.RULE}"
+        origin = f"from {OWN_LABELS}" if own else f"derived from action units by {facs.RULE}"
         return {
-            "derived_labels": not given,
-            "label_rule": "" if given else facs.RULE,
+            "derived_labels": not own,
+            "label_rule": "" if own else facs.RULE,
             "videos": {"found": found, "used": used},
-            "summary": [f"{found:,} videos found, frames of {used:,} used; labels {by}"],
+            "summary": [f"{found:,} videos, frames of {used:,} used; labels {origin}"],
         }
 
 
 def _lacks(source: sources.Source) -> str:
-    """What is missing of a copy, for `copies.open_copy`."""
     files = source.sizes()
     if not any(names.is_of(names.VIDEOS, file) for file in files):
         return f"AMFEDPLUS.zip or its unpacked folder {names.VIDEOS!r} with .flv videos"
@@ -163,27 +165,27 @@ def _lacks(source: sources.Source) -> str:
         for part in (names.LABELS, names.LANDMARKS)
         if not any(names.is_of(part, file) for file in files)
     ]
-    if not parts or _given(source):
+    if not parts or _has_own_labels(source):
         return ""
     return f"the folder {' and '.join(map(repr, parts))} beside the videos"
 
 
-def _given(source: sources.Source) -> str:
-    """The user's own table of labels at the top of the copy; "" where there is none."""
-    return GIVEN if GIVEN in source.sizes() else ""
+def _has_own_labels(source: sources.Source) -> bool:
+    """Whether the copy has a table of the user's labels in its top folder."""
+    return OWN_LABELS in source.sizes()
 
 
 def _is_stand_in(source: sources.Source, file: str) -> bool:
     try:
         with source.stream(file) as stream:
-            return pictures.is_stand_in(stream.read(_HEAD))
+            return is_stand_in(stream.read(_HEAD))
     except sources.MemberError:
-        return False  # named when its frames are read
+        return False  # reported when its frames are read
 
 
 def _files_of(source: sources.Source, part: str) -> tuple[dict[str, str], list[crops.Drop]]:
-    """Video id to file for one part of the set, ascending, and further copies of them."""
-    files = sources.pictures_in(source, names.ENDINGS[part])
+    """Video id to file for one part of the set, sorted by id, and the duplicates."""
+    files = sources.files_with_suffix(source, names.ENDINGS[part])
     pairs = [(names.video_id(file), file) for file in files if names.is_of(part, file)]
     return copies.first_by_id(source, pairs)
 
@@ -191,73 +193,77 @@ def _files_of(source: sources.Source, part: str) -> tuple[dict[str, str], list[c
 def _derived_frames(
     source: sources.Source, videos: Mapping[str, str], how: sampling.Sampling
 ) -> tuple[dict[str, list[Frame]], list[crops.Drop]]:
-    """Frames of each video by the rule, and the videos that have none."""
+    """Video id to the frames with one emotion; drops are the videos without any."""
     label_files, _ = _files_of(source, names.LABELS)
     point_files, _ = _files_of(source, names.LANDMARKS)
     frames, drops = {}, []
-    for one, file in videos.items():
-        found: list[Frame] = []
-        reason = NO_LABELS if one not in label_files else NO_LANDMARKS
-        if one in label_files and one in point_files:
-            label_name, point_name = label_files[one], point_files[one]
-            coded = au_labels.parse(_text(source, label_name), label_name)
-            track = landmarks.parse(_text(source, point_name), point_name)
-            found = _by_rule(coded, track, how)
+    for video_id, file in videos.items():
+        of_video: list[Frame] = []
+        reason = NO_LABELS if video_id not in label_files else NO_LANDMARKS
+        if video_id in label_files and video_id in point_files:
+            label_file, point_file = label_files[video_id], point_files[video_id]
+            coded = au_labels.parse(tables.read_text(source, label_file), label_file)
+            track = landmarks.parse(tables.read_text(source, point_file), point_file)
+            of_video = _by_rule(coded, track, how)
             reason = (
                 EMPTY_LABELS if not coded.times else NO_LANDMARKS if not track.times else NO_FRAME
             )
-        if found:
-            frames[one] = found
+        if of_video:
+            frames[video_id] = of_video
         else:
-            drops.append(crops.Drop(one, file, reason, ""))
+            drops.append(crops.Drop(video_id, file, reason, ""))
     return frames, drops
 
 
 def _by_rule(
     coded: au_labels.Labels, track: landmarks.Track, how: sampling.Sampling
 ) -> list[Frame]:
-    """The sampled frames that have landmarks and show one emotion."""
-    emotions = [*map(facs.emotion, coded.agreement), None]  # the last: before the first row
+    """A sample of the frames that have landmarks and show exactly one emotion."""
+    emotions = [*map(facs.emotion, coded.agreement), None]  # the last is for `row_at` = -1
     points: dict[float, np.ndarray] = {}
-    labelled = []
+    labeled = []
     for row, time in enumerate(track.times):
         label = emotions[coded.row_at(time)]
-        found = track.points(row) if label else None
-        if label and found is not None:
-            points[time] = found
-            labelled.append((time, label))
-    return [Frame(time, label, points[time]) for time, label in sampling.choose(labelled, how)]
+        of_row = track.points(row) if label else None
+        if label and of_row is not None:
+            points[time] = of_row
+            labeled.append((time, label))
+    return [Frame(time, label, points[time]) for time, label in sampling.choose(labeled, how)]
 
 
-def _given_frames(
+def _listed_frames(
     source: sources.Source, videos: Mapping[str, str]
 ) -> tuple[dict[str, list[Frame]], list[crops.Drop]]:
-    """Frames that the user's own table names; points of the nearest row where there are some."""
-    moments: dict[str, dict[float, str]] = collections.defaultdict(dict)
-    for line, (one, time, word) in tables.rows(source, GIVEN, GIVEN_COLUMNS):
-        name = one.strip().lower().removesuffix(".flv")
+    """Video id to the frames in the user's table, with the landmarks nearest in time, if any."""
+    listed: dict[str, dict[float, str]] = collections.defaultdict(dict)
+    for line, (name, time, word) in tables.rows(source, OWN_LABELS, OWN_COLUMNS):
+        video_id = name.strip().lower().removesuffix(".flv")
         label, seconds = labels.named(word), _seconds(time)
-        if name not in videos or label is None or seconds is None:
+        if video_id not in videos or label is None or seconds is None:
             raise errors.UserError(
                 f"expected a video of {names.VIDEOS!r}, a time in seconds and one of "
-                f"{', '.join(labels.EMOTIONS)}, found {one},{time},{word} in {GIVEN} in "
+                f"{', '.join(labels.EMOTIONS)}, found {name},{time},{word} in {OWN_LABELS} in "
                 f"{source.path}, line {line}. Correct the line."
             )
-        if moments[name].setdefault(seconds, label) != label:
+        if listed[video_id].setdefault(seconds, label) != label:
             raise errors.UserError(
-                f"expected one label a moment, found two for {one} at {time} s in {GIVEN} in "
-                f"{source.path}, line {line}. Remove one."
+                f"expected one label per frame, found two for {name} at {time} s in {OWN_LABELS} "
+                f"in {source.path}, line {line}. Remove one."
             )
     point_files, _ = _files_of(source, names.LANDMARKS)
     frames = {}
-    for one in sorted(moments):
-        file = point_files.get(one)
-        track = landmarks.parse(_text(source, file) if file else "", file or "")
-        frames[one] = [
+    for video_id in sorted(listed):
+        file = point_files.get(video_id)
+        track = landmarks.parse(tables.read_text(source, file) if file else "", file or "")
+        frames[video_id] = [
             Frame(time, label, track.nearest(time, video.TOLERANCE))
-            for time, label in sorted(moments[one].items())
+            for time, label in sorted(listed[video_id].items())
         ]
-    drops = [crops.Drop(one, videos[one], NOT_GIVEN, "") for one in videos if one not in moments]
+    drops = [
+        crops.Drop(video_id, file, NOT_LISTED, "")
+        for video_id, file in videos.items()
+        if video_id not in listed
+    ]
     return frames, drops
 
 
@@ -269,23 +275,13 @@ def _seconds(text: str) -> float | None:
     return value if 0.0 <= value < 1e6 else None
 
 
-def _text(source: sources.Source, file: str) -> str:
-    try:
-        return source.read(file).decode("utf-8", errors="replace")
-    except sources.MemberError as error:
-        raise errors.UserError(
-            f"expected to read {file} in {source.path}, found it damaged ({error}). Get this file "
-            "again."
-        ) from error
-
-
-def _record(one: str, file: str, frame: Frame, reader: video.Reader) -> manual.Record:
+def _record(video_id: str, file: str, frame: Frame, reader: video.Reader) -> manual.Record:
     points = frame.points
     return manual.Record(
-        id=f"{one}_{round(frame.time * 1000):07d}",
+        id=f"{video_id}_{round(frame.time * 1000):07d}",
         file=file,
         label=frame.label,
-        subject=one,
+        subject=video_id,
         face_box=None if points is None else landmarks.box(points),
         landmarks=None if points is None else landmarks.five(points),
         extras={"time": frame.time},

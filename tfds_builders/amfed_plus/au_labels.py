@@ -1,7 +1,7 @@
-"""Reads AM-FED+'s action unit labels: change points in seconds, agreement in per cent.
+"""Parses AM-FED+'s action unit labels: change points in seconds, agreement in percent.
 
-Each row holds until the next. Which columns there are, and what three of them are
-called, differs from file to file. What the units mean for an emotion is in facs.py.
+Each row is valid until the next. The set of columns, and the names of some, differ between
+files. facs.py derives emotions from the units.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS: tuple[str, ...] = (
     "negAU12", "Unilateral_LAU12", "Unilateral_RAU12", "Unilateral_LAU14", "Unilateral_RAU14",
     EXPRESSIVE, TRACKER_FAIL, "AU57", "AU58",
 )  # fmt: skip
-"""What may stand beside the time, each under the one name used here."""
+"""Every column besides the time, by the name used here."""
 
 ALIASES: dict[str, str] = {
     "Au17": "AU17",
@@ -35,7 +35,7 @@ ALIASES: dict[str, str] = {
     "Backward": "AU58",
     "58": "AU58",
 }
-"""Other names that files of the set use, as they stand there."""
+"""Other column names in files of the set."""
 
 _NAMES = {name.casefold(): name for name in (TIME, *COLUMNS)} | {
     alias.casefold(): name for alias, name in ALIASES.items()
@@ -47,71 +47,70 @@ class Labels:
     """The labels of one video.
 
     Attributes:
-      times: Change points in seconds, ascending; empty where nobody labelled the video.
-      agreement: For each, per cent of the coders by column name; a column that the file
-        has not is missing here too.
+      times: change points in seconds, ascending; empty if the video has no labels.
+      agreement: for each change point, column name to percent of the coders, for the
+        columns of the file.
     """
 
     times: tuple[float, ...]
     agreement: tuple[Mapping[str, float], ...]
 
     def row_at(self, time: float) -> int:
-        """The row that holds at `time` (seconds); -1 before the first change point."""
+        """The row that is valid at `time` (seconds); -1 before the first change point."""
         return bisect.bisect_right(self.times, time) - 1
 
 
 def parse(text: str, name: str) -> Labels:
-    """Reads the text of a label file.
+    """Parses a label file.
 
     Args:
-      text: The file's text.
-      name: The file's, for messages.
+      text: content of the file.
+      name: name of the file, for messages.
 
     Raises:
-      errors.UserError: Another header, a value that is no percentage, or a time that is
+      errors.UserError: The header is unknown, a value is not a percentage, or a time is
         not a number.
     """
     if not text.strip():
         return Labels((), ())
     rows = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
     columns = _columns(next(rows, []), name)
-    found = [
+    parsed = [
         _values(row, columns, f"{name}, line {rows.line_num}")
         for row in rows
         if any(cell.strip() for cell in row)
     ]
-    found.sort(key=lambda one: one[0])
-    return Labels(tuple(time for time, _ in found), tuple(values for _, values in found))
+    parsed.sort(key=lambda row: row[0])
+    return Labels(tuple(time for time, _ in parsed), tuple(values for _, values in parsed))
 
 
 def _columns(header: list[str], name: str) -> list[str]:
     columns = [_NAMES.get(cell.strip().casefold(), "") for cell in header]
     unknown = [cell.strip() for cell, column in zip(header, columns, strict=True) if not column]
-    twice = sorted({one for one in columns if one and columns.count(one) > 1})
-    if TIME not in columns or len(columns) < 2 or unknown or twice:
-        wrong = [f"unknown {unknown}" if unknown else "", f"twice {twice}" if twice else ""]
+    repeated = sorted({one for one in columns if one and columns.count(one) > 1})
+    if TIME not in columns or len(columns) < 2 or unknown or repeated:
+        details = f"; unknown {unknown}" * bool(unknown) + f"; twice {repeated}" * bool(repeated)
         raise errors.UserError(
             f"expected AM-FED+'s header in {name} ({TIME}, then some of {', '.join(COLUMNS)}), "
-            f"found {','.join(header)[:200]}"
-            f"{''.join(f'; {one}' for one in wrong if one)}. Put the file back as it was sent."
+            f"found {','.join(header)[:200]}{details}. Restore the original file."
         )
     return columns
 
 
 def _values(row: list[str], columns: list[str], where: str) -> tuple[float, dict[str, float]]:
-    """Time and agreement of one row; an empty cell is nobody's agreement."""
+    """Time and agreement of one row; an empty cell is 0."""
     if len(row) != len(columns):
         raise errors.UserError(
             f"expected {len(columns)} values as in the header, found {len(row)} in {where}. "
-            "Put the file back as it was sent."
+            "Restore the original file."
         )
     values = {column: _number(cell, where) for column, cell in zip(columns, row, strict=True)}
     time = values.pop(TIME)
     wrong = [f"{one} {value:g}" for one, value in values.items() if not 0.0 <= value <= 100.0]
     if wrong or time < 0.0:
         raise errors.UserError(
-            f"expected times of 0 s and more and per cent from 0 to 100, found "
-            f"{', '.join(wrong) or f'time {time:g}'} in {where}. Put the file back as it was sent."
+            f"expected times of at least 0 s and percentages from 0 to 100, found "
+            f"{', '.join(wrong) or f'time {time:g}'} in {where}. Restore the original file."
         )
     return time, values
 
@@ -123,7 +122,6 @@ def _number(cell: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise errors.UserError(
-            f"expected numbers, found {cell.strip()!r} in {where}. Put the file back as it was "
-            "sent."
+            f"expected numbers, found {cell.strip()!r} in {where}. Restore the original file."
         )
     return value

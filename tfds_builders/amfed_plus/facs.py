@@ -1,8 +1,7 @@
-"""Emotions from action units: the rule `facs_v1`, because AM-FED+ has no emotion labels.
+"""Derives emotions from action units by the rule `facs_v1`, as AM-FED+ has no emotion labels.
 
-EMFACS prototypes (Friesen and Ekman, 1983) cut down to the units that AM-FED+ codes: AU1,
-6, 7, 16, 20 and 23 to 25 are missing. Labels made here are derived, not given by anybody;
-a change of the rule is a new rule with a name of its own. It reads no file.
+The rule is the EMFACS prototypes (Friesen and Ekman, 1983) reduced to the units that
+AM-FED+ codes: AU1, 6, 7, 16, 20 and 23 to 25 are missing. A changed rule needs a new name.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from fer_jax import labels
 from tfds_builders.amfed_plus import au_labels
 
 RULE = "facs_v1"
-THRESHOLD = 50.0  # per cent of the coders: from here on a unit counts as shown
+THRESHOLD = 50.0  # percent of the coders, at least, for a unit to count as shown
 
 Shown = Callable[[str], bool]
 
@@ -23,7 +22,7 @@ def _happiness(shown: Shown) -> bool:
 
 
 def _contempt(shown: Shown) -> bool:
-    """One corner of the mouth; the same side twice is still one side."""
+    """Contempt is unilateral: AU12 or AU14, or both, on one side only."""
     left = _any(shown, "Unilateral_LAU12", "Unilateral_LAU14")
     right = _any(shown, "Unilateral_RAU12", "Unilateral_RAU14")
     return not shown(au_labels.SMILE) and left != right
@@ -63,15 +62,15 @@ _PROTOTYPES: dict[str, Callable[[Shown], bool]] = {
 
 
 def emotion(agreement: Mapping[str, float]) -> str | None:
-    """The one emotion that the units at one moment show.
+    """The emotion that a frame's action units show.
 
     Args:
-      agreement: Per cent of the coders by column (`au_labels.COLUMNS`); a missing column
-        counts as 0. Smile stands for AU12 on both sides.
+      agreement: column (of `au_labels.COLUMNS`) to percent of the coders; a missing column
+        counts as 0. Smile is AU12 on both sides.
 
     Returns:
-      One of the seven; neutral where no coder saw anything at all; None where the tracker
-      failed, and where no prototype or more than one fits.
+      One of the seven emotions if exactly one prototype matches; neutral if all columns
+      are 0; None otherwise, or if the tracker failed.
     """
     if agreement.get(au_labels.TRACKER_FAIL, 0.0) >= THRESHOLD:
         return None

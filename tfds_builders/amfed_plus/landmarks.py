@@ -1,8 +1,8 @@
-"""Reads AM-FED+'s landmark files: 34 points a frame, time in milliseconds.
+"""Parses AM-FED+'s landmark files: 34 points per frame, time in milliseconds.
 
-The points are those of Affectiva's tracker. Which of them are the eyes is what a public
-reader of the set uses; nose tip and mouth corners follow the numbering of Affectiva's
-SDK and are inferred, no document of the set states them. It finds no points itself.
+The points are those of Affectiva's tracker. The eye indices are from public code that reads
+the set; nose tip and mouth corners are inferred from the numbering of Affectiva's SDK,
+because no document of the set defines them.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ EYES = ((16, 17, 30, 31), (18, 19, 32, 33))
 NOSE_TIP = 12
 MOUTH_CORNERS = (20, 24)
 
-_SMALLEST = 8.0  # pixels: points closer together than that are no face, such as all zeros
+_MIN_EXTENT = 8.0  # pixels: a smaller extent is not a face, such as points of all zeros
 
 
 @dataclasses.dataclass(frozen=True)
 class Track:
-    """The landmarks of one video, parsed where they are asked for.
+    """The landmarks of one video, parsed on demand.
 
     Attributes:
-      times: Seconds, one a frame, in the file's order.
-      lines: The rows that they stand in.
+      times: time of each frame in seconds, in the order of the file.
+      lines: the unparsed row of each frame.
     """
 
     times: tuple[float, ...]
     lines: tuple[str, ...]
 
     def points(self, row: int) -> np.ndarray | None:
-        """float32[34, 2] of a frame, x and y in pixels; None where the tracker found none."""
+        """float32[34, 2] of a frame, x and y in pixels; None if the tracker found no face."""
         cells = [_number(cell) for cell in self.lines[row].split(",")[1:]]
         values = np.array(cells[: 2 * POINTS], np.float32)
         if len(values) < 2 * POINTS or not np.isfinite(values).all():
             return None
         points = values.reshape(POINTS, 2)
-        return points if np.ptp(points, axis=0).min() >= _SMALLEST else None
+        return points if np.ptp(points, axis=0).min() >= _MIN_EXTENT else None
 
     def nearest(self, time: float, tolerance: float) -> np.ndarray | None:
-        """As `points`, of the frame nearest to `time`; None where it is further (seconds)."""
+        """`points` of the frame nearest to `time`, if within `tolerance` (both in seconds)."""
         if not self.times:
             return None
         row = int(np.abs(np.array(self.times) - time).argmin())
@@ -58,14 +58,14 @@ class Track:
 
 
 def parse(text: str, name: str) -> Track:
-    """Reads the text of a landmark file, which some videos have empty.
+    """Parses a landmark file, which may be empty.
 
     Args:
-      text: The file's text.
-      name: The file's, for messages.
+      text: content of the file.
+      name: name of the file, for messages.
 
     Raises:
-      errors.UserError: Another header, or a time that is not a number.
+      errors.UserError: The header is unknown, or a time is not a number.
     """
     lines = [line for line in text.removeprefix("\ufeff").splitlines() if line.strip()]
     if not lines:
@@ -75,25 +75,23 @@ def parse(text: str, name: str) -> Track:
     if not np.isfinite(times).all():
         first = next(row for row, time in enumerate(times) if not np.isfinite(time))
         raise errors.UserError(
-            f"expected a time in milliseconds first in each row, found "
-            f"{lines[first + 1][:60]!r} in {name}, line {first + 2}. Put the file back as it was "
-            "sent."
+            f"expected each row to start with a time in milliseconds, found "
+            f"{lines[first + 1][:60]!r} in {name}, line {first + 2}. Restore the original file."
         )
     return Track(tuple(times), tuple(lines[1:]))
 
 
 def box(points: np.ndarray) -> tuple[int, int, int, int]:
-    """The face, brows to chin: x, y, width, height around `points` (float32[34, 2])."""
+    """x, y, width, height of the box around `points` (float32[34, 2]), from brows to chin."""
     left, top = np.floor(points.min(0)).astype(int)
     right, bottom = np.ceil(points.max(0)).astype(int)
     return int(left), int(top), int(right - left), int(bottom - top)
 
 
 def five(points: np.ndarray) -> np.ndarray:
-    """float32[5, 2]: eyes, nose tip and mouth corners, each pair from the picture's left.
+    """float32[5, 2] of `points` (float32[34, 2]): eyes, nose tip, mouth corners, image left first.
 
-    Args:
-      points: float32[34, 2].
+    Also for mirrored videos.
     """
     eyes = np.stack([points[list(eye)].mean(0) for eye in EYES])
     corners = points[list(MOUTH_CORNERS)]
@@ -107,7 +105,7 @@ def _check_header(header: list[str], name: str) -> None:
     if "time" not in header[0].casefold() or found != expected:
         raise errors.UserError(
             f"expected AM-FED+'s landmark header in {name} ({TIME}, {HEADER[1]} ... "
-            f"{HEADER[-1]}), found {','.join(header)[:100]}. Put the file back as it was sent."
+            f"{HEADER[-1]}), found {','.join(header)[:100]}. Restore the original file."
         )
 
 

@@ -1,7 +1,4 @@
-"""AM-FED+'s folders and file names, shared by the builder and the stand-in.
-
-What is inside the files is the business of au_labels.py, landmarks.py and video.py.
-"""
+"""AM-FED+'s folders and file names, for the builder and the stand-in."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ VIDEOS = "Videos - FLV (labeled)"
 LABELS = "AU Labels"
 LANDMARKS = "Landmark Points (labeled videos)"
 BASELINE = "Baseline Classification"
-UNLABELED = "Videos - FLV (unlabeled)"  # inferred from the name of the other
+UNLABELED = "Videos - FLV (unlabeled)"  # inferred from the name of `VIDEOS`
 
 ALL_VIDEOS = 1_044
 LABELED_VIDEOS = 545  # the abstract of McDuff, Amr and el Kaliouby (2019)
@@ -36,7 +33,7 @@ def is_of(part: str, file: str) -> bool:
 
 
 def video_id(file: str) -> str:
-    """The video that a file belongs to."""
+    """The id of the video that a file belongs to."""
     name = PurePosixPath(file).name
     for pattern in (_FILES[LABELS], _FILES[VIDEOS], _FILES[LANDMARKS]):
         if match := pattern.fullmatch(name):

@@ -1,7 +1,4 @@
-"""Which frames of a video become pictures: a few of each class, not all that look alike.
-
-It knows times and labels only; it reads no file.
-"""
+"""Samples a few frames of each class from a video, because neighboring frames look alike."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ from collections.abc import Iterable, Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How frames are taken; part of the stamp of prepared data.
+    """The settings; part of the stamp of prepared data.
 
     Attributes:
-      per_class: At most so many frames of a class from one video.
-      gap: Seconds between two of them, at least: neighbours in a video are near-copies.
+      per_class: maximum number of frames of a class from one video.
+      gap: minimum time between frames of a class, in seconds.
     """
 
     per_class: int = 6
@@ -23,15 +20,15 @@ class Sampling:
 
 
 def choose(frames: Iterable[tuple[float, str]], sampling: Sampling) -> list[tuple[float, str]]:
-    """Picks from the labelled frames of one video.
+    """Samples the labeled frames of one video.
 
     Args:
-      frames: Time in seconds and class of each frame, in any order.
-      sampling: How many, and how far apart.
+      frames: time in seconds and class of each frame, in any order.
+      sampling: the settings.
 
     Returns:
-      The picked ones, ascending by time. Where a class has more than it may have, they
-      are spread evenly over what it has.
+      The sampled frames, sorted by time. Frames of a class that has more than
+      `sampling.per_class` are spread evenly.
     """
     of_class: dict[str, list[float]] = {}
     for time, label in sorted(frames):
@@ -45,8 +42,8 @@ def choose(frames: Iterable[tuple[float, str]], sampling: Sampling) -> list[tupl
     )
 
 
-def _spread(times: Sequence[float], most: int) -> list[float]:
-    """`most` of `times`, each from the middle of its share."""
-    if len(times) <= most:
+def _spread(times: Sequence[float], limit: int) -> list[float]:
+    """At most `limit` of `times`: the middle one of each of `limit` equal parts."""
+    if len(times) <= limit:
         return list(times)
-    return [times[int((one + 0.5) * len(times) / most)] for one in range(most)]
+    return [times[int((part + 0.5) * len(times) / limit)] for part in range(limit)]

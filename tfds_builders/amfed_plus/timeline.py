@@ -1,7 +1,7 @@
-"""What the person in a video of the stand-in does: action units over time, and the labels.
+"""Random timelines for the stand-in's videos: action units over time, and their labels.
 
-All seven emotions, a moment each, so that a few videos have every class. Draws numbers
-only; stand_in.py renders, films and writes.
+Every video shows all seven emotions briefly, so that a few videos have every class.
+tfds_builders/stand_ins/amfed_plus.py renders the videos.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fer_jax import labels
 from tfds_builders.amfed_plus import au_labels
 
 FAIL = "fail"  # the tracker lost the face
-MIXED = "mixed"  # what fits two prototypes
-OTHER = "other"  # what fits none
+MIXED = "mixed"  # matches two prototypes
+OTHER = "other"  # matches no prototype
 
 CODED: dict[str, tuple[tuple[str, ...], ...]] = {
     labels.ANGER: (("AU04", "AU17"), ("AU04", "AU05")),
@@ -30,7 +30,7 @@ CODED: dict[str, tuple[tuple[str, ...], ...]] = {
     OTHER: (("AU18",), ("Smile", "AU15")),
     FAIL: (("Trackerfail", "Smile"),),
 }
-"""What coders see, in the ways that a video may show it."""
+"""The alternative sets of coded units for each emotion."""
 
 RENDERED: dict[str, Mapping[str, float]] = {
     labels.ANGER: {"AU4": 1.1, "AU5": 0.5, "AU7": 0.7, "AU17": 0.6, "AU23": 0.8},
@@ -42,17 +42,17 @@ RENDERED: dict[str, Mapping[str, float]] = {
     labels.SADNESS: {"AU1": 1.0, "AU4": 0.5, "AU15": 1.0, "AU17": 0.7},
     labels.SURPRISE: {"AU1": 1.0, "AU2": 1.0, "AU5": 0.9, "AU26": 1.0},
 }
-"""Strength of the renderer's action units; what is not here is shown as neutral."""
+"""Strengths of the renderer's action units; other entries of `CODED` are rendered as neutral."""
 
-_REST, _HOLD, _EDGE = 0.35, 0.6, 0.12  # seconds between, in, and at both ends of a showing
-_STEP = (0.045, 0.14)  # seconds from frame to frame: no constant rate
-_STALL = 0.3  # seconds that the webcam sometimes stops for
-_STALLS = 0.02  # share of the frames behind which it does
+_REST, _HOLD, _EDGE = 0.35, 0.6, 0.12  # seconds between expressions, at the peak, of onset/offset
+_STEP = (0.045, 0.14)  # seconds between frames: a variable rate
+_STALL = 0.3  # seconds of a webcam stall
+_STALLS = 0.02  # fraction of the frames followed by a stall
 
 
 @dataclasses.dataclass(frozen=True)
 class Showing:
-    """Something shown: what, which columns are coded for it, and when (seconds)."""
+    """One expression: entry of `CODED`, coded columns, start and end in seconds."""
 
     name: str
     columns: tuple[str, ...]
@@ -60,26 +60,26 @@ class Showing:
     end: float
 
     def strength(self, time: float) -> float:
-        """0 outside, 1 in the middle, rising and falling at the ends."""
+        """Intensity from 0 to 1 at `time` (seconds), with linear onset and offset."""
         inside = min(time - self.start, self.end - time)
         return float(np.clip(inside / _EDGE, 0.0, 1.0))
 
 
 def showings(rng: np.random.Generator, extra: Sequence[str] = ()) -> list[Showing]:
-    """The seven emotions, and `extra`, in a random order with rests between."""
+    """The seven emotions and `extra`, in random order, with pauses."""
     order = [*labels.AMFED_PLUS, *extra]
     rng.shuffle(order)
-    found, time = [], _REST
+    shown, time = [], _REST
     for name in order:
         ways = CODED[name]
         end = time + _HOLD + 2 * _EDGE
-        found.append(Showing(name, ways[int(rng.integers(len(ways)))], time, end))
+        shown.append(Showing(name, ways[int(rng.integers(len(ways)))], time, end))
         time = end + _REST
-    return found
+    return shown
 
 
 def frame_times(rng: np.random.Generator, end: float) -> list[int]:
-    """Milliseconds of the frames from 0 to `end` (seconds), at a rate that changes."""
+    """Times of frames from 0 to `end` (seconds), in milliseconds, at a variable rate."""
     times = [0.0]
     while times[-1] < end:
         stall = _STALL if rng.random() < _STALLS else 0.0
@@ -90,13 +90,13 @@ def frame_times(rng: np.random.Generator, end: float) -> list[int]:
 def label_rows(
     shown: Sequence[Showing], rng: np.random.Generator
 ) -> Iterator[tuple[float, dict[str, float]]]:
-    """Change points: a third of the coders sees it begin, most or all see it, and it ends."""
+    """Yields change points: a third of the coders see onset and offset, most see the peak."""
     yield 0.0, {}
     for one in shown:
-        most = float(rng.choice([66.7, 75.0, 100.0]))
+        peak = float(rng.choice([66.7, 75.0, 100.0]))
         for time, value in (
             (one.start, 33.3),
-            (one.start + _EDGE, most),
+            (one.start + _EDGE, peak),
             (one.end - _EDGE, 33.3),
             (one.end, 0.0),
         ):
@@ -104,6 +104,6 @@ def label_rows(
 
 
 def columns_of(shown: Sequence[Showing], rng: np.random.Generator) -> list[str]:
-    """The columns of a label file: what was seen, and some that were looked for in vain."""
+    """The columns of a label file: the coded units, and some units that are never shown."""
     seen = {column for one in shown for column in one.columns}
     return [one for one in au_labels.COLUMNS if one in seen or rng.random() < 0.4]

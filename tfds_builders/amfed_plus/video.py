@@ -1,8 +1,7 @@
-"""Frames of videos by time: each video decoded once, a few of them ahead, on all cores.
+"""Reads video frames by time: decodes each video once, a few videos ahead, on all cores.
 
-Frames are taken by the timestamps that the decoder reports, because the videos have a
-variable frame rate. Damaged videos give what is whole and say what is missing: FFmpeg
-itself would invent the rest. Which frames are wanted, and what they show, is not known here.
+Frames are selected by the decoder's timestamps, because the frame rate is variable. Of a
+damaged video, only the intact frames are used: FFmpeg would conceal the missing data.
 """
 
 from __future__ import annotations
@@ -15,65 +14,66 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tfds_builders import pictures, sources
+from fer_jax.faces.decode import MAX_PIXELS, UnreadableError
+from tfds_builders import sources
 from tfds_builders.amfed_plus import flv
 
-TOLERANCE = 0.25  # seconds between a wanted time and its frame; half of the least gap
-MAX_BYTES = 2**28  # a minute of a webcam has some 5 MB
+TOLERANCE = 0.25  # seconds between a requested time and its frame; half of `Sampling.gap`
+MAX_BYTES = 2**28  # a minute of webcam video has about 5 MB
 
-_SILENT = "-8"  # FFmpeg's AV_LOG_QUIET: it says on stderr what is said here in one message
+_SILENT = "-8"  # FFmpeg's AV_LOG_QUIET: damage is reported in dropped.csv, not on stderr
 
-Frames = dict[float, np.ndarray | pictures.UnreadableError]
+Frames = dict[float, np.ndarray | UnreadableError]
 
 
 def frames_at(path: Path, times: Sequence[float]) -> Frames:
-    """Decodes one video once.
+    """Decodes frames of one video.
 
     Args:
-      path: The video's file.
-      times: Seconds from its first picture, which is how OpenCV counts.
+      path: path of the video.
+      times: seconds since the first frame, which is how OpenCV counts.
 
     Returns:
-      For each time the nearest frame, uint8[H, W, 3] RGB, or why there is none.
+      For each time, the nearest frame, uint8[H, W, 3] RGB, or the reason why there is none.
     """
     contents = flv.contents(path.read_bytes())
-    wanted = sorted(set(times))
+    requested = sorted(set(times))
     if not contents.times:
-        return dict.fromkeys(wanted, pictures.UnreadableError(contents.damage))
+        return dict.fromkeys(requested, UnreadableError(contents.damage))
     try:
-        found, end = _nearest(_decoded(path, len(contents.times)), wanted)
-    except pictures.UnreadableError as error:
-        return dict.fromkeys(wanted, error)
-    return {time: found.get(time, _missing(time, end, contents.damage)) for time in wanted}
+        nearest, end = _nearest(_decoded(path, len(contents.times)), requested)
+    except UnreadableError as error:
+        return dict.fromkeys(requested, error)
+    return {time: nearest.get(time, _missing(time, end, contents.damage)) for time in requested}
 
 
 class Reader:
-    """Frames of the videos of a source; asked for in order, it decodes ahead of the asker.
+    """Returns frames of the videos of a source, and decodes ahead.
 
-    Memory: the wanted frames of as many videos as there are cores, and one more. A frame
-    is handed out once; asked for again, its video is decoded again.
+    Holds the requested frames of at most one video per core, plus one. Each frame is
+    returned once; a second request decodes the video again.
     """
 
-    def __init__(self, source: sources.Source, wanted: Mapping[str, Sequence[float]]):
+    def __init__(self, source: sources.Source, times: Mapping[str, Sequence[float]]):
         """Decodes nothing yet.
 
         Args:
-          source: Has the videos.
-          wanted: Video file to times in seconds, in the order in which they will be asked for.
+          source: contains the videos.
+          times: video file to times in seconds, in the order of the later requests.
         """
         self._source = source
-        self._wanted = dict(wanted)
-        self._files = list(wanted)
+        self._times = dict(times)
+        self._files = list(times)
         self._position = {file: number for number, file in enumerate(self._files)}
         self._ahead = len(os.sched_getaffinity(0))
-        self._pool = futures.ThreadPoolExecutor(self._ahead)  # starts no thread before its use
+        self._pool = futures.ThreadPoolExecutor(self._ahead)  # starts its threads on first use
         self._pending: dict[str, futures.Future[Frames]] = {}
 
     def frame(self, file: str, time: float) -> np.ndarray:
-        """One of the wanted frames, uint8[H, W, 3] RGB.
+        """One of the requested frames, uint8[H, W, 3] RGB.
 
         Raises:
-          pictures.UnreadableError: The video, or the part of it where the frame was, is damaged.
+          UnreadableError: The video is damaged at or before this frame.
           sources.MemberError: The file cannot be read.
         """
         self._submit_from(self._position[file])
@@ -97,68 +97,68 @@ class Reader:
         if size > MAX_BYTES:
             raise sources.MemberError(f"{size:,} bytes")
         with sources.local(self._source, file) as path:
-            return frames_at(path, self._wanted[file])
+            return frames_at(path, self._times[file])
 
 
 def silence() -> None:
-    """Keeps FFmpeg's remarks from stderr; OpenCV reads this when it first uses FFmpeg."""
+    """Disables FFmpeg's messages on stderr, if called before OpenCV first uses FFmpeg."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _SILENT)
 
 
-def _missing(time: float, end: float, damage: str) -> pictures.UnreadableError:
+def _missing(time: float, end: float, damage: str) -> UnreadableError:
     if time <= end:
-        return pictures.UnreadableError(f"no frame within {TOLERANCE} s of this time")
-    return pictures.UnreadableError(damage or f"the video ends at {end:.2f} s")
+        return UnreadableError(f"no frame within {TOLERANCE} s of this time")
+    return UnreadableError(damage or f"the video ends at {end:.2f} s")
 
 
 def _decoded(path: Path, count: int) -> Iterator[tuple[float, np.ndarray]]:
-    """Time in seconds and picture (BGR) of the first `count` frames, in order.
+    """Yields time in seconds and pixels (uint8[H, W, 3] BGR) of the first `count` frames.
 
     Raises:
-      pictures.UnreadableError: The video claims more pixels than any picture has.
+      UnreadableError: The frames have more than `MAX_PIXELS` pixels.
     """
     silence()
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
     try:
         sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
         width, height = (int(capture.get(side)) for side in sides)
-        if width * height > pictures.MAX_PIXELS:
-            raise pictures.UnreadableError(f"{width} x {height} pixels")
+        if width * height > MAX_PIXELS:
+            raise UnreadableError(f"{width} x {height} pixels")
         for _ in range(count):
-            done, picture = capture.read()
-            if not done:
+            is_frame, pixels = capture.read()
+            if not is_frame:
                 return
-            yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0, picture
+            yield capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0, pixels
     finally:
         capture.release()
 
 
 def _nearest(
-    frames: Iterator[tuple[float, np.ndarray]], wanted: Sequence[float]
+    frames: Iterator[tuple[float, np.ndarray]], times: Sequence[float]
 ) -> tuple[Frames, float]:
-    """The nearest frame to each of the ascending `wanted` times, and the last frame's time.
+    """The frame nearest to each of the ascending `times`, and the time of the last frame.
 
-    Only two frames are held at a time beside the wanted ones.
+    Holds two frames besides the results.
     """
-    found: Frames = {}
-    before: tuple[float, np.ndarray] | None = None
-    rest = list(wanted)
-    for time, picture in frames:
+    results: Frames = {}
+    previous: tuple[float, np.ndarray] | None = None
+    rest = list(times)
+    for time, pixels in frames:
         while rest and rest[0] <= time:
-            _take(found, rest.pop(0), before, (time, picture))
-        before = time, picture
+            _add_nearest(results, rest.pop(0), previous, (time, pixels))
+        previous = time, pixels
     for late in rest:
-        _take(found, late, before, None)
-    return found, before[0] if before else 0.0
+        _add_nearest(results, late, previous, None)
+    return results, previous[0] if previous else 0.0
 
 
-def _take(
-    found: Frames,
-    wanted: float,
-    before: tuple[float, np.ndarray] | None,
-    behind: tuple[float, np.ndarray] | None,
+def _add_nearest(
+    results: Frames,
+    time: float,
+    previous: tuple[float, np.ndarray] | None,
+    following: tuple[float, np.ndarray] | None,
 ) -> None:
-    candidates = [one for one in (before, behind) if one is not None]
-    nearest = min(candidates, key=lambda one: abs(one[0] - wanted), default=None)
-    if nearest is not None and abs(nearest[0] - wanted) <= TOLERANCE:
-        found[wanted] = cv2.cvtColor(nearest[1], cv2.COLOR_BGR2RGB)
+    candidates = [frame for frame in (previous, following) if frame is not None]
+    nearest = min(candidates, key=lambda frame: abs(frame[0] - time), default=None)
+    if nearest is not None and abs(nearest[0] - time) <= TOLERANCE:
+        results[time] = cv2.cvtColor(nearest[1], cv2.COLOR_BGR2RGB)

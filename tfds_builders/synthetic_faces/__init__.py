@@ -1,1 +1,1 @@
-"""Rendered faces with known expressions: the set that ships, and larger ones on demand."""
+"""Rendered faces with known expressions: a small set that ships, and larger ones on demand."""

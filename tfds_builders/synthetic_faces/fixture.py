@@ -1,7 +1,7 @@
-"""The pictures of the `demo` config that ship with the package.
+"""The images of the `demo` config, which ship with the package.
 
-They are rendered once and stored beside this file, so that a first run renders
-nothing. After a change of the renderer they are made anew (2 minutes on 2 cores):
+They are stored beside this file, so that a first run does not need to render. After a
+change of the renderer, render them again (2 minutes on 2 cores):
 
     python -m tfds_builders.synthetic_faces.fixture
 """
@@ -27,7 +27,7 @@ def path(split: str) -> pathlib.Path:
 
 
 def read(split: str) -> Iterator[archive.Record]:
-    """Yields a split's records; a damaged archive is a `UserError`."""
+    """Yields the records of a split; a damaged archive is a `UserError`."""
     yield from archive.read(path(split))
 
 
@@ -38,7 +38,7 @@ def _build(spec: Spec, out: pathlib.Path, cache: pathlib.Path) -> int:
 
 
 def main() -> None:
-    """Renders the three archives and replaces the old ones."""
+    """Renders the archives and replaces the existing ones."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     with errors.exit_cleanly(), tempfile.TemporaryDirectory() as cache:
         FOLDER.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who is in which split of which config: other people, from other seeds."""
+"""The splits of each config: different people, from different seeds."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from tfds_builders.synthface.spec import Spec
 
 TRAIN_SEED = 1
 VALIDATION_SEED = 2
-TEST_SEED = 3  # fixed before any network was trained; nothing is ever tuned on these people
+TEST_SEED = 3  # fixed before any network was trained; never used for tuning
 SEEDS = {"train": TRAIN_SEED, "validation": VALIDATION_SEED, "test": TEST_SEED}
 
 
 @dataclasses.dataclass(frozen=True)
 class Extent:
-    """preset: a name in PRESETS; people: numbers in train, validation, test; size: pixels."""
+    """The preset, the people in train, validation and test, and the image side in pixels."""
 
     preset: str
     people: tuple[int, int, int]
@@ -35,7 +35,7 @@ CONFIGS: dict[str, Extent] = {
 def specs(
     config: str, people: Sequence[int] | None = None, size: int | None = None
 ) -> dict[str, Spec]:
-    """Split name to what is rendered for it; `people` and `size` replace the config's own."""
+    """Split name to render spec; `people` and `size` override the config."""
     extent = CONFIGS[config]
     counts = zip(SEEDS.items(), people or extent.people, strict=True)
     preset = PRESETS[extent.preset]

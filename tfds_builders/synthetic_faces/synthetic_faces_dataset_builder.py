@@ -1,7 +1,7 @@
-"""Rendered faces as a TFDS data set: everything about each picture is known.
+"""TFDS builder of rendered faces with complete ground truth.
 
-The `demo` config reads the archives that ship with the package; the others are
-rendered on demand into a folder beside the prepared data and resume after a kill.
+The config `demo` reads the archives that ship with the package. The others are rendered
+on demand into a folder beside the prepared data; an interrupted rendering resumes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import hashing
 
-from tfds_builders import duplicates, index, pictures, protocols, stored
+from fer_jax.faces.decode import decode
+from tfds_builders import duplicates, index, protocols, stored
 from tfds_builders.synthetic_faces import fixture, splits
 from tfds_builders.synthface import ACTION_UNITS, archive, sets
 from tfds_builders.synthface.expression import to_vector
@@ -27,20 +28,20 @@ SHIPPED = "demo"
 CACHE = "synthetic_faces_rendered"  # folder in data_dir
 
 _DESCRIPTIONS = {
-    "demo": "7 expressions, one picture each from one of 3 cameras, 64 px; ships with fer_jax.",
-    "demo_128": "The people and pictures of `demo` at 128 px.",
-    "kdef_like": "KDEF's form: 7 expressions, 5 cameras, 2 sessions.",
-    "rafd_like": "RaFD's form: 8 expressions, 3 gazes, 5 cameras.",
+    "demo": "7 expressions, one image each from one of 3 cameras, 64 px; ships with fer_jax.",
+    "demo_128": "The people and images of `demo` at 128 px.",
+    "kdef_like": "As KDEF: 7 expressions, 5 cameras, 2 sessions.",
+    "rafd_like": "As RaFD: 8 expressions, 3 gaze directions, 5 cameras.",
     "wild": "In the wild: 7 expressions, any light, camera and angle up to 60 degrees.",
 }
 _NOTES = (
-    "rendered people; a network trained on these alone reads real posed faces with difficulty "
-    "and uncontrolled ones hardly above chance"
+    "rendered people; a network trained only on these classifies real posed faces poorly, and "
+    "real faces in the wild barely above chance"
 )
 
 
 class Builder(stored.StoredBuilder):
-    """Synthetic faces; nobody is in two splits, and every split has its own seed."""
+    """Synthetic faces; each split has other people, rendered from another seed."""
 
     VERSION = tfds.core.Version("2.0.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
@@ -50,8 +51,8 @@ class Builder(stored.StoredBuilder):
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         "subject": protocols.Protocol(
             "subject",
-            "Other people in train, validation and test, from other seeds.",
-            (),  # those of the variant: some have contempt, some have not
+            "Different people in train, validation and test, from different seeds.",
+            (),  # the config's classes: only some configs have contempt
             protocols.stored,
         )
     }
@@ -69,30 +70,30 @@ class Builder(stored.StoredBuilder):
         workers: int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Makes the builder; nothing is rendered before `download_and_prepare`.
+        """Creates the builder; `download_and_prepare` renders.
 
         Args:
-          config: One of `splits.CONFIGS`; None is `demo`.
-          people: Numbers of people in train, validation and test, instead of the config's.
-          size: Side of the pictures in pixels, instead of the config's.
-          workers: Processes that render; None takes one for each core.
-          **kwargs: Those of `tfds.core.GeneratorBasedBuilder`, such as `data_dir`.
+          config: one of `splits.CONFIGS`; None is `demo`.
+          people: number of people in train, validation and test; overrides the config.
+          size: side of the images in pixels; overrides the config.
+          workers: number of rendering processes; None is one per core.
+          **kwargs: those of `tfds.core.GeneratorBasedBuilder`, such as `data_dir`.
         """
-        given = {"config": config, "people": people, "size": size, "workers": workers}
+        arguments = {"config": config, "people": people, "size": size, "workers": workers}
         base = getattr(config, "name", config) or SHIPPED
         if people or size:
-            # A name of its own gives it a folder of its own.
+            # Another config name means another folder of prepared data.
             extent = splits.CONFIGS[base]
             people, size = tuple(people or extent.people), size or extent.size
             name = f"{base}_{size}px_{'_'.join(map(str, people))}"
             config = tfds.core.BuilderConfig(name=name, description=_DESCRIPTIONS[base])
         self._base, self._people, self._size, self._workers = base, people, size, workers
         super().__init__(config=config, **kwargs)
-        self._original_state |= given  # what TFDS pickles
+        self._original_state |= arguments  # TFDS pickles these
 
     @property
     def specs(self) -> dict[str, Spec]:
-        """Split name to what is rendered for it."""
+        """Split name to render spec."""
         return splits.specs(self._base, self._people, self._size)
 
     @property
@@ -101,7 +102,7 @@ class Builder(stored.StoredBuilder):
         return tuple(self.specs["train"].expressions)
 
     def stamp(self) -> dict[str, Any]:
-        """What the records depend on; a change asks for a rebuild."""
+        """What the records depend on; a changed stamp requires a rebuild."""
         return {split: f"{spec.digest} x {spec.subjects}" for split, spec in self.specs.items()}
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -120,7 +121,7 @@ class Builder(stored.StoredBuilder):
             "stand_in": False,
             "synthetic": True,
             "notes": _NOTES,
-            "pictures": "whole",  # stored uncut: face_box lies in the stored picture
+            "pictures": "whole",  # not cropped: face_box is in pixels of the stored image
             "variant": self.builder_config.name,
             "action_units": list(ACTION_UNITS),
             "renderer": RENDERER,
@@ -130,11 +131,11 @@ class Builder(stored.StoredBuilder):
 
     def generate(self, manual_dir: pathlib.Path | None) -> Mapping[str, stored.Pairs]:
         """See `StoredBuilder`."""
-        del manual_dir  # nothing is brought
+        del manual_dir  # needs no files of the user
         return {split: self._examples(split) for split in self.specs}
 
     def _examples(self, split: str) -> stored.Pairs:
-        # In the order that TFDS gave to version 1.0.0: what was measured on the demo repeats.
+        # TFDS's order of version 1.0.0, so that published figures of the demo stay reproducible.
         hasher = hashing.Hasher(split)
         records = sorted(self._records(split), key=lambda one: hasher.hash_key(one.truth["id"]))
         for record in records:
@@ -157,13 +158,13 @@ def _entry(record: archive.Record, split: str) -> index.Entry:
         subject=truth["subject"],
         stratum="",
         face="truth",
-        look=duplicates.look(pictures.decode_jpeg(record.jpeg)),
+        look=duplicates.look(decode(record.jpeg)),
         digest=hashlib.sha256(record.jpeg).hexdigest()[:16],
     )
 
 
 def _example(record: archive.Record) -> dict[str, Any]:
-    """A stored face in the form of the features."""
+    """The features of a record."""
     truth = record.truth
     return {
         "image": io.BytesIO(record.jpeg),
