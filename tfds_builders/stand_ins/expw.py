@@ -1,7 +1,7 @@
-"""A stand-in for ExpW: its list, and photographs with up to three faces.
+"""Stand-in for ExpW: its list, and photos with up to three faces.
 
-Some boxes reach over the border and some names have blanks. Every photograph carries the mark
-of a stand-in. What the set looks like is in names.py.
+Some boxes extend beyond the border, and some file names have blanks.
+`tfds_builders/expw/names.py` describes the set.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ import numpy as np
 
 from fer_jax import labels
 from tfds_builders.expw import names
-from tfds_builders.stand_ins import faces as stand_in_faces
+from tfds_builders.stand_ins import faces
 
 SEED = 2018
 _PEOPLE = 8
 _RENDERED = 128  # pixels
-_CHUNK = 100  # photographs of a job
-_LEAST = 6  # faces of each class
-_FACES = (1, 1, 1, 1, 2, 3)  # faces of a photograph, over and over
-_SIDE = 200  # pixels of a photograph for each face
+_CHUNK = 100  # photos per job
+_MIN_PER_CLASS = 6  # faces
+_FACES = (1, 1, 1, 1, 2, 3)  # faces per photo, cyclic
+_SIDE = 200  # height of a photo, and its width per face, pixels
 
 
 @dataclasses.dataclass(frozen=True)
 class Photo:
-    """A photograph to write: its name, and the emotion of each face from left to right."""
+    """A photo to write.
+
+    Attributes:
+      name: file name.
+      number: index of the photo.
+      emotions: the emotion of each face, from left to right.
+    """
 
     name: str
     number: int
@@ -36,83 +42,80 @@ class Photo:
 
 
 def photos(scale: float) -> list[Photo]:
-    """All photographs; the classes are mixed over them."""
+    """Returns all photos, with mixed classes."""
     emotions = [
         label
         for label, count in zip(labels.EXPW, names.COUNTS, strict=True)
-        for _ in range(max(_LEAST, round(count * scale)))
+        for _ in range(max(_MIN_PER_CLASS, round(count * scale)))
     ]
     order = np.random.default_rng(SEED).permutation(len(emotions))
-    found: list[Photo] = []
+    mixed: list[Photo] = []
     start = 0
     while start < len(order):
-        number = len(found)
-        some = order[start : start + _FACES[number % len(_FACES)]]
+        number = len(mixed)
+        indices = order[start : start + _FACES[number % len(_FACES)]]
         word = "ecstatic child" if number % 20 == 3 else "angry_man"
-        found.append(
-            Photo(f"{word}_{number:05d}.jpg", number, tuple(emotions[one] for one in some))
-        )
-        start += len(some)
-    return found
+        shown = tuple(emotions[index] for index in indices)
+        mixed.append(Photo(f"{word}_{number:05d}.jpg", number, shown))
+        start += len(indices)
+    return mixed
 
 
 def count_images(scale: float) -> int:
-    """How many faces the photographs have that `write` makes."""
-    return sum(len(one.emotions) for one in photos(scale))
+    """Number of faces in the photos that `write` makes."""
+    return sum(len(photo.emotions) for photo in photos(scale))
 
 
 def write(out: Path, scale: float) -> Iterator[int]:
-    """Writes origin/, then label.lst below `out`, keeping what is there; yields done faces."""
+    """Writes origin/, then label.lst; resumes an interrupted run. Yields face counts."""
     parts = out / ".parts"
     if (out / names.LIST).exists():
         yield count_images(scale)
         return
     people = max(2, min(_PEOPLE, round(_PEOPLE * scale * 20)))
-    every = photos(scale)
+    all_photos = photos(scale)
     jobs = [
-        (out / "origin", parts / f"{start:07d}.lst", every[start : start + _CHUNK], people)
-        for start in range(0, len(every), _CHUNK)
+        (out / "origin", parts / f"{start:07d}.lst", all_photos[start : start + _CHUNK], people)
+        for start in range(0, len(all_photos), _CHUNK)
     ]
-    yield from stand_in_faces.run_jobs(write_photos, jobs)
+    yield from faces.run_jobs(write_photos, jobs)
     data = b"".join(part.read_bytes() for part in sorted(parts.iterdir()))
-    stand_in_faces.write_file(out / names.LIST, data)
+    faces.write_file(out / names.LIST, data)
     shutil.rmtree(parts)
 
 
-def write_photos(folder: Path, part: Path, some: Sequence[Photo], people: int) -> int:
-    """Some photographs and their lines of the list; the number of their faces."""
+def write_photos(folder: Path, part: Path, chunk: Sequence[Photo], people: int) -> int:
+    """Writes the photos of a chunk and its lines of the list to `part`; returns the face count."""
     if not part.exists():
         lines = []
-        for one in some:
-            found = faces(one, people)
-            image = np.concatenate([face.image for face in found], axis=1)
-            stand_in_faces.write_file(folder / one.name, stand_in_faces.jpeg(image))
-            lines += _lines(one, found)
-        stand_in_faces.write_file(part, ("\n".join(lines) + "\n").encode("ascii"))
-    return sum(len(one.emotions) for one in some)
+        for photo in chunk:
+            photo_faces = render_faces(photo, people)
+            image = np.concatenate([face.image for face in photo_faces], axis=1)
+            faces.write_file(folder / photo.name, faces.jpeg(image))
+            lines += _lines(photo, photo_faces)
+        faces.write_file(part, ("\n".join(lines) + "\n").encode("ascii"))
+    return sum(len(photo.emotions) for photo in chunk)
 
 
-def faces(one: Photo, people: int) -> list[stand_in_faces.PooledFace]:
-    """The faces, each in its own square of the photograph."""
-    pool = stand_in_faces.FacePool(SEED, people, labels.EXPW, _RENDERED, wild=0.8)
-    found = []
-    for place, emotion in enumerate(one.emotions):
-        face = stand_in_faces.vary(pool.face(one.number + place, emotion), f"{one.name} {place}")
-        rng = np.random.default_rng([SEED, one.number, place])
-        # The lowest faces are cut by the border, and so are their boxes by the set's detector.
+def render_faces(photo: Photo, people: int) -> list[faces.PooledFace]:
+    """Renders the faces of a photo, one square image each."""
+    pool = faces.FacePool(SEED, people, labels.EXPW, _RENDERED, wild=0.8)
+    squares = []
+    for place, emotion in enumerate(photo.emotions):
+        face = faces.vary(pool.face(photo.number + place, emotion), f"{photo.name} {place}")
+        rng = np.random.default_rng([SEED, photo.number, place])
+        # The border truncates the lowest faces, but not their boxes.
         center = (_SIDE / 2, _SIDE * rng.uniform(0.45, 0.75))
-        found.append(
-            stand_in_faces.place(face, (_SIDE, _SIDE), center, _SIDE * rng.uniform(0.5, 0.8))
-        )
-    return found
+        squares.append(faces.place(face, (_SIDE, _SIDE), center, _SIDE * rng.uniform(0.5, 0.8)))
+    return squares
 
 
-def _lines(one: Photo, found: Sequence[stand_in_faces.PooledFace]) -> list[str]:
+def _lines(photo: Photo, photo_faces: Sequence[faces.PooledFace]) -> list[str]:
     lines = []
-    for place, face in enumerate(found):
+    for place, face in enumerate(photo_faces):
         x, y, width, height = (round(value) for value in face.face_box)
         left, top = x + place * _SIDE, y
         numbers = (place, top, left, left + width, top + height, f"{40 + 3.5 * place:.4f}")
-        code = labels.EXPW.index(one.emotions[place])
-        lines.append(" ".join(map(str, (one.name, *numbers, code))))
+        code = labels.EXPW.index(photo.emotions[place])
+        lines.append(" ".join(map(str, (photo.name, *numbers, code))))
     return lines

@@ -1,9 +1,8 @@
-"""Rendered faces for stand-ins: a pool rendered once, many pictures from each.
+"""Tools shared by the stand-ins: a pool of rendered faces, image variations, marked files.
 
-A full-size stand-in has tens of thousands of pictures. A pool renders each person and
-expression once, on all cores, and `vary` makes pictures of it that differ as photographs
-do: pose in the plane, light, color, sharpness. Also marks the files, so that no copy of a
-stand-in passes for the real set. What a set's files are called is in each set's folder.
+A full-size stand-in has tens of thousands of images. A pool renders each person and
+expression once, on all cores; `vary` derives images that differ in pose, light, color and
+sharpness. Image files carry a mark, so that a stand-in cannot be mistaken for the real set.
 """
 
 from __future__ import annotations
@@ -23,39 +22,41 @@ from typing import Any
 import cv2
 import numpy as np
 
-from tfds_builders import pictures
+from tfds_builders.encode import encode_jpeg, encode_png
+from tfds_builders.stand_in_mark import mark_stand_in
 from tfds_builders.synthface import Spec, render_subject
 from tfds_builders.synthface.head import load_head
 from tfds_builders.synthface.identity import draw_person
 from tfds_builders.synthface.spec import PERSON
 
-_CHUNK = 4  # people that a worker renders at a time
-_PARTIAL = ".partial"  # ending of a file that is being written
-_FEW = 12  # people that are rendered sooner than a process is started
+_CHUNK = 4  # people per task of a worker process
+_PARTIAL = ".partial"  # suffix of a file that is being written
+_FEW_JOBS = 12  # up to so many jobs are faster without worker processes
+_FEW_FACES = 64  # likewise
 
-# How far two pictures of one render may differ; wide enough that perceptual hashes do.
-_TURN = 9.0  # degrees, one deviation
-_SHIFT = 0.03  # of the picture's side, one deviation
-_ZOOM = 0.07  # one deviation, as a share
-_BEND = 0.012  # of the side: faces of one person do not have one shape in every picture
-_LIGHT = 0.25  # soft shadows, one deviation
-_GAIN, _TINT = 0.12, 0.07
+# Standard deviations of the variations: large enough to change perceptual hashes.
+_ROTATION = 9.0  # degrees
+_SHIFT = 0.03  # fraction of the image side
+_ZOOM = 0.07  # log scale
+_BEND = 0.012  # smooth deformation, fraction of the image side
+_LIGHT = 0.25  # smooth shading, log scale
+_GAIN, _TINT = 0.12, 0.07  # log scale
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PooledFace:
-    """A face and where it is.
+    """An image of a face, with ground truth.
 
     Attributes:
-      image: uint8[S, S, 3], RGB.
-      label: One of `labels.EMOTIONS`.
-      person: Its number in the pool.
-      face_box: x, y, width, height in pixels of `image`, brows to chin.
-      landmarks: float32[5, 2] in pixels: eyes, tip of the nose, corners of the mouth, picture
-        left first.
-      yaw: Of the camera, in degrees.
+      image: uint8[H, W, 3], RGB.
+      label: one of `labels.EMOTIONS`.
+      person: index of the person.
+      face_box: x, y, width, height in pixels, brows to chin.
+      landmarks: float32[5, 2] in pixels: eyes, nose tip, mouth corners, image left first.
+      yaw: camera angle, degrees.
       gaze: "frontal", "left" or "right".
-      sex, age: 0 female to 1 male; 0 young to 1 old.
+      sex: 0 (female) to 1 (male).
+      age: 0 (young) to 1 (old).
     """
 
     image: np.ndarray
@@ -71,17 +72,17 @@ class PooledFace:
 
 @dataclasses.dataclass(frozen=True)
 class FacePool:
-    """People with one picture of each expression, view and gaze; a value, so it can be a key.
+    """People with one image per expression, yaw and gaze; hashable, see `Spec` for the fields.
 
     Attributes:
-      seed: Other seeds give other people: each set has its own.
-      people: How many.
-      labels: The emotions that each shows.
-      size: Side of the pictures, pixels.
-      yaws: Of the cameras, degrees.
-      gazes: Directions of the eyes.
-      wild: 0 studio to 1 in the wild, see `tfds_builders.synthface.Spec`.
-      fill: Range of the head's share of the picture's height.
+      seed: another seed gives other people; every set has a different one.
+      people: number of people.
+      labels: the emotions that each person shows.
+      size: side of the images, pixels.
+      yaws: camera angles, degrees.
+      gazes: gaze directions.
+      wild: 0 (studio) to 1 (in the wild).
+      fill: range of the head height as a fraction of the image height.
     """
 
     seed: int
@@ -94,53 +95,52 @@ class FacePool:
     fill: tuple[float, float] = (0.62, 0.74)
 
     def __len__(self) -> int:
-        """How many faces the pool has."""
+        """Number of faces."""
         return self.people * len(self.labels) * len(self.yaws) * len(self.gazes)
 
     def face(self, person: int, label: str, yaw: float = 0.0, gaze: str = "frontal") -> PooledFace:
-        """One face; `person` may be any number, the pool repeats. Renders the pool if it must."""
+        """Returns one face; `person` counts modulo the number of people."""
         return self.faces()[person % self.people, label, yaw, gaze]
 
     def faces(self) -> dict[tuple[int, str, float, str], PooledFace]:
-        """All faces by person, label, yaw and gaze; kept for the life of the process."""
+        """Returns all faces by person, label, yaw and gaze; rendered once per process."""
         return _faces_of(self)
 
     def spec(self) -> Spec:
-        """What the renderer is asked for."""
-        return Spec(
-            "stand_in",
-            seed=self.seed,
-            subjects=self.people,
-            size=self.size,
-            expressions=self.labels,
-            yaws=self.yaws,
-            gazes=self.gazes,
-            wild=self.wild,
-            fill=self.fill,
-            supersample=1,
-        )
+        """Returns the renderer's specification."""
+        return make_spec(
+            self.seed, self.size, self.labels, self.fill,
+            yaws=self.yaws, gazes=self.gazes, wild=self.wild,
+        )  # fmt: skip
+
+
+def make_spec(
+    seed: int, size: int, labels: tuple[str, ...], fill: tuple[float, float], **fields: Any
+) -> Spec:
+    """Returns a spec without supersampling and without a number of people, for `render`."""
+    return Spec("stand_in", seed, 0, size, labels, fill=fill, supersample=1, **fields)
 
 
 def render(spec: Spec, index: int) -> list[PooledFace]:
-    """Person number `index` of `spec`, every picture; for a set that is rendered as a whole."""
+    """Renders all images of person `index` of `spec`."""
     return [
         PooledFace(
-            image=one.image,
-            label=one.expression,
+            image=face.image,
+            label=face.expression,
             person=index,
-            face_box=one.face_box,
-            landmarks=one.landmarks,
-            yaw=one.yaw,
-            gaze=one.gaze,
-            sex=one.sex,
-            age=one.age,
+            face_box=face.face_box,
+            landmarks=face.landmarks,
+            yaw=face.yaw,
+            gaze=face.gaze,
+            sex=face.sex,
+            age=face.age,
         )
-        for one in render_subject(spec, index)
+        for face in render_subject(spec, index)
     ]
 
 
 def process_pool() -> concurrent.futures.ProcessPoolExecutor:
-    """A process for each core. Spawned: a fork would copy whatever threads the caller has."""
+    """Returns one process per core; spawned, since forking a process with threads is unsafe."""
     return concurrent.futures.ProcessPoolExecutor(
         max_workers=len(os.sched_getaffinity(0)),
         mp_context=multiprocessing.get_context("spawn"),
@@ -148,12 +148,17 @@ def process_pool() -> concurrent.futures.ProcessPoolExecutor:
     )
 
 
-def run_jobs(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> Iterator[int]:
-    """What `function`, one of a module, gives for the arguments of each job, as they finish.
+def run_jobs(
+    function: Callable[..., int], jobs: Sequence[tuple[Any, ...]], in_process: int = _FEW_JOBS
+) -> Iterator[int]:
+    """Calls a module-level function for each job and yields its results as they finish.
 
-    In processes of their own, unless there are so few that starting those would take longer.
+    Args:
+      function: what to call; must be picklable.
+      jobs: arguments of each call.
+      in_process: up to so many jobs run in this process, more in worker processes.
     """
-    if len(jobs) <= _FEW:
+    if len(jobs) <= in_process:
         yield from (function(*job) for job in jobs)
         return
     with process_pool() as pool:
@@ -163,22 +168,22 @@ def run_jobs(function: Callable[..., int], jobs: Sequence[tuple[Any, ...]]) -> I
 
 
 def vary(face: PooledFace, key: str, *, strength: float = 1.0, mirror: bool = True) -> PooledFace:
-    """Another picture of the same face, at the same size.
+    """Returns a variation of an image, at the same size. Deterministic given the arguments.
 
     Args:
-      face: From a pool.
-      key: Decides the picture: the name of the file that it is for.
-      strength: 0 leaves the face as it is, 1 is a photograph on another day.
-      mirror: Whether half of the pictures are mirrored; not where the gaze or view counts.
+      face: the face to vary.
+      key: seeds the variation; usually the file name.
+      strength: 0 changes nothing, 1 is like a photo of another day.
+      mirror: whether to mirror half of the images; False where gaze or yaw matters.
 
     Returns:
-      The face with its box and landmarks moved along. The same for the same arguments.
+      The face with transformed box and landmarks.
     """
-    rng = _stream(key)
+    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
     if mirror and rng.random() < 0.5:
-        face = _mirrored(face)
-    moved = _moved(face, rng, strength)
-    return dataclasses.replace(moved, image=_relit(moved.image, rng, strength))
+        face = _mirror(face)
+    warped = _warp(face, rng, strength)
+    return dataclasses.replace(warped, image=_relight(warped.image, rng, strength))
 
 
 def place(
@@ -187,16 +192,16 @@ def place(
     center: tuple[float, float],
     height: float,
 ) -> PooledFace:
-    """The face in a picture of another size and framing; its surroundings are continued.
+    """Scales and shifts a face into an image of another size; replicates the border.
 
     Args:
-      face: From a pool.
-      size: Width and height of the picture in pixels.
-      center: Where the middle of the face box goes, in pixels.
-      height: Of the face box there, in pixels.
+      face: the face to place.
+      size: width and height of the new image, pixels.
+      center: center of the face box in the new image, pixels.
+      height: height of the face box in the new image, pixels.
 
     Returns:
-      The face in uint8[height, width, 3], with its box and landmarks moved along.
+      The face in uint8[height, width, 3], with transformed box and landmarks.
     """
     x, y, width, tall = face.face_box
     scale = height / tall
@@ -205,21 +210,26 @@ def place(
     image = cv2.warpAffine(
         face.image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
     )
-    return _transformed(face, image, matrix)
+    return _transform(face, image, matrix)
 
 
 def jpeg(image: np.ndarray, quality: int = 90) -> bytes:
-    """`image` (uint8[H, W, 3], RGB) as a JPEG file with the mark of a stand-in."""
-    return pictures.mark_stand_in(pictures.encode_jpeg(image, quality))
+    """Encodes uint8[H, W, 3] RGB as a JPEG file with the mark of a stand-in."""
+    return mark_stand_in(encode_jpeg(image, quality))
 
 
 def png(image: np.ndarray) -> bytes:
-    """`image` (uint8[H, W, 3], RGB) as a PNG file with the mark of a stand-in."""
-    return pictures.mark_stand_in(pictures.encode_png(image))
+    """Encodes uint8[H, W, 3] RGB or uint8[H, W] as a PNG file with the mark of a stand-in."""
+    return mark_stand_in(encode_png(image))
+
+
+def bmp(image: np.ndarray) -> bytes:
+    """Encodes uint8[H, W, 3] RGB as a BMP file with the mark of a stand-in."""
+    return mark_stand_in(cv2.imencode(".bmp", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all, so that a killed stand-in can go on."""
+    """Writes a file atomically and creates its folder, so that an interrupted run can resume."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}{_PARTIAL}")
     partial.write_bytes(data)
@@ -227,35 +237,35 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def pack(folder: Path, target: Path, root: Path) -> None:
-    """Replaces a folder by a zip of its files, named from `root` on."""
+    """Replaces a folder by the zip `target`, with names relative to `root`."""
     partial = target.with_name(f".{target.name}{_PARTIAL}")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # pictures do not shrink
-        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-            if file.suffix != _PARTIAL:  # left by a run that was killed
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # images are compressed
+        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+            if file.suffix != _PARTIAL:  # left by an interrupted run
                 archive.write(file, file.relative_to(root))
     os.replace(partial, target)
     shutil.rmtree(folder)
 
 
 def indices_by_sex(spec: Spec, women: int, men: int) -> tuple[list[int], list[int]]:
-    """The renderer's first so many women and men of `spec`, as numbers for `render`."""
+    """Returns the indices of the first women and men of `spec`, for `render`."""
     head = load_head()
-    found: tuple[list[int], list[int]] = ([], [])
+    by_sex: tuple[list[int], list[int]] = ([], [])
     index = 0
-    while len(found[0]) < women or len(found[1]) < men:
+    while len(by_sex[0]) < women or len(by_sex[1]) < men:
         person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
-        found[person.male > 0.5].append(index)
+        by_sex[person.male > 0.5].append(index)
         index += 1
-    return found[0][:women], found[1][:men]
+    return by_sex[0][:women], by_sex[1][:men]
 
 
 @functools.cache
 def _faces_of(pool: FacePool) -> dict[tuple[int, str, float, str], PooledFace]:
-    if len(pool) <= 64:  # quicker than starting processes
-        found = _render_people(pool, range(pool.people))
+    if len(pool) <= _FEW_FACES:
+        faces = _render_people(pool, range(pool.people))
     else:
-        found = list(_render_in_parallel(pool))
-    return {(one.person, one.label, one.yaw, one.gaze): one for one in found}
+        faces = list(_render_in_parallel(pool))
+    return {(face.person, face.label, face.yaw, face.gaze): face for face in faces}
 
 
 def _render_in_parallel(pool: FacePool) -> Iterator[PooledFace]:
@@ -263,23 +273,19 @@ def _render_in_parallel(pool: FacePool) -> Iterator[PooledFace]:
         range(start, min(start + _CHUNK, pool.people)) for start in range(0, pool.people, _CHUNK)
     ]
     with process_pool() as processes:
-        for some in processes.map(_render_people, [pool] * len(chunks), chunks):
-            yield from some
+        for faces in processes.map(_render_people, [pool] * len(chunks), chunks):
+            yield from faces
 
 
 def _render_people(pool: FacePool, people: range) -> list[PooledFace]:
-    return [one for index in people for one in render(pool.spec(), index)]
+    return [face for index in people for face in render(pool.spec(), index)]
 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _stream(key: str) -> np.random.Generator:
-    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
-
-
-def _mirrored(face: PooledFace) -> PooledFace:
+def _mirror(face: PooledFace) -> PooledFace:
     side = face.image.shape[1]
     x, y, width, height = face.face_box
     points = face.landmarks.copy()
@@ -288,34 +294,35 @@ def _mirrored(face: PooledFace) -> PooledFace:
         face,
         image=np.ascontiguousarray(face.image[:, ::-1]),
         face_box=(side - x - width, y, width, height),
-        landmarks=points[[1, 0, 2, 4, 3]],  # the one at picture left comes first
+        landmarks=points[[1, 0, 2, 4, 3]],  # image left first
         yaw=-face.yaw,
     )
 
 
-def _moved(face: PooledFace, rng: np.random.Generator, strength: float) -> PooledFace:
-    """Turned, shifted, zoomed and slightly bent."""
+def _warp(face: PooledFace, rng: np.random.Generator, strength: float) -> PooledFace:
+    """Rotates, shifts, scales and slightly deforms an image."""
     side = face.image.shape[0]
-    turn, zoom = rng.normal(0, _TURN) * strength, float(np.exp(rng.normal(0, _ZOOM) * strength))
-    matrix: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), turn, zoom)
+    angle = rng.normal(0, _ROTATION) * strength
+    zoom = float(np.exp(rng.normal(0, _ZOOM) * strength))
+    matrix: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), angle, zoom)
     matrix[:, 2] = matrix[:, 2] + rng.normal(0, _SHIFT * side, 2) * strength
-    back = cv2.invertAffineTransform(matrix)
+    inverse = cv2.invertAffineTransform(matrix)
     columns, rows = np.meshgrid(np.arange(side), np.arange(side))
-    places = np.stack([columns, rows, np.ones_like(rows)], -1) @ back.T
-    bend = _smooth(rng, side, 3, 2) * (_BEND * side * strength)
-    where = (places + bend).astype(np.float32)
-    nowhere = np.empty(0, np.float32)  # both coordinates are in `where`
+    sources = np.stack([columns, rows, np.ones_like(rows)], -1) @ inverse.T
+    bend = _smooth_noise(rng, side, 3, 2) * (_BEND * side * strength)
+    sources = (sources + bend).astype(np.float32)
+    unused = np.empty(0, np.float32)  # `sources` has both coordinates
     image = cv2.remap(
-        face.image, where, nowhere, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+        face.image, sources, unused, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
-    moved = _transformed(face, image, matrix)
-    at = np.clip(moved.landmarks.round().astype(int), 0, side - 1)
+    warped = _transform(face, image, matrix)
+    at = np.clip(warped.landmarks.round().astype(int), 0, side - 1)
     unbent = dataclasses.replace(face, landmarks=face.landmarks - bend[at[:, 1], at[:, 0]])
-    return dataclasses.replace(moved, landmarks=_transformed(unbent, image, matrix).landmarks)
+    return dataclasses.replace(warped, landmarks=_transform(unbent, image, matrix).landmarks)
 
 
-def _transformed(face: PooledFace, image: np.ndarray, matrix: np.ndarray) -> PooledFace:
-    """Box and landmarks follow the affine `matrix` (float[2, 3]); the box stays upright."""
+def _transform(face: PooledFace, image: np.ndarray, matrix: np.ndarray) -> PooledFace:
+    """Applies an affine matrix float[2, 3] to box and landmarks; the box stays axis-aligned."""
     x, y, width, height = face.face_box
     center = matrix @ (x + width / 2, y + height / 2, 1.0)
     zoom = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
@@ -329,10 +336,11 @@ def _transformed(face: PooledFace, image: np.ndarray, matrix: np.ndarray) -> Poo
     return dataclasses.replace(face, image=image, face_box=box, landmarks=points)
 
 
-def _relit(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """In another light, by another camera."""
+def _relight(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """Changes brightness, color balance and sharpness, and adds sensor noise."""
     side = image.shape[0]
-    light = np.exp(_smooth(rng, side, 3, 1) * (_LIGHT * strength) + rng.normal(0, _GAIN) * strength)
+    shading = _smooth_noise(rng, side, 3, 1) * (_LIGHT * strength)
+    light = np.exp(shading + rng.normal(0, _GAIN) * strength)
     tint = np.exp(rng.normal(0, _TINT, 3) * strength)
     lit = image * (light * tint).astype(np.float32)
     blur = abs(rng.normal(0, 0.004)) * side * strength
@@ -342,8 +350,8 @@ def _relit(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.n
     return np.clip(lit, 0, 255).astype(np.uint8)
 
 
-def _smooth(rng: np.random.Generator, side: int, cells: int, channels: int) -> np.ndarray:
-    """float32[side, side, channels] of about unit deviation that changes slowly."""
+def _smooth_noise(rng: np.random.Generator, side: int, cells: int, channels: int) -> np.ndarray:
+    """Low-frequency noise float32[side, side, channels], standard deviation about 1."""
     coarse = rng.normal(0, 1, (cells, cells, channels)).astype(np.float32)
     fine = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC)
     return fine.reshape(side, side, channels)

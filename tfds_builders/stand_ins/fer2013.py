@@ -1,7 +1,7 @@
-"""A stand-in for FER2013: its csv with rendered faces, its counts, its duplicates.
+"""Stand-in for FER2013: its CSV with rendered faces, its class counts and duplicates.
 
-The csv cannot carry a mark: the folder's STAND_IN.txt says what it is. What the set looks
-like is in names.py; the command is tfds_builders/stand_ins/write.py.
+A CSV cannot carry a mark; STAND_IN.txt in the folder marks it.
+`tfds_builders/fer2013/names.py` describes the set.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ import numpy as np
 
 from fer_jax import labels
 from tfds_builders.fer2013 import names
-from tfds_builders.stand_ins import faces as stand_in_faces
+from tfds_builders.stand_ins import faces
 
 SEED = 2013
-_RENDERED = 64  # pixels, more than a picture's 48
+_RENDERED = 64  # pixels, more than the 48 of an image
 _PEOPLE = 160
-_LEAST = 3  # of each class and usage
-_DUPLICATES = 40  # one picture of so many is one of Training again, as in the real set
-_CONTEMPT = 25  # one neutral face of so many shows contempt: FER2013 has no such class, FER+ has
+_MIN_PER_CLASS = 3  # in each usage
+_DUPLICATES = 40  # every n-th test image duplicates one of Training, as in the real set
+_CONTEMPT = 25  # every n-th neutral face shows contempt, a class of FER+ but not of FER2013
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row to write: its usage, its label and the emotion that the face shows."""
+    """A row of the CSV.
+
+    Attributes:
+      usage: the split, one of `names.USAGES`.
+      label: the emotion of the label.
+      shown: the emotion of the face.
+      number: index within usage and label.
+    """
 
     usage: str
     label: str
@@ -37,56 +44,54 @@ class Row:
 
 
 def rows(scale: float) -> list[Row]:
-    """The rows in the order of the csv: by usage, the classes mixed."""
-    found = []
+    """Returns the rows in the order of the CSV: by usage, with mixed classes."""
+    ordered = []
     for usage, counts in names.COUNTS.items():
-        every = [
+        usage_rows = [
             Row(usage, label, _shown(label, number), number)
             for label, count in zip(labels.FER2013, counts, strict=True)
-            for number in range(max(_LEAST, round(count * scale)))
+            for number in range(max(_MIN_PER_CLASS, round(count * scale)))
         ]
-        order = np.random.default_rng([SEED, len(usage)]).permutation(len(every))
-        found += [every[position] for position in order]
-    return found
+        order = np.random.default_rng([SEED, len(usage)]).permutation(len(usage_rows))
+        ordered += [usage_rows[position] for position in order]
+    return ordered
 
 
 def count_images(scale: float) -> int:
-    """How many pictures `write` makes."""
+    """Number of images that `write` makes."""
     return len(rows(scale))
 
 
 def write(out: Path, scale: float) -> Iterator[int]:
-    """Writes fer2013.csv below `out`, unless an earlier run finished it; yields 1 a picture."""
+    """Writes fer2013.csv below `out` if it does not exist. Yields image counts."""
     yield from write_table(out / "fer2013.csv", scale)
 
 
 def write_table(path: Path, scale: float) -> Iterator[int]:
-    """Writes the csv to `path`; it is there whole or not at all."""
-    every = rows(scale)
+    """Writes the CSV to `path` atomically if it does not exist. Yields image counts."""
+    all_rows = rows(scale)
     if path.exists():
-        yield len(every)
+        yield len(all_rows)
         return
-    pool = stand_in_faces.FacePool(
+    pool = faces.FacePool(
         SEED, max(3, round(_PEOPLE * scale)), labels.EMOTIONS, _RENDERED, wild=0.6, fill=(0.8, 0.9)
     )
     partial = path.with_name(f".{path.name}.partial")
     with open(partial, "w", encoding="ascii", newline="") as file:
         file.write(",".join(names.COLUMNS) + "\n")
-        for row in every:
+        for row in all_rows:
             code = labels.FER2013.index(row.label)
-            values = " ".join(map(str, picture(pool, row).ravel()))
+            values = " ".join(map(str, _image(pool, row).ravel()))
             file.write(f"{code},{values},{row.usage}\n")
             yield 1
     os.replace(partial, path)
 
 
-def picture(pool: stand_in_faces.FacePool, row: Row) -> np.ndarray:
-    """uint8[48, 48], gray; some of the tests' are pictures of Training."""
-    again = row.usage != "Training" and row.number % _DUPLICATES == 0
-    usage = "Training" if again else row.usage
-    face = stand_in_faces.vary(
-        pool.face(row.number, row.shown), f"{usage} {row.label} {row.number}"
-    )
+def _image(pool: faces.FacePool, row: Row) -> np.ndarray:
+    """The gray image of a row, uint8[48, 48]."""
+    is_duplicate = row.usage != "Training" and row.number % _DUPLICATES == 0
+    usage = "Training" if is_duplicate else row.usage
+    face = faces.vary(pool.face(row.number, row.shown), f"{usage} {row.label} {row.number}")
     gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
     return cv2.resize(gray, (names.SIDE, names.SIDE), interpolation=cv2.INTER_AREA)
 

@@ -1,7 +1,4 @@
-"""A stand-in for a folder of one's own: splits, class folders, subjects, and what lies about.
-
-Every picture carries the mark of a stand-in.
-"""
+"""Stand-in for an image folder: splits, class folders, a subject table, and unrelated files."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from pathlib import Path
 
 from fer_jax import labels
 from tfds_builders.image_folder import tree
-from tfds_builders.stand_ins import faces as stand_in_faces
+from tfds_builders.stand_ins import faces
 
 SEED = 4711
 CLASSES: dict[str, str] = {
@@ -21,58 +18,64 @@ CLASSES: dict[str, str] = {
     "Sad": labels.SADNESS,
 }
 _PEOPLE: dict[str, int] = {"train": 70, "val": 15, "test": 15}
-_EACH = 3  # pictures of a person's expression
+_EACH = 3  # images per person and expression
 _SIZE = 96  # pixels
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture to write: its name below the root, its person and its class."""
+class Image:
+    """An image to write.
+
+    Attributes:
+      file: path below the root.
+      person: index of the person.
+      label: the emotion.
+    """
 
     file: str
     person: int
     label: str
 
 
-def files(scale: float) -> list[Picture]:
-    """All pictures; people are in one split each."""
-    found, first = [], 0
-    for split, most in _PEOPLE.items():
-        people = range(first, first + max(2, round(most * scale)))
-        found += [
-            Picture(f"{split}/{folder}/p{person:03d} {number}.{_ending(number)}", person, label)
+def files(scale: float) -> list[Image]:
+    """Returns all images; each person is in one split."""
+    images, first = [], 0
+    for split, count in _PEOPLE.items():
+        people = range(first, first + max(2, round(count * scale)))
+        images += [
+            Image(f"{split}/{folder}/p{person:03d} {number}.{_suffix(number)}", person, label)
             for person in people
             for folder, label in CLASSES.items()
             for number in range(_EACH)
         ]
         first = people.stop
-    return found
+    return images
 
 
 def count_images(scale: float) -> int:
-    """How many pictures `write` makes."""
+    """Number of images that `write` makes."""
     return len(files(scale))
 
 
 def write(out: Path, scale: float) -> Iterator[int]:
-    """Writes faces/ below `out`, keeping what is there; yields 1 a picture."""
-    every = files(scale)
-    people = 1 + every[-1].person
-    pool = stand_in_faces.FacePool(SEED, people, tuple(CLASSES.values()), _SIZE, wild=0.5)
+    """Writes faces/ below `out`; skips existing images. Yields 1 per image."""
+    images = files(scale)
+    people = 1 + images[-1].person
+    pool = faces.FacePool(SEED, people, tuple(CLASSES.values()), _SIZE, wild=0.5)
     root = out / "faces"
-    for one in every:
-        path = root / one.file
+    for image in images:
+        path = root / image.file
         if not path.exists():
-            face = stand_in_faces.vary(pool.face(one.person, one.label), one.file)
-            encode = stand_in_faces.png if path.suffix == ".png" else stand_in_faces.jpeg
-            stand_in_faces.write_file(path, encode(face.image))
+            face = faces.vary(pool.face(image.person, image.label), image.file)
+            encode = faces.png if path.suffix == ".png" else faces.jpeg
+            faces.write_file(path, encode(face.image))
         yield 1
-    table = ["file,subject", *(f"{one.file},p{one.person:03d}" for one in every)]
-    stand_in_faces.write_file(root / tree.SUBJECTS, ("\n".join(table) + "\n").encode())
-    stand_in_faces.write_file(root / "train" / "Angry" / "Thumbs.db", b"thumbnails")
-    stand_in_faces.write_file(root / "train" / ".cache" / "face.jpg", b"hidden")
-    stand_in_faces.write_file(root / "notes.txt", b"Photographed in May.\n")
+    table = ["file,subject", *(f"{image.file},p{image.person:03d}" for image in images)]
+    faces.write_file(root / tree.SUBJECTS, ("\n".join(table) + "\n").encode())
+    faces.write_file(root / "train" / "Angry" / "Thumbs.db", b"thumbnails")
+    faces.write_file(root / "train" / ".cache" / "face.jpg", b"hidden")
+    faces.write_file(root / "notes.txt", b"Photographed in May.\n")
 
 
-def _ending(number: int) -> str:
+def _suffix(number: int) -> str:
     return ("jpg", "png", "JPG")[number % 3]

@@ -1,15 +1,11 @@
-"""A stand-in for KDEF: its exact files, with rendered people, and its traps.
+"""Stand-in for KDEF: its file names, framing and irregularities, with rendered people.
 
-The face lies where each camera of KDEF sees it, and every file carries the mark of a
-stand-in. What the set looks like is in names.py; the command is tfds_builders/stand_ins/write.py.
+`tfds_builders/kdef/names.py` describes the set.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,31 +14,35 @@ import cv2
 import numpy as np
 
 from fer_jax import labels
-from tfds_builders import pictures
+from fer_jax.faces.decode import decode
 from tfds_builders.kdef import names
+from tfds_builders.stand_ins import faces
 from tfds_builders.synthface import Face, Spec, render_subject
-from tfds_builders.synthface.head import load_head
-from tfds_builders.synthface.identity import draw_person
-from tfds_builders.synthface.spec import PERSON
 
 WIDTH, HEIGHT = 562, 762
-SEED = 1998  # KDEF's year; no other set here has these people
+SEED = 1998  # the year of KDEF; unique among the stand-ins
 QUALITY = 90
 
-_EACH = len(names.SESSIONS) * len(names.EXPRESSIONS) * len(names.VIEWS)  # pictures of a person
-_RENDERED = 192  # pixels; the crops that networks see are smaller
-_FILL = (0.6, 0.64)  # the head's share of the render
-_SIDE = 840  # pixels of the render in the picture: a head of 520, as in KDEF
-_JITTER = 4.0  # pixels; people do not sit still
-_MINIMUM = 3  # of each gender: one for every split
+_IMAGES_PER_PERSON = len(names.SESSIONS) * len(names.EXPRESSIONS) * len(names.VIEWS)
+_RENDERED = 192  # pixels; network inputs are smaller
+_FILL = (0.6, 0.64)
+_SIDE = 840  # size of the render in the image, pixels: a head of 520 pixels, as in KDEF
+_JITTER = 4.0  # pixels, of the face position
+_MIN_PEOPLE = 3  # of each gender: one per split
 
-# The people whose pictures have traps come first, so that a small stand-in has some.
+# The people with irregular files come first, so that a small stand-in has some.
 _FIRST = {"F": (31, 1, 11, 20, 10, 13), "M": (31, 22, 25, 34, 21, 24)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Person:
-    """One person to render: gender and number in KDEF, and the renderer's index."""
+    """A person to render.
+
+    Attributes:
+      gender: one of `names.GENDERS`.
+      number: KDEF's number of the person.
+      index: the renderer's index of the person.
+    """
 
     gender: str
     number: int
@@ -55,60 +55,49 @@ class Person:
 
 
 def people(scale: float) -> list[Person]:
-    """The people of a stand-in of `scale` (0 to 1) of KDEF: at least three of each gender."""
-    count = max(_MINIMUM, round(names.PEOPLE * scale))
-    found = []
-    for gender, indices in _indices(count).items():
+    """Returns the people at `scale` (0 to 1): at least three of each gender."""
+    count = max(_MIN_PEOPLE, round(names.PEOPLE * scale))
+    indices = dict(zip("FM", faces.indices_by_sex(_spec(), count, count), strict=True))
+    drawn = []
+    for gender in names.GENDERS:
         first = _FIRST[gender]
         rest = (number for number in range(1, names.PEOPLE + 1) if number not in first)
         numbers = [*first, *rest][:count]
-        found += [Person(gender, *pair) for pair in zip(numbers, indices, strict=True)]
-    return found
+        drawn += [Person(gender, *pair) for pair in zip(numbers, indices[gender], strict=True)]
+    return drawn
 
 
 def write(out: Path, scale: float) -> Iterator[int]:
-    """Writes the tree below `out`; what an earlier run finished is kept.
-
-    Yields:
-      The number of pictures of each person, as they are finished.
-    """
+    """Writes KDEF_and_AKDEF/ below `out`; skips existing folders. Yields image counts."""
     root = out / "KDEF_and_AKDEF"
     (root / "KDEF").mkdir(parents=True, exist_ok=True)
     everyone = people(scale)
     missing = [
-        one
-        for one in everyone
-        if not all((root / "KDEF" / folder).is_dir() for folder in one.folders)
+        person
+        for person in everyone
+        if not all((root / "KDEF" / folder).is_dir() for folder in person.folders)
     ]
-    # Spawned: a fork would copy whatever threads the caller has.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        max_workers=len(os.sched_getaffinity(0)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-    yield from (_EACH for _ in range(len(everyone) - len(missing)))
-    with pool:
-        futures = [pool.submit(_write_person, one, root / "KDEF") for one in missing]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
+    yield from (_IMAGES_PER_PERSON for _ in range(len(everyone) - len(missing)))
+    jobs = [(person, root / "KDEF") for person in missing]
+    yield from faces.run_jobs(_write_person, jobs, in_process=1)
     _write_averages(root)
 
 
 def count_images(scale: float) -> int:
-    """How many pictures `write` makes."""
-    return len(people(scale)) * _EACH
+    """Number of images that `write` makes."""
+    return len(people(scale)) * _IMAGES_PER_PERSON
 
 
 def frame(image: np.ndarray, face_box: tuple[float, float, float, float], view: str) -> np.ndarray:
-    """Puts a rendered square into KDEF's framing.
+    """Places a rendered image as KDEF's cameras frame the face.
 
     Args:
       image: uint8[S, S, 3], RGB.
-      face_box: Of the face in it: x, y, width, height in pixels.
-      view: One of `names.VIEWS`.
+      face_box: x, y, width, height in pixels.
+      view: one of `names.VIEWS`.
 
     Returns:
-      uint8[762, 562, 3], RGB; the face's center is that of the view's box.
+      uint8[762, 562, 3], RGB; the centers of the face box and of the view's box match.
     """
     scale = _SIDE / image.shape[0]
     target = _center(names.VIEWS[view][1]) * (WIDTH, HEIGHT)
@@ -123,83 +112,59 @@ def _center(box: tuple[float, float, float, float]) -> np.ndarray:
     return np.array([box[0] + box[2] / 2, box[1] + box[3] / 2])
 
 
-def _spec(subjects: int) -> Spec:
-    return Spec(
-        "kdef_stand_in",
-        seed=SEED,
-        subjects=subjects,
-        size=_RENDERED,
-        expressions=labels.SEVEN,
-        yaws=tuple(yaw for yaw, _ in names.VIEWS.values()),
-        sessions=len(names.SESSIONS),
-        fill=_FILL,
-        supersample=1,
-    )
-
-
-def _indices(count: int) -> dict[str, list[int]]:
-    """The renderer's first `count` people of each gender."""
-    head, spec = load_head(), _spec(0)
-    found: dict[str, list[int]] = {gender: [] for gender in names.GENDERS}
-    index = 0
-    while min(map(len, found.values())) < count:
-        person = draw_person(head, spec.rng(index, PERSON), spec.glasses)
-        found["M" if person.male > 0.5 else "F"].append(index)
-        index += 1
-    return {gender: indices[:count] for gender, indices in found.items()}
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
+def _spec() -> Spec:
+    yaws = tuple(yaw for yaw, _ in names.VIEWS.values())
+    sessions = len(names.SESSIONS)
+    return faces.make_spec(SEED, _RENDERED, labels.SEVEN, _FILL, yaws=yaws, sessions=sessions)
 
 
 def _write_person(person: Person, folder: Path) -> int:
-    """Both sessions of one person; each folder appears whole or not at all."""
-    rendered = render_subject(_spec(person.index + 1), person.index)
+    """Writes both sessions of a person, each folder atomically; returns the number of images."""
+    rendered = render_subject(_spec(), person.index)
     for session, name in enumerate(person.folders):
         partial = folder / f".{name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for face in rendered:
             if face.session == session:
-                one = name + _code(face)
-                (partial / f"{_misname(one)}.JPG").write_bytes(_picture(one, face))
+                image_id = name + _code(face)
+                (partial / f"{_misname(image_id)}.JPG").write_bytes(_photo(image_id, face))
         shutil.rmtree(folder / name, ignore_errors=True)
         partial.rename(folder / name)
     return len(rendered)
 
 
 def _code(face: Face) -> str:
-    """Expression and view as KDEF writes them."""
+    """KDEF's code of expression and view."""
     expression = next(key for key, label in names.EXPRESSIONS.items() if label == face.expression)
     view = next(key for key, (yaw, _) in names.VIEWS.items() if yaw == face.yaw)
     return expression + view
 
 
-def _misname(one: str) -> str:
+def _misname(image_id: str) -> str:
     wrong = {right: wrong for wrong, right in names.MISNAMED.items()}
-    return wrong.get(one, one)
+    return wrong.get(image_id, image_id)
 
 
-def _picture(one: str, face: Face) -> bytes:
-    picture = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    if one not in names.BLACK:
-        rng = np.random.default_rng(list(one.encode()))
+def _photo(image_id: str, face: Face) -> bytes:
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    if image_id not in names.BLACK:
+        rng = np.random.default_rng(list(image_id.encode()))
         x, y, width, height = face.face_box
         scale = face.image.shape[0] / _SIDE
-        moved = rng.uniform(-_JITTER, _JITTER, 2) * scale
-        box = (x + moved[0], y + moved[1], width, height)
-        picture = frame(face.image, box, one[6:])
-    return pictures.mark_stand_in(pictures.encode_jpeg(picture, QUALITY))
+        shift = rng.uniform(-_JITTER, _JITTER, 2) * scale
+        box = (x + shift[0], y + shift[1], width, height)
+        image = frame(face.image, box, image_id[6:])
+    return faces.jpeg(image, QUALITY)
 
 
 def _write_averages(root: Path) -> None:
-    """The AKDEF folder: averages over people, which a builder must not take for pictures."""
+    """Writes the AKDEF folder of mean faces, which the builder must ignore."""
     folder = root / "AKDEF"
     folder.mkdir(exist_ok=True)
     for gender in names.GENDERS:
         for expression in names.EXPRESSIONS:
             files = sorted((root / "KDEF").glob(f"A{gender}*/A{gender}??{expression}S.JPG"))
-            mean = np.mean([pictures.decode_jpeg(file.read_bytes()) for file in files], axis=0)
-            data = pictures.encode_jpeg(mean.astype(np.uint8), QUALITY)
-            (folder / f"A{gender}{expression}S.JPG").write_bytes(pictures.mark_stand_in(data))
+            mean = np.mean([decode(file.read_bytes()) for file in files], axis=0)
+            data = faces.jpeg(mean.astype(np.uint8), QUALITY)
+            (folder / f"A{gender}{expression}S.JPG").write_bytes(data)

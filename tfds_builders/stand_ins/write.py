@@ -1,49 +1,46 @@
-"""Writes a stand-in for a data set that nobody may redistribute.
+"""Writes a stand-in for a data set that cannot be redistributed.
 
     fer-jax stand-in kdef OUT --scale 1.0
 
-The files, names and traps are those of the real set; the faces are rendered. Every
-file says so, and so does everything that is made from it. What a set looks like is in
-its own module, `stand_ins/<name>.py`.
+The layout, file names and irregularities are those of the real set; the faces are rendered.
+The files carry a mark, and everything built from them records it.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import os
-import shutil
-import zipfile
 from pathlib import Path
 
 from fer_jax import errors
 from fer_jax.monitor import console
-from tfds_builders import pictures
+from tfds_builders.stand_in_mark import STAND_IN_FILE
+from tfds_builders.stand_ins import faces
 
 NAMES: tuple[str, ...] = (
     "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
     "affectnet", "expw", "image_folder",
 )  # fmt: skip
-"""Sets with a stand-in; `stand_ins/<name>.py` has `write(out, scale)` and `count_images(scale)`."""
+"""Sets with a stand-in, each a module of this folder."""
 
-MARKER = pictures.STAND_IN_FILE
-_FINISHED = {False: "finished", True: "finished, packed"}  # the marker's last line, by `packed`
+MARKER = STAND_IN_FILE
+_FINISHED = {False: "finished", True: "finished, packed"}  # last line of the marker, by `packed`
 
 
 def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) -> Path:
-    """Writes a stand-in into `out`, or finishes one that was begun there.
+    """Writes a stand-in into `out`, or resumes an unfinished one.
 
     Args:
-      name: One of `NAMES`.
-      out: A folder: new, empty, or with an unfinished stand-in of the same scale.
-      scale: Share of the set's people, 0 to 1; at least the fewest that make three splits.
-      packed: Leave the archive as it is distributed, instead of its tree.
+      name: one of `NAMES`.
+      out: a folder that is new, empty, or has an unfinished stand-in of the same scale.
+      scale: fraction of the set in (0, 1]; never fewer people than three splits need.
+      packed: whether to write the archives as distributed instead of their files.
 
     Returns:
       `out`, which is a `manual_dir` for the set's builder.
 
     Raises:
-      errors.UserError: Unknown name, wrong scale, or a folder with something else in it.
+      errors.UserError: unknown name, invalid scale, or a folder with other files.
     """
     _check(name, scale)
     _claim(out, name, scale)
@@ -51,11 +48,11 @@ def write(name: str, out: Path, scale: float = 0.05, *, packed: bool = False) ->
     finished = _FINISHED[packed]
     if {finished, _FINISHED[True]} & set(_marker_lines(out)):
         return out
-    written = (one for number in module.write(out, scale) for one in range(number))
+    written = (image for count in module.write(out, scale) for image in range(count))
     for _ in console.track(written, module.count_images(scale), f"{name}: stand-in"):
         pass
     if packed:
-        getattr(module, "pack", _pack)(out)  # some sets are sent in other archives than their tree
+        getattr(module, "pack", _pack)(out)
     with open(out / MARKER, "a", encoding="utf-8") as marker:
         marker.write(f"{finished}\n")
     return out
@@ -73,7 +70,7 @@ def _check(name: str, scale: float) -> None:
 
 
 def _claim(out: Path, name: str, scale: float) -> None:
-    """Marks the folder as this stand-in's, unless it is anything else."""
+    """Writes the marker of this stand-in into the folder; an error if it has anything else."""
     claim = f"stand-in for {name}, scale {scale}: rendered faces, no person, not the real set\n"
     marker = out / MARKER
     try:
@@ -82,16 +79,18 @@ def _claim(out: Path, name: str, scale: float) -> None:
             first = "".join(_marker_lines(out)[:1])
             if first != claim.strip():
                 raise errors.UserError(
-                    f"expected {out} to be new or the same stand-in begun before, found another: "
+                    f"expected {out} to be new or the same stand-in, found another: "
                     f"{first}. Choose another folder."
                 )
         elif any(out.iterdir()):
-            raise errors.UserError(f"expected {out} to be new or empty, found files in it.")
+            raise errors.UserError(
+                f"expected {out} to be new or empty, found files in it. Choose another folder."
+            )
         else:
             marker.write_text(claim, encoding="utf-8")
     except OSError as error:
         raise errors.UserError(
-            f"expected to write in {out}, found: {error.strerror}. Choose another folder."
+            f"expected a writable folder at {out}, found: {error.strerror}. Choose another folder."
         ) from error
 
 
@@ -100,12 +99,6 @@ def _marker_lines(out: Path) -> list[str]:
 
 
 def _pack(out: Path) -> None:
-    """Replaces each tree by its archive; nothing to do where that was done before."""
-    for tree in sorted(one for one in out.iterdir() if one.is_dir()):
-        target = out / f"{tree.name}.zip"
-        partial = out / f".{tree.name}.zip.partial"
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:  # JPEGs do not shrink
-            for file in sorted(one for one in tree.rglob("*") if one.is_file()):
-                archive.write(file, file.relative_to(out))
-        os.replace(partial, target)
-        shutil.rmtree(tree)
+    """Replaces each folder by a zip of the same name."""
+    for folder in sorted(path for path in out.iterdir() if path.is_dir()):
+        faces.pack(folder, out / f"{folder.name}.zip", out)

@@ -17,7 +17,7 @@ _SHOULDER = 1.35  # of the tone curve: higher values compress highlights earlier
 _GAMMA = 2.2
 
 
-def backdrop(background: Background, rng: np.random.Generator, size: int) -> np.ndarray:
+def render_background(background: Background, rng: np.random.Generator, size: int) -> np.ndarray:
     """Returns the background as float32[size, size, 3], linear RGB."""
     if background.kind == PLAIN:
         down, right = np.mgrid[0:size, 0:size].astype(np.float32) / size
@@ -42,26 +42,26 @@ def occlude(light: np.ndarray, occluder: Occluder) -> None:
     light += (occluder.color.astype(np.float32) - light) * soft
 
 
-def _lower_resolution(picture: np.ndarray, share: float) -> np.ndarray:
-    size = len(picture)
-    small = max(_MIN_RESOLUTION, int(size * share))
-    reduced = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+def _lower_resolution(image: np.ndarray, factor: float) -> np.ndarray:
+    size = len(image)
+    small = max(_MIN_RESOLUTION, int(size * factor))
+    reduced = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
     return cv2.resize(reduced, (size, size), interpolation=cv2.INTER_CUBIC)
 
 
 def to_image(light: np.ndarray, scene: Scene, rng: np.random.Generator, size: int) -> np.ndarray:
     """Converts linear RGB float32[S, S, 3] to a gamma-encoded image uint8[size, size, 3]."""
     exposed = np.clip(light * np.float32(2**scene.exposure), 0, 4)
-    picture = cv2.resize(exposed, (size, size), interpolation=cv2.INTER_AREA)
+    image = cv2.resize(exposed, (size, size), interpolation=cv2.INTER_AREA)
     if scene.blur > 0.25:
-        picture = cv2.GaussianBlur(picture, (0, 0), scene.blur * size / 256)
-    picture = np.clip(1 - np.exp(-_SHOULDER * picture), 0, 1) ** (1 / _GAMMA)
+        image = cv2.GaussianBlur(image, (0, 0), scene.blur * size / 256)
+    image = np.clip(1 - np.exp(-_SHOULDER * image), 0, 1) ** (1 / _GAMMA)
     if scene.resolution < 1:
-        picture = _lower_resolution(picture, scene.resolution)
+        image = _lower_resolution(image, scene.resolution)
     if scene.saturation != 1 or scene.contrast != 1:
-        gray = picture.mean(2, keepdims=True)
-        picture = gray + (picture - gray) * scene.saturation
-        picture = 0.45 + (picture - 0.45) * scene.contrast
-    picture = picture + rng.normal(0, scene.noise, picture.shape)
-    picture += rng.normal(0, scene.noise * 0.6, picture.shape[:2])[..., None]
-    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8)
+        gray = image.mean(2, keepdims=True)
+        image = gray + (image - gray) * scene.saturation
+        image = 0.45 + (image - 0.45) * scene.contrast
+    image = image + rng.normal(0, scene.noise, image.shape)
+    image += rng.normal(0, scene.noise * 0.6, image.shape[:2])[..., None]
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

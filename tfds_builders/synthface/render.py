@@ -74,7 +74,7 @@ def render(
     view = geometry.project(vertices, neutral.person.scale, scene, large)
     points = surface.visible_points(head, neutral, view, large)
     painted = _paint(head, points, neutral, expression)
-    light = camera.backdrop(scene.background, rng, large).reshape(-1, 3)
+    light = camera.render_background(scene.background, rng, large).reshape(-1, 3)
     light[points.pixel] = shading.shade(head, view, points, painted, scene, large)
     lashes.composite(light, head, neutral.person, view, points, large)
     glasses.composite(light, head, neutral, scene, view, points, large)
