@@ -259,7 +259,7 @@ def _read(folder: Path, path: Path) -> RunReport:
         split=card["split"],
         model=card["model"],
         seed=int(card["seed"]),
-        folds=int(card.get("folds", 1)),
+        folds=int(card.get("folds", 0)) or 1,  # 0: not a cross-validation
         seeds=int(card.get("seeds", 1)),
         count=int(report["count"]),
         accuracy=float(report["accuracy"]),

@@ -331,7 +331,8 @@ def cost_rows(run: Run) -> list[tuple[str, str]]:
         return []
     last = costs[-1]
     rows = [
-        ("invocations", f"{len(costs)}, {duration(sum(one['seconds'] for one in costs))} in total"),
+        ("invocations", str(len(costs))),
+        ("total time", duration(sum(one["seconds"] for one in costs))),
         ("time to the first step", _measured(last["seconds_to_first_step"], "{:.1f} s")),
         ("throughput", _measured(last["images_per_second"], "{:,.0f} images/s")),
         ("waiting for data", _measured(last["waiting_share"], "{:.1%} of the time")),

@@ -42,7 +42,7 @@ def write_report(
     config = {"seed": seed, "data": {"dir": name}, "train": {"epochs": epochs}}
     (folder / "config.json").write_text(json.dumps(config))
     card = {"dataset": dataset or trained, "protocol": protocol, "split": split, "model": model,
-            "seed": seed, **card}  # fmt: skip
+            "seed": seed, "folds": 0, **card}  # fmt: skip
     report = {
         "card": card, "warnings": [f"{mark}: because" for mark in warnings], "count": 800,
         "accuracy": accuracy, "balanced_accuracy": accuracy - 0.01,
