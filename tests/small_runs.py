@@ -16,9 +16,10 @@ from fer_jax import labels as emotions
 from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.inference.model import Model
-from fer_jax.training import build as experiment
-from fer_jax.training import schedule as learning
+from fer_jax.training.build import make_model
 from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.recipe import make_recipe
+from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
 from tests.chromium import chromium
 
@@ -36,18 +37,19 @@ def write_run(
     overrides: tuple[str, ...] = (),
     edit: Callable = lambda params: params,
 ) -> run_directory.Run:
-    """Writes a run directory with random weights, edited by `edit`."""
+    """Writes a run directory with random weights; `edit` changes the params, not their average."""
     preprocessing = preprocessing or Preprocessing(SIZE, "standardize", face_margin=0.05)
-    config = configuration.load_settings("demo", (f"data.size={preprocessing.size}", *overrides))
+    settings = configuration.load_settings("demo", (f"data.size={preprocessing.size}", *overrides))
     data = {"name": "synthetic_faces/demo/1.0.0", "protocol": "subject"}
-    run = run_directory.start(folder, config, labels, preprocessing, data)
-    model = experiment.make_model(config, len(labels))
-    (stage,) = learning.make_stages(config, model, epoch_steps=1)
-    state = create_state(model, stage.optimizer, preprocessing.size, seed=1)
+    run = run_directory.start(folder, settings, labels, preprocessing, data)
+    model = make_model(settings, len(labels))
+    (stage,) = make_stages(settings, model, epoch_steps=1)
+    recipe = make_recipe(settings)
+    state = create_state(model, stage.optimizer, preprocessing.size, seed=1, recipe=recipe)
     state = dataclasses.replace(state, params=edit(state.params))
-    memory = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
+    loop_state = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
     with Checkpoints(run.checkpoints) as checkpoints:
-        checkpoints.save(state, memory)
+        checkpoints.save(state, loop_state)
         checkpoints.wait()
     return run
 
