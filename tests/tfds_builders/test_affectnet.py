@@ -62,7 +62,7 @@ def test_lists_give_labels_boxes_and_values(tree: pathlib.Path, tmp_path: pathli
     for one in opened.records:
         row = rows[one.id]
         assert (one.label, one.split) == (labels.AFFECTNET[row.code], row.split)
-        face = stand_in.photograph(row, 2)
+        face = stand_in.render_photo(row, 2)
         assert one.face_box == tuple(round(value) for value in face.face_box)
         np.testing.assert_allclose(one.landmarks, face.landmarks, atol=0.1)
         assert set(one.extras) == {"valence", "arousal"}
@@ -162,7 +162,7 @@ class _ManyRows:
     def sizes(self) -> dict[str, int]:
         return self._sizes
 
-    def read(self, name: str, most: int = 0) -> bytes:
+    def read(self, name: str, limit: int = 0) -> bytes:
         raise sources.MemberError(name)
 
     def stream(self, name: str):

@@ -8,7 +8,6 @@ import itertools
 import pathlib
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ import pytest
 from fer_jax import errors, labels
 from fer_jax.faces.decode import UnreadableError, decode
 from tests import commands
+from tests.tfds_builders import damage
 from tfds_builders import (
     prepare as build,
 )
@@ -335,7 +335,7 @@ def _overwritten(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("damage", "numbers", "message"),
+    ("change", "numbers", "message"),
     [
         (_truncated_in_a_frame, [0, 5, None], "truncated at byte"),
         (_truncated_in_a_header, [0, 5, None], "truncated at byte"),
@@ -347,11 +347,11 @@ def _overwritten(data: bytes) -> bytes:
     ],
 )
 def test_only_intact_frames_of_a_damaged_video_are_used(
-    damage: Callable[[bytes], bytes], numbers: list, message: str, flash: bytes, on_disk
+    change: Callable[[bytes], bytes], numbers: list, message: str, flash: bytes, on_disk
 ) -> None:
-    found = video.frames_at(on_disk(damage(flash)), [0.0, 1.0, 2.0])
+    found = video.frames_at(on_disk(change(flash)), [0.0, 1.0, 2.0])
     assert _numbers(found) == numbers
-    assert flv.contents(damage(flash)).damage.startswith(message)
+    assert flv.contents(change(flash)).damage.startswith(message)
     assert all(message in str(one) for one in found.values() if isinstance(one, Exception))
 
 
@@ -408,7 +408,7 @@ def test_reader_decodes_ahead_and_holds_few_videos(
 
 # ---- the stand-in ------------------------------------------------------------------------------
 
-SCALE = 0.01  # ten labelled videos, the fewest
+SCALE = 0.01  # the minimum of ten labeled videos
 VIDEOS = 10
 USED = 8
 
@@ -593,14 +593,6 @@ def test_paper_protocol_is_marked_as_an_approximation(amfed_data: pathlib.Path) 
 # ---- layouts -------------------------------------------------------------------------------------
 
 
-def _pack(folder: pathlib.Path, base: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(target, "w") as archive:
-        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
-            archive.write(file, file.relative_to(base))
-    return target
-
-
 def _tree(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     return tree
 
@@ -618,17 +610,17 @@ def _nested_lower_case(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
 
 
 def _zip_in_folder(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    _pack(tree / "AMFEDPLUS", tree, out / "AMFEDPLUS.zip")
+    damage.pack(tree, out / "AMFEDPLUS.zip")
     return out
 
 
 def _zip_itself(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    return _pack(tree / "AMFEDPLUS", tree, out / "download.zip")
+    return damage.pack(tree, out / "download.zip")
 
 
 def _zip_of_each_part(tree: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
     for part in (names.VIDEOS, names.LABELS, names.LANDMARKS):
-        _pack(_root(tree) / part, _root(tree) / part, out / f"{part}.zip")
+        damage.pack(_root(tree) / part, out / f"{part}.zip")
     return out
 
 
@@ -733,31 +725,7 @@ def test_invalid_own_labels_are_a_user_error(
 # ---- bad copies --------------------------------------------------------------------------------
 
 
-def _without_videos(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(_root(tree) / names.VIDEOS)
-    return tree
-
-
-def _without_labels(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(_root(tree) / names.LABELS)
-    return tree
-
-
-def _without_landmarks(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(_root(tree) / names.LANDMARKS)
-    return tree
-
-
-def _first_label_file(tree: pathlib.Path) -> pathlib.Path:
-    return _root(tree) / names.LABELS / f"{stand_in.videos(SCALE)[7].id}-label.csv"
-
-
-def _other_header(tree: pathlib.Path) -> pathlib.Path:
-    _first_label_file(tree).write_text("frame,emotion\n1,joy\n")
-    return tree
-
-
-def _shares_for_per_cent(tree: pathlib.Path) -> pathlib.Path:
+def _fractions_for_percent(tree: pathlib.Path) -> pathlib.Path:
     for file in (_root(tree) / names.LABELS).iterdir():
         header, *rows = csv.reader(file.read_text().splitlines())
         rows = [[row[0], *(f"{float(cell) / 100:g}" for cell in row[1:])] for row in rows]
@@ -774,26 +742,6 @@ def _no_fear(tree: pathlib.Path) -> pathlib.Path:
     return tree
 
 
-def _wrong_archive(tree: pathlib.Path) -> pathlib.Path:
-    target = tree / "KDEF.zip"
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("KDEF/AF01/AF01AFS.JPG", b"")
-    return target
-
-
-def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
-    target = tree / "AMFEDPLUS.zip"
-    with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr(f"{names.ROOT}/{names.VIDEOS}/../../../evil.flv", b"")
-    return target
-
-
-def _half_an_archive(tree: pathlib.Path) -> pathlib.Path:
-    target = _pack(tree / "AMFEDPLUS", tree, tree / "AMFEDPLUS.zip")
-    target.write_bytes(target.read_bytes()[:5000])
-    return target
-
-
 def _two_that_differ(tree: pathlib.Path) -> pathlib.Path:
     video_file = next((_root(tree) / names.VIDEOS).iterdir())
     (tree / names.VIDEOS).mkdir()
@@ -807,35 +755,34 @@ def _no_video_is_one(tree: pathlib.Path) -> pathlib.Path:
     return tree
 
 
-def _missing(tree: pathlib.Path) -> pathlib.Path:
-    return tree / "nowhere"
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("bad", "message"),
     [
-        (_without_videos, "expected AMFEDPLUS.zip or its unpacked folder"),
-        (_without_labels, "the folder 'AU Labels' beside the videos"),
-        (_without_landmarks, "the folder 'Landmark Points (labeled videos)'"),
-        (_other_header, "expected AM-FED+'s header"),
-        (_shares_for_per_cent, "every class"),
+        (damage.removed(f"*/*/{names.VIDEOS}"), "expected AMFEDPLUS.zip or its unpacked folder"),
+        (damage.removed(f"*/*/{names.LABELS}"), "the folder 'AU Labels' beside the videos"),
+        (damage.removed(f"*/*/{names.LANDMARKS}"), "the folder 'Landmark Points (labeled videos)'"),
+        (
+            damage.rewritten(f"*/*/{names.LABELS}/*", lambda _: b"frame,emotion\n1,joy\n"),
+            "expected AM-FED+'s header",
+        ),
+        (_fractions_for_percent, "every class"),
         (_no_fear, "found none of fear"),
-        (_wrong_archive, "an archive without any of them"),
-        (_zip_slip, "points outside"),
-        (_half_an_archive, "cannot be read"),
+        (damage.wrong_archive, "an archive without any of them"),
+        (damage.outside, "points outside"),
+        (damage.half_an_archive, "cannot be read"),
         (_two_that_differ, "two that differ"),
         (_no_video_is_one, "found none that can be used"),
-        (_missing, "no such folder"),
+        (damage.nowhere, "no such folder"),
     ],
 )
 def test_bad_copy_is_a_user_error(
-    damage: Callable[[pathlib.Path], pathlib.Path],
+    bad: damage.Damage,
     message: str,
     amfed_tree: pathlib.Path,
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    manual_dir = damage(_copy(amfed_tree, tmp_path / "copy"))
+    manual_dir = bad(_copy(amfed_tree, tmp_path / "copy"))
     arguments = ["--manual_dir", str(manual_dir), "--data_dir", str(tmp_path / "data")]
     with pytest.raises(SystemExit) as stopped:
         commands.run("prepare", "amfed_plus", *arguments)

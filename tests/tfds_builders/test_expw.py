@@ -1,4 +1,4 @@
-"""ExpW: several faces in a photograph, whole photographs in a split, bad copies."""
+"""ExpW: several faces in a photograph, each photograph in one split, bad copies."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_each_line_is_one_face(tree: pathlib.Path, tmp_path: pathlib.Path) -> No
         photo, _, face = one.id.rpartition("_")
         assert one.subject == photo
         assert one.label == photos[photo].emotions[int(face)]
-        x, y, width, height = stand_in.faces(photos[photo], 2)[int(face)].face_box
+        x, y, width, height = stand_in.render_faces(photos[photo], 2)[int(face)].face_box
         expected = (x + 200 * int(face), y, width, height)
         np.testing.assert_allclose(one.face_box, expected, atol=1.0)
         assert one.extras == {"confidence": 40 + 3.5 * int(face)}

@@ -51,7 +51,7 @@ def _branches() -> list[tuple[int, ...]]:
         (0, 0, 0, 0, 0, 0, 0, 0, 0, 10),  # no face wins
         (4, 0, 0, 0, 0, 0, 0, 0, 2, 2),  # votes for unknown and no face are counted
         (0, 0, 0, 0, 0, 0, 0, 10, 0, 0),  # contempt
-        (0,) * 10,  # nobody voted
+        (0,) * 10,  # no votes
     ]
     rng = np.random.default_rng(1)
     shares = rng.dirichlet(np.full(10, 0.2), 3_000)
@@ -94,8 +94,8 @@ def test_prepare_compares_with_the_published_counts(
     prepared = build.prepare("ferplus", None, str(tmp_path), str(tree))
     assert "a complete copy has 25,060/3,199/3,153" in capsys.readouterr().out
     assert prepared.label_names == labels.FERPLUS
-    kept = {split: len(rows) for split, rows in prepared.splits.items()}
-    assert prepared.metadata["majority"] == kept
+    number = {split: len(rows) for split, rows in prepared.splits.items()}
+    assert prepared.metadata["majority"] == number
     record = prepared.record(int(prepared.splits["train"][0]))
     assert record["votes"].sum() == 10
     assert votes.majority(record["votes"].tolist()) == labels.FERPLUS[record["label"]]

@@ -129,9 +129,9 @@ def test_two_folders_share_a_data_dir(tmp_path: pathlib.Path) -> None:
     gone = build.prepare("image_folder", name, str(tmp_path / "data"))
     assert gone.metadata["digest"] == one.metadata["digest"]
     _write(tmp_path / "one" / "mine", "a", "b", each=6)
-    cut = _prepare(tmp_path, tmp_path / "one" / "mine", crop={"longest_side": 20})
-    assert cut.builder.data_dir != one.builder.data_dir
-    assert cut.label_names == ("a", "b")
+    small = _prepare(tmp_path, tmp_path / "one" / "mine", crop={"longest_side": 20})
+    assert small.builder.data_dir != one.builder.data_dir
+    assert small.label_names == ("a", "b")
 
 
 @pytest.mark.parametrize(

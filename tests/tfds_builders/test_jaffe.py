@@ -63,7 +63,7 @@ def test_prepare_splits_by_person(tree: pathlib.Path, tmp_path: pathlib.Path) ->
     assert len(set.union(*people.values())) == 4
     assert prepared.metadata["leaks"] == 0
     assert prepared.metadata["stand_in"]
-    assert prepared.metadata["dropped"] == {"a second copy of the same picture": ["KA.AN1.1"]}
+    assert prepared.metadata["dropped"] == {"a second copy of the same image": ["KA.AN1.1"]}
     fold = build.prepare("jaffe", None, str(tmp_path), str(tree), protocol="fold2of4")
     assert len({fold.entries[row].subject for row in fold.splits["test"]}) == 1
 

@@ -13,7 +13,7 @@ import pytest
 
 from fer_jax import labels
 from fer_jax.faces.decode import decode
-from tests.tfds_builders import small_kdef, small_sets
+from tests.tfds_builders import damage, small_kdef, small_sets
 from tfds_builders import prepare as build
 from tfds_builders.raf_db import folders, names
 from tfds_builders.stand_in_mark import is_stand_in
@@ -28,6 +28,8 @@ LISTED = [
 CODES = {label: code for code, label in names.CODES.items()}
 ATTRIBUTES = "10.5\t20.25\n30\t20\n20\t30\n14\t40\n26\t40\n{}\n1\n2\n"
 BARE = "train_00003"
+LIST = "basic/EmoLabel/list_patition_label.txt"
+ALIGNED = "basic/Image/aligned"
 
 
 def _crop(one: str) -> bytes:
@@ -191,8 +193,10 @@ def test_protocols_on_a_complete_copy(tmp_path: pathlib.Path) -> None:
     assert all((split == "test") == one.startswith("test") for one, split in split_of.items())
     of_test = collections.Counter(one.label for one in records if split_of[one.id] == "test")
     assert [of_test[label] for label in builder.LABEL_NAMES] == [329, 74, 160, 1185, 478, 162, 680]
-    kept = collections.Counter(one.label for one in records if split_of[one.id] == "validation")
-    assert [kept[label] for label in builder.LABEL_NAMES] == [129, 28, 72, 477, 198, 70, 252]
+    validation = collections.Counter(
+        one.label for one in records if split_of[one.id] == "validation"
+    )
+    assert [validation[label] for label in builder.LABEL_NAMES] == [129, 28, 72, 477, 198, 70, 252]
 
 
 @pytest.mark.parametrize(
@@ -326,53 +330,13 @@ def test_complete_copy_contradicts_the_wrong_order(tmp_path: pathlib.Path) -> No
         wrong.index(source)
 
 
-def _list(tree: pathlib.Path) -> pathlib.Path:
-    return tree / "basic" / "EmoLabel" / "list_patition_label.txt"
+def _with_commas(data: bytes) -> bytes:
+    return b"image,label\n" + data.replace(b" ", b",")
 
 
-def _other_header(tree: pathlib.Path) -> pathlib.Path:
-    _list(tree).write_text("image,label\n" + _list(tree).read_text().replace(" ", ","))
-    return tree
-
-
-def _unknown_label(tree: pathlib.Path) -> pathlib.Path:
-    _list(tree).write_text(
-        _list(tree).read_text().replace("train_00004.jpg 4", "train_00004.jpg 8")
-    )
-    return tree
-
-
-def _unknown_name(tree: pathlib.Path) -> pathlib.Path:
-    _list(tree).write_text(_list(tree).read_text() + "IMG_0001.jpg 4\n")
-    return tree
-
-
-def _two_labels(tree: pathlib.Path) -> pathlib.Path:
-    _list(tree).write_text(_list(tree).read_text() + "train_00001.jpg 4\n")
-    return tree
-
-
-def _two_lists(tree: pathlib.Path) -> pathlib.Path:
-    shutil.copytree(tree / "basic" / "EmoLabel", tree / "backup")
-    _list(tree).write_text("train_00001.jpg 1\n")
-    return tree
-
-
-def _half_a_list(tree: pathlib.Path) -> pathlib.Path:
-    lines = _list(tree).read_text().splitlines()
-    _list(tree).write_text("\n".join([*lines[:14], *lines[-7:]]))
-    return tree
-
-
-def _without_pictures(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(tree / "basic" / "Image" / "aligned")
-    return tree
-
-
-def _without_test(tree: pathlib.Path) -> pathlib.Path:
-    for file in (tree / "basic" / "Image" / "aligned").glob("test_*"):
-        file.unlink()
-    return tree
+def _without_21_lines(data: bytes) -> bytes:
+    lines = data.splitlines()
+    return b"\n".join([*lines[:14], *lines[-7:]])
 
 
 def _without_a_class(tree: pathlib.Path) -> pathlib.Path:
@@ -385,14 +349,6 @@ def _without_a_class(tree: pathlib.Path) -> pathlib.Path:
 def _many_truncated(tree: pathlib.Path) -> pathlib.Path:
     for file in sorted((tree / "basic" / "Image" / "aligned").iterdir())[:25]:
         small_sets.truncate(file)
-    return tree
-
-
-def _wrong_archive(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(tree)
-    tree.mkdir()
-    with zipfile.ZipFile(tree / "raf-db.zip", "w") as archive:
-        archive.writestr("KDEF/AF01/AF01AFS.JPG", small_kdef.draw("AF01AFS"))
     return tree
 
 
@@ -414,10 +370,7 @@ def _folders(tree: pathlib.Path) -> pathlib.Path:
 
 
 def _unknown_folder(tree: pathlib.Path) -> pathlib.Path:
-    copy = _folders(tree)
-    (copy / "DATASET" / "train" / "8").mkdir()
-    (copy / "DATASET" / "train" / "8" / "train_1.jpg").write_bytes(_crop("contempt"))
-    return copy
+    return damage.added("DATASET/train/8/train_1.jpg")(_folders(tree))
 
 
 def _empty_folder(tree: pathlib.Path) -> pathlib.Path:
@@ -427,35 +380,35 @@ def _empty_folder(tree: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-    ("damage", "variant", "message"),
+    ("bad", "variant", "message"),
     [
-        (_other_header, None, "in line 1: 'image,label'"),
-        (_unknown_label, None, "in line 4: 'train_00004.jpg 8'"),
-        (_unknown_name, None, "'IMG_0001.jpg 4'"),
-        (_two_labels, None, "a second label"),
-        (_two_lists, None, "found 2 that differ"),
-        (_half_a_list, None, "21 more"),
-        (_without_pictures, None, "shipped crops beside the label list"),
-        (_without_test, None, "(split test), found none of surprise"),
+        (damage.rewritten(LIST, _with_commas), None, "in line 1: 'image,label'"),
+        (damage.replaced(LIST, "_00004.jpg 4", "_00004.jpg 8"), None, "4: 'train_00004.jpg 8'"),
+        (damage.rewritten(LIST, lambda data: data + b"IMG_0001.jpg 4"), None, "'IMG_0001.jpg 4'"),
+        (damage.rewritten(LIST, lambda data: data + b"train_00001.jpg 4"), None, "a second label"),
+        (damage.added("old/list_patition_label.txt", b"train_00001.jpg 1"), None, "2 that differ"),
+        (damage.rewritten(LIST, _without_21_lines), None, "21 more"),
+        (damage.removed(ALIGNED), None, "shipped crops beside the label list"),
+        (damage.removed(f"{ALIGNED}/test_*"), None, "(split test), found none of surprise"),
         (_without_a_class, None, "(split train), found none of fear"),
         (_many_truncated, None, "more than 20 that cannot be read"),
-        (_wrong_archive, None, "EmoLabel/list_patition_label.txt"),
+        (damage.wrong_archive, None, "EmoLabel/list_patition_label.txt"),
         (_half_an_inner_archive, None, "cannot be read"),
         (_zip_slip, None, "points outside"),
         (_unknown_folder, "folder_raf", "and 3 more"),
         (_empty_folder, "folder_raf", "(split test), found none of fear"),
         (_folders, "face112", "original images"),
-        (lambda tree: tree / "nowhere", None, "no such folder"),
+        (damage.nowhere, None, "no such folder"),
     ],
 )
 def test_bad_copy_is_a_user_error(
-    damage: Callable[[pathlib.Path], pathlib.Path],
+    bad: damage.Damage,
     variant: str | None,
     message: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
 ) -> None:
-    small_sets.check_refusal("raf_db", damage, message, tree, tmp_path, variant)
+    small_sets.check_refusal("raf_db", bad, message, tree, tmp_path, variant)
 
 
 def test_few_bad_images_are_reported(
@@ -464,7 +417,7 @@ def test_few_bad_images_are_reported(
     shutil.copytree(tree, tmp_path / "damaged")
     crops = tmp_path / "damaged" / "basic" / "Image" / "aligned"
     small_sets.truncate(crops / "train_00001_aligned.jpg")
-    (crops / "train_00002_aligned.jpg").write_text("not a picture")
+    (crops / "train_00002_aligned.jpg").write_text("not an image")
     small_sets.claim_huge(crops / "train_00004_aligned.jpg")
     (crops / "train_00005_aligned.jpg").unlink()
     (crops / "train_99999_aligned.jpg").write_bytes(_crop("more"))

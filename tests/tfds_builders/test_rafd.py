@@ -13,7 +13,7 @@ import pytest
 
 from fer_jax import labels
 from fer_jax.faces.decode import decode
-from tests.tfds_builders import small_kdef, small_sets
+from tests.tfds_builders import damage, small_kdef, small_sets
 from tfds_builders import prepare as build
 from tfds_builders.rafd import names
 from tfds_builders.stand_in_mark import is_stand_in
@@ -29,6 +29,7 @@ def _name(number: int, kind: str, expression: str) -> str:
 
 
 NAMES = tuple(_name(*one, expression) for one in PEOPLE for expression in names.EXPRESSIONS)
+BORED = NAMES[0].replace("angry", "bored")
 
 
 @pytest.fixture(scope="module")
@@ -111,9 +112,7 @@ def test_all_layouts_give_the_same_records(
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
 
 
-def test_jpeg_is_preferred_to_its_png(
-    tree: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_jpeg_is_preferred_to_its_png(tree: pathlib.Path, tmp_path: pathlib.Path) -> None:
     copy = shutil.copytree(tree, tmp_path / "copy")
     (copy / "converted").mkdir()
     (copy / "converted" / f"{NAMES[0]}.png").write_bytes(small_sets.png(NAMES[0]))
@@ -221,9 +220,9 @@ def test_stand_in_files_and_traps(
     happy = next(one for one in opened.records if one.subject == f"{rafd._PREFIXED:02d}" and
                  one.label == labels.HAPPINESS)  # fmt: skip
     assert pathlib.PurePath(happy.file).name.startswith("s1_Rafd135")
-    picture = opened.source.read(happy.file)
-    assert is_stand_in(picture)
-    assert decode(picture).shape == (1024, 681, 3)
+    data = opened.source.read(happy.file)
+    assert is_stand_in(data)
+    assert decode(data).shape == (1024, 681, 3)
     rafd.pack(tmp_path)
     packed = build.get("rafd", None, str(tmp_path / "data")).open(tmp_path)
     assert [one.id for one in packed.records] == [one.id for one in opened.records]
@@ -244,28 +243,6 @@ def test_stand_in_files_and_traps(
 def test_parse_accepts_valid_names_only(file: str, expected: bool) -> None:
     assert names.is_image(file)  # similar to RaFD.s names
     assert (names.parse(file) is not None) is expected
-
-
-def _unknown_expression(tree: pathlib.Path) -> pathlib.Path:
-    (tree / f"{NAMES[0]}.jpg").rename(tree / f"{NAMES[0].replace('angry', 'bored')}.jpg")
-    return tree
-
-
-def _empty_class(tree: pathlib.Path) -> pathlib.Path:
-    for file in tree.glob("*_contemptuous_*"):
-        file.unlink()
-    return tree
-
-
-def _two_that_differ(tree: pathlib.Path) -> pathlib.Path:
-    (tree / "again").mkdir()
-    (tree / "again" / f"{NAMES[0]}.jpg").write_bytes(small_kdef.draw("other", 96))
-    return tree
-
-
-def _one_number_twice(tree: pathlib.Path) -> pathlib.Path:
-    (tree / "Rafd000_01_Kid_female_sad_left.jpg").write_bytes(small_kdef.draw("kid"))
-    return tree
 
 
 def _few_people(tree: pathlib.Path) -> pathlib.Path:
@@ -289,39 +266,25 @@ def _wrong_archive(tree: pathlib.Path) -> pathlib.Path:
     return tree
 
 
-def _half_an_archive(tree: pathlib.Path) -> pathlib.Path:
-    target = small_kdef.pack(tree, tree.parent / "RafDDownload.zip")
-    target.write_bytes(target.read_bytes()[:5000])
-    return target
-
-
-def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
-    small_sets.escape(tree / "RafDDownload-1.zip", f"../../{NAMES[0]}.jpg")
-    return tree
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("bad", "message"),
     [
-        (_unknown_expression, "found 1 others"),
-        (_empty_class, "found none of contempt"),
-        (_two_that_differ, "two that differ"),
-        (_one_number_twice, "one person of number 01"),
+        (damage.renamed(f"{NAMES[0]}.jpg", f"{BORED}.jpg"), "found 1 others"),
+        (damage.removed("*_contemptuous_*"), "found none of contempt"),
+        (damage.added(f"again/{NAMES[0]}.jpg", small_kdef.draw("other", 96)), "two that differ"),
+        (damage.added("Rafd000_01_Kid_female_sad_left.jpg"), "one person of number 01"),
         (_few_people, "at least 3 people"),
         (_many_truncated, "more than 20 that cannot be read"),
         (_wrong_archive, "RafDDownload-....zip"),
-        (_half_an_archive, "cannot be read"),
-        (_zip_slip, "points outside"),
-        (lambda tree: tree / "nowhere", "no such folder"),
+        (damage.half_an_archive, "cannot be read"),
+        (damage.outside, "points outside"),
+        (damage.nowhere, "no such folder"),
     ],
 )
 def test_bad_copy_is_a_user_error(
-    damage: Callable[[pathlib.Path], pathlib.Path],
-    message: str,
-    tree: pathlib.Path,
-    tmp_path: pathlib.Path,
+    bad: damage.Damage, message: str, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    small_sets.check_refusal("rafd", damage, message, tree, tmp_path)
+    small_sets.check_refusal("rafd", bad, message, tree, tmp_path)
 
 
 def test_few_unreadable_images_are_dropped_and_listed(
@@ -330,7 +293,7 @@ def test_few_unreadable_images_are_dropped_and_listed(
     copy = shutil.copytree(tree, tmp_path / "damaged")
     first = [copy / f"{one}.jpg" for one in sorted(NAMES)[:3]]
     small_sets.truncate(first[0])
-    first[1].write_text("not a picture")
+    first[1].write_text("not an image")
     small_sets.claim_huge(first[2])
     prepared = build.prepare("rafd", None, str(tmp_path / "data"), str(copy), protocol="paper")
     assert prepared.metadata["dropped"] == {"unreadable": [one.stem for one in first]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import pathlib
 import shutil
-import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from fer_jax import errors, labels
 from fer_jax.faces.crop import crop_square
 from fer_jax.faces.decode import decode
-from tests.tfds_builders import small_kdef, small_sets
+from tests.tfds_builders import damage, small_kdef, small_sets
 from tfds_builders import prepare as build
 from tfds_builders.encode import encode_jpeg
 from tfds_builders.sfew import names
@@ -23,6 +22,8 @@ from tfds_builders.stand_ins import sfew
 
 MOVIES = {"train": ("Airheads", "About_A_Boy", "Juno"), "validation": ("Saw3D", "21")}
 TREES = {"train": "Train_Aligned_Faces", "validation": "Val_Aligned_Faces_new"}
+ANGRY = f"Train/{TREES['train']}/Angry"
+AGAIN = f"Train/{TREES['train']}/{TREES['train']}/Angry/Juno_000000000_00000000.png"
 TESTS = 3
 
 
@@ -292,113 +293,46 @@ def test_each_name_without_a_movie_is_a_group(
     assert "1 names without a movie" in capsys.readouterr().out
 
 
-def _angry(tree: pathlib.Path) -> pathlib.Path:
-    return tree / "Train" / TREES["train"] / "Angry"
-
-
-def _unknown_class(tree: pathlib.Path) -> pathlib.Path:
-    _angry(tree).rename(_angry(tree).with_name("Contempt"))
-    return tree
-
-
-def _no_class(tree: pathlib.Path) -> pathlib.Path:
-    file = next(_angry(tree).iterdir())
-    file.rename(_angry(tree).parent / file.name)
-    return tree
-
-
-def _empty_class(tree: pathlib.Path) -> pathlib.Path:
-    for file in (tree / "Val" / TREES["validation"] / "Sad").iterdir():
-        file.unlink()
-    return tree
-
-
-def _without_val(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(tree / "Val")
-    return tree
-
-
-def _only_tests(tree: pathlib.Path) -> pathlib.Path:
-    return tree / "Test"
-
-
-def _one_movie(tree: pathlib.Path) -> pathlib.Path:
-    for movie in MOVIES["train"][1:]:
-        for file in (tree / "Train").rglob(f"{movie}_*"):
-            file.unlink()
-    return tree
-
-
-def _two_that_differ(tree: pathlib.Path) -> pathlib.Path:
-    file = next(_angry(tree).iterdir())
-    again = _angry(tree).parent / TREES["train"] / "Angry" / file.name
-    again.parent.mkdir(parents=True)
-    again.write_bytes(small_sets.png("other", 96))
-    return tree
-
-
 def _many_truncated(tree: pathlib.Path) -> pathlib.Path:
     for file in sorted(tree.glob("*/*/*/*.png"))[:25]:
         small_sets.truncate(file)
     return tree
 
 
-def _wrong_archive(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(tree)
-    tree.mkdir()
-    with zipfile.ZipFile(tree / "SFEW.zip", "w") as archive:
-        archive.writestr("KDEF/AF01/AF01AFS.JPG", small_kdef.draw("AF01AFS"))
-    return tree
-
-
-def _half_an_archive(tree: pathlib.Path) -> pathlib.Path:
-    target = small_kdef.pack(tree / "Train", tree / "Train_Aligned_Faces.zip")
-    shutil.rmtree(tree / "Train")
-    target.write_bytes(target.read_bytes()[:3000])
-    return tree
-
-
-def _zip_slip(tree: pathlib.Path) -> pathlib.Path:
-    shutil.rmtree(tree / "Train")
-    inner = "../Train_Aligned_Faces/Angry/Airheads_000519240_00000005.png"
-    small_sets.escape(tree / "Train_Aligned_Faces.zip", inner)
-    return tree
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("bad", "message"),
     [
-        (_unknown_class, "found also Contempt"),
-        (_no_class, "found also no folder"),
-        (_empty_class, "found none of sadness"),
-        (_without_val, "expected Val_Aligned_Faces_new.zip"),
-        (_only_tests, "expected Train_Aligned_Faces.zip or its unpacked folder and Val"),
-        (_one_movie, "in every split"),
-        (_two_that_differ, "two that differ"),
+        (damage.renamed(ANGRY, "Contempt"), "found also Contempt"),
+        (damage.added(f"Train/{TREES['train']}/Juno_1.png"), "found also no folder"),
+        (damage.removed("Val/*/Sad/*"), "found none of sadness"),
+        (damage.removed("Val"), "expected Val_Aligned_Faces_new.zip"),
+        (
+            lambda tree: tree / "Test",
+            "Train_Aligned_Faces.zip or its unpacked folder and Val",
+        ),
+        (damage.removed("Train/*/*/[AJ][bu]*"), "in every split"),  # leaves Airheads only
+        (damage.added(AGAIN, small_sets.png("other", 96)), "two that differ"),
         (_many_truncated, "more than 20 that cannot be read"),
-        (_wrong_archive, "SFEW 2.0's Train_Aligned_Faces.zip"),
-        (_half_an_archive, "cannot be read"),
-        (_zip_slip, "points outside"),
-        (lambda tree: tree / "nowhere", "no such folder"),
+        (damage.wrong_archive, "SFEW 2.0's Train_Aligned_Faces.zip"),
+        (damage.half_an_archive, "cannot be read"),
+        (damage.outside, "points outside"),
+        (damage.nowhere, "no such folder"),
     ],
 )
 def test_bad_copy_is_a_user_error(
-    damage: Callable[[pathlib.Path], pathlib.Path],
-    message: str,
-    tree: pathlib.Path,
-    tmp_path: pathlib.Path,
+    bad: damage.Damage, message: str, tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    small_sets.check_refusal("sfew", damage, message, tree, tmp_path)
+    small_sets.check_refusal("sfew", bad, message, tree, tmp_path)
 
 
 def test_few_unreadable_images_are_dropped_and_listed(
     tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     shutil.copytree(tree, tmp_path / "damaged")
-    files = sorted((_angry(tmp_path / "damaged").parent / "Fear").iterdir())[:1]
+    files = sorted((tmp_path / "damaged" / ANGRY).with_name("Fear").iterdir())[:1]
     files += sorted((tmp_path / "damaged" / "Val" / TREES["validation"]).glob("*/21_*"))[:2]
     small_sets.truncate(files[0])
-    files[1].write_text("not a picture")
+    files[1].write_text("not an image")
     small_sets.claim_huge(files[2])
     prepared = build.prepare("sfew", None, str(tmp_path / "data"), str(tmp_path / "damaged"))
     unreadable = prepared.metadata["dropped"]["unreadable"]
