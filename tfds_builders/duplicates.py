@@ -1,10 +1,9 @@
-"""Pictures that look alike, found by hashes of what they look like.
+"""Finds near-duplicate images by perceptual hashes.
 
-Two copies of one photograph, or two neighbouring frames of a film, in train and in
-test make a network look better than it is. A coarse hash of 64 bits finds candidates
-in buckets, so that half a million pictures take less than a minute; a finer one of 256
-bits tells copies from other faces, which in their crops all look a little alike. It
-reads no files.
+Two copies of a photograph, or adjacent frames of a film, in train and test inflate the measured
+accuracy. A coarse hash of 64 bits finds candidates in buckets, so half a million images take less
+than a minute. A fine hash of 256 bits separates copies from other faces, because all face crops
+are somewhat similar.
 """
 
 from __future__ import annotations
@@ -15,68 +14,76 @@ import cv2
 import numpy as np
 
 COARSE_BITS = 4
-"""Coarse hashes of near-duplicates differ in at most so many of their 64 bits."""
+"""Largest difference of the coarse hashes of near-duplicates, of 64 bits."""
 FINE_BITS = 32
-"""And fine ones in so many of 256. Of 3,360 rendered faces of 480 people no two of different
-people are that near, of 300 compressed again or made smaller nearly all are to their first."""
+"""Largest difference of the fine hashes of near-duplicates, of 256 bits.
 
-MOST_PAIRS = 1_000_000  # more are not listed: a set of copies of one picture has N * N / 2
+Among 3,360 rendered faces of 480 people, no two of different people are that close; of 300 that
+were recompressed or resized, nearly all are that close to the original.
+"""
+
+MAX_PAIRS = 1_000_000  # a limit, because N copies of one image have N * N / 2 pairs
 LOOK_BYTES = 40
 
 _SIDE = 32
 _COARSE, _FINE = 8, 16  # frequencies each way
-_BANDS = COARSE_BITS + 1  # two hashes that near are equal in at least one band of their bits
+_BANDS = COARSE_BITS + 1  # two hashes within COARSE_BITS agree in at least one band
 _BLOCK = 2_048  # rows compared at a time
 
 
-def look(picture: np.ndarray) -> bytes:
-    """What a picture looks like, as a coarse hash of 8 bytes and a fine one of 32.
+def look(image: np.ndarray) -> bytes:
+    """Computes the perceptual hashes of an image: 8 coarse bytes, then 32 fine ones.
 
-    The lowest 8 x 8, and 16 x 16, frequencies of the picture at 32 x 32 grey pixels, each
-    above or below their median (pHash: Zauner, Implementation and Benchmarking of Perceptual
-    Image Hash Functions, 2010). Size, compression and brightness hardly change it.
+    Each bit is whether one of the lowest 8 x 8 (coarse) or 16 x 16 (fine) frequencies of the
+    image, at 32 x 32 gray pixels, is above the median (pHash: Zauner, Implementation and
+    Benchmarking of Perceptual Image Hash Functions, 2010). Size, compression and brightness
+    hardly change it.
 
     Args:
-      picture: uint8[H, W, 3], RGB.
+      image: uint8[H, W, 3], RGB.
     """
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(gray, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
     frequencies = cv2.dct(small.astype(np.float32))
-    return b"".join(_signs(frequencies[:kept, :kept].ravel()) for kept in (_COARSE, _FINE))
+    return b"".join(_signs(frequencies[:side, :side].ravel()) for side in (_COARSE, _FINE))
 
 
 def distance(one: bytes, other: bytes) -> int:
-    """Different bits of the fine hashes, 0 to 256."""
+    """The number of different bits of the fine hashes, 0 to 256."""
     fine = (int.from_bytes(look[_COARSE:], "big") for look in (one, other))
     first, second = fine
     return (first ^ second).bit_count()
 
 
 def pairs(looks: list[bytes]) -> np.ndarray:
-    """Rows of pictures that look alike.
+    """Finds all near-duplicate pairs.
+
+    Args:
+      looks: hashes of each image, as `look` returns them.
 
     Returns:
-      int64[P, 2], the smaller row first, in order, each pair once; at most `MOST_PAIRS`.
+      int64[P, 2] indices into `looks`: the smaller one first, sorted, each pair once; at most
+      `MAX_PAIRS`.
     """
     words = np.frombuffer(b"".join(looks), np.uint64).reshape(-1, LOOK_BYTES // 8)
     found: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
     for band in range(_BANDS):
-        room = MOST_PAIRS
-        for some in _band_pairs(words, band):
-            found.append(some[:room])
-            room -= len(some)
-            if room <= 0:
+        left = MAX_PAIRS
+        for near in _band_pairs(words, band):
+            found.append(near[:left])
+            left -= len(near)
+            if left <= 0:
                 break
-    return np.unique(np.concatenate(found), axis=0)[:MOST_PAIRS]
+    return np.unique(np.concatenate(found), axis=0)[:MAX_PAIRS]
 
 
 def _signs(frequencies: np.ndarray) -> bytes:
-    # The first is the mean grey, which is no frequency and would only shift the median.
+    # The first value is the mean, which would only shift the median.
     return np.packbits(frequencies > np.median(frequencies[1:])).tobytes()
 
 
 def _band_pairs(words: np.ndarray, band: int) -> Iterator[np.ndarray]:
-    """Near pairs among the pictures whose coarse hashes are equal in one band of bits."""
+    """Near-duplicate pairs among images whose coarse hashes agree in one band of bits."""
     first, last = band * 64 // _BANDS, (band + 1) * 64 // _BANDS
     keys = (words[:, 0] >> np.uint64(first)) & np.uint64((1 << (last - first)) - 1)
     order = np.argsort(keys, kind="stable")

@@ -1,7 +1,6 @@
-"""records.csv: what is known of each stored record, in stored order, beside the records.
+"""records.csv: one entry per stored record, in stored order, beside the records.
 
-Protocols, counts and digests need no picture; with this file nothing reads them. It
-decides nothing.
+With it, protocols, counts and digests read no image.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ FILE = "records.csv"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored record without its picture.
+    """One stored record without its image.
 
     Attributes:
-      id: Unique in the set.
-      split: The TFDS split that it is stored in.
-      label: An emotion.
-      subject: The person, video, movie or photo; "" if unknown.
-      stratum: What is balanced over the splits; "" for nothing.
-      face: How the face was found.
-      look: Perceptual hashes of the stored picture, `duplicates.look`.
-      digest: Of the stored picture's bytes, 16 hex digits.
+      id: unique in the set.
+      split: the TFDS split it is stored in.
+      label: an emotion.
+      subject: the person, video, movie or photo; "" if unknown.
+      stratum: what is balanced over the splits; "" for nothing.
+      face: how the face was found.
+      look: perceptual hashes of the stored image, `duplicates.look`.
+      digest: hash of the stored image file, 16 hex digits.
     """
 
     id: str
@@ -44,7 +43,7 @@ class Entry:
 
     @property
     def row(self) -> protocols.Row:
-        """What protocols may look at."""
+        """The part that protocols use."""
         return protocols.Row(self.id, self.label, self.subject, self.split, self.stratum)
 
 
@@ -52,21 +51,21 @@ _COLUMNS = [field.name for field in dataclasses.fields(Entry)]
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> str:
-    """Writes the file into the folder of a set's records; returns its sha256."""
+    """Writes records.csv into `folder`; returns its SHA-256."""
     with open(folder / FILE, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
-        for one in entries:
-            *texts, look, digest = dataclasses.astuple(one)
+        for entry in entries:
+            *texts, look, digest = dataclasses.astuple(entry)
             table.writerow([*texts, look.hex(), digest])
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
 def read(folder: Path) -> list[Entry]:
-    """Reads the file back.
+    """Reads records.csv.
 
     Raises:
-      errors.UserError: It is missing or damaged.
+      errors.UserError: The file is missing or damaged.
     """
     path = folder / FILE
     try:
@@ -74,22 +73,21 @@ def read(folder: Path) -> list[Entry]:
             header, *rows = csv.reader(file)
         if header != _COLUMNS:
             raise ValueError(f"columns {', '.join(header)}")
-        return [_entry(*row) for row in rows]
+        return [_entry(row) for row in rows]
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise errors.UserError(
-            f"expected what is known of the records in {path}, found: {error}. Prepare the set "
-            "again with --rebuild."
+            f"expected the index of the records in {path}, found: {error}. Prepare the set again "
+            "with --rebuild."
         ) from error
 
 
-def _entry(
-    one: str, split: str, label: str, subject: str, stratum: str, face: str, look: str, digest: str
-) -> Entry:
-    return Entry(one, split, label, subject, stratum, face, bytes.fromhex(look), digest)
+def _entry(row: Sequence[str]) -> Entry:
+    *texts, look, digest = row
+    return Entry(*texts, bytes.fromhex(look), digest)
 
 
-def is_whole(folder: Path, digest: str) -> bool:
-    """Whether the file is the one that was written."""
+def is_unchanged(folder: Path, digest: str) -> bool:
+    """Whether records.csv is unchanged: `digest` is its SHA-256."""
     try:
         return hashlib.sha256((folder / FILE).read_bytes()).hexdigest() == digest
     except OSError:
@@ -97,5 +95,5 @@ def is_whole(folder: Path, digest: str) -> bool:
 
 
 def rows(entries: Sequence[Entry]) -> list[protocols.Row]:
-    """What protocols may look at, in stored order."""
-    return [one.row for one in entries]
+    """The rows for protocols, in stored order."""
+    return [entry.row for entry in entries]

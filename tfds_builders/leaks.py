@@ -1,7 +1,7 @@
-"""What splits share: people, and pictures that look alike.
+"""Leaks between splits: shared people, and near-duplicate images.
 
-Counted when a set is prepared and when it is opened; duplicates.csv beside the records
-lists the pairs. It decides nothing.
+Counted when a set is prepared and when it is opened. duplicates.csv beside the records lists the
+pairs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FILE = "duplicates.csv"
 
 
 def write_pairs(folder: Path, entries: Sequence[index.Entry], pairs: np.ndarray) -> None:
-    """Lists all pairs of records that look alike, with the number of bits that differ."""
+    """Writes duplicates.csv: near-duplicate pairs, with the number of hash bits that differ."""
     with open(folder / FILE, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["id", "other", "bits", "split", "other_split", "label", "other_label"])
@@ -29,27 +29,27 @@ def write_pairs(folder: Path, entries: Sequence[index.Entry], pairs: np.ndarray)
 
 
 def count_shared(entries: Sequence[index.Entry], assigned: Mapping[str, str]) -> int:
-    """Groups with records in more than one split."""
+    """The number of groups with records in more than one split."""
     groups: dict[str, list[str]] = {split: [] for split in protocols.SPLITS}
-    for one in entries:
-        if one.id in assigned:
-            groups[assigned[one.id]].append(one.subject)
+    for entry in entries:
+        if entry.id in assigned:
+            groups[assigned[entry.id]].append(entry.subject)
     return protocols.shared_groups(groups)
 
 
 def count_pairs(
     entries: Sequence[index.Entry], pairs: np.ndarray, assigned: Mapping[str, str]
 ) -> int:
-    """Pairs that look alike with one in another split than the other."""
-    splits = np.array([protocols.SPLITS.index(assigned[one.id]) if one.id in assigned else -1
-                       for one in entries])  # fmt: skip
+    """The number of near-duplicate pairs whose images are in different splits."""
+    numbers = {name: number for number, name in enumerate(protocols.SPLITS)}
+    splits = np.array([numbers.get(assigned.get(entry.id, ""), -1) for entry in entries])
     first, second = splits[pairs[:, 0]], splits[pairs[:, 1]]
     return int(((first != second) & (first >= 0) & (second >= 0)).sum())
 
 
 def read_pairs(folder: Path, entries: Sequence[index.Entry]) -> np.ndarray:
-    """int64[P, 2]: the rows of the pairs that `write_pairs` listed."""
-    rows = {one.id: row for row, one in enumerate(entries)}
+    """Reads duplicates.csv: int64[P, 2], row numbers of `entries`."""
+    rows = {entry.id: row for row, entry in enumerate(entries)}
     with open(folder / FILE, newline="", encoding="utf-8", errors="surrogateescape") as file:
         listed = [(rows[line["id"]], rows[line["other"]]) for line in csv.DictReader(file)]
     return np.array(listed, np.int64).reshape(-1, 2)

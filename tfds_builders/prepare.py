@@ -295,7 +295,7 @@ def is_complete(builder: Any) -> bool:
     except Exception:  # noqa: BLE001 - array_record raises errors of many types
         return False
     stored = builder.info.metadata.get("index_sha256", "")
-    return bool(builder.info.splits) and index.is_whole(Path(builder.data_dir), stored)
+    return bool(builder.info.splits) and index.is_unchanged(Path(builder.data_dir), stored)
 
 
 def _check_unchanged(builder: Any, source_dir: Path | None) -> None:

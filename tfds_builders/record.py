@@ -1,6 +1,6 @@
-"""One picture of a set, as a builder reads it from names and label files.
+"""One image of a set, as a builder describes it from file names and label files.
 
-Nothing here reads a picture; crops.py does, as a record asks.
+`crops` reads the image.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from tfds_builders import protocols
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One usable-looking picture of a set.
+    """One image of a set.
 
     Attributes:
-      id: Unique in the set, the same in every copy of it.
-      file: Its name in the source; where `pixels` is given, the file that those come from.
-      label: One of the emotions of `fer_jax.labels`.
-      subject: The person, video, movie or photo that must not be in two splits; "" if unknown.
-      split: The TFDS split it is stored in: "train", "validation" or "test" where the set's
-        owners say so, else `protocols.STORED`. All records of a split come in one run.
-      stratum: What `protocols.by_group` balances, such as the gender; one value a subject.
-      view_box: Where faces lie in pictures of this camera view, as shares of the picture.
-      face_box: x, y, width, height of the face in pixels, where the set ships it.
-      landmarks: float[5, 2], `Landmarks` in pixels of the picture, where the set ships
+      id: unique in the set, the same in every copy.
+      file: name in the source; with `pixels`, the file that they come from.
+      label: one of the emotions of `fer_jax.labels`.
+      subject: the person, video, movie or photo that must not be in two splits; "" if unknown.
+      split: the TFDS split it is stored in: "train", "validation" or "test" if the set defines
+        splits, else `protocols.STORED`. Records of a split are consecutive.
+      stratum: what `protocols.by_group` balances, such as the gender; one value per subject.
+      view_box: where faces are in images of this camera view, as shares of the image.
+      face_box: x, y, width, height of the face in pixels, if the set ships it.
+      landmarks: float[5, 2], `faces.align.Landmarks` in pixels of the image, if the set ships
         them.
-      misnamed: What this copy wrongly calls it, if it does.
-      extras: Values of the set's own features.
-      pixels: For pictures that are no files (rows of a csv, frames of a video): gives
-        uint8[H, W, 3] RGB or uint8[H, W] grey. Called once a build, in the order of the
-        records, from one thread, and only when there is room for the result: records of a
-        video in order of time may share an open decoder. `UnreadableError` and
-        `sources.MemberError` drop the record and name it. It should hold on to little.
+      misnamed: the wrong name of the file in this copy, if it has one.
+      extras: values of the set's additional features.
+      pixels: for images that are not files (rows of a csv, frames of a video): returns
+        uint8[H, W, 3] RGB or uint8[H, W] gray. Called once per preparation, in the order of the
+        records, from one thread, and only when the result fits in memory, so records of a video
+        in order of time may share an open decoder. `UnreadableError` and `sources.MemberError`
+        drop the record. It should reference little memory.
     """
 
     id: str
@@ -56,5 +56,5 @@ class Record:
 
     @property
     def row(self) -> protocols.Row:
-        """What protocols may look at."""
+        """The part that protocols use."""
         return protocols.Row(self.id, self.label, self.subject, self.split, self.stratum)

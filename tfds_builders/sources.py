@@ -1,10 +1,9 @@
-"""The user's copy of a data set, read in place: folders, zip and tar archives, or several.
+"""Reads the user's copy of a data set in place: folders, zip and tar archives, or several.
 
-Nothing is unpacked into a folder and nothing is written beside the copy, so an archive
-can overwrite no file. An archive inside another is read through a temporary file without
-a name, which vanishes with the process, however it ends. A member that claims more than
-a picture can hold is refused before it is inflated. What the names mean is the business
-of each builder.
+Nothing is unpacked into a folder or written beside the copy, so no archive can overwrite a file.
+Archives inside archives are read through an unnamed temporary file, which disappears with the
+process. A member that claims to be larger than any image is refused before decompression.
+Builders interpret the file names.
 """
 
 from __future__ import annotations
@@ -31,51 +30,53 @@ from typing import IO, Any, Protocol
 
 from fer_jax import errors
 
-MAX_MEMBER_BYTES = 64 * 2**20  # the largest pictures in use are below 20 MB
-MAX_NESTED_BYTES = 64 * 2**30  # an archive inside an archive; AffectNet's parts are the largest
+MAX_MEMBER_BYTES = 64 * 2**20  # images of known sets are below 20 MB
+MAX_NESTED_BYTES = 64 * 2**30  # for an archive inside an archive; AffectNet's are the largest
 ARCHIVE = re.compile(r".*\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)", re.IGNORECASE)
 """Names of archives that can be read."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 """Suffixes of image files, in lower case."""
 
-_MAX_DEPTH = 6  # folders below the one that is named: the deepest known copy nests four
-_MAX_NESTING = 2  # archives in archives in the folder
-_MAX_RATIO = 200  # an archive does not shrink by as much; a bomb does
+_MAX_DEPTH = 6  # levels of folders: the deepest known copy has four
+_MAX_NESTING = 2  # levels of archives in archives
+_MAX_RATIO = 200  # only a decompression bomb has a higher one
 _CHUNK = 2**20
-_SHADOWS = ("__MACOSX/", "._")  # what macOS leaves in archives
+_SHADOWS = ("__MACOSX/", "._")  # added by macOS
 
 
 class Source(Protocol):
-    """A set of files with sizes, named by path with forward slashes."""
+    """A set of files, named by paths with forward slashes."""
 
     @property
     def path(self) -> Path:
-        """The archive or the folder, for messages."""
+        """The archive or folder, for messages."""
         ...
 
     def sizes(self) -> Mapping[str, int]:
-        """Every file's name and its size in bytes, sorted by name."""
+        """File name to size in bytes, sorted by name."""
         ...
 
-    def read(self, name: str, most: int | None = None) -> bytes:
-        """The bytes of a file; `MemberError` where that cannot be.
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """Reads a file.
 
-        Nor where it is more than `most`; None is `MAX_MEMBER_BYTES`.
+        Raises:
+          MemberError: The file cannot be read, or is larger than `limit` bytes; None for
+            `MAX_MEMBER_BYTES`.
         """
         ...
 
     def stream(self, name: str) -> IO[bytes]:
-        """A file to read from its start, of any size; close it."""
+        """Opens a file of any size for sequential reading; the caller closes it."""
         ...
 
 
 class MemberError(Exception):
-    """One file cannot be read: damaged, forbidden, or larger than any picture."""
+    """A file cannot be read: it is damaged, not permitted, or too large."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """A folder and what is below it, `_MAX_DEPTH` folders deep."""
+    """A folder and its subfolders, to a depth of `_MAX_DEPTH`."""
 
     path: Path
 
@@ -87,9 +88,9 @@ class FolderSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
-        _refuse_oversized(self._sizes[name], most)
+        _refuse_oversized(self._sizes[name], limit)
         try:
             return (self.path / name).read_bytes()
         except OSError as error:
@@ -105,11 +106,11 @@ class FolderSource:
 
 @dataclasses.dataclass(frozen=True)
 class ZipSource:
-    """A zip archive; reading from several threads is safe (zipfile locks its file).
+    """A zip archive. Thread-safe, as zipfile locks its file.
 
     Attributes:
-      path: Of the file; for an archive in an archive, for messages only.
-      file: The open archive, where it is none on the disk.
+      path: path of the archive; of an archive inside an archive, for messages only.
+      file: the open archive, if it is inside another.
     """
 
     path: Path
@@ -133,7 +134,7 @@ class ZipSource:
             if member.flag_bits & 1:
                 raise errors.UserError(
                     f"expected a readable archive, found {self.path} encrypted. Unpack it with its "
-                    "password and name the folder instead."
+                    "password and give the folder instead."
                 )
         return dict(sorted((member.filename, member.file_size) for member in members))
 
@@ -141,9 +142,9 @@ class ZipSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
-        _refuse_oversized(self._sizes[name], most)
+        _refuse_oversized(self._sizes[name], limit)
         try:
             with self._archive.open(name) as member:
                 return member.read(self._sizes[name])
@@ -160,14 +161,14 @@ class ZipSource:
 
 @dataclasses.dataclass(frozen=True)
 class TarSource:
-    """A tar archive, compressed or not; only its regular files exist, links do not.
+    """A tar archive, compressed or not. Only regular files count, no links. Thread-safe.
 
-    A compressed one is inflated once into a temporary file without a name, because nothing
-    can be read from its middle. Reading from several threads is safe.
+    A compressed archive is first decompressed into an unnamed temporary file, to allow random
+    access.
 
     Attributes:
-      path: Of the file; for an archive in an archive, for messages only.
-      file: The open archive, where it is none on the disk.
+      path: path of the archive; of an archive inside an archive, for messages only.
+      file: the open archive, if it is inside another.
     """
 
     path: Path
@@ -178,9 +179,9 @@ class TarSource:
 
     @functools.cached_property
     def _plain(self) -> IO[bytes]:
-        """The archive without its compression."""
+        """The decompressed archive."""
         try:
-            opened = self.file or open(self.path, "rb")  # noqa: SIM115 - as long as this lives
+            opened = self.file or open(self.path, "rb")  # noqa: SIM115 - closed with this object
         except OSError as error:
             raise _broken(self.path, error) from error
         start = opened.read(6)
@@ -197,7 +198,7 @@ class TarSource:
 
     @functools.cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
-        """Where each file begins and its size."""
+        """File name to offset and size."""
         found = {}
         try:
             with tarfile.open(fileobj=_Shared(self._plain), mode="r:") as archive:
@@ -217,28 +218,28 @@ class TarSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
         start, size = self._members[name]
-        _refuse_oversized(size, most)
+        _refuse_oversized(size, limit)
         data = os.pread(self._plain.fileno(), size, start)
         if len(data) < size:
-            raise MemberError("cut off in the archive")
+            raise MemberError("truncated in the archive")
         return data
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
-        return io.BufferedReader(_Part(self._plain.fileno(), *self._members[name]))
+        return io.BufferedReader(_Range(self._plain.fileno(), *self._members[name]))
 
 
 @dataclasses.dataclass(frozen=True)
 class JoinedSource:
-    """Several sources as one tree, each below a folder of its own.
+    """Several sources as one tree, each below a folder.
 
     Attributes:
-      path: What the user named.
-      parts: Folder (with a slash at its end, or "") and source; where two have a file of the
-        same name, the first one's counts.
+      path: the user's folder or archive.
+      parts: pairs of folder (ending with a slash, or "") and source. Of files with the same name,
+        the first counts.
     """
 
     path: Path
@@ -260,10 +261,10 @@ class JoinedSource:
         """See `Source`."""
         return self._sizes
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
         source, inner, _ = self._places[name]
-        return source.read(inner, most)
+        return source.read(inner, limit)
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
@@ -271,48 +272,47 @@ class JoinedSource:
         return source.stream(inner)
 
     def place(self, name: str) -> tuple[Source, str]:
-        """The part that a file is in, and its name there."""
+        """Returns the source that contains a file, and its name there."""
         source, inner, _ = self._places[name]
         return source, inner
 
 
 def open_archive(path: Path) -> Source:
-    """The zip or tar at `path`, whichever it is by its name."""
+    """Opens a zip or tar archive, depending on its suffix."""
     return ZipSource(path) if path.name.lower().endswith(".zip") else TarSource(path)
 
 
 def gather(manual_dir: Path, archives: re.Pattern[str] = ARCHIVE) -> Source:
-    """A folder or an archive with the archives inside it, as one tree.
+    """Opens a folder or archive, and the archives inside it, as one tree.
 
-    The archive `Image/aligned.zip` appears as the folder `Image/aligned/`; if that folder is
-    there too, unpacked, the archive is left alone. Archives inside archives are found too.
+    The archive `Image/aligned.zip` appears as the folder `Image/aligned/`, unless that folder
+    exists. Archives inside archives are opened too.
 
     Args:
-      manual_dir: A folder, or an archive of any name.
-      archives: What names of archives, without folders, belong to the set; others are
-        files like any.
+      manual_dir: a folder, or an archive of any name.
+      archives: pattern for the names of the archives to open, without their folders.
 
     Raises:
-      errors.UserError: Nothing is there, or an archive that cannot be read.
+      errors.UserError: `manual_dir` does not exist, or an archive cannot be read.
     """
     if not manual_dir.exists():
         raise errors.UserError(
             f"expected a folder or an archive, found no such folder as {manual_dir}. "
-            "Name the place of your copy with --manual_dir (config.data.manual_dir)."
+            "Give the folder of your copy as --manual_dir (config.data.manual_dir)."
         )
     base = FolderSource(manual_dir) if manual_dir.is_dir() else open_archive(manual_dir)
     return _with_nested(base, manual_dir, archives, _MAX_NESTING)
 
 
 def _with_nested(base: Source, root: Path, archives: re.Pattern[str], depth: int) -> Source:
-    """`base` and the archives in it, as one."""
+    """Joins `base` and the archives in it."""
     names = list(base.sizes())
     folders = {folder for name in names for folder in _folders(name)}
     parts: list[tuple[str, Source]] = [("", base)]
     for name in names:
-        place = _without_ending(name)
-        wanted = archives.fullmatch(PurePosixPath(name).name) and ARCHIVE.fullmatch(name)
-        if not depth or not wanted or _is_shadow(name) or place in folders:
+        place = _without_suffix(name)
+        matches = archives.fullmatch(PurePosixPath(name).name) and ARCHIVE.fullmatch(name)
+        if not depth or not matches or _is_shadow(name) or place in folders:
             continue
         inner = _open_member(base, name)
         parts.append((f"{place}/", _with_nested(inner, inner.path, archives, depth - 1)))
@@ -320,7 +320,7 @@ def _with_nested(base: Source, root: Path, archives: re.Pattern[str], depth: int
 
 
 def _open_member(base: Source, name: str) -> Source:
-    """An archive that is a file of another source."""
+    """Opens an archive that is a file of another source."""
     if isinstance(base, FolderSource):
         return open_archive(base.path / name)
     path = base.path / name
@@ -336,11 +336,11 @@ def files_with_suffix(source: Source, suffixes: Sequence[str]) -> list[str]:
 
 
 def find(source: Source, pattern: str) -> list[str]:
-    r"""Names of which a whole tail of path parts matches, in any case, shadow files left out.
+    r"""Names whose last path components match a pattern; ignores case and shadow files.
 
     Args:
-      source: Where to look.
-      pattern: A regular expression for the end of the path, such as
+      source: the source to search.
+      pattern: regular expression for the end of the path, such as
         r"EmoLabel/list_patition_label\.txt".
     """
     compiled = re.compile(rf"(?:.*/)?(?:{pattern})", re.IGNORECASE)
@@ -349,10 +349,9 @@ def find(source: Source, pattern: str) -> list[str]:
 
 @contextlib.contextmanager
 def local(source: Source, name: str) -> Iterator[Path]:
-    """A file of a source as a path, for libraries that take nothing else (OpenCV's videos).
+    """Provides a file of a source as a path, for libraries that need one (OpenCV for video).
 
-    What lies in a folder is used where it is; of an archive a temporary copy is made, outside
-    the user's folder, and removed afterwards.
+    A file in an archive is copied to a temporary folder, which is removed afterwards.
     """
     if isinstance(source, JoinedSource):
         inner_source, inner = source.place(name)
@@ -369,16 +368,16 @@ def local(source: Source, name: str) -> Iterator[Path]:
 
 
 def digest(sizes: Mapping[str, int]) -> str:
-    """A short fingerprint of names and numbers."""
+    """Hash of names and sizes, 16 hex digits."""
     lines = sorted(f"{one} {size}" for one, size in sizes.items())
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
 def fingerprint(manual_dir: Path) -> str:
-    """A digest of the names, sizes and times of what lies on the disk; opens no archive.
+    """Hash of the names, sizes and times of the files of a copy; opens no archive.
 
-    The same digest means the same copy; another one says nothing.
+    Equal fingerprints mean the same copy; different ones mean nothing.
     """
     if manual_dir.is_file():
         files = [manual_dir]
@@ -401,13 +400,13 @@ _DAMAGES = (
 
 
 def _close_with(owner: object, file: IO[bytes] | None) -> None:
-    """Closes a file when its owner goes: sources are not closed, they are let go."""
+    """Closes a file when its owner is garbage-collected, because sources have no `close`."""
     if file is not None:
         weakref.finalize(owner, file.close)
 
 
 class _Shared(io.RawIOBase):
-    """A view of an open file with a position of its own, which closing leaves open."""
+    """A view of an open file with a separate position; closing it leaves the file open."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._descriptor, self._at = file.fileno(), 0
@@ -433,8 +432,8 @@ class _Shared(io.RawIOBase):
         return data
 
 
-class _Part(io.RawIOBase):
-    """Some bytes of an open file, as a file."""
+class _Range(io.RawIOBase):
+    """A range of bytes of an open file, as a file."""
 
     def __init__(self, descriptor: int, start: int, size: int) -> None:
         self._descriptor, self._at, self._end = descriptor, start, start + size
@@ -459,8 +458,8 @@ def _decompressed(file: IO[bytes], module: str) -> Iterator[IO[bytes]]:
 
 
 def _to_temporary(stream: IO[bytes], limit: int, path: Path) -> IO[bytes]:
-    """Copies a stream into a file without a name, outside the user's folder."""
-    file = tempfile.TemporaryFile(prefix="fer_jax_")  # noqa: SIM115 - the caller's to close
+    """Copies a stream to an unnamed temporary file."""
+    file = tempfile.TemporaryFile(prefix="fer_jax_")  # noqa: SIM115 - the caller closes it
     try:
         _copy(stream, file, limit, path)
     except BaseException:
@@ -471,15 +470,15 @@ def _to_temporary(stream: IO[bytes], limit: int, path: Path) -> IO[bytes]:
 
 
 def _copy(stream: IO[bytes], file: IO[bytes], limit: int, path: Path) -> None:
-    """Copies at most `limit` bytes while the disk has room."""
+    """Copies a stream; a `UserError` for more than `limit` bytes or a full disk."""
     copied = 0
     try:
         while chunk := stream.read(_CHUNK):
             copied += len(chunk)
             if copied > limit:
                 raise errors.UserError(
-                    f"expected at most {limit:,} bytes in {path}, found more: this is no copy of a "
-                    "data set. Get the file again."
+                    f"expected at most {limit:,} bytes in {path}, found more: this is not a copy "
+                    "of a data set. Get the file again."
                 )
             file.write(chunk)
     except OSError as error:
@@ -488,7 +487,7 @@ def _copy(stream: IO[bytes], file: IO[bytes], limit: int, path: Path) -> None:
         free = shutil.disk_usage(tempfile.gettempdir()).free
         raise errors.UserError(
             f"expected to read {path} through a temporary file in {tempfile.gettempdir()} "
-            f"({free:,} bytes free), found: {error}. Unpack the archive and name the folder, or "
+            f"({free:,} bytes free), found: {error}. Unpack the archive and give the folder, or "
             "choose a larger temporary folder (TMPDIR)."
         ) from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
@@ -499,7 +498,7 @@ def _broken(path: Path, error: Exception) -> errors.UserError:
     kind = "zip" if path.name.lower().endswith(".zip") else "zip or tar"
     return errors.UserError(
         f"expected a {kind} archive, found {path}, which cannot be read ({error}). "
-        "A download that broke off looks like this: get the file again."
+        "The download may be incomplete: get the file again."
     )
 
 
@@ -512,12 +511,12 @@ def _refuse_foreign(path: Path, name: str) -> None:
     if pure.is_absolute() or ".." in pure.parts or ":" in name or "\\" in name:
         raise errors.UserError(
             f"expected only relative names in {path}, found {name!r}, which "
-            "points outside. The set's publisher sent no such file: get the archive again."
+            "points outside. The set's publisher did not send this file: get the archive again."
         )
 
 
-def _refuse_oversized(size: int, most: int | None) -> None:
-    if size > (MAX_MEMBER_BYTES if most is None else most):
+def _refuse_oversized(size: int, limit: int | None) -> None:
+    if size > (MAX_MEMBER_BYTES if limit is None else limit):
         raise MemberError(f"{size:,} bytes")
 
 
@@ -529,12 +528,12 @@ def _folders(name: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(name).parents]
 
 
-def _without_ending(name: str) -> str:
+def _without_suffix(name: str) -> str:
     return re.sub(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", "", name, flags=re.IGNORECASE)
 
 
 def _walk(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
-    """Names and sizes below `root`; unreadable folders raise `UserError`."""
+    """Yields names and sizes of the files below `root`; a `UserError` for unreadable folders."""
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
     except OSError as error:

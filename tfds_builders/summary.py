@@ -1,8 +1,7 @@
-"""What a prepared data set holds under a protocol, counted from its records, as text.
+"""Summarizes a prepared data set under a protocol, as text.
 
-Counts come from the index of the written records, not from what a builder meant to
-write. Found and dropped pictures come from the metadata that the builder left. Prints
-nothing.
+Counts come from the index of the written records; found and dropped images come from the
+metadata.
 """
 
 from __future__ import annotations
@@ -14,17 +13,17 @@ from typing import Any
 
 from tfds_builders.prepared import Prepared
 
-_NAMED = 8  # dropped pictures named per reason; dropped.csv beside the records has all
+_NAMED = 8  # dropped images listed per reason; dropped.csv lists all
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """What the records of one split say.
+    """Counts of the records of one split.
 
     Attributes:
-      labels: Records per class name.
-      subjects: The ids of the people (videos, movies) in the split.
-      faces: Records per way in which the face was found.
+      labels: records per class.
+      subjects: ids of the people (videos, movies) in the split.
+      faces: records per `Face.source`.
     """
 
     labels: collections.Counter[str]
@@ -33,7 +32,7 @@ class Counts:
 
 
 def count(prepared: Prepared) -> dict[str, Counts]:
-    """One `Counts` a split."""
+    """Counts the records of each split."""
     counts = {}
     for split, rows in prepared.splits.items():
         some = [prepared.entries[row] for row in rows]
@@ -46,13 +45,13 @@ def count(prepared: Prepared) -> dict[str, Counts]:
 
 
 def describe(prepared: Prepared) -> str:
-    """The closing summary of a preparation: some twenty lines of plain text."""
+    """Returns the summary of a preparation: about twenty lines of plain text."""
     metadata, counts = prepared.metadata, count(prepared)
     lines = [f"{prepared.builder.info.full_name}, protocol {prepared.protocol.name}"]
     if metadata["stand_in"]:
-        lines.append("  STAND-IN: synthetic faces in the set's form, not the set itself")
+        lines.append("  STAND-IN: synthetic faces in the files of the set, not the set itself")
     if metadata["derived_labels"]:
-        lines.append(f"  DERIVED LABELS: by the rule {metadata['label_rule']}, nobody gave them")
+        lines.append(f"  DERIVED LABELS: by the rule {metadata['label_rule']}, not by people")
     if "source" in metadata:
         lines.append(f"  source   {metadata['source']}")
     lines.append(f"  written  {prepared.builder.data_dir}")
@@ -72,11 +71,11 @@ def describe(prepared: Prepared) -> str:
 
 def _found_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
     if "found" not in metadata:
-        return [f"  used     {used:,} pictures"]
+        return [f"  used     {used:,} images"]
     dropped: dict[str, list[str]] = metadata["dropped"]
     total = sum(len(names) for names in dropped.values())
     left_out = metadata["stored"] - used
-    found = f"{metadata['found']:,} pictures ({_expected(metadata['expected'])})"
+    found = f"{metadata['found']:,} images ({_expected(metadata['expected'])})"
     lines = [f"  found    {found}, used {used:,}, dropped {total:,}, left out {left_out:,}"]
     for reason, names in dropped.items():
         more = f" and {len(names) - _NAMED:,} more (dropped.csv)" if len(names) > _NAMED else ""
@@ -86,15 +85,15 @@ def _found_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
     if rest := left_out - sum(metadata["left_out"].values()):
         lines.append(f"    {rest:,} in no split of this protocol")
     for wrong, right in metadata["misnamed"].items():
-        lines.append(f"    {wrong} read as {right}, which it is")
+        lines.append(f"    {wrong} is misnamed: read as {right}")
     return lines
 
 
 def _expected(expected: int | Mapping[str, int]) -> str:
     if isinstance(expected, Mapping):
         parts = ", ".join(f"{number:,} {split}" for split, number in expected.items())
-        return f"a whole copy has {parts}"
-    return f"a whole copy has {expected:,}" if expected else "a set of your own"
+        return f"a complete copy has {parts}"
+    return f"a complete copy has {expected:,}" if expected else "your own set"
 
 
 def _class_table(metadata: Mapping[str, Any], counts: dict[str, Counts]) -> list[str]:
@@ -105,7 +104,7 @@ def _class_table(metadata: Mapping[str, Any], counts: dict[str, Counts]) -> list
     for name in label_names:
         row = [one.labels[name] for one in counts.values()]
         lines.append(f"  {name:<{width}}{_cells(row)}")
-    lines.append(f"  {'pictures':<{width}}{_cells([_total(one) for one in counts.values()])}")
+    lines.append(f"  {'images':<{width}}{_cells([_total(one) for one in counts.values()])}")
     groups = [len(one.subjects) for one in counts.values()]
     if any(groups):
         everyone = len(frozenset().union(*(one.subjects for one in counts.values())))

@@ -1,8 +1,7 @@
-"""Label files: rows of a csv, or of a list parted by blanks, read one by one.
+"""Reads label files row by row: csv tables, and lists separated by spaces.
 
-The header decides where a column is, so an added column or a blank before a name
-changes nothing; a missing one is a `UserError`. What the values mean is the
-business of each builder; so is a row that is wrong.
+Columns are found by the header, so additional columns and spaces around names do not matter.
+Builders interpret the values.
 """
 
 from __future__ import annotations
@@ -19,49 +18,49 @@ from typing import IO
 from fer_jax import errors
 from tfds_builders import sources
 
-MAX_BYTES = 2**30  # the largest table in use, FER2013's, has 287 MB
+MAX_BYTES = 2**30  # the largest, FER2013's, has 287 MB
 
 
 def rows(
     source: sources.Source, name: str, columns: Sequence[str], *, no_header: bool = False
 ) -> Iterator[tuple[int, list[str]]]:
-    """The values of `columns` in every row of a csv, with the row's number in the file.
+    """Yields the line number and the values of `columns` of every row of a csv file.
 
     Args:
-      source: Where the table is.
-      name: The table's name there.
-      columns: Names as in the set's own file; case and blanks around them do not count.
-      no_header: The table may also come without its first line: `columns` are then all
-        its columns, and a first line that has none of their names is a row.
+      source: the source that contains the table.
+      name: file name of the table.
+      columns: column names; case and surrounding spaces are ignored.
+      no_header: whether the table may lack a header: `columns` are then all its columns, and a
+        first line without any of their names is a row.
 
     Raises:
-      errors.UserError: The header lacks a column, a row is short, or it is no text.
+      errors.UserError: A column is missing, a row is too short, or the file is not text.
     """
     with _open(source, name) as stream:
         text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
         table = csv.reader(text)
         try:
             first = next(table, [])
-            known = [column.strip().lower() for column in first]
-            wanted = [column.lower() for column in columns]
-            if no_header and len(first) == len(columns) and not set(wanted) & set(known):
+            header = [column.strip().lower() for column in first]
+            expected = [column.lower() for column in columns]
+            if no_header and len(first) == len(columns) and not set(expected) & set(header):
                 yield table.line_num, first
-                known = wanted
-            yield from _pick(table, _positions(known, columns, f"{name} in {source.path}"), name)
+                header = expected
+            yield from _pick(table, _positions(header, columns, f"{name} in {source.path}"), name)
         except (csv.Error, UnicodeDecodeError) as error:
             raise errors.UserError(
-                f"expected a table in {name} in {source.path}, found no text that can be read "
-                f"behind line {table.line_num} ({error}). Get this file again."
+                f"expected a table in {name} in {source.path}, found unreadable text after line "
+                f"{table.line_num} ({error}). Get this file again."
             ) from error
 
 
 def words(source: sources.Source, name: str, count: int) -> Iterator[tuple[int, list[str]]]:
-    """The last `count` - 1 words of every line, and before them the rest of it as one.
+    """Yields the line number and `count` words of every line; only the first may have spaces.
 
-    For lists parted by blanks whose first column, a file name, may have blanks itself.
+    For lists whose first column is a file name.
 
     Raises:
-      errors.UserError: A line has fewer words, or it is no text.
+      errors.UserError: A line has fewer words, or the file is not text.
     """
     with _open(source, name) as stream:
         for number, raw in enumerate(stream, start=1):
@@ -71,10 +70,10 @@ def words(source: sources.Source, name: str, count: int) -> Iterator[tuple[int, 
                 raise _wrong_line(source, name, number, raw[:40], count) from error
             if not line:
                 continue
-            found = line.rsplit(maxsplit=count - 1)
-            if len(found) < count:
+            values = line.rsplit(maxsplit=count - 1)
+            if len(values) < count:
                 raise _wrong_line(source, name, number, line[:80], count)
-            yield number, found
+            yield number, values
 
 
 def read_text(source: sources.Source, name: str) -> str:
@@ -92,15 +91,15 @@ def read_text(source: sources.Source, name: str) -> str:
         ) from error
 
 
-def _positions(known: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
-    missing = [column for column in columns if column.lower() not in known]
+def _positions(header: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
+    missing = [column for column in columns if column.lower() not in header]
     if missing:
-        found = ", ".join(column or "''" for column in known)[:200] or "an empty file"
+        found = ", ".join(column or "''" for column in header)[:200] or "an empty file"
         raise errors.UserError(
             f"expected the columns {', '.join(columns)} in the first line of {where}, found "
             f"{found}. Use the file as the set's publisher sent it."
         )
-    return [known.index(column.lower()) for column in columns]
+    return [header.index(column.lower()) for column in columns]
 
 
 def _pick(
@@ -129,7 +128,7 @@ def _wrong_line(
 
 @contextlib.contextmanager
 def _open(source: sources.Source, name: str) -> Iterator[IO[bytes]]:
-    """A table as a stream; `UserError` where its archive breaks off."""
+    """Opens a table; reading raises a `UserError` if its archive is damaged."""
     size = source.sizes()[name]
     if size > MAX_BYTES:
         raise errors.UserError(

@@ -1,4 +1,4 @@
-"""The small KDEF on disk, prepared and not, and copies of it to damage."""
+"""The small KDEF on disk, prepared and unprepared, and copies of it to damage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfds_builders import prepare as build
 
 @pytest.fixture(scope="session")
 def kdef_tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A manual_dir with KDEF unpacked; not to be changed."""
+    """A manual_dir with KDEF unpacked; read-only."""
     root = tmp_path_factory.mktemp("kdef")
     small_kdef.write_tree(root)
     return root
@@ -22,7 +22,7 @@ def kdef_tree(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def kdef_data(kdef_tree: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A data_dir with `kdef_tree` prepared; not to be changed."""
+    """A data_dir with `kdef_tree` prepared; read-only."""
     root = tmp_path_factory.mktemp("prepared")
     build.prepare("kdef", None, str(root), str(kdef_tree))
     return root
@@ -36,7 +36,7 @@ def kdef_data_copy(kdef_data: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.P
 
 @pytest.fixture
 def kdef_copy(kdef_tree: pathlib.Path, tmp_path: pathlib.Path) -> Callable[[], pathlib.Path]:
-    """Makes a copy that a test may damage; gives its folder of sessions (AF01 ...)."""
+    """A function that creates a copy to damage, and returns its folder of sessions (AF01 ...)."""
 
     def copy() -> pathlib.Path:
         shutil.copytree(kdef_tree, tmp_path / "damaged")

@@ -1,6 +1,6 @@
-"""Small stand-ins of the sets, ways to damage a copy of one, and reading it without TFDS.
+"""Small stand-ins of the sets, functions that damage a copy, and reading a copy.
 
-A damage takes a folder that it may change and gives the `manual_dir` to read.
+A damage function takes a folder that it may change, and returns the `manual_dir` to read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Damage = Callable[[pathlib.Path], pathlib.Path]
 
 
 def write_stand_in(factory: pytest.TempPathFactory, name: str, scale: float) -> pathlib.Path:
-    """A stand-in, not to be changed."""
+    """Writes a stand-in, which tests must not change."""
     with contextlib.redirect_stderr(io.StringIO()):
         return stand_in.write(name, factory.mktemp(name) / name, scale)
 
@@ -35,12 +35,12 @@ def get(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, variant: st
 
 
 def open_copy(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, variant=None):
-    """What a builder reads of names and label files."""
+    """Opens a copy: reads its file names and label files."""
     return get(name, tmp_path, manual_dir, variant).open(manual_dir)
 
 
 def read(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, variant=None) -> list[dict]:
-    """All examples of a copy, with every check but the writing."""
+    """Returns all examples of a copy, without writing them."""
     builder = get(name, tmp_path, manual_dir, variant)
     return [example for pairs in builder.generate(manual_dir).values() for _, example in pairs]
 
@@ -48,18 +48,18 @@ def read(name: str, tmp_path: pathlib.Path, manual_dir: pathlib.Path, variant=No
 def check(
     name: str,
     damage: Damage,
-    says: str,
+    message: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     variant: str | None = None,
 ) -> None:
-    """One `UserError` that says what was expected, what was found, and `says`."""
+    """Checks for a `UserError` of the form "expected ..., found ..." that contains `message`."""
     manual_dir = damage(pathlib.Path(shutil.copytree(tree, tmp_path / "damaged")))
     monkeypatch.setattr(manual.ManualBuilder, "MAX_UNREADABLE", 0)
     with (
         contextlib.redirect_stderr(io.StringIO()),
-        pytest.raises(errors.UserError, match=re.escape(says)) as raised,
+        pytest.raises(errors.UserError, match=re.escape(message)) as raised,
     ):
         read(name, tmp_path, manual_dir, variant)
     assert re.search(r"expected .*found", str(raised.value), re.DOTALL)
@@ -67,7 +67,7 @@ def check(
 
 
 def content(tree: pathlib.Path) -> dict[str, bytes]:
-    """Every file's bytes by its name below `tree`."""
+    """File name below `tree` to content."""
     files = (one for one in tree.rglob("*") if one.is_file())
     return {file.relative_to(tree).as_posix(): file.read_bytes() for file in files}
 
@@ -120,7 +120,7 @@ def removed(pattern: str) -> Damage:
 
 
 def rewritten(pattern: str, change: Callable[[bytes], bytes]) -> Damage:
-    """The first file of the pattern with other content."""
+    """Changes the content of the first matching file."""
 
     def damage(root: pathlib.Path) -> pathlib.Path:
         file = sorted(root.glob(pattern))[0]
@@ -131,7 +131,7 @@ def rewritten(pattern: str, change: Callable[[bytes], bytes]) -> Damage:
 
 
 def replaced(pattern: str, old: str, new: str) -> Damage:
-    """The first file of the pattern, a text, with something replaced once."""
+    """Replaces the first occurrence of a text in the first matching file."""
 
     def change(data: bytes) -> bytes:
         assert old.encode() in data, f"no {old!r} to replace"
@@ -178,7 +178,7 @@ def _claim_pixels(data: bytes) -> bytes:
     elif data[:2] == b"\xff\xd8":
         at = data.index(b"\xff\xc0") + 5
         changed[at : at + 4] = struct.pack(">HH", 60_000, 60_000)
-    else:  # a little-endian tiff, as OpenCV writes it
+    else:  # a little-endian TIFF, as OpenCV writes it
         (start,) = struct.unpack("<I", data[4:8])
         (count,) = struct.unpack("<H", data[start : start + 2])
         for at in range(start + 2, start + 2 + 12 * count, 12):
@@ -188,7 +188,7 @@ def _claim_pixels(data: bytes) -> bytes:
 
 
 def common(pattern: str, expected: str) -> list:
-    """The damages that every set of picture files meets; `expected` names what it looks for."""
+    """Damages for every set of image files; `expected` is what its error message expects."""
     return [
         pytest.param(nowhere, "no such folder", id="nowhere"),
         pytest.param(empty, expected, id="empty"),

@@ -1,4 +1,4 @@
-"""What tests of several sets share: sources of names alone, and files that are damaged."""
+"""Shared by tests of several sets: sources without images, and damaged files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tfds_builders.encode import encode_png
 
 @dataclasses.dataclass(frozen=True)
 class NamesOnly:
-    """A whole set of which only the names are read, and some label files."""
+    """A source of file names and label files, without images."""
 
     names: tuple[str, ...]
     texts: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
@@ -37,7 +37,7 @@ class NamesOnly:
     def sizes(self) -> dict[str, int]:
         return dict.fromkeys((*self.names, *self.texts), 1)
 
-    def read(self, name: str, most: int = sources.MAX_MEMBER_BYTES) -> bytes:
+    def read(self, name: str, limit: int = sources.MAX_MEMBER_BYTES) -> bytes:
         return self.texts[name]
 
     def stream(self, name: str) -> IO[bytes]:
@@ -45,16 +45,16 @@ class NamesOnly:
 
 
 def assigned(builder, source: NamesOnly, protocol: str) -> dict[str, str]:
-    """Record id to split, whatever the order that the records come in."""
+    """Assigns the records to splits; checks that their order does not matter."""
     rows = [one.row for one in builder.index(source)[0]]
     chosen = builder.protocol(protocol)
-    found = prepared.assign(rows, chosen, builder.label_names, 0, builder.name)
-    assert prepared.assign(rows[::-1], chosen, builder.label_names, 0, builder.name) == found
-    return dict(found)
+    splits = prepared.assign(rows, chosen, builder.label_names, 0, builder.name)
+    assert prepared.assign(rows[::-1], chosen, builder.label_names, 0, builder.name) == splits
+    return dict(splits)
 
 
-def png(one: str, side: int = 48) -> bytes:
-    return encode_png(decode(small_kdef.draw(one, side)))
+def png(image_id: str, side: int = 48) -> bytes:
+    return encode_png(decode(small_kdef.draw(image_id, side)))
 
 
 def truncate(file: pathlib.Path) -> None:
@@ -62,7 +62,7 @@ def truncate(file: pathlib.Path) -> None:
 
 
 def claim_huge(file: pathlib.Path) -> None:
-    """A header that claims 60,000 x 60,000 pixels, of a JPEG or a PNG."""
+    """Sets the size in the header of a JPEG or PNG to 60,000 x 60,000 pixels."""
     data = bytearray(file.read_bytes())
     if data[:2] == b"\xff\xd8":
         frame = data.index(b"\xff\xc0")
@@ -74,14 +74,14 @@ def claim_huge(file: pathlib.Path) -> None:
 
 
 def escape(target: pathlib.Path, inner: str) -> pathlib.Path:
-    """A zip with a file that would land outside."""
+    """Creates a zip with a file name that points outside."""
     with zipfile.ZipFile(target, "w") as archive:
         archive.writestr(inner, small_kdef.draw("x"))
     return target
 
 
 def refused(name: str, manual_dir: pathlib.Path, data: pathlib.Path, variant: str | None = None):
-    """The message that a preparation stops with; nothing is written."""
+    """Returns the error message of a preparation that must fail and write nothing."""
     with pytest.raises(errors.UserError) as stopped:
         build.prepare(name, variant, str(data), str(manual_dir))
     assert not any(data.rglob("*.array_record*"))
@@ -94,11 +94,11 @@ def refused(name: str, manual_dir: pathlib.Path, data: pathlib.Path, variant: st
 def check_refusal(
     name: str,
     damage: Callable[[pathlib.Path], pathlib.Path],
-    says: str,
+    expected: str,
     tree: pathlib.Path,
     tmp_path: pathlib.Path,
     variant: str | None = None,
 ) -> None:
-    """A damaged copy of `tree` is refused with a message that says `says`."""
+    """Checks that a damaged copy of `tree` is refused with a message that contains `expected`."""
     manual_dir = damage(pathlib.Path(shutil.copytree(tree, tmp_path / "damaged")))
-    assert says in refused(name, manual_dir, tmp_path / "data", variant)
+    assert expected in refused(name, manual_dir, tmp_path / "data", variant)

@@ -1,4 +1,4 @@
-"""Each way of cutting a face: what is stored, where it was, where its landmarks are."""
+"""Each crop method: the stored crop, the face box, the landmarks."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ POINTS = np.array([[35, 25], [55, 25], [45, 35], [38, 45], [52, 45]], float)
 FOUND = Face((30, 10, 30, 40), "haar", None)
 
 
-class Finds:
-    """A detector with an answer."""
+class FakeDetector:
+    """A detector that always returns the same faces."""
 
     def __init__(self, *found: Face) -> None:
         self._found = list(found)
@@ -29,59 +29,59 @@ class Finds:
         return self._found
 
 
-def cut(method: str = "detect", found=(FOUND,), **fields):
+def crop(method: str = "detect", found=(FOUND,), **fields):
     settings = FaceCrop(method=method, margin=0.25, longest_side=fields.pop("side", 64))
     request = crops.Request("one", "one.png", **fields)
-    return crops.crop_face(RGB, request, settings, Finds(*found))
+    return crops.crop_face(RGB, request, settings, FakeDetector(*found))
 
 
-def test_a_found_face_is_cut_with_its_margin() -> None:
-    face, small, landmarks = cut(landmarks=POINTS)
+def test_a_detected_face_is_cropped_with_its_margin() -> None:
+    face, small, landmarks = crop(landmarks=POINTS)
     assert face == FOUND
     np.testing.assert_array_equal(small, RGB[0:60, 15:75])
     np.testing.assert_allclose(landmarks, (POINTS + 0.5 - (15, 0)) / 60, rtol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["shipped", "align"])
-def test_the_set_s_own_box_comes_first_and_is_clipped(method: str) -> None:
-    face, _, landmarks = cut(method, face_box=(70, 40, 50, 50))
+def test_the_shipped_box_has_precedence_and_is_clipped(method: str) -> None:
+    face, _, landmarks = crop(method, face_box=(70, 40, 50, 50))
     assert face == Face((70, 40, 20, 20), "shipped")
     assert np.isnan(landmarks).all()
 
 
 @pytest.mark.parametrize("method", ["shipped", "align"])
-def test_where_the_set_ships_nothing_the_face_is_looked_for(method: str) -> None:
-    assert cut(method)[0] == FOUND
-    assert cut(method, found=())[0] == Face((0, 0, 90, 60), "whole")
+def test_without_a_shipped_box_the_face_is_detected(method: str) -> None:
+    assert crop(method)[0] == FOUND
+    assert crop(method, found=())[0] == Face((0, 0, 90, 60), "whole")
 
 
-def test_aligned_faces_have_their_landmarks_in_one_place() -> None:
-    face, small, landmarks = cut("align", landmarks=POINTS, side=112)
-    # What the aligned face shows: 58 pixels, the eyes 46 % below its top, which is cut off.
+def test_aligned_faces_have_fixed_landmarks() -> None:
+    face, small, landmarks = crop("align", landmarks=POINTS, side=112)
+    # The aligned face covers 58 pixels; its eyes are at 46 %. Its top is outside the image.
     assert face == Face((16, 0, 58, 56), "aligned")
     assert small.shape == (112, 112, 3)
     np.testing.assert_allclose(landmarks[:2].mean(0), [0.5, 0.46], atol=0.03)
     np.testing.assert_allclose(landmarks[3:].mean(0), [0.5, 0.83], atol=0.03)
 
 
-def test_a_detector_s_landmarks_align_too() -> None:
+def test_landmarks_of_the_detector_align_too() -> None:
     found = Face((30, 10, 30, 40), "yunet", tuple(map(tuple, POINTS)))
-    assert cut("align", found=(found,), side=112)[0] == Face(FOUND.box, "aligned")
+    assert crop("align", found=(found,), side=112)[0] == Face(FOUND.box, "aligned")
 
 
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
-def test_landmarks_that_are_none_do_not_align(points: np.ndarray) -> None:
-    face, small, _ = cut("align", landmarks=points, side=112)
+def test_missing_landmarks_do_not_align(points: np.ndarray) -> None:
+    face, small, _ = crop("align", landmarks=points, side=112)
     assert face.source == "haar"
     assert small.shape == (112, 112, 3)
 
 
-def test_faces_that_are_cut_already_are_kept() -> None:
-    face, small, landmarks = cut("keep", found=(), landmarks=POINTS, side=256)
+def test_keep_stores_the_whole_image() -> None:
+    face, small, landmarks = crop("keep", found=(), landmarks=POINTS, side=256)
     assert face == Face((0, 0, 90, 60), "shipped")
     assert small is RGB
     np.testing.assert_allclose(landmarks, (POINTS + 0.5) / (90, 60), rtol=1e-6)
-    assert cut("keep", side=45)[1].shape == (30, 45, 3)
+    assert crop("keep", side=45)[1].shape == (30, 45, 3)
 
 
 def write(folder: Path, *names: str) -> sources.Source:
@@ -91,7 +91,7 @@ def write(folder: Path, *names: str) -> sources.Source:
     return sources.FolderSource(folder)
 
 
-def test_a_kept_jpeg_keeps_its_bytes_and_others_are_encoded(tmp_path: Path) -> None:
+def test_keep_stores_a_jpeg_unchanged_and_encodes_others(tmp_path: Path) -> None:
     source, settings = write(tmp_path, "a.jpg", "a.png"), FaceCrop(method="keep")
     smaller = FaceCrop(method="keep", longest_side=45)
     requests = [crops.Request(name, name) for name in ("a.jpg", "a.png")]
@@ -102,8 +102,8 @@ def test_a_kept_jpeg_keeps_its_bytes_and_others_are_encoded(tmp_path: Path) -> N
     assert decode(small.encoded).shape == (30, 45, 3)
 
 
-def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Path) -> None:
-    """As frames of a video are: never far ahead of what is consumed."""
+def test_images_that_are_not_files_are_created_in_order_by_one_thread(tmp_path: Path) -> None:
+    """As for frames of a video, and never far ahead of the consumer."""
     made: list[tuple[int, int]] = []
 
     def pixels(number: int) -> np.ndarray:
@@ -125,7 +125,7 @@ def test_pictures_that_are_no_files_are_made_in_order_by_one_thread(tmp_path: Pa
     assert {thread for _, thread in made} == {threading.get_ident()}
 
 
-def test_black_pictures_are_dropped_where_that_is_asked(tmp_path: Path) -> None:
+def test_black_images_are_dropped_on_request(tmp_path: Path) -> None:
     request = crops.Request("a", "a", pixels=lambda: RGB // 50, drops_black=True)
     outcomes = list(crops.crop_all(sources.FolderSource(tmp_path), [request], FaceCrop()))
     assert [one.reason for one in outcomes] == ["black"]

@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are found, other faces are not, and all pairs are, quickly."""
+"""Near-duplicates: copies are found, other faces are not; all pairs are found, quickly."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def _near(one: np.ndarray, other: np.ndarray) -> bool:
     ],
     ids=["same", "compressed", "smaller", "brighter"],
 )
-def test_copies_are_found(change, faces: list[np.ndarray]) -> None:
+def test_a_modified_copy_is_a_near_duplicate(change, faces: list[np.ndarray]) -> None:
     assert np.mean([_near(face, change(face)) for face in faces]) >= 0.9
 
 
-def test_other_people_and_expressions_are_not_copies(faces: list[np.ndarray]) -> None:
-    # The third person's neutral and another face of theirs may be one in a thousand.
+def test_other_people_and_expressions_are_not_near_duplicates(faces: list[np.ndarray]) -> None:
+    # One pair of expressions of the third person may be within the thresholds.
     assert len(duplicates.pairs([duplicates.look(face) for face in faces])) <= 1
 
 
 def test_every_pair_within_the_thresholds_is_found_once() -> None:
     rng = np.random.default_rng(0)
     looks = rng.integers(0, 256, (300, duplicates.LOOK_BYTES), np.uint8)
-    looks[150:] = looks[:150]  # copies, of which some bits are changed
+    looks[150:] = looks[:150]  # copies with some bits flipped
     for row in looks[150:]:
         coarse, fine = rng.integers(0, 7), rng.integers(0, 50)
         for bit in (*rng.choice(64, coarse, False), *(64 + rng.choice(256, fine, False))):
@@ -61,24 +61,24 @@ def test_every_pair_within_the_thresholds_is_found_once() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_many_copies_of_one_picture_are_listed_to_a_limit(monkeypatch) -> None:
-    monkeypatch.setattr(duplicates, "MOST_PAIRS", 500)
+def test_the_number_of_pairs_is_limited(monkeypatch) -> None:
+    monkeypatch.setattr(duplicates, "MAX_PAIRS", 500)
     assert len(duplicates.pairs([bytes(duplicates.LOOK_BYTES)] * 100)) == 500
     assert duplicates.pairs([]).shape == (0, 2)
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_take_seconds() -> None:
+def test_a_hundred_thousand_images_take_seconds() -> None:
     looks = np.random.default_rng(0).integers(0, 256, (100_000, duplicates.LOOK_BYTES), np.uint8)
     looks[50_000:50_100] = looks[:100]
     assert len(duplicates.pairs([row.tobytes() for row in looks])) == 100
 
 
-def _entry(one: str, subject: str) -> Entry:
-    return Entry(one, "pictures", "fear", subject, "", "haar", bytes(40), "0" * 16)
+def _entry(record_id: str, subject: str) -> Entry:
+    return Entry(record_id, "pictures", "fear", subject, "", "haar", bytes(40), "0" * 16)
 
 
-def test_only_pairs_and_groups_in_different_splits_leak(tmp_path) -> None:
+def test_only_pairs_and_groups_across_splits_are_leaks(tmp_path) -> None:
     entries = [_entry("a", "p1"), _entry("b", "p1"), _entry("c", "p2"), _entry("d", "")]
     pairs = np.array([[0, 1], [0, 2], [1, 3], [2, 3]])
     leaks.write_pairs(tmp_path, entries, pairs)

@@ -181,7 +181,7 @@ class _NamesOnly:
         ]
         return dict.fromkeys(every, 1)
 
-    def read(self, name: str, most: int | None = None) -> bytes:
+    def read(self, name: str, limit: int | None = None) -> bytes:
         raise sources.MemberError(name)
 
     def stream(self, name: str) -> IO[bytes]:

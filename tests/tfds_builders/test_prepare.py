@@ -100,9 +100,9 @@ def test_a_second_preparation_does_nothing(
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]
     commands.run("prepare", *arguments)
     first = capfd.readouterr()
-    assert "found    420 pictures (a whole copy has 4,900), used 416, dropped 4" in first.out
+    assert "found    420 images (a complete copy has 4,900), used 416, dropped 4" in first.out
     assert "4 black: AF01SUFR, AF11NEHL, AM25DIFL, BM22DIHL" in first.out
-    assert "AF31V read as AF31SAHL" in first.out
+    assert "AF31V is misnamed: read as AF31SAHL" in first.out
     assert first.out.startswith("kdef/face/2.0.0, protocol subject")  # TFDS prints nothing
     assert all(line.startswith("kdef: finding faces") for line in first.err.splitlines())
     commands.run("prepare", *arguments)

@@ -1,4 +1,4 @@
-"""Who goes where: whole groups, balanced strata, official splits, folds; the same everywhere."""
+"""Protocols: whole groups, balanced strata, official splits, folds; the same on every machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WILD += [Row(f"t{n:03}", LABELS[n % 2], "", "test") for n in range(50)]
 def _counts(
     assigned: dict[str, str], rows: list[Row], field: str
 ) -> dict[str, collections.Counter]:
-    found: dict[str, collections.Counter] = {
+    counts: dict[str, collections.Counter] = {
         split: collections.Counter() for split in protocols.SPLITS
     }
     for row in rows:
         if row.id in assigned:
-            found[assigned[row.id]][getattr(row, field)] += 1
-    return found
+            counts[assigned[row.id]][getattr(row, field)] += 1
+    return counts
 
 
 def test_groups_are_whole_and_strata_balanced() -> None:
@@ -44,20 +44,20 @@ def test_groups_are_whole_and_strata_balanced() -> None:
     "assign",
     [protocols.by_group, protocols.at_random, protocols.fold(2, 5), protocols.official],
 )
-def test_only_ids_and_the_seed_decide(assign) -> None:
+def test_the_assignment_depends_on_ids_and_seed_only(assign) -> None:
     rows = PEOPLE if assign is not protocols.official else WILD
     assert assign(rows, 3) == assign(rows[::-1], 3)
     assert assign(rows, 3) != assign(rows, 4)
 
 
-def test_random_takes_a_number_or_a_share() -> None:
+def test_at_random_takes_a_number_or_a_share() -> None:
     sizes = collections.Counter(protocols.at_random(PEOPLE, 0, test=37).values())
     assert sizes == {"test": 37, "validation": 12, "train": 111}
     sizes = collections.Counter(protocols.at_random(PEOPLE, 0, test=0.25, validation=0.2).values())
     assert sizes == {"test": 40, "validation": 24, "train": 96}
 
 
-def test_an_official_test_stays_and_validation_comes_out_of_train() -> None:
+def test_official_takes_validation_from_train() -> None:
     assigned = protocols.official(WILD, 0)
     assert {one for one, split in assigned.items() if split == "test"} == {
         row.id for row in WILD if row.split == "test"
@@ -66,7 +66,7 @@ def test_an_official_test_stays_and_validation_comes_out_of_train() -> None:
     assert _counts(assigned, WILD, "label")["validation"] == {"anger": 4, "fear": 16}
 
 
-def test_an_official_validation_is_kept_or_tested_on() -> None:
+def test_an_official_validation_split_is_validation_or_test() -> None:
     rows = [*WILD, *(Row(f"v{n}", LABELS[n % 2], "", "validation") for n in range(9))]
     kept = collections.Counter(protocols.official(rows, 0).values())
     assert kept == {"train": 200, "validation": 9, "test": 50}
@@ -78,7 +78,7 @@ def test_an_official_validation_is_kept_or_tested_on() -> None:
 
 
 @pytest.mark.parametrize("rows", [PEOPLE, WILD], ids=["groups", "no groups"])
-def test_folds_test_everyone_once_and_share_nobody(rows: list[Row]) -> None:
+def test_folds_test_every_record_once_and_share_no_group(rows: list[Row]) -> None:
     tested: list[str] = []
     for number in range(1, 11):
         assigned = protocols.fold(number, 10)(rows, 0)
@@ -91,7 +91,7 @@ def test_folds_test_everyone_once_and_share_nobody(rows: list[Row]) -> None:
     assert sorted(tested) == sorted(row.id for row in rows)
 
 
-def test_two_folds_still_leave_a_validation() -> None:
+def test_two_folds_have_a_validation_split() -> None:
     sizes = collections.Counter(protocols.fold(1, 2)(PEOPLE, 0).values())
     assert sizes["test"] == 80
     assert sizes["validation"] > 0
@@ -103,7 +103,7 @@ OWN = {
 }
 
 
-def test_protocols_by_name() -> None:
+def test_find_returns_protocols_and_folds_by_name() -> None:
     assert protocols.find(OWN, None) is OWN["subject"]
     assert protocols.find(OWN, "paper") is OWN["paper"]
     assert protocols.find(OWN, "papers") is None
@@ -112,23 +112,23 @@ def test_protocols_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "message"),
     [
         (lambda: protocols.fold(0, 5), "numbered from 1.*fold0of5"),
         (lambda: protocols.fold(1, 1), "at least 2; found fold1of1"),
         (
             lambda: protocols.by_group(PEOPLE[:12], 0),
-            "at least 3 people.*of kind 'F'.*found 2: p2, p0",
+            "at least 3 people.*of stratum 'F'.*found 2: p2, p0",
         ),
         (lambda: protocols.fold(1, 50)(PEOPLE, 0), "at least 50 groups for 50 folds, found 40"),
     ],
 )
-def test_what_cannot_be_split_is_said(call, says: str) -> None:
-    with pytest.raises(errors.UserError, match=says):
+def test_impossible_splits_are_refused(call, message: str) -> None:
+    with pytest.raises(errors.UserError, match=message):
         call()
 
 
-def test_other_classes_are_left_out_and_missing_ones_named() -> None:
+def test_other_classes_are_unused_and_missing_ones_refused() -> None:
     assigned = prepared.assign(PEOPLE, OWN["paper"], LABELS, 0, "set")
     assert len(assigned) == len(PEOPLE) / 2
     every = Protocol("all", "", (), protocols.stored)

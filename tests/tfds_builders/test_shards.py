@@ -1,4 +1,4 @@
-"""Files of records: in order over several files, and a full disk is a message."""
+"""Record files: the order over several files, and a full disk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfds_builders import shards
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_records_keep_their_order_over_several_files(
+def test_records_are_in_order_over_several_files(
     kdef_tree: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 100_000)
@@ -24,12 +24,12 @@ def test_records_keep_their_order_over_several_files(
     files = sorted(pathlib.Path(prepared.builder.data_dir).glob("*.array_record*"))
     assert len(files) > 2
     assert files[1].name == f"kdef-pictures.array_record-00001-of-{len(files):05}"
-    for row, entry in enumerate(prepared.entries):  # another record there is an error
+    for row, entry in enumerate(prepared.entries):  # raises if another record is stored there
         assert prepared.record(row)["id"].decode() == entry.id
     assert prepared.entries == sorted(prepared.entries, key=lambda entry: entry.id)
 
 
-def test_another_record_in_the_place_of_one_is_noticed(kdef_data: pathlib.Path) -> None:
+def test_a_record_in_the_wrong_row_is_refused(kdef_data: pathlib.Path) -> None:
     prepared = build.prepare("kdef", None, str(kdef_data))
     moved = dataclasses.replace(prepared, entries=prepared.entries[::-1])
     with pytest.raises(errors.UserError, match=r"expected the record BM31SUS.*AF01AFFL.*--rebuild"):
@@ -44,7 +44,7 @@ commands.run("prepare", *sys.argv[1:])
 """
 
 
-def test_a_full_disk_is_a_message_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_nothing_is_left(
     kdef_tree: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]

@@ -1,4 +1,4 @@
-"""Copies on the disk: folders, archives, archives in archives, and those that mean harm."""
+"""Sources: folders, archives, archives in archives, damaged and malicious archives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from fer_jax import errors
 from tfds_builders import sources
 
-FILES = {"Label/list.TXT": b"one 1\n", "Image/a.jpg": b"picture a" * 40, "Image/b.jpg": b"b"}
+FILES = {"Label/list.TXT": b"one 1\n", "Image/a.jpg": b"image a  " * 40, "Image/b.jpg": b"b"}
 
 
 def _zip(files: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> bytes:
@@ -75,7 +75,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_shape_is_one_tree(layout: str, tmp_path: pathlib.Path) -> None:
+def test_every_layout_is_one_tree(layout: str, tmp_path: pathlib.Path) -> None:
     root = _write(tmp_path / "copy", LAYOUTS[layout])
     before = sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*"))
     source = sources.gather(root)
@@ -93,25 +93,25 @@ def test_every_shape_is_one_tree(layout: str, tmp_path: pathlib.Path) -> None:
     assert sorted((path, path.stat().st_mtime_ns) for path in root.rglob("*")) == before
 
 
-def test_an_archive_of_any_name_can_be_named_itself(tmp_path: pathlib.Path) -> None:
+def test_an_archive_may_have_any_name(tmp_path: pathlib.Path) -> None:
     _write(tmp_path, {"download (1).zip": _zip(_nested(zipfile.ZIP_STORED))})
     source = sources.gather(tmp_path / "download (1).zip")
     assert source.read("Image/b.jpg") == b"b"
 
 
-def test_only_the_set_s_archives_are_opened(tmp_path: pathlib.Path) -> None:
+def test_only_archives_of_the_set_are_opened(tmp_path: pathlib.Path) -> None:
     _write(tmp_path, {"rafd.zip": _zip({"x": b""}), "thesis.zip": b"not even a zip"})
     names = list(sources.gather(tmp_path, re.compile(r"rafd.*\.zip")).sizes())
     assert names == ["rafd.zip", "rafd/x", "thesis.zip"]
 
 
-def test_what_macos_leaves_is_no_file_of_the_set(tmp_path: pathlib.Path) -> None:
+def test_shadow_files_of_macos_are_ignored(tmp_path: pathlib.Path) -> None:
     source = sources.FolderSource(_write(tmp_path, {"__MACOSX/a.jpg": b"", "x/._a.jpg": b""}))
     assert sources.find(source, r".*\.jpg") == []
     assert sources.files_with_suffix(source, (".jpg",)) == []
 
 
-def test_no_temporary_file_has_a_name(tmp_path: pathlib.Path, monkeypatch) -> None:
+def test_temporary_files_have_no_name(tmp_path: pathlib.Path, monkeypatch) -> None:
     monkeypatch.setattr(sources.tempfile, "tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     root = _write(tmp_path / "copy", LAYOUTS["a zip in a tgz"])
@@ -128,7 +128,7 @@ def _links(path: pathlib.Path) -> None:
             archive.addfile(member)
 
 
-def test_links_and_devices_in_a_tar_do_not_exist(tmp_path: pathlib.Path) -> None:
+def test_links_and_devices_in_a_tar_are_ignored(tmp_path: pathlib.Path) -> None:
     _links(tmp_path / "a.tar")
     assert sources.TarSource(tmp_path / "a.tar").sizes() == {}
 
@@ -142,7 +142,7 @@ BAD = {
     "half a tgz": ("a.tgz", _tar(FILES, "w:gz")[:90], "a.tgz, which cannot be read"),
     "half a tar": ("a.tar", _tar({"a": b"1" * 4000})[:700], "a.tar, which cannot be read"),
     "no archive": ("a.tar", b"<html>sign in</html>" * 90, "a.tar, which cannot be read"),
-    "a bomb": ("a.tgz", _tar({"a": bytes(2**20)}, "w:gz"), "no copy of a data set"),
+    "a bomb": ("a.tgz", _tar({"a": bytes(2**20)}, "w:gz"), "not a copy of a data set"),
     "damaged inside": (
         "a.zip", _zip({"b.zip": _zip(FILES)[:90]}), "b.zip, which cannot be read",
     ),
@@ -150,29 +150,29 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_what_is_no_good_archive_is_a_message(kind: str, tmp_path: pathlib.Path) -> None:
-    name, data, says = BAD[kind]
+def test_a_bad_archive_is_refused(kind: str, tmp_path: pathlib.Path) -> None:
+    name, data, message = BAD[kind]
     _write(tmp_path, {name: data})
-    with pytest.raises(errors.UserError, match=re.escape(says)):
+    with pytest.raises(errors.UserError, match=re.escape(message)):
         sources.gather(tmp_path).sizes()
 
 
-def test_nothing_there_is_a_message(tmp_path: pathlib.Path) -> None:
+def test_a_missing_folder_is_refused(tmp_path: pathlib.Path) -> None:
     with pytest.raises(errors.UserError, match=r"no such folder.*--manual_dir"):
         sources.gather(tmp_path / "gone")
 
 
 @pytest.mark.parametrize("layout", ["folder", "zip", "tar", "an archive in the folder"])
-def test_too_large_for_a_picture_is_not_read(layout, tmp_path, monkeypatch) -> None:
+def test_an_oversized_member_is_not_read(layout, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(sources, "MAX_MEMBER_BYTES", 100)
     source = sources.gather(_write(tmp_path, LAYOUTS[layout]))
     (name,) = sources.find(source, "a.jpg")
     with pytest.raises(sources.MemberError, match="360 bytes"):
         source.read(name)
-    assert source.read(name, most=360) == FILES["Image/a.jpg"]
+    assert source.read(name, limit=360) == FILES["Image/a.jpg"]
 
 
-def test_a_damaged_member_is_that_member_s_error(tmp_path: pathlib.Path) -> None:
+def test_a_damaged_member_does_not_affect_others(tmp_path: pathlib.Path) -> None:
     data = bytearray(_zip({"a.jpg": os.urandom(300), "b.jpg": b"whole"}, zipfile.ZIP_STORED))
     data[60] ^= 255
     source = sources.gather(_write(tmp_path, {"a.zip": bytes(data)}))
@@ -181,7 +181,7 @@ def test_a_damaged_member_is_that_member_s_error(tmp_path: pathlib.Path) -> None
     assert source.read("a/b.jpg") == b"whole"
 
 
-def test_the_fingerprint_changes_with_the_copy(tmp_path: pathlib.Path) -> None:
+def test_the_fingerprint_changes_with_the_files(tmp_path: pathlib.Path) -> None:
     root = _write(tmp_path / "copy", FILES)
     first = sources.fingerprint(root)
     assert sources.fingerprint(root) == first
