@@ -1,9 +1,9 @@
 """The paper's custom CNN, trained on KDEF.
 
 Model card. Source: Borgalli & Surve, section on architectures and its parameter
-table (99.143 M). The layer list is that of Keras' published `mnist_cnn` example at
-224 x 224 x 3 and 6 classes; it gives 99,143,494 parameters to the unit. Evidence:
-arithmetic match. 99.98 % of them are one dense kernel.
+table (99.143 M). The layers are those of Keras' published `mnist_cnn` example at
+224 x 224 x 3 and 6 classes, which has exactly 99,143,494 parameters. Evidence: this
+arithmetic match. 99.98 % of the parameters are one dense kernel.
 
 | layer                          | output at 224 px | parameters |
 |--------------------------------|------------------|------------|
@@ -13,8 +13,8 @@ arithmetic match. 99.98 % of them are one dense kernel.
 | dense 128, dropout 0.5         | 128              | 99,123,328 |
 | dense (classes)                | classes          | 774        |
 
-Parameters: conv1, conv2, head1, head. With `batch_norm`, which the paper does not have,
-bn1 and bn2 come between a convolution, then without bias, and its ReLU.
+Parameters: conv1, conv2, head1, head. With `batch_norm`, which the paper does not use,
+the convolutions have no bias, and bn1 and bn2 stand between them and their ReLU.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fer_jax.models.layers.head import dense_head
 from fer_jax.models.layers.norm import BatchNorm
 from fer_jax.models.layers.pool import max_pool_2x2
 
-POOL_DROPOUT = 0.25  # of the pooled features, as in the published example
+POOL_DROPOUT = 0.25  # rate on the pooled features, from the published example
 
 
 class CustomCNN(nn.Module):
@@ -39,10 +39,10 @@ class CustomCNN(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      head_widths: width of each dense layer before the classes.
-      dropout: fraction of the dense activations dropped in training.
-      batch_norm: normalise behind each convolution; the paper's count is without.
-      dtype: of the computation; parameters stay float32, logits are float32.
+      head_widths: widths of the hidden dense layers.
+      dropout: rate after each hidden dense layer.
+      batch_norm: add BatchNorm after each convolution; the paper's parameter count has none.
+      dtype: of the computation; parameters and logits are float32.
     """
 
     classes: int

@@ -1,15 +1,15 @@
 """InceptionResNetV2 with the paper's head, trained on SFEW and AM-FED+.
 
 Model card. Source: Borgalli & Surve, section on architectures and its parameter table
-(56.568 M); the base is Szegedy et al. 2017 as Keras and timm publish it with ImageNet
-weights. It gives 56,568,551 numbers at 7 classes, counted as Keras counts: 56,508,007
-parameters and 60,544 statistics of BatchNorm. Evidence: published base (54,336,736), head
-by the digits of the printed count, which is cut off, not rounded. The paper does not say
-how the features are pooled (average by default here), nor whether the head has dropout or
-the base is fine-tuned.
+(56.568 M). The backbone is Szegedy et al. 2017 as Keras and timm publish it with ImageNet
+weights. At 7 classes it has 56,568,551 numbers, counted as Keras counts: 56,508,007
+parameters and 60,544 BatchNorm statistics. Evidence: the published backbone (54,336,736),
+and a head that gives the paper's digits, which are truncated, not rounded. The paper does
+not state how the features are pooled (average by default here), whether the head has
+dropout, or whether the backbone is fine-tuned.
 
-A unit is a convolution without bias, BatchNorm without scale, and ReLU; s2 is stride 2, v
-is valid padding (same elsewhere), [..] is a branch. Counts include statistics.
+A unit is a convolution without bias, BatchNorm without scale, and ReLU. s2 is stride 2, v
+is "VALID" padding ("SAME" otherwise), [..] is a branch. Counts include statistics.
 
 | stage        | units                                                      | output at 224 px | numbers        |
 |--------------|------------------------------------------------------------|------------------|----------------|
@@ -30,7 +30,7 @@ is valid padding (same elsewhere), [..] is a branch. Counts include statistics.
 | conv_7b      | 1536 1x1                                                   | 5 x 5 x 1536     | 3,199,488      |
 | head         | global average pool; dense 1024, 512, 256; classes         | classes          | 2,231,815      |
 
-Parameters (what weight files are ported to), all under `backbone/` but the head:
+Parameters (the names that ported weights use), all under `backbone/` except the head:
 
     stem1 .. stem5                           units
     mixed_5b/branch1_1, branch2_1, branch2_2, branch3_1, .. branch3_3, branch4_1
@@ -42,9 +42,9 @@ Parameters (what weight files are ported to), all under `backbone/` but the head
     conv_7b                                  a unit
     head1, head2, head3, head                {kernel, bias}, beside `backbone`
 
-branchB_L is the L-th unit of the B-th branch in the table's order, which is also the order
-of concatenation (the pooling branch last). A unit holds conv/kernel and bn/bias, and
-bn/{mean, var} among the statistics; up holds {kernel, bias}.
+branchB_L is unit L of branch B, in the order of the table, which is also the order of
+concatenation (the pooling branch is last). A unit has the parameters conv/kernel and bn/bias,
+and the statistics bn/{mean, var}; up has {kernel, bias}.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.layers import residual as blocks
 from fer_jax.models.layers.conv import BiasConv, Conv
 from fer_jax.models.layers.head import dense_head
 from fer_jax.models.layers.initializers import glorot_uniform
 from fer_jax.models.layers.norm import BatchNorm
 from fer_jax.models.layers.pool import average_pool_3x3, global_pool, max_pool_3x3
+from fer_jax.models.layers.residual import relu_of_sum, wrap_block
 
 
 class Unit(NamedTuple):
-    """Filters, kernel (rows, columns), stride and padding of a unit."""
+    """A unit's number of filters, kernel size (rows, columns), stride and padding."""
 
     filters: int
     kernel: tuple[int, int]
@@ -75,7 +75,7 @@ class Unit(NamedTuple):
 
 
 Step = Unit | Callable[[jax.Array], jax.Array]
-"""A unit, or a pooling."""
+"""A unit or a pooling function."""
 
 Branches = tuple[tuple[Step, ...], ...]
 
@@ -139,24 +139,24 @@ class ConvUnit(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Branches beside each other, concatenated."""
+    """Parallel branches, concatenated along the channels."""
 
     branches: Branches
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H', W', the channels of all branches]."""
+        """Maps [B, H, W, C] to [B, H', W', sum of the branches' channels]."""
         return _concatenated(x, self.branches, train, self.dtype)
 
 
 class ResidualBlock(nn.Module):
-    """Adds what the branches see, scaled, to the input.
+    """Adds scaled, concatenated branches to the input, followed by ReLU.
 
     Attributes:
-      branches: whose ends a 1 x 1 convolution with bias brings back to the input's channels.
-      scale: of the residual.
-      last: whether there is no ReLU behind the sum.
+      branches: their concatenation is projected to the input's channels by a 1 x 1 convolution.
+      scale: factor of the residual.
+      last: omit the ReLU, as the last block8 does.
       dtype: of the computation.
     """
 
@@ -168,25 +168,25 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H, W, C]."""
-        ends = _concatenated(x, self.branches, train, self.dtype)
+        features = _concatenated(x, self.branches, train, self.dtype)
         up = BiasConv(x.shape[-1], (1, 1), dtype=self.dtype, name="up")
-        total = x + self.scale * up(ends)
-        return total if self.last else blocks.relu_of_sum(self, total)
+        total = x + self.scale * up(features)
+        return total if self.last else relu_of_sum(self, total)
 
 
 def _concatenated(x: jax.Array, branches: Branches, train: bool, dtype: DTypeLike) -> jax.Array:
-    """The ends of all branches; their units are `branch1_1`, ..."""
-    ends = [
+    """Concatenates the branches; their units are named `branch1_1`, ..."""
+    outputs = [
         _chain(x, branch, f"branch{number}_", train, dtype)
         for number, branch in enumerate(branches, 1)
     ]
-    return jnp.concatenate(ends, axis=-1)
+    return jnp.concatenate(outputs, axis=-1)
 
 
 def _chain(
     x: jax.Array, steps: Sequence[Step], name: str, train: bool, dtype: DTypeLike
 ) -> jax.Array:
-    """Units and poolings one after the other; the units are `name`1, `name`2, ..."""
+    """Applies units and poolings in sequence; the units are named `name`1, `name`2, ..."""
     unit = 0
     for step in steps:
         if isinstance(step, Unit):
@@ -201,12 +201,11 @@ class InceptionResNetV2Backbone(nn.Module):
     """The convolutions of InceptionResNetV2.
 
     Attributes:
-      repeats: how many of block35, block17 and block8 there are.
-      dtype: of the computation; parameters and statistics stay float32.
-      remat: compute each residual block again in the backward pass instead of keeping what
-        is in it.
-      shares_blocks: trace the residual blocks of one form as one function: faster, but what
-        looks into blocks (interceptors, intermediates) sees the first of each form only.
+      repeats: numbers of block35, block17 and block8.
+      dtype: of the computation; parameters and statistics are float32.
+      remat: recompute each block's activations in the backward pass instead of storing them.
+      shares_blocks: trace equal residual blocks once. Faster, but interceptors and captured
+        intermediates see only the first block of each kind.
     """
 
     repeats: tuple[int, int, int] = (10, 20, 10)
@@ -217,7 +216,7 @@ class InceptionResNetV2Backbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 1536], 5 x 5 at 224 px."""
-        block = blocks.prepared(ResidualBlock, self.remat, self.shares_blocks)
+        block = wrap_block(ResidualBlock, self.remat, self.shares_blocks)
         blocks35, blocks17, blocks8 = (range(1, count + 1) for count in self.repeats)
 
         x = _chain(images.astype(self.dtype), STEM, "stem", train, self.dtype)
@@ -240,13 +239,13 @@ class InceptionResNetV2(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      head_widths: width of each dense layer between the pooled features and the classes.
-      dropout: fraction of the dense activations dropped in training.
-      pooling: of the features over the picture: "average" or "max".
-      repeats: how many of block35, block17 and block8 there are.
-      dtype: of the computation; parameters and statistics stay float32, logits are float32.
-      remat: trade time for memory, as in `InceptionResNetV2Backbone`.
-      shares_blocks: as there.
+      head_widths: widths of the hidden dense layers.
+      dropout: rate after each hidden dense layer.
+      pooling: global pooling of the features, "average" or "max".
+      repeats: numbers of block35, block17 and block8.
+      dtype: of the computation; parameters, statistics and logits are float32.
+      remat: as in `InceptionResNetV2Backbone`.
+      shares_blocks: as in `InceptionResNetV2Backbone`.
     """
 
     classes: int

@@ -1,9 +1,9 @@
-"""LightVGG: the small VGG-style network the paper trains on RAF-DB.
+"""LightVGG: the small VGG-style network that the paper trains on RAF-DB.
 
 Model card. Source: Borgalli & Surve, section on architectures and its parameter
-table (5.391 M). The layer list is that of the published network of the same
-name, data set, input size, classes and accuracy; it gives 5,391,055 parameters
-at 100 x 100 x 3 and 7 classes, to the unit. Evidence: published twin.
+table (5.391 M). The layers are those of a published network of the same name,
+data set, input size, classes and accuracy, which has exactly 5,391,055 parameters
+at 100 x 100 x 3 and 7 classes. Evidence: that published twin.
 
 | layer                                     | output at 100 px | parameters |
 |-------------------------------------------|------------------|------------|
@@ -35,10 +35,10 @@ class LightVGG(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      widths: filters of each block of two convolutions.
-      head_widths: width of each dense layer before the classes.
-      dropout: fraction of the dense activations dropped in training.
-      dtype: of the computation; parameters stay float32, logits are float32.
+      widths: number of filters in each block of two convolutions.
+      head_widths: widths of the hidden dense layers.
+      dropout: rate after each hidden dense layer.
+      dtype: of the computation; parameters and logits are float32.
     """
 
     classes: int

@@ -1,4 +1,4 @@
-"""The networks by name: the only place that maps `config.model.name` to a module.
+"""Registry of the networks: maps `config.model.name` to a Flax module.
 
 A network takes float images [B, H, W, 3] and `train: bool`, and returns float32
 logits [B, classes].
@@ -21,10 +21,10 @@ from fer_jax.models.vgg import VGG16
 
 
 class Network(NamedTuple):
-    """A network, and the smallest side in pixels of the pictures that it can take."""
+    """A network's module class, and the smallest image side in pixels that it accepts."""
 
     module: type[nn.Module]
-    least_size: int
+    min_size: int
 
 
 MODELS: dict[str, Network] = {
@@ -38,18 +38,20 @@ MODELS: dict[str, Network] = {
 
 
 _NO_SETTINGS = {"parent", "name", "classes", "shares_blocks"}
-"""Fields of the modules that are not for the user to choose."""
+"""Module fields that are not user settings."""
 
 
 class UnknownModelError(ValueError):
-    """No network of this name; the message names the nearest one and all there are."""
+    """Unknown network; the message names the closest and all registered ones."""
 
 
 class UnknownSettingError(ValueError):
-    """The network has no setting of this name; the message names those it has."""
+    """Unknown setting of a network; the message names the known ones."""
 
     def __init__(self, network: str, setting: str, known: Iterable[str]) -> None:
-        super().__init__(f"{network} has no {setting} (it has {', '.join(sorted(known))})")
+        super().__init__(
+            f"{network} has no setting {setting} (settings: {', '.join(sorted(known))})"
+        )
         self.setting = setting
 
 
@@ -62,8 +64,8 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
       **settings: fields of the module, such as `dropout` and `dtype`.
 
     Raises:
-      UnknownModelError: if there is no such network.
-      UnknownSettingError: if the network has no such field.
+      UnknownModelError: no such network.
+      UnknownSettingError: the network has no such field.
     """
     module = find_network(name).module
     known = _settings(module)
@@ -74,24 +76,24 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
 
 
 def find_network(name: str) -> Network:
-    """The entry of `MODELS`.
+    """Returns the entry of `MODELS`.
 
     Raises:
-      UnknownModelError: if there is no such network.
+      UnknownModelError: no such network.
     """
     if name not in MODELS:
         near = difflib.get_close_matches(name, MODELS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         known = ", ".join(sorted(MODELS))
-        raise UnknownModelError(f"no network is called {name!r}{hint} (there are: {known})")
+        raise UnknownModelError(f"unknown network {name!r}{hint} (networks: {known})")
     return MODELS[name]
 
 
 def has_setting(name: str, setting: str) -> bool:
-    """Whether the network `name` has a setting that the user may choose.
+    """Whether the network `name` has the user setting `setting`.
 
     Raises:
-      UnknownModelError: if there is no such network.
+      UnknownModelError: no such network.
     """
     return setting in _settings(find_network(name).module)
 
@@ -101,9 +103,9 @@ def _settings(module: type[nn.Module]) -> set[str]:
 
 
 def shared_blocks(model: nn.Module) -> nn.Module:
-    """The same network, its blocks of one form traced as one function where it has such.
+    """Returns a copy of the network that traces equal blocks once, if it supports that.
 
-    That halves the time of tracing. Interceptors see the first block of each form only, so
-    it is not for a network of which blocks are frozen.
+    This halves the tracing time. Interceptors see only the first block of each kind, so do not
+    use it for a network with frozen blocks.
     """
     return model.clone(shares_blocks=True) if hasattr(model, "shares_blocks") else model

@@ -1,14 +1,14 @@
-"""ResNet-18 and ResNet-50, which the field's figures for RAF-DB and FER2013 are built on.
+"""ResNet-18 and ResNet-50, on which most published results for RAF-DB and FER2013 are built.
 
-Model card. Source: He et al. 2016, table 1; strides as torchvision and timm place them
+Model card. Source: He et al. 2016, table 1, with the strides of torchvision and timm
 (version 1.5: a bottleneck strides in its 3x3 convolution, not in its first 1x1), so that
-their weights fit. Not one of the paper's networks. At 1000 classes they have 11,689,512 and
-25,557,032 parameters, as published, and 9,600 and 53,120 statistics of BatchNorm; at 7
-classes 11,180,103 and 23,522,375 parameters. Evidence: published networks, same features.
+their weights fit. Not among the paper's networks. At 1000 classes they have 11,689,512 and
+25,557,032 parameters, as published, and 9,600 and 53,120 BatchNorm statistics; at 7 classes
+11,180,103 and 23,522,375 parameters. Evidence: published networks with the same features.
 
 A unit is a convolution without bias, padded by half its kernel, BatchNorm and ReLU; s2 is
-stride 2. A block is the units in brackets plus its input; where the form changes, the input
-passes a 1x1 unit of the same stride. The ReLU of the last unit comes behind the sum.
+stride 2. A block is the units in brackets plus its input; if their shapes differ, the input
+passes a 1x1 unit of the same stride. The last unit's ReLU follows the sum.
 
 | stage  | ResNet-18              | parameters | ResNet-50                       | parameters | at 224 px |
 |--------|------------------------|------------|---------------------------------|------------|-----------|
@@ -20,16 +20,16 @@ passes a 1x1 unit of the same stride. The ReLU of the last unit comes behind the
 | head   | global average pool, dropout, dense | 513 a class | the same           | 2,049 a class | classes |
 
 The first 3x3 unit of layer2, layer3 and layer4 has stride 2. With `small_stem` the stem is
-64 3x3 of stride 1 without pooling (1,856 parameters), as in networks that learn from faces of
-32 to 64 pixels from scratch.
+64 3x3 of stride 1 without pooling (1,856 parameters), as is usual for training from scratch
+on images of 32 to 64 pixels.
 
-Parameters (what weight files are ported to), all under `backbone/` but the head:
+Parameters (the names that ported weights use), all under `backbone/` except the head:
 
     stem                               a unit
-    layer1_1 .. layer4_2 or layer4_3   unit1, unit2, (unit3); shortcut where the form changes
+    layer1_1 .. layer4_2 or layer4_3   unit1, unit2, (unit3); shortcut if the shapes differ
     head                               {kernel, bias}, beside `backbone`
 
-A unit holds conv/kernel, bn/{scale, bias}, and bn/{mean, var} among the statistics.
+A unit has the parameters conv/kernel and bn/{scale, bias}, and the statistics bn/{mean, var}.
 """  # noqa: E501
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from fer_jax.models.layers import residual as blocks
 from fer_jax.models.layers.conv import Conv
 from fer_jax.models.layers.head import dense_head
 from fer_jax.models.layers.initializers import glorot_uniform
 from fer_jax.models.layers.norm import BatchNorm
 from fer_jax.models.layers.pool import global_pool, max_pool_3x3
+from fer_jax.models.layers.residual import relu_of_sum, wrap_block
 
 WIDTHS = (64, 128, 256, 512)
-"""Of the layers; a bottleneck ends with four times as many filters."""
+"""Filters of layer1 to layer4; a bottleneck outputs four times as many."""
 
 
 class Unit(NamedTuple):
-    """Filters, side of the kernel and stride of a unit."""
+    """A unit's number of filters, kernel size and stride."""
 
     filters: int
     kernel: int
@@ -65,17 +65,17 @@ Units = tuple[Unit, ...]
 
 
 def basic(width: int, stride: int) -> Units:
-    """The units of a block of ResNet-18."""
+    """Returns the units of a ResNet-18 block."""
     return Unit(width, 3, stride), Unit(width, 3)
 
 
 def bottleneck(width: int, stride: int) -> Units:
-    """The units of a block of ResNet-50."""
+    """Returns the units of a ResNet-50 block."""
     return Unit(width, 1), Unit(width, 3, stride), Unit(4 * width, 1)
 
 
 class ConvUnit(nn.Module):
-    """Convolution without bias, BatchNorm, and ReLU unless a sum comes first."""
+    """Convolution without bias, BatchNorm, and ReLU if `relu`."""
 
     unit: Unit
     relu: bool = True
@@ -85,7 +85,7 @@ class ConvUnit(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, filters], rounded up."""
         filters, kernel, stride = self.unit
-        # Not "SAME", which pads a stride of 2 on one side only: weights are of this padding.
+        # Not "SAME", which pads stride 2 on one side only: published weights expect this padding.
         conv = Conv(
             filters, (kernel, kernel), stride, padding=kernel // 2, use_bias=False,
             dtype=self.dtype, kernel_init=glorot_uniform, name="conv",
@@ -96,14 +96,14 @@ class ConvUnit(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Adds what its units make of the input to the input."""
+    """Adds the output of its units to the input, followed by ReLU."""
 
     units: Units
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, H', W', the filters of the last unit]."""
+        """Maps [B, H, W, C] to [B, H', W', filters of the last unit]."""
         residual = x
         for number, unit in enumerate(self.units, 1):
             relu = number < len(self.units)
@@ -112,20 +112,20 @@ class ResidualBlock(nn.Module):
             stride = max(unit.stride for unit in self.units)
             unit = Unit(residual.shape[-1], 1, stride)
             x = ConvUnit(unit, False, self.dtype, name="shortcut")(x, train)
-        return blocks.relu_of_sum(self, x + residual)
+        return relu_of_sum(self, x + residual)
 
 
 class ResNetBackbone(nn.Module):
     """The convolutions of a ResNet.
 
     Attributes:
-      depths: blocks of each layer.
-      has_bottlenecks: whether blocks are ResNet-50's, else ResNet-18's.
-      small_stem: begin with a 3x3 convolution of stride 1 and no pooling.
-      dtype: of the computation; parameters and statistics stay float32.
-      remat: compute each block again in the backward pass instead of keeping what is in it.
-      shares_blocks: trace the blocks of one form as one function: faster, but what looks into
-        blocks (interceptors, intermediates) sees the first of each form only.
+      depths: number of blocks in each layer.
+      has_bottlenecks: use the blocks of ResNet-50, else those of ResNet-18.
+      small_stem: start with a 3x3 convolution of stride 1 and no pooling.
+      dtype: of the computation; parameters and statistics are float32.
+      remat: recompute each block's activations in the backward pass instead of storing them.
+      shares_blocks: trace equal blocks once. Faster, but interceptors and captured
+        intermediates see only the first block of each kind.
     """
 
     depths: Sequence[int]
@@ -138,7 +138,7 @@ class ResNetBackbone(nn.Module):
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px."""
-        block = blocks.prepared(ResidualBlock, self.remat, self.shares_blocks)
+        block = wrap_block(ResidualBlock, self.remat, self.shares_blocks)
         units_of = bottleneck if self.has_bottlenecks else basic
         stem = Unit(64, 3) if self.small_stem else Unit(64, 7, 2)
 
@@ -158,16 +158,15 @@ class ResNet(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      head_widths: width of each dense layer between the pooled features and the classes; the
-        published networks have none.
-      dropout: fraction of the pooled features, and of dense activations, dropped in training;
-        the published networks drop none.
-      pooling: of the features over the picture: "average" or "max".
-      small_stem: for small pictures, as in `ResNetBackbone`; published weights do not fit.
-      depths: blocks of each layer.
-      dtype: of the computation; parameters and statistics stay float32, logits are float32.
-      remat: trade time for memory, as in `ResNetBackbone`.
-      shares_blocks: as there.
+      head_widths: widths of the hidden dense layers; the published networks have none.
+      dropout: rate on the pooled features and after each hidden dense layer; 0 in the
+        published networks.
+      pooling: global pooling of the features, "average" or "max".
+      small_stem: for small images, as in `ResNetBackbone`; published weights do not fit.
+      depths: number of blocks in each layer.
+      dtype: of the computation; parameters, statistics and logits are float32.
+      remat: as in `ResNetBackbone`.
+      shares_blocks: as in `ResNetBackbone`.
     """
 
     classes: int

@@ -1,12 +1,12 @@
 """VGG16 with the paper's head, trained on RaFD.
 
 Model card. Source: Borgalli & Surve, section on architectures and its parameter table
-(15.244 M); the base is configuration D of Simonyan & Zisserman 2015 without its dense
-layers, as Keras and torchvision publish it with ImageNet weights. It gives 15,244,104
-parameters at 8 classes, to the unit, with the only natural head that does. Evidence:
-published base and arithmetic match of the head. The paper does not say how the features
-are pooled (average by default here), nor whether the head has dropout or the base is
-fine-tuned.
+(15.244 M). The backbone is configuration D of Simonyan & Zisserman 2015 without its
+dense layers, as Keras and torchvision publish it with ImageNet weights. The network has
+exactly 15,244,104 parameters at 8 classes; no other plausible head gives this count.
+Evidence: published backbone, arithmetic match of the head. The paper does not state how
+the features are pooled (average by default here), whether the head has dropout, or
+whether the backbone is fine-tuned.
 
 | layer                        | output at 224 px | parameters        |
 |------------------------------|------------------|-------------------|
@@ -19,7 +19,7 @@ fine-tuned.
 | 2 x dense 512, dropout       | 512              | 262,656 + 262,656 |
 | dense (classes)              | classes          | 4,104             |
 
-Parameters, in the order of the layers (what weight files are ported to):
+Parameters in the order of the layers (the names that ported weights use):
 
     backbone/block1_conv1/{kernel, bias}, block1_conv2, block2_conv1, ..., block5_conv3
     head1/{kernel, bias}, head2, head
@@ -43,10 +43,10 @@ class VGGBackbone(nn.Module):
     """The convolutions of a VGG network.
 
     Attributes:
-      widths: filters of each block.
-      depths: convolutions of each block.
-      dtype: of the computation; parameters stay float32.
-      remat: compute each block again in the backward pass instead of keeping what is in it.
+      widths: number of filters in each block.
+      depths: number of convolutions in each block.
+      dtype: of the computation; parameters are float32.
+      remat: recompute each block's activations in the backward pass instead of storing them.
     """
 
     widths: Sequence[int] = (64, 128, 256, 512, 512)
@@ -76,11 +76,11 @@ class VGG16(nn.Module):
 
     Attributes:
       classes: number of output classes.
-      head_widths: width of each dense layer between the pooled features and the classes.
-      dropout: fraction of the dense activations dropped in training.
-      pooling: of the features over the picture: "average" or "max".
-      dtype: of the computation; parameters stay float32, logits are float32.
-      remat: trade time for memory, as in `VGGBackbone`.
+      head_widths: widths of the hidden dense layers.
+      dropout: rate after each hidden dense layer.
+      pooling: global pooling of the features, "average" or "max".
+      dtype: of the computation; parameters and logits are float32.
+      remat: as in `VGGBackbone`.
     """
 
     classes: int

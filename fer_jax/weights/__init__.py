@@ -1,11 +1,12 @@
-"""Weights that others trained: files of Keras, PyTorch and safetensors, ported to our networks.
+"""Ports published weights (Keras, PyTorch, safetensors) to the networks of fer_jax.
 
-    source.py, keras_h5.py, torch_pth.py   read a file into named arrays; run no code from it
+    source.py, keras_h5.py, torch_pth.py   read a file into named arrays, without running code
+    layout.py                              the types of the layer tables
     vgg16.py, inception_resnet_v2.py,
-    resnet.py                              where each layer lies in each kind of file
-    port.py                                names, shapes and BatchNorm made ours; written
-    published.py                           what Keras and torchvision publish, and the cache
-    load.py                                a ported file into a network's state
+    resnet.py                              each network's layer table: names in each file layout
+    port.py                                converts names, shapes and BatchNorm; writes the result
+    published.py                           downloads what Keras and torchvision publish; the cache
+    load.py                                loads a ported file into a network's state
 
-The networks know nothing of this. Nothing here imports Keras or PyTorch.
+The networks do not depend on this package. Nothing here imports Keras or PyTorch.
 """

@@ -1,9 +1,9 @@
-"""Where InceptionResNetV2's layers lie in the files of Keras and timm.
+"""Layer table of InceptionResNetV2 for the weight files of Keras and timm.
 
-Keras orders the layers of a network by their distance from its output, not by when they were
-made: beside each other stand the units of all branches that are equally far from the end of
-their block. So the units of a shorter branch come later, and because branches share shapes,
-another order would pass every check of shapes and give a network that sees nothing.
+Keras orders layers by their distance from the network's output, not by creation. Units of
+different branches that are equally far from the end of their block are adjacent, so a shorter
+branch starts later. Because branches share shapes, a wrong order would pass every shape check
+and give a network with useless features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fer_jax.weights.layout import INCEPTION, Conv, Norm, Table
 
 _STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "conv2d_3b", "conv2d_4a")
 
-# Units of each branch; number of blocks; what timm calls their sequence.
+# Number of units in each branch; number of blocks; timm's name of their sequence.
 _RESIDUAL = {
     "block35": ((1, 2, 3), 10, "repeat"),
     "block17": ((1, 3), 20, "repeat_1"),
@@ -22,7 +22,7 @@ _RESIDUAL = {
 }
 
 _Unit = tuple[str, str]
-"""A unit's path here and its prefix in timm."""
+"""A unit's path in fer_jax and its prefix in timm."""
 
 
 def _branches(path: str, torch: str, lengths: Sequence[int]) -> list[list[_Unit]]:
@@ -30,7 +30,7 @@ def _branches(path: str, torch: str, lengths: Sequence[int]) -> list[list[_Unit]
         [
             (
                 f"{path}/branch{branch}_{unit}",
-                # timm has a sequence only where there is more than one step.
+                # timm uses a sequence only for more than one unit.
                 f"{torch}.branch{branch - 1}" + (f".{unit - 1}" if length > 1 else ""),
             )
             for unit in range(1, length + 1)
@@ -40,10 +40,10 @@ def _branches(path: str, torch: str, lengths: Sequence[int]) -> list[list[_Unit]
 
 
 def _by_depth(branches: Sequence[Sequence[_Unit]]) -> Iterator[Conv | Norm]:
-    """The units of branches as Keras orders them: farthest from the branches' end first."""
+    """Yields the units of branches in Keras' order: farthest from the branches' end first."""
     for distance in range(max(map(len, branches)), 0, -1):
         level = [branch[-distance] for branch in branches if len(branch) >= distance]
-        # A level of convolutions, then one of their BatchNorms.
+        # All convolutions at this distance, then their BatchNorms.
         yield from (Conv(f"{path}/conv", f"{torch}.conv", bias=False) for path, torch in level)
         yield from (Norm(f"{path}/bn", f"{torch}.bn", f"{path}/conv") for path, torch in level)
 
@@ -55,7 +55,7 @@ def _mixed(name: str, lengths: Sequence[int]) -> Iterator[Conv | Norm]:
 def _residual(name: str) -> Iterator[Conv | Norm]:
     lengths, count, repeat = _RESIDUAL[name]
     for number in range(1, count + 1):
-        # timm keeps the last block, which has no ReLU, outside the sequence.
+        # In timm the last block, which has no ReLU, is outside the sequence.
         last = name == "block8" and number == count
         torch = "block8" if last else f"{repeat}.{number - 1}"
         path = f"backbone/{name}_{number}"
@@ -67,7 +67,7 @@ def _layers() -> Iterator[Conv | Norm]:
     for number, torch in enumerate(_STEM, 1):
         yield from _by_depth([[(f"backbone/stem{number}", torch)]])
     mixed_5b = _branches("backbone/mixed_5b", "mixed_5b", (1, 2, 3, 1))
-    # The fourth branch begins with a pooling, which timm's sequence counts.
+    # The fourth branch starts with a pooling, which counts in timm's sequence.
     mixed_5b[3] = [("backbone/mixed_5b/branch4_1", "mixed_5b.branch3.1")]
     yield from _by_depth(mixed_5b)
     yield from _residual("block35")

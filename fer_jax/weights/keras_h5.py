@@ -1,8 +1,8 @@
-"""Reads Keras' two HDF5 layouts: the legacy one, ordered, and that of Keras 3, by path.
+"""Reads Keras' two HDF5 layouts: legacy, by position, and Keras 3, by path.
 
-Legacy files name their layers in an attribute whose order is the order of the network's
-layers; Keras itself loads by that position. Files of Keras 3 hold `.../vars/0` beneath a path
-per layer. What the layers are is not decided here.
+A legacy file lists its layers in an attribute, in the order of the network's layers; Keras
+loads them by position. A Keras 3 file stores `.../vars/0`, ... under one path per layer. This
+module does not interpret the layers.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ ARCHIVED = "model.weights.h5"
 
 
 class Layer(NamedTuple):
-    """A layer that has weights, as a legacy file names it; its arrays in the file's order."""
+    """A layer with weights in a legacy file: its name, and its arrays in file order."""
 
     name: str
     arrays: tuple[np.ndarray, ...]
 
 
 def read_h5(file: Path | IO[bytes], where: str) -> tuple[Layer, ...] | dict[str, np.ndarray]:
-    """The layers of a legacy file, or the arrays by path of a Keras 3 one.
+    """Returns the layers of a legacy file, or the arrays of a Keras 3 file by path.
 
     Args:
-      file: to read.
-      where: what messages call it.
+      file: HDF5 file.
+      where: name of the file in error messages.
 
     Raises:
-      UserError: a damaged file, or HDF5 that Keras did not write.
+      UserError: a damaged file, or HDF5 not written by Keras.
     """
     try:
         with h5py.File(file, "r") as content:
@@ -44,13 +44,13 @@ def read_h5(file: Path | IO[bytes], where: str) -> tuple[Layer, ...] | dict[str,
             arrays = _by_path(content)
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"expected a whole HDF5 file of Keras, found {where} cut off or damaged "
-            f"({str(error).strip(chr(34))}); get it again"
+            f"expected a complete Keras HDF5 file, found {where} truncated or damaged "
+            f"({str(error).strip(chr(34))}); download it again"
         ) from error
     if not any("/vars/" in name for name in arrays):
         raise UserError(
-            f"expected an HDF5 file that Keras wrote, found {where} with neither a layer_names "
-            "attribute (legacy) nor groups called vars (Keras 3)"
+            f"expected an HDF5 file written by Keras, found {where} with neither a layer_names "
+            "attribute (legacy) nor groups named vars (Keras 3)"
         )
     return arrays
 
@@ -66,7 +66,7 @@ def _legacy_layers(root: Any) -> tuple[Layer, ...]:
 
 
 def _names(group: Any, attribute: str) -> list[str]:
-    """A list of names; Keras cuts one of more than 64 KB into attribute0, attribute1, ..."""
+    """Reads a list of names; Keras splits one of over 64 KB into attribute0, attribute1, ..."""
     if attribute in group.attrs:
         values = list(group.attrs[attribute])
     else:

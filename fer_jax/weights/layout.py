@@ -1,7 +1,6 @@
-"""How a network's layers lie in files of each kind: what a network's table has to state.
+"""Types of a layer table: the name of each layer of a network in each file layout.
 
-A network's own file (vgg16.py, inception_resnet_v2.py, resnet.py) makes the table; matching a
-file to it is port.py's.
+vgg16.py, inception_resnet_v2.py and resnet.py define the tables; port.py matches files to them.
 """
 
 from __future__ import annotations
@@ -12,11 +11,11 @@ from collections.abc import Mapping
 from fer_jax.data.preprocess import InputFormat
 
 CAFFE = InputFormat("bgr", 1.0, (103.939, 116.779, 123.68))
-"""Keras' `preprocess_input` of mode "caffe": 0..255, means of ImageNet."""
+"""Keras' `preprocess_input` mode "caffe": 0..255 minus the ImageNet means."""
 TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""torchvision's: [0, 1], means and deviations of ImageNet."""
+"""torchvision's input: [0, 1], normalized by the ImageNet means and standard deviations."""
 INCEPTION = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-"""Keras' mode "tf" and timm's Inception constants: [-1, 1]."""
+"""Keras' mode "tf", and timm's Inception constants: [-1, 1]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +23,9 @@ class Conv:
     """A convolution.
 
     Attributes:
-      path: of its parameters here, such as "backbone/stem1/conv".
-      torch: its prefix in a PyTorch file, such as "conv2d_1a.conv".
-      bias: whether it has one.
+      path: of its parameters in fer_jax, such as "backbone/stem1/conv".
+      torch: prefix of its names in a PyTorch file, such as "conv2d_1a.conv".
+      bias: whether it has a bias.
     """
 
     path: str
@@ -39,10 +38,10 @@ class Norm:
     """A BatchNorm.
 
     Attributes:
-      path: of its parameters here, such as "backbone/stem1/bn".
-      torch: its prefix in a PyTorch file.
-      conv: path of the convolution, without bias, whose output it normalises.
-      scaled: whether ours has a scale; else a file's is folded into the convolution.
+      path: of its parameters in fer_jax, such as "backbone/stem1/bn".
+      torch: prefix of its names in a PyTorch file.
+      conv: path of the convolution whose output it normalizes; it has no bias.
+      scaled: whether it has a scale in fer_jax; if not, a file's scale is folded into `conv`.
     """
 
     path: str
@@ -53,15 +52,15 @@ class Norm:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Where each layer of a network's backbone lies.
+    """The layers of a network's backbone in each file layout.
 
     Attributes:
       model: name of the network.
-      layers: its layers with weights; where Keras has the network, in the order of Keras'
-        `Model.layers`, which is that of legacy files and of the numbers in Keras 3's.
-      formats: the input that published weights expect, by kind: "keras" and "pytorch".
-      torch_tops: prefixes of what a PyTorch file has besides the backbone.
-      no_keras: why a file of Keras is not for this network, if none is.
+      layers: the layers with weights. If Keras has the network, in the order of Keras'
+        `Model.layers`, which legacy files and the layer numbers of Keras 3 files follow.
+      formats: the input that the weights expect, by library: "keras" and "pytorch".
+      torch_tops: prefixes of the names in a PyTorch file that are not in the backbone.
+      no_keras: why files from Keras cannot be ported, if so.
     """
 
     model: str

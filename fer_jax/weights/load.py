@@ -1,7 +1,6 @@
-"""A ported file into a network: what it is, and its arrays in the place of random ones.
+"""Loads a ported file into a network's backbone; the head is left as initialized.
 
-Heads stay as they were initialised. Which file a run uses is published.py's and the
-configuration's; how a file is ported is port.py's.
+port.py writes these files; published.py and the configuration choose which one a run uses.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
 
 METADATA = "fer_jax"
-"""Key of a ported file's metadata, which is JSON."""
+"""Key of a ported file's JSON metadata."""
 
 FORMAT = 1
-"""Of that JSON."""
+"""Version of that metadata."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +34,12 @@ class Weights:
 
     Attributes:
       path: of the file.
-      sha256: of the file, hexadecimal.
-      model: the network it is of.
+      sha256: hexadecimal digest of the file.
+      model: name of the network.
       source: name of the file it was ported from.
-      source_sha256: of that file.
-      layout: the kind of that file.
-      input_format: what the network expects of pixels.
+      source_sha256: hexadecimal digest of that file.
+      layout: layout of that file, see `source.Source`.
+      input_format: the pixel format that the weights expect.
     """
 
     path: Path
@@ -53,11 +52,11 @@ class Weights:
 
     @property
     def normalization(self) -> tuple[str, InputFormat]:
-        """How the network saw pixels, as `Preprocessing` names it."""
+        """The arguments of `Preprocessing` that reproduce the expected input."""
         return "weights", self.input_format
 
     def to_json(self) -> dict[str, Any]:
-        """As a run directory keeps it, to know the weights again and to name them."""
+        """Returns what a run directory stores to identify the weights."""
         return {
             "file": self.path.name,
             "sha256": self.sha256,
@@ -68,14 +67,14 @@ class Weights:
 
 
 def open_weights(path: Path, model: str) -> Weights:
-    """Reads what a ported file says of itself.
+    """Reads the metadata of a ported file.
 
     Args:
-      path: a file that port_weights wrote.
-      model: the network that it must be of.
+      path: a file written by `fer-jax port-weights`.
+      model: name of the expected network.
 
     Raises:
-      UserError: no such file, a file that is not ported, a damaged one, or another network's.
+      UserError: a missing or damaged file, one that is not ported, or one of another network.
     """
     command = f"fer-jax port-weights {path} --model {model} --out FILE.safetensors"
     try:
@@ -96,18 +95,18 @@ def open_weights(path: Path, model: str) -> Weights:
         )
     except FileNotFoundError:
         raise UserError(
-            f"expected ported weights at {path}, found no file; make it with: "
+            f"expected ported weights at {path}, found no file; create it with: "
             f"fer-jax port-weights SOURCE --model {model} --out {path}"
         ) from None
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
-            f"expected whole ported weights at {path}, found something else "
+            f"expected a complete file of ported weights at {path}, found another kind of file "
             f"({type(error).__name__}: {error}); port it first: {command}"
         ) from error
     if weights.model != model:
         raise UserError(
-            f"the weights {path} are of {weights.model}, the network is {model}; "
-            f"give weights of {model}, or --config.model.name={weights.model}"
+            f"expected weights of {model} in {path}, found weights of {weights.model}; "
+            f"use weights of {model}, or --config.model.name={weights.model}"
         )
     return weights
 
@@ -115,23 +114,22 @@ def open_weights(path: Path, model: str) -> Weights:
 def load_into(
     weights: Weights, params: Mapping[str, Any], batch_stats: Mapping[str, Any]
 ) -> tuple[Any, Any, tuple[str, ...]]:
-    """Replaces the backbone's arrays by the file's.
+    """Replaces the arrays of the backbone with those of the file.
 
     Args:
-      weights: as `open_weights` gave them.
-      params: of the whole network, freshly initialised.
-      batch_stats: likewise.
+      weights: from `open_weights`.
+      params: of the whole network.
+      batch_stats: of the whole network.
 
     Returns:
-      params and batch_stats with the file's arrays, and the names of what was loaded; all
-      else is what was given.
+      params and batch_stats with the file's arrays, and the names of the replaced arrays.
 
     Raises:
-      UserError: the file changed since it was opened, or its arrays do not fit.
+      UserError: the file changed since it was opened, or its arrays do not fit the network.
     """
     content = weights.path.read_bytes()
     if hashlib.sha256(content).hexdigest() != weights.sha256:
-        raise UserError(f"the weights {weights.path} changed while they were read; start again")
+        raise UserError(f"the weights {weights.path} changed while being read; run again")
     arrays = safetensors.numpy.load(content)
     state = {"params": params, "batch_stats": batch_stats}
     flat = flax.traverse_util.flatten_dict(state, keep_empty_nodes=True, sep="/")
@@ -143,15 +141,15 @@ def load_into(
 
 def _check_fit(weights: Weights, arrays: Mapping[str, np.ndarray], flat: Mapping[str, Any]) -> None:
     backbone = {name for name in flat if "/backbone/" in name}
-    unfit = sorted(backbone ^ arrays.keys())
-    unfit += [
+    problems = sorted(backbone ^ arrays.keys())
+    problems += [
         f"{name} {arrays[name].shape} instead of {flat[name].shape}"
         for name in sorted(backbone & arrays.keys())
         if arrays[name].shape != flat[name].shape
     ]
-    if unfit:
+    if problems:
         raise UserError(
             f"the weights {weights.path} do not fit the network {weights.model}: "
-            f"{', '.join(unfit[:3])}{' ...' if len(unfit) > 3 else ''}; port them again with "
-            "this fer_jax, or set the network's fields as they were"
+            f"{', '.join(problems[:3])}{' ...' if len(problems) > 3 else ''}; port them again with "
+            "this version of fer_jax, or reset the changed config.model fields"
         )

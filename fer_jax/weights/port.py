@@ -1,8 +1,8 @@
-"""Makes a file's arrays ours: matched layer by layer, transposed, folded, checked, written.
+"""Ports a weight file to a network's backbone: matches, transposes, folds, checks and writes it.
 
-Every array of the file is used, or dropped as something known (a classifier, a counter), or
-the file is refused; and every array of the network's backbone comes from the file. Heads are
-never ported: their classes are those of another task.
+Every array of the backbone must be in the file, and every array of the file must be used or be a
+known extra, such as a classifier or a counter; otherwise the file is rejected. Heads are not
+ported, because their classes are those of another task.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ _KERAS_3_EXTRAS = re.compile(
 _TORCH_WRAPPERS = ("", "module.", "model.", "timm_model.")
 
 _Roles = dict[str, np.ndarray]
-"""Arrays of a layer by what they are: kernel, bias; scale, bias, mean, var."""
+"""A layer's arrays by role: kernel, bias; scale, bias, mean, var."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Port:
-    """A network's backbone, as we name it.
+    """The ported weights of a network's backbone.
 
     Attributes:
-      source: the file it came from.
-      model: the network.
+      source: the original file.
+      model: name of the network.
       tensors: float32 arrays by name: params/backbone/..., batch_stats/backbone/...
-      input_format: what the weights expect of pixels.
-      dropped: names in the file that are no part of a backbone.
-      folded: how many BatchNorm scales other than one went into convolutions.
+      input_format: the pixel format that the weights expect.
+      dropped: names in the file that are not in the backbone.
+      folded: number of BatchNorm scales other than one that were folded into convolutions.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class Port:
     folded: int
 
     def write(self, path: Path) -> Path:
-        """Writes safetensors whose metadata says what is in them.
+        """Writes a safetensors file with metadata.
 
         Raises:
           UserError: the file cannot be written.
@@ -85,24 +85,24 @@ class Port:
 
 
 def port(path: Path, model: str) -> Port:
-    """Ports the backbone in a weight file to a network.
+    """Ports a weight file to a network's backbone.
 
     Args:
-      path: of a file that `source.read_source` knows.
+      path: a file that `source.read_source` can read.
       model: a key of `TABLES`.
 
     Raises:
-      UserError: an unknown network, a file that cannot be read, or one of something else.
+      UserError: an unknown network, an unreadable file, or weights of another network.
     """
     _check_model(model)
     return port_source(read_source(path), model)
 
 
 def port_source(source: Source, model: str) -> Port:
-    """`port` of a file that is read already.
+    """`port` for a file that has been read.
 
     Raises:
-      UserError: an unknown network, or arrays of something else.
+      UserError: an unknown network, or weights of another network.
     """
     _check_model(model)
     table = TABLES[model]
@@ -113,32 +113,32 @@ def port_source(source: Source, model: str) -> Port:
             f"({source.layout}). {table.no_keras}; give a .pth or safetensors file"
         )
     matched = _MATCHERS[source.layout](source, table)
-    _refuse(source, table, matched)
+    _check_match(source, table, matched)
     folded = _fold_scales(table, matched.layers)
     tensors = dict(_named(matched.layers))
     problems = list(_shape_problems(tensors, backbone_shapes(model)))
     if problems:
-        raise _other_file(source, table, problems)
+        raise _mismatch(source, table, problems)
     return Port(source, model, tensors, table.formats[kind], tuple(matched.dropped), folded)
 
 
 def _check_model(model: str) -> None:
     if model not in TABLES:
         raise UserError(
-            f"expected a network that weights can be ported to ({', '.join(sorted(TABLES))}), "
+            f"expected a network with portable weights ({', '.join(sorted(TABLES))}), "
             f"found {model!r}"
         )
 
 
 @dataclasses.dataclass
 class _Matched:
-    """What matching a file to a table found.
+    """The result of matching a file to a layer table.
 
     Attributes:
-      layers: the arrays of each layer by its path here.
+      layers: the arrays of each layer by the layer's path in fer_jax.
       dropped: names of known extras.
-      missing: what the network has and the file has not.
-      unknown: what the file has besides.
+      missing: names that the network needs and the file lacks.
+      unknown: names in the file that match nothing.
     """
 
     layers: dict[str, _Roles] = dataclasses.field(default_factory=dict)
@@ -148,24 +148,24 @@ class _Matched:
 
 
 def _match_legacy(source: Source, table: Table) -> _Matched:
-    """By position alone: names of layers are numbered anew in every session of Keras."""
+    """Matches by position only, because the numbers in layer names depend on the Keras session."""
     matched = _Matched()
     count = len(table.layers)
-    for layer, found in zip(table.layers, source.layers, strict=False):
-        roles = _keras_roles(layer, len(found.arrays))
+    for layer, stored in zip(table.layers, source.layers, strict=False):
+        roles = _keras_roles(layer, len(stored.arrays))
         if roles is None:
-            matched.unknown.append(f"{found.name} where {_keras_name(layer)} is expected")
+            matched.unknown.append(f"{stored.name} where {_keras_name(layer)} is expected")
         else:
-            matched.layers[layer.path] = dict(zip(roles, found.arrays, strict=True))
+            matched.layers[layer.path] = dict(zip(roles, stored.arrays, strict=True))
     matched.missing += [layer.path for layer in table.layers[len(source.layers) :]]
-    for found in source.layers[count:]:
-        known = _KERAS_TOPS.fullmatch(found.name) is not None
-        (matched.dropped if known else matched.unknown).append(found.name)
+    for stored in source.layers[count:]:
+        known = _KERAS_TOPS.fullmatch(stored.name) is not None
+        (matched.dropped if known else matched.unknown).append(stored.name)
     return matched
 
 
 def _keras_roles(layer: Conv | Norm, count: int) -> tuple[str, ...] | None:
-    """What a Keras layer's arrays are, in its order; None if it cannot be this layer."""
+    """Returns the roles of a Keras layer's arrays in its order; None if `count` does not fit."""
     possible: list[tuple[str, ...]]
     if isinstance(layer, Conv):
         possible = [("kernel", "bias")] if layer.bias else [("kernel",)]
@@ -179,7 +179,7 @@ def _keras_name(layer: Conv | Norm) -> str:
 
 
 def _match_keras_3(source: Source, table: Table) -> _Matched:
-    """By Keras 3's paths, which number the layers of each class in the order of the network."""
+    """Matches by path: Keras 3 numbers the layers of each class in the order of the network."""
     matched, used = _Matched(), set()
     prefix = _keras_3_prefix(source)
     numbers = {Conv: 0, Norm: 0}
@@ -203,14 +203,14 @@ def _match_keras_3(source: Source, table: Table) -> _Matched:
 
 
 def _keras_3_prefix(source: Source) -> str:
-    """Where the backbone is a layer of another model: that layer's path, else ""."""
+    """Returns the path of the backbone if it is a layer of another model, else ""."""
     first = "layers/conv2d/vars/0"
     inside = [name for name in source.tensors if name.endswith(f"/{first}")]
     return "" if first in source.tensors or not inside else inside[0].removesuffix(first)
 
 
 def _match_pytorch(source: Source, table: Table) -> _Matched:
-    """By name, as torchvision and timm give them."""
+    """Matches by the names of torchvision and timm."""
     matched, used = _Matched(), set()
     first = f"{table.layers[0].torch}.weight"
     prefix = next((p for p in _TORCH_WRAPPERS if p + first in source.tensors), "")
@@ -220,7 +220,7 @@ def _match_pytorch(source: Source, table: Table) -> _Matched:
             used.add(prefix + name)
             if prefix + name in source.tensors:
                 array = source.tensors[prefix + name]
-                # Output, input, rows, columns become rows, columns, input, output.
+                # (outputs, inputs, rows, columns) to (rows, columns, inputs, outputs)
                 roles[role] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
             else:
                 matched.missing.append(prefix + name)
@@ -232,7 +232,7 @@ def _match_pytorch(source: Source, table: Table) -> _Matched:
 
 
 def _torch_names(layer: Conv | Norm) -> Iterator[tuple[str, str]]:
-    """(role, name in the file)."""
+    """Yields (role, name in the file)."""
     if isinstance(layer, Conv):
         yield "kernel", f"{layer.torch}.weight"
         if layer.bias:
@@ -252,16 +252,16 @@ _MATCHERS: dict[str, Callable[[Source, Table], _Matched]] = {
 
 
 def _fold_scales(table: Table, layers: dict[str, _Roles]) -> int:
-    """Takes scales that ours have not out of BatchNorms, into the convolutions before them.
+    """Folds BatchNorm scales that our network lacks into the preceding convolutions.
 
-    scale * (conv - mean) / deviation = (scale * conv - scale * mean) / deviation: exact for
-    any scale wherever the stored statistics are used, that is in inference and where they
-    are frozen. A BatchNorm that goes on learning from batches normalises its input, and with
-    it a scale in the convolution, away. Folding forward, into what follows the ReLU, would
-    be exact there too, but the ends of residual blocks have many followers.
+    scale * (conv - mean) / std = (scale * conv - scale * mean) / std. This is exact for any
+    scale as long as the stored statistics are used: in inference, and while they are frozen.
+    With batch statistics, BatchNorm normalizes its input and so cancels a scale in the
+    convolution. Folding forward, into the layers after the ReLU, would be exact there too, but
+    the output of a residual block is read by many layers.
 
     Returns:
-      How many of them had a scale other than one.
+      The number of BatchNorms with a scale other than one.
     """
     folded = 0
     for layer in table.layers:
@@ -269,7 +269,7 @@ def _fold_scales(table: Table, layers: dict[str, _Roles]) -> int:
             continue
         norm, conv = layers[layer.path], layers[layer.conv]
         scale = norm.pop("scale", None)
-        # Arrays of other shapes are left for the check of shapes to name.
+        # The shape check reports arrays of other shapes.
         if scale is None or scale.shape != norm["mean"].shape or np.all(scale == 1):
             continue
         if conv["kernel"].shape[-1:] == scale.shape:
@@ -289,7 +289,7 @@ def _named(layers: Mapping[str, _Roles]) -> Iterator[tuple[str, np.ndarray]]:
 
 @functools.cache
 def backbone_shapes(model: str) -> dict[str, tuple[int, ...]]:
-    """The shape of every array of a network's backbone by name; nothing is computed."""
+    """Returns the shape of every array of a network's backbone by name; computes nothing."""
     network = create_model(model, classes=2)
     images = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
     variables = jax.eval_shape(
@@ -308,30 +308,30 @@ def _shape_problems(
         if tensors[name].shape != shapes[name]:
             yield f"{name} has the shape {tensors[name].shape} instead of {shapes[name]}"
         elif not np.isfinite(tensors[name]).all():
-            yield f"{name} has numbers that are not finite"
+            yield f"{name} has non-finite numbers"
         elif name.endswith("/var") and tensors[name].min() < 0:
             yield f"{name} has negative variances"
 
 
-def _refuse(source: Source, table: Table, matched: _Matched) -> None:
+def _check_match(source: Source, table: Table, matched: _Matched) -> None:
     problems = [f"{name} is missing" for name in matched.missing]
-    problems += [f"{name} is not known" for name in matched.unknown]
+    problems += [f"{name} is unknown" for name in matched.unknown]
     if problems:
-        raise _other_file(source, table, problems)
+        raise _mismatch(source, table, problems)
 
 
-def _other_file(source: Source, table: Table, problems: list[str]) -> UserError:
+def _mismatch(source: Source, table: Table, problems: list[str]) -> UserError:
     first = "; ".join(problems[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     return UserError(
-        f"expected the weights of {table.model} in {source.path} ({source.layout}), found "
-        f"another network's, or a changed one's: {first}{more}. "
-        "Give a file of this network, or the --model that it is of"
+        f"expected the weights of {table.model} in {source.path} ({source.layout}), found those "
+        f"of another or a modified network: {first}{more}. "
+        "Use a file of this network, or the file's network as --model"
     )
 
 
 def describe(ported: Port) -> Iterator[str]:
-    """What was ported and dropped, a line each."""
+    """Yields lines that summarize what was ported and dropped."""
     total = sum(array.size for array in ported.tensors.values())
     yield (
         f"{ported.source.path} ({ported.source.layout}, sha256 {ported.source.sha256[:16]}): "
@@ -340,20 +340,19 @@ def describe(ported: Port) -> Iterator[str]:
     if ported.folded:
         yield (
             f"BatchNorm scales folded into {ported.folded} convolutions: exact in inference, "
-            "and in training while BatchNorm statistics are frozen"
+            "and in training while the BatchNorm statistics are frozen"
         )
     if ported.dropped:
         shown = ", ".join(ported.dropped[:6])
         more = f" and {len(ported.dropped) - 6} more" if len(ported.dropped) > 6 else ""
         yield f"dropped: {shown}{more}"
-    yield f"input: {_input_in_words(ported.input_format)}"
+    yield f"input: {_input_text(ported.input_format)}"
 
 
-def _input_in_words(form: InputFormat) -> str:
-    low, high = 0, 255 * form.scale
+def _input_text(input_format: InputFormat) -> str:
     return (
-        f"{form.channels.upper()} in {low}..{high:g}, mean {_numbers(form.mean)}, "
-        f"deviation {_numbers(form.std)}"
+        f"{input_format.channels.upper()} in 0..{255 * input_format.scale:g}, "
+        f"mean {_numbers(input_format.mean)}, std {_numbers(input_format.std)}"
     )
 
 

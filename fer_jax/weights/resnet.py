@@ -1,6 +1,6 @@
-"""Where the layers of ResNet-18 and ResNet-50 lie in the files of torchvision and timm.
+"""Layer tables of ResNet-18 and ResNet-50 for the weight files of torchvision and timm.
 
-Both name them alike. Keras publishes a ResNet50 too, but another one: its files are refused.
+Both use the same names. Keras' ResNet50 is a different network, so its files are rejected.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from fer_jax.weights.layout import TORCH, Conv, Norm, Table
 
 _NO_KERAS = (
-    "Keras has no such network: its ResNet50 strides in a block's first convolution, and has "
-    "biases before BatchNorm and another epsilon in it"
+    "Keras has no such network: its ResNet50 strides in a block's first convolution, has biases "
+    "before BatchNorm, and uses another BatchNorm epsilon"
 )
 
 
@@ -27,7 +27,7 @@ def _layers(depths: Sequence[int], units: int) -> Iterator[Conv | Norm]:
             path, torch = f"layer{layer}_{block + 1}", f"layer{layer}.{block}"
             for unit in range(1, units + 1):
                 yield from _unit(f"{path}/unit{unit}", f"{torch}.conv{unit}", f"{torch}.bn{unit}")
-            # Where the number of filters changes: not in ResNet-18's first layer.
+            # Only if the shapes differ, which they do not in ResNet-18's first layer.
             if block == 0 and (layer > 1 or units == 3):
                 down = f"{torch}.downsample"
                 yield from _unit(f"{path}/shortcut", f"{down}.0", f"{down}.1")

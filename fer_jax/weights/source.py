@@ -1,6 +1,6 @@
-"""Opens a weight file of any known kind, told apart by its content, never by its name.
+"""Reads a weight file of any supported format, detected by content, not by name.
 
-What the arrays mean for a network is not decided here.
+This module does not interpret the arrays.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from fer_jax.errors import UserError
 from fer_jax.weights import keras_h5, torch_pth
 from fer_jax.weights.load import METADATA
 
-KINDS = (
+FORMATS = (
     "Keras .h5, .weights.h5 and .keras, PyTorch .pth with tensors only, and safetensors with "
-    "the names of torchvision or timm"
+    "torchvision's or timm's names"
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -37,10 +37,10 @@ class Source:
 
     Attributes:
       path: of the file.
-      layout: "keras legacy h5" (`layers`), "keras 3" or "pytorch" (`tensors`).
-      layers: (name, arrays) of each layer that has weights, in the file's order.
+      layout: "keras legacy h5" (uses `layers`), "keras 3" or "pytorch" (use `tensors`).
+      sha256: hexadecimal digest of the file.
+      layers: the layers with weights, in file order.
       tensors: arrays by name.
-      sha256: of the file, hexadecimal.
     """
 
     path: Path
@@ -51,11 +51,11 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Reads a weight file whole.
+    """Reads all arrays of a weight file.
 
     Raises:
-      UserError: no such file, one of an unknown kind, a damaged one, or a pickle that
-        asks for anything but tensors.
+      UserError: a missing or damaged file, an unknown format, or a pickle that contains
+        anything but tensors.
     """
     try:
         with open(path, "rb") as file:
@@ -65,18 +65,18 @@ def read_source(path: Path) -> Source:
     except OSError as error:
         raise UserError(
             f"expected a weight file at {path}, found: {error.strerror or error}; "
-            f"give the path of one (known: {KINDS})"
+            f"supported formats: {FORMATS}"
         ) from error
     if head.startswith(_HDF5):
         return _keras(path, digest)
     if head.startswith(_ZIP):
         return _zipped(path, digest)
-    # Before pickles: the length that safetensors begin with may have a pickle's first byte.
+    # Before pickles: the length at the start of safetensors may look like a pickle's first byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return Source(path, "pytorch", digest, tensors=_read_safetensors(path))
     if head.startswith(_PICKLE):
         return Source(path, "pytorch", digest, tensors=torch_pth.read_stream(path))
-    raise UserError(f"expected a weight file, found one of an unknown kind at {path}: {KINDS}")
+    raise UserError(f"expected a weight file at {path}, found an unknown format; use {FORMATS}")
 
 
 def _keras(path: Path, digest: str) -> Source:
@@ -91,7 +91,7 @@ def _zipped(path: Path, digest: str) -> Source:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             if keras_h5.ARCHIVED in names:
-                # Whole: HDF5 seeks, and each step back in an archive begins at its start.
+                # In memory: HDF5 seeks, and each seek back in an archive reads it from the start.
                 file = io.BytesIO(archive.read(keras_h5.ARCHIVED))
                 content = keras_h5.read_h5(file, str(path))
                 if isinstance(content, dict):
@@ -101,7 +101,8 @@ def _zipped(path: Path, digest: str) -> Source:
                 return Source(path, "pytorch", digest, tensors=tensors)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UserError(
-            f"expected a whole archive, found {path} cut off or damaged ({error}); get it again"
+            f"expected a complete archive, found {path} truncated or damaged ({error}); "
+            "download it again"
         ) from error
     raise UserError(
         f"expected {keras_h5.ARCHIVED} (Keras) or data.pkl (PyTorch) in the archive {path}, "
@@ -115,11 +116,12 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
             metadata = file.metadata() or {}
         if METADATA in metadata:
             raise UserError(
-                f"{path} is ported already, from {json.loads(metadata[METADATA])['source']}; "
+                f"{path} is already ported (from {json.loads(metadata[METADATA])['source']}); "
                 f"use it with --config.model.pretrained={path}"
             )
         return safetensors.numpy.load_file(path)
     except (safetensors.SafetensorError, ValueError, KeyError, OSError) as error:
         raise UserError(
-            f"expected whole safetensors, found {path} cut off or damaged ({error}); get it again"
+            f"expected a complete safetensors file, found {path} truncated or damaged ({error}); "
+            "download it again"
         ) from error

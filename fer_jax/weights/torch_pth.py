@@ -1,9 +1,9 @@
-"""Reads the tensors of a PyTorch file without PyTorch, and without running what is in it.
+"""Reads the tensors of a PyTorch file without PyTorch, and without running code from it.
 
-A .pth file is a pickle, and a pickle can ask for any function to be called. Here it gets
-those few that build tensors, all written below; anything else is refused before it is
-looked up. Both forms are read: the zip archive, and the stream of files up to 2020, such as
-torchvision's vgg16-397923af.pth.
+A .pth file is a pickle, and a pickle can call any function. The unpickler here provides only the
+few functions that build tensors, all defined below, and rejects every other name before looking
+it up. It reads both formats of torch.save: zip archives, and the pickle streams written until
+2020, such as torchvision's vgg16-397923af.pth.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _STORAGES: dict[str, Any] = {
 
 
 class _CodeError(Exception):
-    """The pickle asks for something that builds no tensor."""
+    """The pickle refers to something other than tensors."""
 
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """A run of numbers that tensors share; `key` names it in the file."""
+    """A buffer of numbers that tensors share; `key` is its name in the file."""
 
     key: str
     dtype: np.dtype
@@ -54,7 +54,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A view of a storage; offset and strides count elements."""
+    """A strided view of a storage; offset and strides in elements."""
 
     storage: _Storage
     offset: int
@@ -62,13 +62,13 @@ class _Tensor:
     strides: tuple[int, ...]
 
     def array(self, numbers: np.ndarray) -> np.ndarray:
-        """A copy of this view of the storage's numbers."""
+        """Returns a copy of this view of the storage's numbers."""
         spans = zip(self.shape, self.strides, strict=True)
         last = self.offset + sum((size - 1) * stride for size, stride in spans)
         if min(self.shape, default=1) == 0:
             return np.zeros(self.shape, numbers.dtype)
         if min((self.offset, *self.strides)) < 0 or last >= len(numbers):
-            raise ValueError(f"a tensor {self.shape} reaches beyond its storage")
+            raise ValueError(f"a tensor {self.shape} exceeds its storage")
         strides = tuple(stride * numbers.itemsize for stride in self.strides)
         view = np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides)
         return np.array(view)
@@ -77,7 +77,8 @@ class _Tensor:
 class _Unpickler(pickle.Unpickler):
     """Builds dictionaries, lists, numbers, strings and tensors, and nothing else.
 
-    `storages` are those it met, by key.
+    Attributes:
+      storages: the storages that the pickle refers to, by key.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -85,7 +86,7 @@ class _Unpickler(pickle.Unpickler):
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        # Made anew for each file: a pickle may write on what it is given.
+        # Defined per file: a pickle can modify the objects that it gets.
         def rebuild(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
             return _Tensor(storage, int(offset), tuple(size), tuple(stride))
 
@@ -106,16 +107,16 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         kind, name, key, _, numel, *_ = pid
         if kind != "storage":
-            raise pickle.UnpicklingError(f"an unknown reference {str(pid)[:60]}")
+            raise pickle.UnpicklingError(f"an unknown persistent id {str(pid)[:60]}")
         storage = _Storage(str(key), np.dtype(_STORAGES[name]), int(numel))
         return self.storages.setdefault(storage.key, storage)
 
 
 def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
-    """The tensors by name of a file that torch.save wrote as a zip archive.
+    """Returns the tensors by name of a zip archive written by torch.save.
 
     Raises:
-      UserError: code in the pickle, a damaged file, or no tensors.
+      UserError: a pickle with code, a damaged file, or no tensors.
     """
 
     def read() -> dict[str, np.ndarray]:
@@ -125,7 +126,7 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
         if f"{folder}byteorder" in archive.namelist():
             order = archive.read(f"{folder}byteorder").decode()
         if order != "little":
-            raise ValueError("numbers stored big end first")
+            raise ValueError("big-endian numbers")
         with archive.open(pickled) as file:
             tensors = _tensors(_Unpickler(file).load())
         numbers = {
@@ -140,20 +141,20 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
 
 
 def read_stream(path: Path) -> dict[str, np.ndarray]:
-    """The tensors by name of a file that torch.save wrote as a stream of pickles.
+    """Returns the tensors by name of a stream of pickles written by torch.save.
 
     Raises:
-      UserError: code in a pickle, a damaged file, or no tensors.
+      UserError: a pickle with code, a damaged file, or no tensors.
     """
 
     def read() -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             if _Unpickler(file).load() != _STREAM_MAGIC:
-                raise ValueError("a pickle that torch.save did not write")
+                raise ValueError("a pickle not written by torch.save")
             if _Unpickler(file).load() != _STREAM_VERSION:
-                raise ValueError("a stream of another version")
+                raise ValueError("an unsupported version of the stream")
             if not _Unpickler(file).load()["little_endian"]:
-                raise ValueError("numbers stored big end first")
+                raise ValueError("big-endian numbers")
             unpickler = _Unpickler(file)
             tensors = _tensors(unpickler.load())
             numbers = _stream_numbers(file, unpickler.storages)
@@ -163,26 +164,26 @@ def read_stream(path: Path) -> dict[str, np.ndarray]:
 
 
 def _stream_numbers(file: IO[bytes], storages: Mapping[str, _Storage]) -> dict[str, np.ndarray]:
-    """What follows the pickles: for each storage its length, 8 bytes, and its numbers."""
+    """Reads what follows the pickles: each storage's length (8 bytes) and numbers."""
     numbers = {}
     for key in _Unpickler(file).load():
         storage = storages[str(key)]
         length = int.from_bytes(file.read(8), "little")
         if length != storage.numel:
-            raise ValueError(f"a storage of {length} numbers instead of {storage.numel}")
+            raise ValueError(f"a storage of {length} numbers, expected {storage.numel}")
         numbers[str(key)] = _numbers(file.read(length * storage.dtype.itemsize), storage)
     return numbers
 
 
 def _numbers(content: bytes, storage: _Storage) -> np.ndarray:
     if len(content) < storage.numel * storage.dtype.itemsize:
-        raise EOFError(f"storage {storage.key} ends early")
+        raise EOFError(f"storage {storage.key} is truncated")
     numbers = np.frombuffer(content, storage.dtype, storage.numel)
     return numbers if sys.byteorder == "little" else numbers.astype(storage.dtype.newbyteorder("="))
 
 
 def _tensors(content: Any) -> dict[str, _Tensor]:
-    """The tensors of a state dictionary, or of the one that a training checkpoint wraps."""
+    """Returns the tensors of a state dictionary, or of the one inside a training checkpoint."""
     if isinstance(content, Mapping):
         for wrapper in ("state_dict", "model"):
             if isinstance(content.get(wrapper), Mapping):
@@ -190,7 +191,7 @@ def _tensors(content: Any) -> dict[str, _Tensor]:
         tensors = {str(name): item for name, item in content.items() if isinstance(item, _Tensor)}
         if tensors:
             return tensors
-    raise ValueError(f"no tensors by name but a {type(content).__name__}")
+    raise ValueError(f"a {type(content).__name__} without named tensors")
 
 
 def _guarded(read: Callable[[], dict[str, np.ndarray]], path: Path) -> dict[str, np.ndarray]:
@@ -198,12 +199,12 @@ def _guarded(read: Callable[[], dict[str, np.ndarray]], path: Path) -> dict[str,
         return read()
     except _CodeError as error:
         raise UserError(
-            f"expected tensors only, found {path} asking for {error}, which can run code; "
-            "it was not run. Save the network's state_dict() alone, or use safetensors"
+            f"expected tensors only, found {path} calling {error}, which can run code; it was "
+            "not run. Save only the network's state_dict(), or use safetensors"
         ) from None
     except Exception as error:  # a crafted or damaged pickle can fail in any way
         raise UserError(
-            f"expected a PyTorch file of tensors, found {path} cut off, damaged or of another "
-            f"kind ({str(error) or type(error).__name__}); get it again, or save the network's "
-            "state_dict() alone"
+            f"expected a PyTorch file of tensors, found {path} truncated, damaged or of another "
+            f"kind ({str(error) or type(error).__name__}); download it again, or save only the "
+            "network's state_dict()"
         ) from error

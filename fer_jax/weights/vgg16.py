@@ -1,7 +1,7 @@
-"""Where VGG16's layers lie in the files of Keras, torchvision and timm.
+"""Layer table of VGG16 for the weight files of Keras, torchvision and timm.
 
-Keras names block1_conv1, ...; torchvision and timm number a sequence in which ReLU and
-pooling count too. The order is the same in all: VGG has no branches.
+Keras names the layers block1_conv1, ...; torchvision and timm number a sequence that also
+contains the ReLU and pooling layers. All have the same order, because VGG has no branches.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _DEPTHS = (2, 2, 3, 3, 3)
 
 
 def _convs() -> Iterator[Conv]:
-    place = 0
+    index = 0
     for block, depth in enumerate(_DEPTHS, 1):
         for layer in range(1, depth + 1):
-            yield Conv(f"backbone/block{block}_conv{layer}", f"features.{place}", bias=True)
-            place += 2  # the convolution and its ReLU
-        place += 1  # the pooling
+            yield Conv(f"backbone/block{block}_conv{layer}", f"features.{index}", bias=True)
+            index += 2  # the convolution and its ReLU
+        index += 1  # the pooling
 
 
 TABLE = Table(

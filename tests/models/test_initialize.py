@@ -152,7 +152,7 @@ def test_no_program_is_compiled_for_a_registered_network(name, monkeypatch):
     monkeypatch.setattr(
         module, "_drawn_by_jax", lambda model, size, seed, leaves: drawn.extend(leaves) or []
     )
-    initialize(create_model(name, 7), MODELS[name].least_size, 0)
+    initialize(create_model(name, 7), MODELS[name].min_size, 0)
     assert not drawn
 
 

@@ -30,7 +30,7 @@ RATES = {"vgg16": 2e-4}
 
 def small(name: str, **settings: Any) -> tuple[nn.Module, int]:
     """The network at a reduced size, and the side of its pictures."""
-    size = max(MODELS[name].least_size, 12)
+    size = max(MODELS[name].min_size, 12)
     return create_model(name, CLASSES, **{"dropout": 0.0, **SMALL[name], **settings}), size
 
 

@@ -66,7 +66,7 @@ def train(
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(MODELS)],
 )
 def test_a_network_learns_64_images_by_heart(name):
-    size = max(MODELS[name].least_size, 16)
+    size = max(MODELS[name].min_size, 16)
     images, labels = patches(IMAGES, size, seed=0)
     assert train(name, images, labels)[1] == 1
 

@@ -58,7 +58,7 @@ def test_every_network_has_its_count_tested():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_logits_parameters_and_statistics_stay_float32(name, train):
     model = create_model(name, 5, dtype="bfloat16", **SMALL.get(name, {}))
-    images, variables = shapes_of(model, MODELS[name].least_size)
+    images, variables = shapes_of(model, MODELS[name].min_size)
     run = lambda variables, x: model.apply(  # noqa: E731
         variables, x, train=train, rngs={"dropout": jax.random.key(0)}, mutable=["batch_stats"]
     )
@@ -82,14 +82,14 @@ def test_the_least_size_is_the_least(name):
             return False
         return all(leaf.size for leaf in jax.tree.leaves(shapes))
 
-    assert works(MODELS[name].least_size)
-    assert not works(MODELS[name].least_size - 1)
+    assert works(MODELS[name].min_size)
+    assert not works(MODELS[name].min_size - 1)
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_dropout_draws_in_training_only(name):
     model = create_model(name, 3, **SMALL.get(name, {}))
-    images, variables = shapes_of(model, MODELS[name].least_size)
+    images, variables = shapes_of(model, MODELS[name].min_size)
     run = lambda train: jax.eval_shape(  # noqa: E731
         lambda variables, x: model.apply(variables, x, train=train, mutable=["batch_stats"]),
         variables,
@@ -140,7 +140,7 @@ def test_a_setting_that_the_network_has_not_is_refused():
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_head_widths(name, widths):
     model = create_model(name, 3, **{**SMALL.get(name, {}), "head_widths": widths})
-    _, variables = shapes_of(model, MODELS[name].least_size)
+    _, variables = shapes_of(model, MODELS[name].min_size)
     layers = variables["params"].items()
     heads = {name: layer["bias"].size for name, layer in layers if name.startswith("head")}
     assert heads == {f"head{i}": width for i, width in enumerate(widths, 1)} | {"head": 3}

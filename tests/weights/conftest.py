@@ -1,4 +1,4 @@
-"""Weight files made by hand, as small as a layout allows: no Keras and no PyTorch here."""
+"""Small synthetic weight files, written without Keras and PyTorch."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def fixture() -> Path:
     return FIXTURE
 
 
-def write_legacy(path: Path, layers: Iterable[tuple[str, list[np.ndarray]]], **how) -> Path:
-    """An h5 as Keras 1 to 3 write it: groups, and names in attributes."""
+def write_legacy(path: Path, layers: Iterable[tuple[str, list[np.ndarray]]], **variant) -> Path:
+    """Writes an HDF5 file as Keras 1 to 3 do: groups, with their names in attributes."""
     layers = list(layers)
     with h5py.File(path, "w") as file:
-        root = file.create_group("model_weights") if how.get("whole_model") else file
+        root = file.create_group("model_weights") if variant.get("whole_model") else file
         names = [name.encode() for name, _ in layers]
-        if how.get("chunked"):
+        if variant.get("chunked"):
             half = len(names) // 2
             root.attrs["layer_names0"], root.attrs["layer_names1"] = names[:half], names[half:]
         else:
@@ -46,7 +46,7 @@ def legacy_h5() -> Callable[..., Path]:
 
 
 def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
-    """(role, name of the array here)."""
+    """(role, name of the array in fer_jax)."""
     if isinstance(layer, Conv):
         roles = ["kernel", "bias"] if layer.bias else ["kernel"]
     else:
@@ -58,20 +58,20 @@ def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
 
 
 def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
-    """Every layer of a network, in its table's order, with arrays of one number that tells it.
+    """Every layer of a network in its table's order, with arrays filled with an identifying number.
 
-    The number is the layer's place, and a quarter per role; no memory is taken.
+    The number is the layer's index plus a quarter per role. The arrays take no memory.
     """
     shapes = backbone_shapes(model)
     return [
         (
             layer,
             {
-                role: np.broadcast_to(np.float32(place + 0.25 * i), shapes[name])
+                role: np.broadcast_to(np.float32(index + 0.25 * i), shapes[name])
                 for i, (role, name) in enumerate(roles_of(layer))
             },
         )
-        for place, layer in enumerate(TABLES[model].layers)
+        for index, layer in enumerate(TABLES[model].layers)
     ]
 
 
@@ -82,12 +82,12 @@ def marked() -> Callable[[str], list[tuple[Conv | Norm, dict]]]:
 
 @pytest.fixture
 def expected_marks() -> Callable[[str], dict[str, float]]:
-    """The number that each array of ours must hold after porting `marked` layers."""
+    """The number in each array of fer_jax after porting `marked` layers."""
 
     def expected(model: str) -> dict[str, float]:
         return {
-            name: place + 0.25 * i
-            for place, layer in enumerate(TABLES[model].layers)
+            name: index + 0.25 * i
+            for index, layer in enumerate(TABLES[model].layers)
             for i, (_, name) in enumerate(roles_of(layer))
         }
 

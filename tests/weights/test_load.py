@@ -1,4 +1,4 @@
-"""A ported file into a network: the backbone's arrays replaced, the head left as it was."""
+"""Loading a ported file: the arrays of the backbone are replaced, the head is unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fer_jax.weights.source import Source
 
 @pytest.fixture
 def ported(tmp_path, marked):
-    """A ported vgg16 whose arrays hold the number of their layer."""
+    """A ported vgg16 whose arrays are filled with the number of their layer."""
     layers = tuple(Layer(f"l{i}", tuple(a.values())) for i, (_, a) in enumerate(marked("vgg16")))
     source = Source(tmp_path / "keras.h5", "keras legacy h5", "f" * 64, layers=layers)
     return port.port_source(source, "vgg16").write(tmp_path / "vgg16.safetensors")
@@ -28,7 +28,7 @@ def ported(tmp_path, marked):
 
 @pytest.fixture
 def state():
-    """The arrays of a network with a head, all zero."""
+    """The variables of a network with a head, all zero."""
     shapes = port.backbone_shapes("vgg16") | {"params/head/kernel": (512, 7)}
     flat = {name: jnp.zeros(shape) for name, shape in shapes.items()}
     return SimpleNamespace(
@@ -36,7 +36,7 @@ def state():
     )
 
 
-def test_a_port_says_what_it_is(ported):
+def test_a_ported_file_describes_itself(ported):
     weights = load.open_weights(ported, "vgg16")
     assert weights.input_format == CAFFE
     assert weights.to_json() == {
@@ -48,14 +48,14 @@ def test_a_port_says_what_it_is(ported):
     }
 
 
-def test_porting_again_gives_the_same_bytes(ported, tmp_path, marked):
+def test_porting_is_deterministic(ported, tmp_path, marked):
     before = ported.read_bytes()
     layers = tuple(Layer(f"l{i}", tuple(a.values())) for i, (_, a) in enumerate(marked("vgg16")))
     source = Source(tmp_path / "keras.h5", "keras legacy h5", "f" * 64, layers=layers)
     assert port.port_source(source, "vgg16").write(ported).read_bytes() == before
 
 
-def test_backbone_is_the_files_and_head_stays(ported, state, expected_marks):
+def test_backbone_is_replaced_and_head_is_unchanged(ported, state, expected_marks):
     weights = load.open_weights(ported, "vgg16")
     params, batch_stats, loaded = load.load_into(weights, state.params, state.batch_stats)
     flat = flax.traverse_util.flatten_dict({"params": params}, sep="/")
@@ -72,7 +72,7 @@ def test_backbone_is_the_files_and_head_stays(ported, state, expected_marks):
             assert array is old[name]
 
 
-def test_statistics_are_loaded_too(tmp_path):
+def test_statistics_are_loaded(tmp_path):
     params = {"backbone": {"bn": {"bias": jnp.zeros(2)}}, "head": {"bias": jnp.zeros(3)}}
     batch_stats = {"backbone": {"bn": {"mean": jnp.zeros(2)}}}
     arrays = {
@@ -91,7 +91,7 @@ def opened(path, arrays, model="vgg16"):
     return load.open_weights(path, model)
 
 
-def test_weights_of_the_published_stem_do_not_fit_a_small_one(tmp_path):
+def test_weights_with_the_published_stem_do_not_fit_a_small_stem(tmp_path):
     shapes = port.backbone_shapes("resnet18")
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     weights = opened(tmp_path / "x.safetensors", arrays, "resnet18")
@@ -99,8 +99,8 @@ def test_weights_of_the_published_stem_do_not_fit_a_small_one(tmp_path):
     tree = flax.traverse_util.unflatten_dict(
         {name: jnp.zeros(shape) for name, shape in small.items()}, sep="/"
     )
-    said = r"stem/conv/kernel \(7, 7, 3, 64\) instead of \(3, 3, 3, 64\); .* fields as they were"
-    with pytest.raises(UserError, match=said):
+    message = r"stem/conv/kernel \(7, 7, 3, 64\) instead of \(3, 3, 3, 64\); .* config.model fields"
+    with pytest.raises(UserError, match=message):
         load.load_into(weights, tree["params"], tree["batch_stats"])
 
 
@@ -117,31 +117,33 @@ def replace_by_text(path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (
             lambda path: path.unlink(),
-            "found no file; make it with: fer-jax port-weights",
+            "found no file; create it with: fer-jax port-weights",
         ),
-        (truncate, "expected whole ported weights"),
+        (truncate, "expected a complete file of ported weights"),
         (strip_metadata, "KeyError.*port it first: fer-jax port-weights"),
         (replace_by_text, "port it first"),
     ],
 )
-def test_what_is_no_port_is_said(ported, spoil, message):
-    spoil(ported)
+def test_a_file_that_is_not_ported_is_rejected(ported, damage, message):
+    damage(ported)
     with pytest.raises(UserError, match=f"(?s){message}"):
         load.open_weights(ported, "vgg16")
 
 
-def test_another_networks_port_is_refused(ported):
-    with pytest.raises(UserError, match="are of vgg16, the network is inception_resnet_v2"):
+def test_weights_of_another_network_are_rejected(ported):
+    with pytest.raises(
+        UserError, match="expected weights of inception_resnet_v2 .* found weights of vgg16"
+    ):
         load.open_weights(ported, "inception_resnet_v2")
 
 
-def test_a_file_that_changed_is_refused(ported, state):
+def test_a_modified_file_is_rejected(ported, state):
     weights = dataclasses.replace(load.open_weights(ported, "vgg16"), sha256="1" * 64)
-    with pytest.raises(UserError, match="changed while they were read"):
+    with pytest.raises(UserError, match="changed while being read"):
         load.load_into(weights, state.params, state.batch_stats)
 
 
@@ -152,7 +154,7 @@ def test_a_file_that_changed_is_refused(ported, state):
         ({"params/backbone/block1_conv1/bias": np.zeros(3, np.float32)}, "do not fit"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused(tmp_path, state, arrays, message):
+def test_arrays_that_do_not_fit_are_rejected(tmp_path, state, arrays, message):
     weights = opened(tmp_path / "x.safetensors", arrays)
     with pytest.raises(UserError, match=message):
         load.load_into(weights, state.params, state.batch_stats)

@@ -1,11 +1,12 @@
-"""Arrays of a file to arrays of ours: order, transposition, folding, what is dropped, what is not.
+"""Porting: order, transposition, folding, and which arrays may be dropped.
 
-The networks' real tables and shapes, with arrays that hold one number each: a layer that went
-to another of the same shape shows.
+Uses the networks' real tables and shapes. Each array is filled with a number that identifies its
+layer, so that two swapped layers of equal shape are noticed.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -36,7 +37,7 @@ ANY = {"path": Path("weights"), "sha256": "0" * 64}
 
 
 def legacy(layers, tops=()) -> Source:
-    # Names that sort otherwise than they stand: position alone may count.
+    # Names whose sorted order is not their position: only the position may matter.
     named = [Layer(f"{-i % 97}", tuple(arrays.values())) for i, (_, arrays) in enumerate(layers)]
     named += [Layer(name, (np.zeros((2, 2)), np.zeros(2))) for name in tops]
     return Source(layout="keras legacy h5", layers=tuple(named), **ANY)
@@ -64,30 +65,30 @@ KINDS = {legacy: "keras", keras_3: "keras", pytorch: "pytorch"}
 PORTABLE = [(make, model) for make, kind in KINDS.items() for model, of in INPUT if of == kind]
 
 
-def test_every_kind_of_every_network_is_here():
-    found = {(model, kind) for model, table in port.TABLES.items() for kind in table.formats}
-    assert found == set(INPUT)
+def test_every_layout_of_every_network_is_tested():
+    actual = {(model, kind) for model, table in port.TABLES.items() for kind in table.formats}
+    assert actual == set(INPUT)
 
 
 @pytest.mark.parametrize(("make", "model"), PORTABLE)
-def test_every_layer_finds_its_place(model, make, marked, expected_marks):
+def test_every_layer_is_matched(model, make, marked, expected_marks):
     ported = port.port_source(make(marked(model)), model)
     expected = expected_marks(model)
     assert ported.tensors.keys() == expected.keys() == port.backbone_shapes(model).keys()
-    found = {name: float(array.flat[-1]) for name, array in ported.tensors.items()}
-    assert found == expected
+    actual = {name: float(array.flat[-1]) for name, array in ported.tensors.items()}
+    assert actual == expected
     assert ported.input_format == INPUT[model, KINDS[make]]
     assert ported.folded == 0
 
 
-def test_keras_order_is_as_recorded(fixture):
-    """`Model.layers` of Keras 3.15.1: the names count layers in the order they were made."""
+def test_keras_order_equals_the_recorded_one(fixture):
+    """`Model.layers` of Keras 3.15.1, whose names number layers in the order of creation."""
     recorded = (fixture / "inception_resnet_v2_layers.txt").read_text().split()
     order = port.TABLES["inception_resnet_v2"].layers
-    made = sorted(
-        (layer.path for layer in order if layer.path.endswith("/conv")), key=order_of_making
+    created = sorted(
+        (layer.path for layer in order if layer.path.endswith("/conv")), key=creation_order
     )
-    number = {path.rsplit("/", 1)[0]: i for i, path in enumerate(made)}
+    number = {path.rsplit("/", 1)[0]: i for i, path in enumerate(created)}
     names = []
     for layer in order:
         unit, kind = layer.path.rsplit("/", 1)
@@ -96,8 +97,8 @@ def test_keras_order_is_as_recorded(fixture):
     assert names == recorded
 
 
-def order_of_making(path: str) -> tuple:
-    """Block after block, branch after branch."""
+def creation_order(path: str) -> tuple:
+    """Block by block, branch by branch."""
     stages = ["stem", "mixed_5b", "block35", "mixed_6a", "block17", "mixed_7a", "block8", "conv_7b"]
     _, block, *rest = path.split("/")
     stage = next(stage for stage in stages if block.startswith(stage))
@@ -119,7 +120,7 @@ def order_of_making(path: str) -> tuple:
         (pytorch, "resnet50", {"extras": ("fc.weight",), "prefix": "module."}, 1 + 53),
     ],
 )
-def test_known_extras_are_dropped_and_listed(marked, make, model, extras, dropped):
+def test_known_extras_are_dropped_and_reported(marked, make, model, extras, dropped):
     ported = port.port_source(make(marked(model), **extras), model)
     assert len(ported.dropped) == dropped
     assert ported.tensors.keys() == port.backbone_shapes(model).keys()
@@ -152,12 +153,12 @@ def same(layers):
 
 WRONG = [
     (legacy, "vgg16", without_last, {}, "backbone/block5_conv3 is missing"),
-    (legacy, "vgg16", same, {"tops": ("rescaling",)}, "rescaling is not known"),
+    (legacy, "vgg16", same, {"tops": ("rescaling",)}, "rescaling is unknown"),
     (legacy, "inception_resnet_v2", swapped_kinds, {}, "where a convolution is expected"),
     (keras_3, "vgg16", without_last, {}, "layers/conv2d_12 is missing"),
-    (keras_3, "vgg16", same, {"extras": ("layers/normalization/vars/0",)}, "is not known"),
+    (keras_3, "vgg16", same, {"extras": ("layers/normalization/vars/0",)}, "is unknown"),
     (pytorch, "vgg16", without_last, {}, r"features.28.weight is missing; features.28.bias"),
-    (pytorch, "vgg16", same, {"extras": ("features.1.running_mean",)}, "running_mean is not known"),
+    (pytorch, "vgg16", same, {"extras": ("features.1.running_mean",)}, "running_mean is unknown"),
     (
         legacy,
         "vgg16",
@@ -167,14 +168,14 @@ WRONG = [
     ),
     (pytorch, "vgg16", other_shape, {}, r"instead of \(3, 3, 128, 128\)"),
     (pytorch, "resnet18", without_last, {}, r"layer4.1.bn2.weight is missing; .* and 1 more"),
-    # What ResNet-34 has besides.
-    (pytorch, "resnet18", same, {"extras": ("layer1.2.conv1.weight",)}, "layer1.2.* is not known"),
-    (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has numbers that are not finite"),
+    # An array of ResNet-34.
+    (pytorch, "resnet18", same, {"extras": ("layer1.2.conv1.weight",)}, "layer1.2.* is unknown"),
+    (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has non-finite numbers"),
 ]
 
 
 @pytest.mark.parametrize(("make", "model", "change", "extras", "message"), WRONG)
-def test_anything_else_is_one_message(marked, make, model, change, extras, message):
+def test_other_files_are_rejected(marked, make, model, change, extras, message):
     with pytest.raises(UserError, match=f"expected the weights of {model}.*{message}"):
         port.port_source(make(change(marked(model)), **extras), model)
 
@@ -183,34 +184,34 @@ def test_anything_else_is_one_message(marked, make, model, change, extras, messa
     ("make", "of", "to"),
     [(make, of, to) for make, of in PORTABLE for made, to in PORTABLE if made == make and to != of],
 )
-def test_another_networks_weights_are_refused(marked, make, of, to):
+def test_weights_of_another_network_are_rejected(marked, make, of, to):
     with pytest.raises(UserError, match=f"expected the weights of {to} .*and \\d+ more"):
         port.port_source(make(marked(of)), to)
 
 
 @pytest.mark.parametrize("make", [legacy, keras_3])
-def test_another_network_of_the_same_name_is_refused(marked, make):
-    said = r"expected weights of torchvision .* resnet50, found .*Keras has no such .*\.pth"
-    with pytest.raises(UserError, match=said):
+def test_another_network_of_the_same_name_is_rejected(marked, make):
+    message = r"expected weights of torchvision .* resnet50, found .*Keras has no such .*\.pth"
+    with pytest.raises(UserError, match=message):
         port.port_source(make(marked("resnet50")), "resnet50")
 
 
-def test_an_unknown_network_is_refused():
+def test_an_unknown_network_is_rejected():
     with pytest.raises(UserError, match=r"resnet50, vgg16\), found 'light_vgg'"):
         port.port(Path("x"), "light_vgg")
 
 
 def stem(scale: np.ndarray | None):
-    """The first unit: its convolution's and its BatchNorm's arrays."""
+    """The arrays of the first unit's convolution and BatchNorm."""
     rng = np.random.default_rng(0)
     draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     norm = {"bias": draw(32), "mean": draw(32), "var": draw(32) ** 2}
     return {"kernel": draw(3, 3, 3, 32)}, norm | ({} if scale is None else {"scale": scale})
 
 
-@pytest.mark.parametrize("of_scale", [np.full(32, 2.5), np.linspace(-1, 1, 32), np.zeros(32)])
-def test_a_batchnorm_scale_is_folded_exactly(of_scale):
-    scale = of_scale.astype(np.float32)
+@pytest.mark.parametrize("scale", [np.full(32, 2.5), np.linspace(-1, 1, 32), np.zeros(32)])
+def test_a_batchnorm_scale_is_folded_exactly(scale):
+    scale = scale.astype(np.float32)
     conv, norm = stem(scale)
     layers = {"backbone/stem1/conv": dict(conv), "backbone/stem1/bn": dict(norm)}
     assert port._fold_scales(small_table(), layers) == 1
@@ -225,10 +226,8 @@ def test_a_batchnorm_scale_is_folded_exactly(of_scale):
 
 
 def small_table():
-    whole = port.TABLES["inception_resnet_v2"]
-    from dataclasses import replace
-
-    return replace(whole, layers=whole.layers[:2])
+    table = port.TABLES["inception_resnet_v2"]
+    return dataclasses.replace(table, layers=table.layers[:2])
 
 
 @pytest.mark.parametrize("scale", [np.ones(32, np.float32), None])
@@ -240,7 +239,7 @@ def test_a_scale_of_one_changes_no_bit(scale):
     assert layers["backbone/stem1/bn"].keys() == {"bias", "mean", "var"}
 
 
-def test_scales_are_counted_in_the_summary(marked):
+def test_the_summary_counts_folded_scales(marked):
     ported = port.port_source(
         pytorch(marked("inception_resnet_v2"), scale=2.0), "inception_resnet_v2"
     )

@@ -1,4 +1,4 @@
-"""Weight files into arrays: every known kind, and every kind of wrong file with its message.
+"""Reading weight files: every supported format, and the error message of every invalid file.
 
 The .pth files were written by torch.save of PyTorch 2.13.0.
 """
@@ -34,7 +34,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("name", ["zip.pth", "stream.pth", "checkpoint.pth"])
-def test_pytorch_files_give_their_tensors(fixture, name):
+def test_pytorch_files(fixture, name):
     source = read_source(fixture / name)
     assert source.layout == "pytorch"
     assert source.tensors.keys() == TENSORS.keys()
@@ -43,11 +43,11 @@ def test_pytorch_files_give_their_tensors(fixture, name):
         np.testing.assert_array_equal(source.tensors[tensor], expected)
 
 
-@pytest.mark.parametrize("how", [{}, {"chunked": True}, {"whole_model": True}])
-def test_legacy_layers_come_in_the_order_of_the_attribute(tmp_path, legacy_h5, how):
+@pytest.mark.parametrize("variant", [{}, {"chunked": True}, {"whole_model": True}])
+def test_legacy_layers_are_in_the_order_of_the_attribute(tmp_path, legacy_h5, variant):
     # HDF5 itself lists groups by name: a, b, z.
     layers = [("z", [np.zeros(2)]), ("pool", []), ("a", [np.ones(3), np.ones(1)]), ("b", [A])]
-    source = read_source(legacy_h5(tmp_path / "x.bin", layers, **how))
+    source = read_source(legacy_h5(tmp_path / "x.bin", layers, **variant))
     assert source.layout == "keras legacy h5"
     assert [layer.name for layer in source.layers] == ["z", "a", "b"]
     assert [array.shape for array in source.layers[1].arrays] == [(3,), (1,)]
@@ -60,7 +60,7 @@ def write_keras_3(path) -> None:
 
 
 @pytest.mark.parametrize("archived", [False, True])
-def test_keras_3_gives_arrays_by_path(tmp_path, archived):
+def test_keras_3_arrays_by_path(tmp_path, archived):
     path = tmp_path / "x"
     write_keras_3(path)
     if archived:
@@ -74,7 +74,7 @@ def test_keras_3_gives_arrays_by_path(tmp_path, archived):
     np.testing.assert_array_equal(source.tensors["layers/conv2d/vars/0"], A)
 
 
-def test_safetensors_give_arrays_by_name(tmp_path):
+def test_safetensors_arrays_by_name(tmp_path):
     tensors = {"a": A, "b": np.array([1.5], jnp.bfloat16)}
     safetensors.numpy.save_file(tensors, tmp_path / "x")
     source = read_source(tmp_path / "x")
@@ -83,8 +83,8 @@ def test_safetensors_give_arrays_by_name(tmp_path):
     assert source.tensors["b"].astype(np.float32) == 1.5
 
 
-def test_safetensors_that_begin_like_a_pickle_are_read(tmp_path):
-    # The length of what describes them comes first; protocol 2 and later begin with 0x80.
+def test_safetensors_that_start_like_a_pickle(tmp_path):
+    # The file starts with its header's length; pickles of protocol 2 and later start with 0x80.
     content = safetensors.numpy.save({"a": A}, {"note": "x" * 42})
     assert content[:8] == (128).to_bytes(8, "little")
     (tmp_path / "x").write_bytes(content)
@@ -92,7 +92,7 @@ def test_safetensors_that_begin_like_a_pickle_are_read(tmp_path):
 
 
 class Payload:
-    """Unpickled, this would create a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, path) -> None:
         self.path = str(path)
@@ -117,28 +117,28 @@ def stream_pickle(folder, marker):
 
 
 def pickle_of_attributes(folder, marker):
-    # Reaches for code through a module that is allowed: torch._utils.os.system
+    # Accesses code through an allowed module: torch._utils.os.system
     program = b"\x80\x02ctorch._utils\nos.system\n(X\x04\x00\x00\x00truetR."
     with zipfile.ZipFile(folder / "x", "w") as archive:
         archive.writestr("x/data.pkl", program)
 
 
 @pytest.mark.parametrize("write", [raw_pickle, zipped_pickle, stream_pickle, pickle_of_attributes])
-def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, write):
+def test_code_in_a_pickle_is_rejected_and_not_run(tmp_path, write):
     marker = tmp_path / "marker"
     write(tmp_path, marker)
-    with pytest.raises(UserError, match=r"asking for \S+, which can run code; it was not run"):
+    with pytest.raises(UserError, match=r"calling \S+, which can run code; it was not run"):
         read_source(tmp_path / "x")
     assert not marker.exists()
 
 
-def test_the_payload_would_run_elsewhere(tmp_path):
+def test_the_payload_runs_in_an_ordinary_unpickler(tmp_path):
     raw_pickle(tmp_path, tmp_path / "marker")
     pickle.loads((tmp_path / "x").read_bytes())["a"].close()
     assert (tmp_path / "marker").exists()
 
 
-def test_a_tensor_beyond_its_storage_is_refused(tmp_path, fixture):
+def test_a_tensor_larger_than_its_storage_is_rejected(tmp_path, fixture):
     with zipfile.ZipFile(fixture / "zip.pth") as good, zipfile.ZipFile(tmp_path / "x", "w") as bad:
         for name in good.namelist():
             content = good.read(name)
@@ -147,16 +147,16 @@ def test_a_tensor_beyond_its_storage_is_refused(tmp_path, fixture):
                 assert content.count(b"K\x02K\x03K\x04") == 1
                 content = content.replace(b"K\x02K\x03K\x04", b"K\x7fK\x03K\x04")
             bad.writestr(name, content)
-    with pytest.raises(UserError, match="reaches beyond its storage"):
+    with pytest.raises(UserError, match="exceeds its storage"):
         read_source(tmp_path / "x")
 
 
 def truncated_h5(path):
     write_keras_3(path)
-    cut(path)
+    truncate(path)
 
 
-def cut(path):
+def truncate(path):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - 200])
 
@@ -171,9 +171,9 @@ def other_zip(path):
         archive.writestr("readme.txt", "")
 
 
-def safetensors_cut(path):
+def truncated_safetensors(path):
     safetensors.numpy.save_file({"a": A}, path)
-    cut(path)
+    truncate(path)
 
 
 def copied(name, shorter=0):
@@ -187,21 +187,24 @@ def copied(name, shorter=0):
 WRONG = [
     (lambda path: None, "expected a weight file at .*No such file"),
     (lambda path: path.mkdir(), "expected a weight file at .*directory"),
-    (lambda path: path.write_bytes(b""), "of an unknown kind .*Keras .h5"),
-    (lambda path: path.write_text("weights"), "of an unknown kind"),
-    (truncated_h5, r"expected a whole HDF5 file of Keras.*cut off or damaged.*truncated"),
+    (lambda path: path.write_bytes(b""), "an unknown format; use Keras .h5"),
+    (lambda path: path.write_text("weights"), "an unknown format"),
+    (truncated_h5, r"expected a complete Keras HDF5 file.*truncated or damaged .*truncated"),
     (other_hdf5, "neither a layer_names attribute"),
     (other_zip, r"expected model.weights.h5 .*found readme.txt"),
-    (copied("zip.pth", shorter=100), "expected a whole archive.*cut off or damaged"),
-    (copied("stream.pth", shorter=40), "a PyTorch file of tensors.*storage .* ends early"),
-    (lambda path: path.write_bytes(pickle.dumps([1.0])), "a pickle that torch.save did not write"),
-    (safetensors_cut, "expected whole safetensors.*cut off or damaged"),
-    (lambda path: path.write_bytes(struct.pack("<Q", 9) + b"{"), "expected whole safetensors"),
+    (copied("zip.pth", shorter=100), "expected a complete archive.*truncated or damaged"),
+    (copied("stream.pth", shorter=40), "a PyTorch file of tensors.*storage .* is truncated"),
+    (lambda path: path.write_bytes(pickle.dumps([1.0])), "a pickle not written by torch.save"),
+    (truncated_safetensors, "expected a complete safetensors file.*truncated or damaged"),
+    (
+        lambda path: path.write_bytes(struct.pack("<Q", 9) + b"{"),
+        "expected a complete safetensors file",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("write", "message"), WRONG)
-def test_wrong_files_are_named(tmp_path, write, message):
+def test_invalid_files_are_reported(tmp_path, write, message):
     path = tmp_path / "x"
     write(path)
     with pytest.raises(UserError, match=f"(?s){message}") as caught:

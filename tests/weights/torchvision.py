@@ -1,4 +1,4 @@
-"""A network's arrays under the names that torchvision and timm give them."""
+"""A network's arrays under the names of torchvision and timm."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "
 def tensors_of(
     layers: Iterable[tuple[Conv | Norm, dict[str, np.ndarray]]], prefix="", scale=1.0
 ) -> dict[str, np.ndarray]:
-    """Layers with their arrays as a PyTorch file has them; `scale` where ours have none."""
+    """The arrays of a PyTorch file; BatchNorms that lack a scale in fer_jax get `scale`."""
     tensors = {}
     for layer, arrays in layers:
         for role, array in arrays.items():
-            turned = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
-            tensors[f"{prefix}{layer.torch}.{NAMES.get(role, role)}"] = turned
+            transposed = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+            tensors[f"{prefix}{layer.torch}.{NAMES.get(role, role)}"] = transposed
         if isinstance(layer, Norm):
             ones = np.full(arrays["bias"].shape, scale, np.float32)
             tensors.setdefault(f"{prefix}{layer.torch}.weight", ones)

@@ -1,1 +1,1 @@
-"""The layers that the networks are made of, and the forms of operations that are fast on CPUs."""
+"""The layers of the networks, and the operations that are faster on CPU than XLA's own."""

@@ -1,11 +1,11 @@
-"""The convolutions of the networks, in the form that is fast where they run.
+"""The convolutions of the networks: XLA's own, or an equivalent that is faster on CPU.
 
-XLA takes a kernel of more pixels than its map for the map, and the map for the kernel. On CPU
-what comes out has no fast form: 3 x 3 convolutions of 2 x 2 maps, which networks for large
-pictures have of small ones, take some eighty times as long as they need, the gradient of one
-that makes such maps eighteen times (benchmarks/RESULTS.md). There the convolution is a matrix
-product. So is one of single pixels: its gradients are products then too, where XLA makes a
-convolution with the batch for channels of the kernel's.
+If a kernel has more pixels than its feature map, XLA swaps the two, and has no fast CPU code for
+the result. A 3 x 3 convolution of 2 x 2 maps then takes about 80 times as long as a matrix
+product, and the gradient of one that outputs such maps 18 times (measured in results/speed.md).
+Networks built for large images have such maps when their input is small. On CPU these convolutions
+are computed as one matrix product. So are 1 x 1 convolutions, because their gradients are then
+matrix products too; XLA computes the kernel's gradient as a convolution over the batch.
 """
 
 from __future__ import annotations
@@ -36,75 +36,77 @@ def convolve(
     """`jax.lax.conv_general_dilated` of [B, H, W, C] and [h, w, C, F]: [B, H', W', F].
 
     Args:
-      maps: to convolve.
-      kernel: of the convolution.
+      maps: [B, H, W, C].
+      kernel: [h, w, C, F].
       strides: along rows and columns.
-      padding: "SAME", "VALID", or in pixels for each side.
-      **settings: the other arguments that `nn.Conv` gives, which are its defaults here.
+      padding: "SAME", "VALID", or pixels (before, after) for rows and for columns.
+      **settings: the other arguments that `nn.Conv` passes; only its defaults are supported.
     """
     sides, window = maps.shape[1:3], kernel.shape[:2]
     pads = padding
     if isinstance(pads, str):
         pads = jax.lax.padtype_to_pads(sides, window, strides, pads)
     padded = [side + low + high for side, (low, high) in zip(sides, pads, strict=True)]
-    results = [
+    outputs = [
         (side - size) // stride + 1
         for side, size, stride in zip(padded, window, strides, strict=True)
     ]
-    smallest, size = min(math.prod(sides), math.prod(results)), math.prod(window)
+    smallest, size = min(math.prod(sides), math.prod(outputs)), math.prod(window)
     is_product = smallest < size or (size == 1 and not any(map(any, pads)))
     if cpu_ops.enabled() and smallest > 0:
         if is_product:
-            return _product(maps, kernel, strides, pads, results)
-        if set(strides) == {1} and multi_pixel_conv.is_faster(maps.shape, kernel.shape, results[1]):
+            return _matrix_product(maps, kernel, strides, pads, outputs)
+        if set(strides) == {1} and multi_pixel_conv.is_faster(maps.shape, kernel.shape, outputs[1]):
             return multi_pixel_conv.convolve(maps, kernel, tuple(map(tuple, pads)))
     return jax.lax.conv_general_dilated(maps, kernel, strides, pads, **settings)
 
 
-def _product(
+def _matrix_product(
     maps: jax.Array,
     kernel: jax.Array,
     strides: Sequence[int],
     pads: Sequence[tuple[int, int]],
-    results: Sequence[int],
+    outputs: Sequence[int],
 ) -> jax.Array:
-    """The convolution as one matrix product of what each of `results` rows and columns sees."""
+    """Convolves by one matrix product of the patches and the kernel; `outputs` is (H', W')."""
     sides, window = maps.shape[1:3], kernel.shape[:2]
-    rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, results)
+    rows, columns = map(_taps, sides, [low for low, _ in pads], window, strides, outputs)
     maps = jnp.pad(maps, ((0, 0), *pads, (0, 0)))
-    seen = [
-        maps[:, row :: strides[0], column :: strides[1]][:, : results[0], : results[1]]
+    patches = [
+        maps[:, row :: strides[0], column :: strides[1]][:, : outputs[0], : outputs[1]]
         for row, column in itertools.product(rows, columns)
     ]
     used = kernel[rows.start : rows.stop, columns.start : columns.stop]
-    return jnp.concatenate(seen, axis=-1) @ used.reshape(-1, kernel.shape[-1])
+    return jnp.concatenate(patches, axis=-1) @ used.reshape(-1, kernel.shape[-1])
 
 
 def _taps(side: int, padding: int, size: int, stride: int, count: int) -> range:
-    """The part of a kernel's side that meets pixels, not padding alone, at `count` places."""
-    met = [
+    """Returns the kernel's rows (or columns) that reach the map from any of `count` outputs."""
+    used = [
         tap
-        for tap, place in itertools.product(range(size), range(count))
-        if 0 <= place * stride + tap - padding < side
+        for tap, output in itertools.product(range(size), range(count))
+        if 0 <= output * stride + tap - padding < side
     ]
-    return range(min(met), max(met) + 1)
+    return range(min(used), max(used) + 1)
 
 
 Conv = functools.partial(nn.Conv, conv_general_dilated_cls=lambda: convolve)
-"""`nn.Conv` that convolves so."""
+"""`nn.Conv` with `convolve`."""
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 class BiasConv(nn.Module):
-    """A convolution of [B, H, W, C], with bias as a rule; its parameters are those of `nn.Conv`.
+    """A convolution of stride 1 whose bias has a gradient that is fast on CPU.
+
+    Its parameters are those of `nn.Conv`.
 
     Attributes:
       features: number of filters.
       kernel_size: rows and columns.
       padding: "SAME" or "VALID".
-      use_bias: whether there is a bias.
-      dtype: of the computation; parameters stay float32.
+      use_bias: whether to add a bias.
+      dtype: of the computation; parameters are float32.
     """
 
     features: int
@@ -123,16 +125,16 @@ class BiasConv(nn.Module):
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        return _with_bias(y, bias) if cpu_ops.enabled() else y + bias
+        return _add_bias(y, bias) if cpu_ops.enabled() else y + bias
 
 
 @jax.custom_vjp
-def _with_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
+def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias
 
 
-def _with_bias_backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _add_bias_backward(_: None, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     return gradient, channel_sums(gradient)
 
 
-_with_bias.defvjp(lambda x, bias: (x + bias, None), _with_bias_backward)
+_add_bias.defvjp(lambda x, bias: (x + bias, None), _add_bias_backward)

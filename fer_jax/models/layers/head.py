@@ -1,7 +1,6 @@
-"""The dense layers between a network's features and its logits, the same for every network.
+"""The classifier head of every network: dense layers from features to logits.
 
-Parameters: `head1`, `head2`, ... in the order of the widths, then `head`, whose width is the
-number of classes.
+Parameters: `head1`, `head2`, ... for the hidden layers, then `head` for the logits.
 """
 
 from __future__ import annotations
@@ -27,10 +26,18 @@ def dense_head(
     """Maps features [B, F] to float32 logits [B, classes]; call it in a compact method.
 
     Each hidden layer is a dense layer, ReLU and dropout.
+
+    Args:
+      features: [B, F].
+      widths: of the hidden layers.
+      classes: number of classes.
+      dropout: rate after each hidden layer.
+      train: whether to apply dropout.
+      dtype: of the hidden layers' computation.
     """
     x = features
     for layer, width in enumerate(widths, 1):
         dense = nn.Dense(width, dtype=dtype, kernel_init=glorot_uniform, name=f"head{layer}")
         x = nn.Dropout(dropout, deterministic=not train)(nn.relu(dense(x)))
-    # The last layer computes in float32 also in a bfloat16 run: softmax needs the range.
+    # float32 even in a bfloat16 run: softmax needs the precision.
     return nn.Dense(classes, dtype=jnp.float32, kernel_init=glorot_uniform, name="head")(x)

@@ -1,4 +1,4 @@
-"""How the repeated blocks of a network are traced, compiled and differentiated."""
+"""How a network's repeated blocks are traced, compiled and differentiated."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from fer_jax.models.layers import cpu_ops
 
 
-def prepared(block: Any, remat: bool, shares: bool) -> Any:
-    """The module class `block`, called with (x, train), as a network's fields ask for it.
+def wrap_block(block: Any, remat: bool, shares: bool) -> Any:
+    """Wraps a module class that is called with (x, train).
 
     Args:
-      block: a class of modules.
-      remat: compute it again in the backward pass instead of keeping what is in it.
-      shares: trace those of one form as one function.
+      block: the module class.
+      remat: recompute activations in the backward pass (`nn.remat`).
+      shares: trace equal blocks once (`nn.jit`).
     """
     if remat:
         block = nn.remat(block, static_argnums=(2,))
@@ -25,31 +25,32 @@ def prepared(block: Any, remat: bool, shares: bool) -> Any:
 
 
 def relu_of_sum(block: nn.Module, total: jax.Array) -> jax.Array:
-    """The ReLU at the end of a residual block.
+    """Applies the ReLU at the end of a residual block.
 
-    XLA for CPU joins sums and ReLUs of a whole row of blocks, and computes them again from all
-    their branches wherever one is read: a fifth of InceptionResNetV2's step. It cannot see
-    through a conditional.
+    XLA on CPU fuses the sums and ReLUs of consecutive blocks, and recomputes them from all
+    branches wherever one is read: a fifth of InceptionResNetV2's step. It does not fuse across a
+    conditional, so on CPU the ReLU is one, whose two branches are equal.
 
     Args:
-      block: whose end it is; its layers have been called.
-      total: float[B, H, W, C].
+      block: the block, after its layers have been called.
+      total: float[B, H, W, C], the sum of its branches.
     """
     if not cpu_ops.enabled():
         return nn.relu(total)
     parameters = jax.tree.leaves(block.variables["params"])
-    # Nothing that a compiler could know; small, so that every device has it.
+    # The condition depends on a parameter, so that XLA cannot simplify it away. The smallest
+    # array, because it is replicated on every device.
     number = min(parameters, key=lambda array: array.size).reshape(-1)[0]
     return _opaque_relu(total, number < 1)
 
 
 @jax.custom_vjp
-def _opaque_relu(x: jax.Array, either: jax.Array) -> jax.Array:
-    return jax.lax.cond(either, nn.relu, lambda x: jnp.maximum(x, 0), x)
+def _opaque_relu(x: jax.Array, condition: jax.Array) -> jax.Array:
+    return jax.lax.cond(condition, nn.relu, lambda x: jnp.maximum(x, 0), x)
 
 
-def _opaque_relu_forward(x: jax.Array, either: jax.Array) -> tuple[jax.Array, jax.Array]:
-    y = _opaque_relu(x, either)
+def _opaque_relu_forward(x: jax.Array, condition: jax.Array) -> tuple[jax.Array, jax.Array]:
+    y = _opaque_relu(x, condition)
     return y, y
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.models.layers import cpu_ops
-from fer_jax.models.layers import residual as blocks
+from fer_jax.models.layers import residual
 
 
 class Sum(nn.Module):
@@ -19,7 +19,7 @@ class Sum(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return blocks.relu_of_sum(self, x + nn.Dense(x.shape[-1])(x))
+        return residual.relu_of_sum(self, x + nn.Dense(x.shape[-1])(x))
 
 
 def test_relu_of_a_sum():
