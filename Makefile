@@ -83,7 +83,7 @@ upgrade:  ## Lock the newest versions that pyproject.toml admits.
 	$(MAKE) lock COMPILE='$(COMPILE) --upgrade'
 
 docs: $(VENV)/docs.stamp  ## Build the documentation site into site/; a warning is a failure.
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 wheel: setup-dev  ## Build the wheel and the source archive into dist/.
 	$(BIN)/python -m hatchling build
