@@ -164,7 +164,7 @@ class ProgressBar:
             self.message(f"{int(completed):,}/{self._total:,}", *parts)
 
     def message(self, *parts: str) -> None:
-        """Prints a line, above the bar; several parts are cut to the width of a terminal."""
+        """Prints a line, above the bar; drops parts that exceed the width of a terminal."""
         self._printed = self._clock()
         line = self._fit(parts, self._console.width) if self._live else _join(parts)
         # Characters that the terminal cannot show are escaped.

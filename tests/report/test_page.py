@@ -11,9 +11,6 @@ import pytest
 from fer_jax.report import page, scores, slices
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
-from tests.chromium import chromium
-
-__all__ = ["chromium"]
 
 CARD = ReportCard(
     run="a <b>run</b>", dataset="kdef", config="face", protocol="paper", split="test",
