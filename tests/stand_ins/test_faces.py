@@ -1,4 +1,4 @@
-"""The pool of rendered faces that stand-ins are made of: truth moves along, files are marked."""
+"""The face pool of the stand-ins: ground truth follows the image, and files are marked."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
-from tfds_builders import pictures
+from tfds_builders.stand_in_mark import STAND_IN_COMMENT, is_stand_in
 from tfds_builders.stand_ins import faces
 
 POOL = faces.FacePool(seed=7, people=2, labels=(labels.NEUTRAL, labels.SURPRISE), size=96)
 
 
 def _dotted() -> faces.PooledFace:
-    """A black picture with a white spot at each landmark; one is larger, to tell them apart."""
+    """A black image with a white dot at each landmark."""
     points = np.array([[36, 40], [62, 40], [49, 55], [40, 68], [58, 68]], np.float32)
     image = np.zeros((96, 96, 3), np.uint8)
     for x, y in points:
@@ -29,25 +29,25 @@ def _brightness_at(image: np.ndarray, points: np.ndarray) -> list[int]:
     return [int(image[round(float(y)), round(float(x))].max()) for x, y in points]
 
 
-def test_a_pool_holds_each_person_and_label_once() -> None:
+def test_pool_has_each_person_and_label_once() -> None:
     assert len(POOL) == len(POOL.faces()) == 4
     assert POOL.face(3, labels.SURPRISE) is POOL.faces()[1, labels.SURPRISE, 0.0, "frontal"]
     assert POOL.faces() is faces.FacePool(7, 2, POOL.labels, size=96).faces()
 
 
-def test_landmarks_lie_in_the_face_as_people_have_them() -> None:
-    for one in POOL.faces().values():
-        x, y, width, height = one.face_box
-        shares = (one.landmarks - (x, y)) / (width, height)
-        assert ((shares > 0.05) & (shares < 0.95)).all()
-        left, right, nose, mouth_left, mouth_right = shares
+def test_landmarks_are_inside_the_face_in_anatomical_order() -> None:
+    for face in POOL.faces().values():
+        x, y, width, height = face.face_box
+        relative = (face.landmarks - (x, y)) / (width, height)
+        assert ((relative > 0.05) & (relative < 0.95)).all()
+        left, right, nose, mouth_left, mouth_right = relative
         assert left[0] < nose[0] < right[0]
         assert mouth_left[0] < nose[0] < mouth_right[0]
         assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
 
 
 @pytest.mark.parametrize("key", ["a", "b", "c", "d", "e"])
-def test_box_and_landmarks_follow_what_is_done_to_the_picture(key: str) -> None:
+def test_vary_transforms_box_and_landmarks(key: str) -> None:
     varied = faces.vary(_dotted(), key)
     assert min(_brightness_at(varied.image, varied.landmarks)) > 120
     assert varied.landmarks[0, 0] < varied.landmarks[1, 0]  # mirrored or not
@@ -56,7 +56,7 @@ def test_box_and_landmarks_follow_what_is_done_to_the_picture(key: str) -> None:
     assert ((varied.landmarks > (x, y)) & (varied.landmarks < (x + width, y + height))).all()
 
 
-def test_variations_are_of_the_key_alone_and_half_are_mirrored() -> None:
+def test_vary_depends_on_the_key_alone_and_mirrors_some() -> None:
     again = [faces.vary(_dotted(), "train_00001").image for _ in range(2)]
     np.testing.assert_array_equal(*again)
     assert {faces.vary(_dotted(), str(key)).yaw for key in range(12)} == {-45.0, 45.0}
@@ -65,7 +65,7 @@ def test_variations_are_of_the_key_alone_and_half_are_mirrored() -> None:
     np.testing.assert_array_equal(still.image, _dotted().image)
 
 
-def test_a_face_is_placed_where_the_set_has_it() -> None:
+def test_place_centers_the_face_box() -> None:
     placed = faces.place(_dotted(), (200, 300), (90.0, 120.0), 90.0)
     assert placed.image.shape == (300, 200, 3)
     np.testing.assert_allclose(placed.face_box, (50.0, 75.0, 80.0, 90.0))
@@ -73,16 +73,16 @@ def test_a_face_is_placed_where_the_set_has_it() -> None:
 
 
 @pytest.mark.parametrize("write", [faces.jpeg, faces.png])
-def test_every_file_carries_the_mark(write) -> None:
+def test_files_carry_the_mark(write) -> None:
     image = POOL.face(0, labels.NEUTRAL).image
     data = write(image)
-    assert pictures.is_stand_in(data)
+    assert is_stand_in(data)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
     assert np.abs(decoded.astype(int) - image).mean() < 4
-    assert not pictures.is_stand_in(data.replace(pictures.STAND_IN_COMMENT, b"holiday"))
+    assert not is_stand_in(data.replace(STAND_IN_COMMENT, b"holiday"))
 
 
-def test_a_packed_folder_has_what_was_finished(tmp_path: pathlib.Path) -> None:
+def test_pack_skips_partial_files(tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "Train" / "Angry"
     faces.write_file(folder / "a.png", b"whole")
     (folder / ".b.png.partial").write_bytes(b"half")
@@ -93,5 +93,5 @@ def test_a_packed_folder_has_what_was_finished(tmp_path: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 13])
-def test_jobs_are_done_here_or_in_processes(jobs: int) -> None:
+def test_jobs_run_in_this_process_or_in_workers(jobs: int) -> None:
     assert sorted(faces.run_jobs(abs, [(-number,) for number in range(jobs)])) == list(range(jobs))

@@ -1,4 +1,4 @@
-"""KDEF's stand-in: its files at full scale by name, its framing, its mark, one real person."""
+"""KDEF's stand-in: file names, framing, mark, resuming, packing, and wrong input."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ import pathlib
 import numpy as np
 import pytest
 
+from fer_jax.faces.decode import decode
 from tests import commands
 from tests.tfds_builders import small_kdef as small
-from tfds_builders import pictures
 from tfds_builders import prepare as build
 from tfds_builders.kdef import names
-from tfds_builders.stand_ins import kdef
+from tfds_builders.stand_in_mark import is_stand_in, mark_stand_in
+from tfds_builders.stand_ins import faces, kdef
 from tfds_builders.stand_ins import write as stand_in
 
 
-def test_the_full_scale_has_kdefs_people() -> None:
+def test_full_scale_has_kdefs_people() -> None:
     people = kdef.people(1.0)
-    assert sorted((one.gender, one.number) for one in people) == [
+    assert sorted((person.gender, person.number) for person in people) == [
         (gender, number) for gender in "FM" for number in range(1, 36)
     ]
-    assert len({one.index for one in people}) == 70
+    assert len({person.index for person in people}) == 70
     assert kdef.count_images(1.0) == 4_900
 
 
-def test_a_small_stand_in_has_enough_people_and_the_traps() -> None:
+def test_small_scale_has_enough_people_and_irregular_files() -> None:
     people = kdef.people(0.05)
-    assert [one.gender for one in people] == ["F"] * 3 + ["M"] * 3
-    folders = {folder for one in people for folder in one.folders}
-    assert {one[:4] for one in names.MISNAMED.values()} <= folders
-    assert sum(one[:4] in folders for one in names.BLACK) >= 3
-    smaller = {(one.gender, one.number, one.index) for one in people}
-    assert smaller <= {(one.gender, one.number, one.index) for one in kdef.people(1.0)}
+    assert [person.gender for person in people] == ["F"] * 3 + ["M"] * 3
+    folders = {folder for person in people for folder in person.folders}
+    assert {image_id[:4] for image_id in names.MISNAMED.values()} <= folders
+    assert sum(image_id[:4] in folders for image_id in names.BLACK) >= 3
+    assert set(people) <= set(kdef.people(1.0))
 
 
 @pytest.mark.parametrize("view", names.VIEWS)
-def test_the_face_lies_where_the_camera_sees_it(view: str) -> None:
+def test_frame_centers_the_face_box(view: str) -> None:
     image = np.zeros((200, 200, 3), np.uint8)
     image[80:120, 90:130] = 255
     framed = kdef.frame(image, (90, 80, 40, 40), view)
@@ -51,33 +51,34 @@ def test_the_face_lies_where_the_camera_sees_it(view: str) -> None:
 def person(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """One rendered person: AM31 and BM31."""
     folder = tmp_path_factory.mktemp("stand_in")
-    one = next(one for one in kdef.people(0.05) if (one.gender, one.number) == ("M", 31))
-    assert kdef._write_person(one, folder) == 70
+    male31 = next(one for one in kdef.people(0.05) if (one.gender, one.number) == ("M", 31))
+    assert kdef._write_person(male31, folder) == 70
     return folder
 
 
-def test_a_rendered_person_has_kdefs_files(person: pathlib.Path) -> None:
+def test_person_has_kdefs_files(person: pathlib.Path) -> None:
     files = sorted(path.relative_to(person).as_posix() for path in person.rglob("*.JPG"))
     assert len(files) == 70
     assert "AM31/AM31H.JPG" in files
     assert "AM31/AM31SUHR.JPG" not in files
-    assert all(names.parse(names.picture_id(file)) for file in files)
+    assert all(names.parse(names.image_id(file)) for file in files)
     for file in files[:3]:
         data = (person / file).read_bytes()
-        assert pictures.is_stand_in(data)
-        assert pictures.decode_jpeg(data).shape == (762, 562, 3)
+        assert is_stand_in(data)
+        assert decode(data).shape == (762, 562, 3)
 
 
-def test_what_is_built_from_a_stand_in_says_so(kdef_copy, tmp_path: pathlib.Path) -> None:
-    for file in kdef_copy().rglob("*.JPG"):
-        file.write_bytes(pictures.mark_stand_in(file.read_bytes()))
-    deepest = tmp_path / "damaged" / "KDEF_and_AKDEF" / "KDEF"  # no marker file here
+def test_metadata_of_a_prepared_stand_in(tmp_path: pathlib.Path) -> None:
+    small.write_tree(tmp_path / "copy")
+    for file in (tmp_path / "copy").rglob("*.JPG"):
+        file.write_bytes(mark_stand_in(file.read_bytes()))
+    deepest = tmp_path / "copy" / "KDEF_and_AKDEF" / "KDEF"  # without the marker file
     prepared = build.prepare("kdef", None, str(tmp_path / "data"), str(deepest))
     assert prepared.metadata["stand_in"]
     assert prepared.metadata["synthetic"]
 
 
-def test_a_run_is_resumed_and_packed(tmp_path: pathlib.Path, monkeypatch) -> None:
+def test_resumes_and_packs(tmp_path: pathlib.Path, monkeypatch) -> None:
     written: list[str] = []
 
     def render(person: kdef.Person, folder: pathlib.Path) -> int:
@@ -89,7 +90,9 @@ def test_a_run_is_resumed_and_packed(tmp_path: pathlib.Path, monkeypatch) -> Non
         return 70
 
     monkeypatch.setattr(kdef, "_write_person", render)
-    monkeypatch.setattr(kdef.concurrent.futures, "ProcessPoolExecutor", _InProcess)
+    monkeypatch.setattr(
+        faces, "run_jobs", lambda function, jobs, in_process: (function(*job) for job in jobs)
+    )
     (tmp_path / "out" / "KDEF_and_AKDEF" / "KDEF").mkdir(parents=True)
     for name in ("AF31", "BF31"):
         (tmp_path / "out" / "KDEF_and_AKDEF" / "KDEF" / name).mkdir()
@@ -108,29 +111,12 @@ def test_a_run_is_resumed_and_packed(tmp_path: pathlib.Path, monkeypatch) -> Non
     commands.run("stand-in", "kdef", tmp_path / "out", "--zip")
     assert len(written) == 5
     source = build.get("kdef", None, str(tmp_path)).open_source(tmp_path / "out")
-    assert len(source.sizes()) == 12 * 7 + 14
-
-
-class _InProcess:
-    """A pool that works at once, so that a test needs no rendering process."""
-
-    def __init__(self, **_: object):
-        pass
-
-    def __enter__(self) -> _InProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def submit(self, function, *arguments):
-        future = kdef.concurrent.futures.Future()
-        future.set_result(function(*arguments))
-        return future
+    images = [file for file in source.sizes() if file.endswith(".JPG")]
+    assert len(images) == 12 * 7 + 14
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["kdeff", "new"], "Did you mean 'kdef'?"),
         (["kdef", "new", "--scale", "2"], "between 0 and 1"),
@@ -141,7 +127,7 @@ class _InProcess:
 )
 def test_wrong_input_is_one_message_and_exit_code_2(
     arguments: list[str],
-    says: str,
+    message: str,
     tmp_path: pathlib.Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -154,5 +140,5 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     with pytest.raises(SystemExit) as stopped:
         commands.run("stand-in", name, tmp_path / out, *options)
     assert stopped.value.code == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert (tmp_path / "full" / "thesis.doc").read_text() == "precious"

@@ -1,4 +1,4 @@
-"""The TFDS data set: what ships, and a round trip through array_record."""
+"""The TFDS data set: the shipped archives, and a round trip through array_record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfds_builders.synthface import ACTION_UNITS, render_subject, sets
 DEMO = splits.specs("demo")
 
 
-def test_shipped_archives_are_whole_balanced_and_disjoint() -> None:
+def test_shipped_archives_are_complete_balanced_and_disjoint() -> None:
     people: list[str] = []
     for split, spec in DEMO.items():
         truths = [record.truth for record in fixture.read(split)]
@@ -34,21 +34,21 @@ def test_shipped_archives_are_whole_balanced_and_disjoint() -> None:
     assert 3e6 < size < 6e6
 
 
-def test_shipped_pictures_are_from_this_renderer() -> None:
-    """Fails after a change of the renderer: raise spec.RENDERER and run the fixture's command."""
-    fresh = sets.subject_records(DEMO["validation"], 0)
-    shipped = list(fixture.read("validation"))[: len(fresh)]
-    for now, then in zip(fresh, shipped, strict=True):
-        assert now.truth == then.truth
-        # Not equal bytes: another processor rounds some pixel differently.
-        assert np.abs(_decode(now.jpeg) - _decode(then.jpeg)).mean() < 0.2
+def test_shipped_images_match_the_renderer() -> None:
+    """After a change of the renderer, raise spec.RENDERER and run the fixture's command."""
+    rendered = sets.subject_records(DEMO["validation"], 0)
+    shipped = list(fixture.read("validation"))[: len(rendered)]
+    for actual, expected in zip(rendered, shipped, strict=True):
+        assert actual.truth == expected.truth
+        # Not equal bytes: processors round some pixels differently.
+        assert np.abs(_decode(actual.jpeg) - _decode(expected.jpeg)).mean() < 0.2
 
 
 def _decode(jpeg: bytes) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB).astype(int)
 
 
-def test_test_people_stay_who_they_are() -> None:
+def test_seeds_of_the_splits_never_change() -> None:
     assert splits.SEEDS == {"train": 1, "validation": 2, "test": 3}
 
 
@@ -77,7 +77,7 @@ def test_round_trip_to_array_record(built: Builder) -> None:
     assert len(people) == len(set(people)) == 4
 
 
-def test_records_say_what_was_rendered(built: Builder) -> None:
+def test_records_match_the_rendered_faces(built: Builder) -> None:
     spec = built.specs["test"]
     faces = {face.id: face for face in render_subject(spec, 0)}
     for record in built.as_data_source("test"):
@@ -109,7 +109,7 @@ def test_metadata(built: Builder) -> None:
     assert built.info.citation
 
 
-def test_overrides_have_a_folder_of_their_own_and_survive_pickling(built: Builder) -> None:
+def test_overrides_change_the_folder_and_survive_pickling(built: Builder) -> None:
     assert built.info.full_name == "synthetic_faces/kdef_like_24px_2_1_1/2.0.0"
     assert pickle.loads(pickle.dumps(built)).specs == built.specs
 
@@ -122,7 +122,7 @@ def test_demo_needs_no_rendering(tmp_path: pathlib.Path, monkeypatch: pytest.Mon
     assert sizes == {"train": 2240, "validation": 420, "test": 700}
 
 
-def test_damaged_fixture_is_one_message(
+def test_damaged_fixture_is_a_user_error(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fixture, "FOLDER", tmp_path)

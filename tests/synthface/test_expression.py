@@ -1,4 +1,4 @@
-"""Action units are what EMFACS says, and move the face the right way."""
+"""Action units follow EMFACS and displace the face in the right direction."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from tfds_builders.synthface.head import load_head
 from tfds_builders.synthface.identity import draw_person
 
 DRAWS = 40
-FAINT = 0.28  # no unrelated unit is as strong as this
+FAINT = 0.28  # upper bound of the unrelated units
 
-# Units that every showing has, and units that none has (EMFACS).
+# Units that every expression of an emotion has, and units that none has (EMFACS).
 ALWAYS_NEVER = [
     (labels.NEUTRAL, (), ("AU5", "AU6", "AU9", "AU12L", "AU15", "AU20", "AU26")),
     (labels.HAPPINESS, ("AU6", "AU12"), ("AU9", "AU15", "AU20")),
@@ -54,7 +54,7 @@ def test_contempt_is_one_sided() -> None:
     assert sides == {"L", "R"}
 
 
-def test_every_drawn_unit_has_a_place_in_the_vector() -> None:
+def test_vector_has_every_action_unit() -> None:
     for emotion in labels.EMOTIONS:
         for seed in range(DRAWS):
             units = draw_expression(emotion, np.random.default_rng(seed)).action_units
@@ -64,7 +64,7 @@ def test_every_drawn_unit_has_a_place_in_the_vector() -> None:
             assert vector[ACTION_UNITS.index("AU4")] == np.float32(units["AU4"])
 
 
-def test_every_face_unit_exists_in_the_head_model() -> None:
+def test_every_blend_shape_exists_in_the_head_model() -> None:
     head = load_head()
     for emotion in labels.EMOTIONS:
         for gaze in ("left", "right"):

@@ -1,4 +1,4 @@
-"""The rasterizer against a loop that cannot be wrong."""
+"""The rasterizer against a brute-force loop."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import numpy as np
 from tfds_builders.synthface import raster
 
 
-def _slow(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, side: int) -> np.ndarray:
-    """int[side * side], the nearest triangle at each pixel center, -1 for none."""
+def _brute_force(
+    points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, side: int
+) -> np.ndarray:
+    """Nearest triangle at each pixel center, int[side * side]; -1 is none."""
     owner, nearest = np.full(side * side, -1), np.full(side * side, np.inf)
     for number, triangle in enumerate(triangles):
         a, b, c = points[triangle].astype(float)
@@ -23,7 +25,7 @@ def _slow(points: np.ndarray, depth: np.ndarray, triangles: np.ndarray, side: in
     return owner
 
 
-def test_same_triangles_as_a_slow_loop() -> None:
+def test_same_triangles_as_brute_force() -> None:
     rng = np.random.default_rng(0)
     side = 20
     points = rng.uniform(-4, side + 4, (36, 2)).astype(np.float32)
@@ -32,12 +34,12 @@ def test_same_triangles_as_a_slow_loop() -> None:
     seen = raster.rasterize(points, depth, triangles, side, side)
     owner = np.full(side * side, -1)
     owner[seen.pixel] = seen.triangle
-    expected = _slow(points, depth, triangles, side)
+    expected = _brute_force(points, depth, triangles, side)
     assert (expected >= 0).mean() > 0.5
     assert np.array_equal(owner, expected)
 
 
-def test_no_pixel_falls_between_two_triangles() -> None:
+def test_adjacent_triangles_leave_no_gap() -> None:
     points = np.array([[0, 0], [16, 0], [16, 16], [0, 16]], np.float32)
     triangles = np.array([[0, 1, 2], [0, 2, 3]])
     seen = raster.rasterize(points, np.ones(4, np.float32), triangles, 16, 16)
@@ -45,7 +47,7 @@ def test_no_pixel_falls_between_two_triangles() -> None:
     assert np.allclose(seen.weights.sum(1), 1)
 
 
-def test_nothing_in_the_picture() -> None:
+def test_triangle_outside_the_image_has_no_fragments() -> None:
     points = np.array([[-9, -9], [-5, -9], [-5, -5]], np.float32)
     seen = raster.rasterize(points, np.ones(3, np.float32), np.array([[0, 1, 2]]), 8, 8)
     assert len(seen.pixel) == 0

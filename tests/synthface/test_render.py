@@ -1,4 +1,4 @@
-"""Pictures: deterministic, in their place, and faces to a face detector."""
+"""Images: deterministic, with correct face boxes, and found by a face detector."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ def test_a_subject_is_a_pure_function_of_seed_and_index() -> None:
         assert len({face.subject, person.subject, seed.subject}) == 3
 
 
-def test_a_picture_does_not_depend_on_what_else_is_taken() -> None:
+def test_image_does_not_depend_on_the_other_images() -> None:
     alone = dataclasses.replace(SMALL, expressions=(labels.FEAR,), subjects=9)
-    of_both = [face for face in render_subject(SMALL, 1) if face.expression == labels.FEAR]
-    for face, same in zip(of_both, render_subject(alone, 1), strict=True):
+    among_others = [face for face in render_subject(SMALL, 1) if face.expression == labels.FEAR]
+    for face, same in zip(among_others, render_subject(alone, 1), strict=True):
         assert face.id == same.id
         assert np.array_equal(face.image, same.image)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets_render_what_they_say(name: str) -> None:
+def test_presets_render_their_specification(name: str) -> None:
     spec = PRESETS[name](seed=4, subjects=1, size=24)
     faces = render_subject(dataclasses.replace(spec, supersample=1), 0)
     assert len(faces) == spec.images_per_subject
@@ -66,7 +66,7 @@ def test_presets_render_what_they_say(name: str) -> None:
         assert face.yaw in spec.yaws if not spec.yaw_range else abs(face.yaw) <= spec.yaw_range
 
 
-def test_counts_are_those_of_the_real_sets() -> None:
+def test_presets_have_the_counts_of_the_real_sets() -> None:
     assert presets.kdef_like(0, 70).images_per_subject * 70 == 4_900
     assert presets.rafd_like(0, 67).images_per_subject * 67 == 8_040
 
@@ -92,17 +92,17 @@ def test_counts_are_those_of_the_real_sets() -> None:
         ({"jpeg_quality": 50}, False),
     ],
 )
-def test_digest_changes_with_every_field_that_alters_a_picture(change: dict, same: bool) -> None:
+def test_digest_depends_on_every_field_that_changes_an_image(change: dict, same: bool) -> None:
     assert (dataclasses.replace(SMALL, **change).digest == SMALL.digest) is same
 
 
-def test_unknown_names_are_refused() -> None:
+def test_unknown_expression_is_an_error() -> None:
     with pytest.raises(ValueError, match="happy"):
         dataclasses.replace(SMALL, expressions=("happy",))
 
 
 @pytest.mark.parametrize("yaw", [-90, -45, 0, 45, 90])
-def test_face_box_holds_the_eyes_and_the_mouth(yaw: int) -> None:
+def test_face_box_contains_eyes_and_mouth(yaw: int) -> None:
     head = load_head()
     for subject in range(4):
         rng = np.random.default_rng(subject)
@@ -117,39 +117,39 @@ def test_face_box_holds_the_eyes_and_the_mouth(yaw: int) -> None:
             head.vertex_part == RIGHT_EYE,
             mouth & (head.vertex_part == BODY),
         ):
-            x, y = view.points[part].mean(0) / 100
+            x, y = view.screen[part].mean(0) / 100
             assert left < x < right
             assert top < y < bottom
         assert 0.2 < bottom - top < 0.6
 
 
-def test_yaw_turns_the_nose_to_its_side() -> None:
+def test_positive_yaw_turns_the_nose_to_image_right() -> None:
     head = load_head()
     neutral = geometry.build_neutral_head(head, draw_person(head, np.random.default_rng(0)))
     scene = draw_scene(np.random.default_rng(0), 45, 0.0, (0.6, 0.6))
     view = geometry.project(neutral.vertices, 1.0, scene, 100)
     nose = np.argmax(np.where(head.vertex_part == BODY, head.rest[:, 2], -9))
-    assert view.points[nose, 0] > view.points[head.vertex_part == LEFT_EYE].mean(0)[0] - 30
-    assert view.points[nose, 0] > 50 + 5
+    assert view.screen[nose, 0] > view.screen[head.vertex_part == LEFT_EYE].mean(0)[0] - 30
+    assert view.screen[nose, 0] > 50 + 5
 
 
-def test_haar_finds_frontal_studio_faces() -> None:
+def test_haar_cascade_finds_frontal_studio_faces() -> None:
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_alt2.xml")
     spec = dataclasses.replace(presets.demo(8, 5, size=112), yaws=(0.0,), supersample=1)
-    found = overlaps = total = 0
+    detected = overlaps = total = 0
     for subject in range(spec.subjects):
         for face in render_subject(spec, subject):
             gray = cv2.cvtColor(face.image, cv2.COLOR_RGB2GRAY)
             boxes = cascade.detectMultiScale(gray, 1.1, 3)
             total += 1
-            found += len(boxes) > 0
+            detected += len(boxes) > 0
             overlaps += any(_overlap(box, face.face_box) > 0.4 for box in boxes)
-    assert found >= 0.9 * total
+    assert detected >= 0.9 * total
     assert overlaps >= 0.9 * total
 
 
 def _overlap(a: tuple[int, ...], b: tuple[int, ...]) -> float:
-    """Intersection over union of two boxes x, y, width, height."""
+    """Intersection over union of two boxes (x, y, width, height)."""
     wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     both = max(wide, 0) * max(high, 0)

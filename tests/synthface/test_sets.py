@@ -1,4 +1,4 @@
-"""Sets on disk: the same bytes for any workers, whole files only, resumed after a kill."""
+"""Sets on disk: bytes independent of the workers, atomic files, resumed after a kill."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _bytes(folder: pathlib.Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """SPEC rendered by one worker without a break."""
+    """SPEC rendered by one worker without interruption."""
     return generate(SPEC, tmp_path_factory.mktemp("whole"), workers=1, progress=False)
 
 
@@ -51,7 +51,7 @@ def test_resumes_after_sigkill(tmp_path: pathlib.Path) -> None:
     assert child.wait() == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.zip")}
     assert 2 <= len(before) < 40
-    few = Spec("many", 9, len(before) + 1, size=64)
+    few = Spec("many", 9, len(before) + 1, size=64)  # only one more: rendering 40 takes long
     assert generate(few, tmp_path, workers=1, progress=False) == folder
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
     records = list(sets.read(few, folder))
@@ -74,12 +74,12 @@ def test_half_written_files_are_rendered_again(whole: pathlib.Path, tmp_path: pa
     assert _bytes(folder) == _bytes(whole)
 
 
-def test_another_spec_has_another_folder(whole: pathlib.Path) -> None:
+def test_folder_depends_on_the_spec(whole: pathlib.Path) -> None:
     assert whole.name == SPEC.folder
     assert Spec("set", 10, 3, size=32).folder != SPEC.folder
 
 
-def test_damage_is_one_message(whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
+def test_damaged_archive_is_a_user_error(whole: pathlib.Path, tmp_path: pathlib.Path) -> None:
     data = bytearray((whole / "00000.zip").read_bytes())
     data[len(data) // 3] ^= 255
     damaged = tmp_path / "damaged.zip"
@@ -89,7 +89,7 @@ def test_damage_is_one_message(whole: pathlib.Path, tmp_path: pathlib.Path) -> N
             list(archive.read(path))
 
 
-def test_unwritable_folder_is_one_message(tmp_path: pathlib.Path) -> None:
+def test_unwritable_folder_is_a_user_error(tmp_path: pathlib.Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     with pytest.raises(errors.UserError, match="not writable"):

@@ -99,7 +99,7 @@ def write_images(folder: Path, part: Path, chunk: Sequence[Row], people: int) ->
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         for row in chunk:
-            face = photograph(row, people)
+            face = render_photo(row, people)
             path = folder / row.path
             encode = faces.bmp if path.suffix == ".bmp" else faces.jpeg
             faces.write_file(path, encode(face.image))
@@ -114,7 +114,7 @@ def _row(split: str, code: int, number: int) -> Row:
     return Row(split, code, number, f"{int(name[:8], 16) % _FOLDERS}/{name[:56]}.{suffix}")
 
 
-def photograph(row: Row, people: int) -> faces.PooledFace:
+def render_photo(row: Row, people: int) -> faces.PooledFace:
     """Places the row's face in a photo of random size; codes without an emotion show neutral."""
     pool = faces.FacePool(SEED, people, labels.AFFECTNET, _RENDERED, wild=0.8)
     shown = labels.AFFECTNET[row.code] if row.code < len(labels.AFFECTNET) else labels.NEUTRAL

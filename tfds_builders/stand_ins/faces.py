@@ -140,7 +140,7 @@ def render(spec: Spec, index: int) -> list[PooledFace]:
 
 
 def process_pool() -> concurrent.futures.ProcessPoolExecutor:
-    """Returns one process per core; spawned, since forking a process with threads is unsafe."""
+    """Creates one process per core. Spawns, since forking a process with threads is unsafe."""
     return concurrent.futures.ProcessPoolExecutor(
         max_workers=len(os.sched_getaffinity(0)),
         mp_context=multiprocessing.get_context("spawn"),

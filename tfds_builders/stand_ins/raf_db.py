@@ -50,7 +50,7 @@ def count_images(scale: float) -> int:
 
 
 def listing(scale: float) -> list[tuple[str, str]]:
-    """Returns id and emotion of every image, with mixed classes, as in the real list."""
+    """Returns (id, emotion) of every image, with mixed classes, as in the real list."""
     rows = []
     for split, by_class in counts(scale).items():
         mixed = [label for label, count in by_class.items() for _ in range(count)]

@@ -52,7 +52,7 @@ def count_images(scale: float) -> int:
 
 
 def listing(scale: float) -> list[tuple[str, str, int]]:
-    """Returns file below the root, emotion and person of every image; a person is a movie."""
+    """Returns (file below the root, emotion, person) of every image; a movie shows one person."""
     folders = {label: folder for folder, label in names.FOLDERS.items()}
     rows = []
     first = 0  # splits share no movie
