@@ -166,7 +166,7 @@ def test_full_scale_has_the_published_counts() -> None:
         ),
         pytest.param(
             damage.rewritten(TABLE, lambda data: b"emotion,pixels,Usage\n" + b"\xff\0" * 999),
-            "no text",
+            "unreadable text",
             id="no_table",
         ),
         pytest.param(
