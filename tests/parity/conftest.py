@@ -1,7 +1,7 @@
-"""The peers that ports are compared with: Keras on JAX, PyTorch and timm.
+"""Fixtures for the libraries to compare with: Keras on JAX, PyTorch and timm.
 
-They live in .venv-parity (`make parity`), never in .venv. The tests here are collected, and
-counted, without them: they are imported in the fixtures.
+They are installed in .venv-parity (`make parity`), never in .venv. The fixtures import them, so
+that the tests can be collected and counted without them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ os.environ["TORCH_DEVICE_BACKEND_AUTOLOAD"] = "0"
 
 
 class _Anything(type):
-    """A class that has every attribute; for names that are looked up and never used."""
+    """A class with every attribute, for names that are looked up but never used."""
 
     def __getattr__(cls, name: str) -> str:
         if name.startswith("__"):
@@ -42,10 +42,9 @@ class _Module(types.ModuleType):
 
 
 class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """timm imports torchvision for its data pipelines; its networks do without.
+    """Provides an empty torchvision, which timm imports but its networks do not use.
 
-    Torchvision has no build that goes with every CPU build of PyTorch, so its names stand
-    here and do nothing.
+    Not every CPU build of PyTorch has a matching build of torchvision.
     """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
@@ -61,12 +60,14 @@ class _NoTorchvision(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def random_like(name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Random float32 for a weight of this name: kernels keep activations' size, all else is
-    far from its initial value, BatchNorm's statistics and scales included.
+    """Random float32 values for a weight.
+
+    Kernels preserve the scale of activations. All other arrays, including BatchNorm's statistics
+    and scales, are far from their initial values.
     """
     rng = np.random.default_rng([seed, len(name), *name.encode()])
     if len(shape) > 1:
-        # Keras' kernels are rows, columns, input, output; PyTorch's the other way round.
+        # Keras' kernels are (rows, columns, inputs, outputs), PyTorch's (outputs, inputs, ...).
         fan_in = np.prod(shape[1:] if name.endswith("weight") else shape[:-1])
         return rng.normal(0, np.sqrt(2 / fan_in), shape).astype(np.float32)
     if "var" in name:
@@ -98,12 +99,12 @@ def torch() -> types.ModuleType:
 @pytest.fixture(scope="session")
 def timm() -> types.ModuleType:
     if not any(isinstance(finder, _NoTorchvision) for finder in sys.meta_path):
-        sys.meta_path.append(_NoTorchvision())  # behind the real one, if there is one
+        sys.meta_path.append(_NoTorchvision())  # after the real one, if installed
     return importlib.import_module("timm")
 
 
 @pytest.fixture(scope="session")
-def randomly() -> Callable[..., np.ndarray]:
+def random_weight() -> Callable[..., np.ndarray]:
     return random_like
 
 

@@ -1,7 +1,7 @@
-"""Ported backbones give the features that Keras and timm give: random weights and statistics.
+"""Ported backbones give the same features as Keras and timm, for random weights and statistics.
 
-In inference, float32. The light twin of each network runs at the smallest size that it takes,
-the full one at the paper's. To print the differences: pytest -s.
+In inference and float32. "light" cases use the smallest image size of each network, "full" ones
+the paper's. `pytest -s` prints the differences.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fer_jax.weights.port import port
 
 pytestmark = [
     pytest.mark.parity,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # its own affair
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # raised inside Keras
 ]
 
 TOLERANCE = 1e-5
@@ -33,13 +33,13 @@ KERAS_SIZES = [size for size in SIZES if not size.values[0].startswith("resnet")
 LAST = {"vgg16": "block5_pool", "inception_resnet_v2": "conv_7b_ac"}
 
 
-def pictures(size: int) -> np.ndarray:
-    """float32[2, size, size, 3], of the size of network input."""
+def random_images(size: int) -> np.ndarray:
+    """float32[2, size, size, 3] with mean 0 and variance 1."""
     return np.random.default_rng(7).normal(0, 1, (2, size, size, 3)).astype(np.float32)
 
 
 def our_features(path: Path, model: str, images: np.ndarray) -> np.ndarray:
-    """The backbone's output with the ported arrays and random head."""
+    """The output of the backbone with the ported arrays."""
     variables = flax.traverse_util.unflatten_dict(port(path, model).tensors, sep="/")
     for collection in variables:
         variables[collection] = variables[collection]["backbone"]
@@ -49,7 +49,7 @@ def our_features(path: Path, model: str, images: np.ndarray) -> np.ndarray:
 
 
 def backbone_of(model: str):
-    """The module whose variables are those below `backbone`."""
+    """The module whose variables are those under `backbone`."""
     from fer_jax.models.inception_resnet_v2 import InceptionResNetV2Backbone
     from fer_jax.models.resnet import ResNetBackbone
     from fer_jax.models.vgg import VGGBackbone
@@ -60,8 +60,8 @@ def backbone_of(model: str):
     return {"vgg16": VGGBackbone, "inception_resnet_v2": InceptionResNetV2Backbone}[model]()
 
 
-def keras_model(keras, model: str, size: int, randomly):
-    """Keras' network with random weights; InceptionResNetV2 with its top, VGG16's is too large."""
+def keras_model(keras, model: str, size: int, random_weight):
+    """Keras' network with random weights; with its top, except VGG16's, which is large."""
     if model == "vgg16":
         network = keras.applications.VGG16(
             weights=None, include_top=False, input_shape=(size, size, 3)
@@ -71,7 +71,7 @@ def keras_model(keras, model: str, size: int, randomly):
             weights=None, classes=5, input_shape=(size, size, 3)
         )
     values = [
-        randomly(variable.name, tuple(variable.shape), seed)
+        random_weight(variable.name, tuple(variable.shape), seed)
         for seed, variable in enumerate(network.weights)
     ]
     network.set_weights(values)
@@ -79,7 +79,7 @@ def keras_model(keras, model: str, size: int, randomly):
 
 
 def save_keras(network, path: Path) -> Path:
-    """In the layout that the file's name asks for."""
+    """Saves the network in the layout of the file's name."""
     from keras.src.legacy.saving import legacy_h5_format
 
     if path.name.endswith(".weights.h5"):
@@ -93,18 +93,18 @@ def save_keras(network, path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def keras_files(keras, tmp_path_factory, randomly):
-    """(files in each layout, features of `pictures`) of a network at a size."""
+def keras_files(keras, tmp_path_factory, random_weight):
+    """(files in each layout, features of `random_images`) of a network at a size."""
 
     @functools.cache
     def make(model: str, size: int):
-        network = keras_model(keras, model, size, randomly)
+        network = keras_model(keras, model, size, random_weight)
         folder = tmp_path_factory.mktemp(model)
         files = {
             name: save_keras(network, folder / name) for name in ("a.h5", "a.weights.h5", "a.keras")
         }
         features = keras.Model(network.input, network.get_layer(LAST[model]).output)
-        return files, np.asarray(features.predict(pictures(size), verbose=0))
+        return files, np.asarray(features.predict(random_images(size), verbose=0))
 
     return make
 
@@ -112,15 +112,15 @@ def keras_files(keras, tmp_path_factory, randomly):
 @pytest.mark.parametrize(("model", "size"), KERAS_SIZES)
 def test_keras_legacy_h5(model, size, keras_files, difference):
     files, theirs = keras_files(model, size)
-    began = time.monotonic()
-    found = difference(our_features(files["a.h5"], model, pictures(size)), theirs)
-    print(f"\n{model} {size} px, Keras h5: {found:.1e} ({time.monotonic() - began:.0f} s)")
-    assert found <= TOLERANCE
+    start = time.monotonic()
+    error = difference(our_features(files["a.h5"], model, random_images(size)), theirs)
+    print(f"\n{model} {size} px, Keras h5: {error:.1e} ({time.monotonic() - start:.0f} s)")
+    assert error <= TOLERANCE
 
 
 @pytest.mark.parametrize("name", ["a.weights.h5", "a.keras"])
 @pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2"])
-def test_keras_3_layouts_give_the_same_arrays(model, name, keras_files):
+def test_keras_3_layouts_give_equal_arrays(model, name, keras_files):
     files, _ = keras_files(model, 32 if model == "vgg16" else 75)
     legacy, other = port(files["a.h5"], model), port(files[name], model)
     assert legacy.tensors.keys() == other.tensors.keys()
@@ -130,16 +130,16 @@ def test_keras_3_layouts_give_the_same_arrays(model, name, keras_files):
 
 
 @pytest.fixture(scope="module")
-def timm_network(timm, torch, randomly):
+def timm_network(timm, torch, random_weight):
     """timm's network with random weights."""
 
     @functools.cache
     def make(model: str):
-        # The dense layers before VGG16's classes are 480 MB, and are dropped: a narrow twin.
+        # VGG16's hidden dense layers have 480 MB and are dropped when porting: make them narrow.
         settings = {"mlp_ratio": 1 / 64} if model == "vgg16" else {}
         network = timm.create_model(model, num_classes=5, **settings).eval()
         state = {
-            name: torch.tensor(randomly(name, tuple(array.shape), 0))
+            name: torch.tensor(random_weight(name, tuple(array.shape), 0))
             if array.is_floating_point()
             else array
             for name, array in network.state_dict().items()
@@ -166,21 +166,21 @@ def timm_features(torch, network, images: np.ndarray) -> np.ndarray:
 def test_timm_safetensors(model, size, torch, timm_network, difference, tmp_path):
     network = timm_network(model)
     save_tensors(network.state_dict(), tmp_path / "model.safetensors")
-    ours = our_features(tmp_path / "model.safetensors", model, pictures(size))
-    found = difference(ours, timm_features(torch, network, pictures(size)))
-    print(f"\n{model} {size} px, timm safetensors: {found:.1e}")
-    assert found <= TOLERANCE
+    ours = our_features(tmp_path / "model.safetensors", model, random_images(size))
+    error = difference(ours, timm_features(torch, network, random_images(size)))
+    print(f"\n{model} {size} px, timm safetensors: {error:.1e}")
+    assert error <= TOLERANCE
 
 
 @pytest.mark.parametrize("as_zip", [True, False])
 @pytest.mark.parametrize("model", ["vgg16", "inception_resnet_v2", "resnet18"])
-def test_pth_gives_the_arrays_of_safetensors(model, as_zip, torch, timm_network, tmp_path):
+def test_pth_and_safetensors_give_equal_arrays(model, as_zip, torch, timm_network, tmp_path):
     state = timm_network(model).state_dict()
     save_tensors(state, tmp_path / "a.safetensors")
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=as_zip)
     expected = port(tmp_path / "a.safetensors", model)
-    found = port(tmp_path / "a.pth", model)
-    assert found.dropped == expected.dropped
-    assert found.tensors.keys() == expected.tensors.keys()
+    actual = port(tmp_path / "a.pth", model)
+    assert actual.dropped == expected.dropped
+    assert actual.tensors.keys() == expected.tensors.keys()
     for name, array in expected.tensors.items():
-        np.testing.assert_array_equal(found.tensors[name], array)
+        np.testing.assert_array_equal(actual.tensors[name], array)

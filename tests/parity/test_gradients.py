@@ -1,4 +1,4 @@
-"""Gradients of one batch agree with Keras': light_vgg and vgg16, every parameter."""
+"""Gradients of light_vgg and vgg16 for one batch equal Keras', for every parameter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_jax.models.registry import create_model
 
 pytestmark = [
     pytest.mark.parity,
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # its own affair
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # raised inside Keras
 ]
 
 TOLERANCE = 1e-5
@@ -28,7 +28,7 @@ NETWORKS = [
 
 
 def keras_light_vgg(keras, size: int):
-    """The paper's table, in Keras' words; dropout left out, as in inference."""
+    """The network of the paper's table in Keras, without dropout, as in inference."""
     layers = keras.layers
     conv = functools.partial(layers.Conv2D, padding="same", activation="relu")
     stack = [layers.Input((size, size, 3))]
@@ -50,17 +50,17 @@ KERAS = {"light_vgg": keras_light_vgg, "vgg16": keras_vgg16}
 
 
 def in_order(params: dict) -> list[tuple[str, ...]]:
-    """Paths of the arrays in the order of the layers: convolutions, dense layers, the head."""
+    """Returns the arrays' paths in layer order: convolutions, dense layers, head."""
     flat = {
         tuple(key.key for key in path): leaf
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
     }
-    place = lambda path: (path[-2] == "head", flat[(*path[:-1], "kernel")].ndim == 2)  # noqa: E731
-    return sorted(flat, key=lambda path: (*place(path), path[:-1], path[-1] == "bias"))
+    position = lambda path: (path[-2] == "head", flat[(*path[:-1], "kernel")].ndim == 2)  # noqa: E731
+    return sorted(flat, key=lambda path: (*position(path), path[:-1], path[-1] == "bias"))
 
 
 @pytest.mark.parametrize(("name", "size"), NETWORKS)
-def test_gradients(name, size, keras, randomly, difference):
+def test_gradients(name, size, keras, random_weight, difference):
     ours, theirs = create_model(name, CLASSES), KERAS[name](keras, size)
     rng = np.random.default_rng(3)
     images = rng.normal(0, 1, (4, size, size, 3)).astype(np.float32)
@@ -69,7 +69,7 @@ def test_gradients(name, size, keras, randomly, difference):
         lambda key: ours.init(key, jnp.asarray(images), train=False)["params"], jax.random.key(0)
     )
     paths = in_order(shapes)
-    values = [randomly(v.name, tuple(v.shape), i) for i, v in enumerate(theirs.weights)]
+    values = [random_weight(v.name, tuple(v.shape), i) for i, v in enumerate(theirs.weights)]
     assert len(values) == len(paths)
 
     def loss(logits):
@@ -78,17 +78,23 @@ def test_gradients(name, size, keras, randomly, difference):
     def our_loss(values):
         params: dict = {}
         for path, value in zip(paths, values, strict=True):
-            at = params
+            tree = params
             for key in path[:-1]:
-                at = at.setdefault(key, {})
-            at[path[-1]] = value
+                tree = tree.setdefault(key, {})
+            tree[path[-1]] = value
         return loss(ours.apply({"params": params}, images, train=False))
 
     def their_loss(values):
         return loss(theirs.stateless_call(values, [], images, training=False)[0])
 
     values = [jnp.asarray(value) for value in values]
-    mine, reference = jax.jit(jax.grad(our_loss))(values), jax.jit(jax.grad(their_loss))(values)
-    found = [difference(a, b) for a, b in zip(mine, reference, strict=True)]
-    print(f"\n{name} {size} px gradients: {max(found):.1e}")
-    assert max(found) <= TOLERANCE
+    our_gradients, their_gradients = (
+        jax.jit(jax.grad(our_loss))(values),
+        jax.jit(jax.grad(their_loss))(values),
+    )
+    errors = [
+        difference(ours, theirs)
+        for ours, theirs in zip(our_gradients, their_gradients, strict=True)
+    ]
+    print(f"\n{name} {size} px gradients: {max(errors):.1e}")
+    assert max(errors) <= TOLERANCE

@@ -1,4 +1,4 @@
-"""Pixels become what Keras' `preprocess_input` and timm's configuration make of them."""
+"""Input normalization equals Keras' `preprocess_input` and timm's configuration."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IN_KERAS = sorted(model for model, table in TABLES.items() if "keras" in table.f
 
 
 @pytest.mark.parametrize("model", IN_KERAS)
-def test_as_keras(model, keras):
+def test_input_equals_keras(model, keras):
     preprocess_input = getattr(keras.applications, model).preprocess_input
     ours = TABLES[model].formats["keras"].applied(PIXELS)
     np.testing.assert_allclose(ours, preprocess_input(PIXELS.copy()), atol=1e-5)
@@ -35,7 +35,7 @@ def test_as_keras(model, keras):
         ("resnet50", "tv_in1k"),
     ],
 )
-def test_as_timm(model, tag, timm):
+def test_input_equals_timm(model, tag, timm):
     config = timm.get_pretrained_cfg(f"{model}.{tag}")
     theirs = (PIXELS / 255 - np.float32(config.mean)) / np.float32(config.std)
     ours = TABLES[model].formats["pytorch"].applied(PIXELS)
@@ -43,8 +43,8 @@ def test_as_timm(model, tag, timm):
 
 
 @pytest.mark.parametrize("model", IN_KERAS)
-def test_published_hash_and_address_are_keras(model, keras):
-    """Read from Keras' own sources, where they stand as literals."""
+def test_published_hash_and_url_equal_keras(model, keras):
+    """They are literals in Keras' source code."""
     source = inspect.getsource(importlib.import_module(f"keras.src.applications.{model}"))
     entry = IMAGENET[model]
     assert f'"{entry.digest}"' in source
@@ -54,5 +54,5 @@ def test_published_hash_and_address_are_keras(model, keras):
 
 
 @pytest.mark.parametrize("model", sorted(TABLES.keys() - IN_KERAS))
-def test_published_address_is_the_one_that_timm_knows(model, timm):
+def test_published_url_equals_timm(model, timm):
     assert IMAGENET[model].url == timm.get_pretrained_cfg(f"{model}.tv_in1k").url
