@@ -1,12 +1,12 @@
-"""Training speed with the pictures in device memory, in main memory and decoded as needed.
+"""Training speed with images in device memory, in main memory, and decoded on demand.
 
     python -m benchmarks.stores [--model light_vgg] [--size 64] [--batch 64] [--steps 12]
 
-The loop's own parts: sampler, prefetch, chunk program with augmentation and Adam. Stores
-take turns, `--rounds` times; a round's first chunk is not counted. Needs no data set: the
-pictures are noise, for the stream as JPEG files in memory. Prints images per second and the
-share of the time in which the loop waited for data and the CPU time per image (which another
-load on the machine changes less), medians over the rounds.
+Uses the training loop's sampler, prefetch and chunk program with augmentation and Adam. The stores
+alternate for `--rounds` rounds; the first chunk of a round is not counted. Needs no data set: the
+images are noise, JPEG files in memory for the stream. Prints images per second, the share of time
+that the loop waited for data, and CPU time per image (which depends less on other work on the
+machine), medians over the rounds.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CLASSES, RECORDS = 7, 512
 
 
 def make_stores(size: int) -> dict[str, Store]:
-    """The same noise as arrays and as JPEG."""
+    """Returns each store by name, with the same noise as arrays or JPEG files."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (RECORDS, size, size, 3), np.uint8)
     labels = rng.integers(0, CLASSES, RECORDS).astype(np.int32)
@@ -53,7 +53,7 @@ def make_stores(size: int) -> dict[str, Store]:
 
 
 class Runner:
-    """Trains with one store for as long as it is asked to."""
+    """Trains with one store, a round at a time."""
 
     def __init__(self, name: str, store: Store, options: argparse.Namespace) -> None:
         self.mesh = sharding.data_mesh()
@@ -72,54 +72,56 @@ class Runner:
         self.steps, self.batch = -(-options.steps // self.chunk) * self.chunk, options.batch
 
     def round(self) -> tuple[float, float, float]:
-        """Images per second, share of waiting, CPU milliseconds per image, behind one chunk."""
+        """Returns images/s, share of waiting and CPU ms/image of a round after its first chunk."""
         plan = ChunkPlan(self.chunk, (self.chunk + self.steps,))
         with Prefetch(
-            lambda b, e: self.feed.put(self.sampler.rows(b, e - b)), plan.end_after
+            lambda first, last: self.feed.put(self.sampler.rows(first, last - first)),
+            plan.end_after,
         ) as data:
-            began, waited, pending, first = 0.0, 0.0, None, 0
+            start, cpu_start, waited, pending, first = 0.0, 0.0, 0.0, None, 0
             while (end := plan.end_after(first)) is not None:
                 items = data.take(first)
                 self.state, metrics = self.program(self.state, self.feed.source, items)
                 if pending is not None:
-                    jax.device_get(pending)  # as the loop does: one chunk behind
+                    jax.device_get(pending)  # one chunk late, like the training loop
                 if first == 0:
                     jax.block_until_ready(metrics)
-                    began, worked = time.perf_counter(), time.process_time()
+                    start, cpu_start = time.perf_counter(), time.process_time()
                     waited = data.waited
                 pending, first = metrics, end
             jax.block_until_ready(self.state)
-            seconds, work = time.perf_counter() - began, time.process_time() - worked
+            seconds, cpu = time.perf_counter() - start, time.process_time() - cpu_start
         images = self.steps * self.batch
-        return images / seconds, (data.waited - waited) / seconds, 1000 * work / images
+        return images / seconds, (data.waited - waited) / seconds, 1000 * cpu / images
 
 
 def main() -> None:
-    """Prints a row per store."""
+    """Prints a line per store."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="light_vgg")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--chunk", type=int, help="steps per dispatch; default: the loop's own")
+    parser.add_argument("--chunk", type=int, help="steps per dispatch; default: as in training")
     options = parser.parse_args()
     stores = make_stores(options.size)
     runners = {name: Runner(name, stores[name], options) for name in STORES}
-    found: dict[str, list[Any]] = {name: [] for name in STORES}
+    results: dict[str, list[Any]] = {name: [] for name in STORES}
     for number in range(options.rounds + 1):
         for name, runner in runners.items():
-            measured = runner.round()
-            if number:  # the first one compiles
-                found[name].append(measured)
+            figures = runner.round()
+            if number:  # the first round compiles
+                results[name].append(figures)
     chunk, kind = runners["host"].chunk, jax.devices()[0].device_kind
-    print(f"{options.model}, {options.size} px, batch {options.batch}, {chunk} a dispatch, {kind}")
-    for name, rows in found.items():
-        ratios = [row[0] / host[0] for row, host in zip(rows, found["host"], strict=True)]
-        rate, waited, work = (statistics.median(column) for column in zip(*rows, strict=True))
+    title = f"{options.model}, {options.size} px, batch {options.batch}"
+    print(f"{title}, {chunk} steps per dispatch, {kind}")
+    for name, rows in results.items():
+        ratios = [row[0] / host[0] for row, host in zip(rows, results["host"], strict=True)]
+        rate, waited, cpu = (statistics.median(column) for column in zip(*rows, strict=True))
         print(
             f"{name:>7} {rate:9.1f} images/s, {statistics.median(ratios):.2f} of host, "
-            f"waiting {waited:.1%}, {work:.2f} CPU ms per image"
+            f"waiting {waited:.1%}, {cpu:.2f} CPU ms/image"
         )
 
 

@@ -86,7 +86,7 @@ def test_bytes_sent_in_a_ring_of_four(kind, sent):
 
 
 def test_efficiency_computed_by_hand():
-    machine = Machine("m", devices=4, peak=1000.0, share=0.5, bandwidth=30.0, latency=0.25)
+    machine = Machine("m", devices=4, peak=1000.0, utilization=0.5, bandwidth=30.0, latency=0.25)
     collectives = [Collective("all-reduce", 15, 4), Collective("all-reduce", 5, 4)]
     # 2 images of 1000 operations at 500 per second; 2 x 3/4 x 20 bytes at 30 per second; 2
     # latencies.
