@@ -296,7 +296,7 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
 
 
 def make_card(
-    run: Run, data: Prepared, split: str, best: Trained, notes: tuple[str, ...] = ()
+    run: Run, data: Prepared, split: str, trained: Trained, notes: tuple[str, ...] = ()
 ) -> ReportCard:
     """Describes the data, the network and its training for the report."""
     metadata = data.metadata
@@ -307,12 +307,12 @@ def make_card(
         protocol=data.protocol.name,
         split=split,
         model=run.settings.model.name,
-        parameters=count_parameters(best.variables["params"]),
+        parameters=count_parameters(trained.variables["params"]),
         seed=run.settings.seed,
-        step=best.step,
-        train_seconds=best.seconds,
+        step=trained.step,
+        train_seconds=trained.seconds,
         weights=describe_weights(run),
-        averaged=best.averaged,
+        averaged=trained.averaged,
         views=tta.VIEWS[run.settings.eval.tta],
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
