@@ -66,8 +66,8 @@ class Builder(manual.ManualBuilder):
     ]
     LABEL_NAMES = (*labels.AMFED_PLUS, labels.NEUTRAL)
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
-        one.name: one
-        for one in (
+        protocol.name: protocol
+        for protocol in (
             protocols.Protocol(
                 "video",
                 "Seven emotions; 70/15/15 % of the videos.",

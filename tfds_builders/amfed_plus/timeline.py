@@ -92,18 +92,18 @@ def label_rows(
 ) -> Iterator[tuple[float, dict[str, float]]]:
     """Yields change points: a third of the coders see onset and offset, most see the peak."""
     yield 0.0, {}
-    for one in shown:
+    for showing in shown:
         peak = float(rng.choice([66.7, 75.0, 100.0]))
         for time, value in (
-            (one.start, 33.3),
-            (one.start + _EDGE, peak),
-            (one.end - _EDGE, 33.3),
-            (one.end, 0.0),
+            (showing.start, 33.3),
+            (showing.start + _EDGE, peak),
+            (showing.end - _EDGE, 33.3),
+            (showing.end, 0.0),
         ):
-            yield time, dict.fromkeys(one.columns, value) if value else {}
+            yield time, dict.fromkeys(showing.columns, value) if value else {}
 
 
 def columns_of(shown: Sequence[Showing], rng: np.random.Generator) -> list[str]:
     """The columns of a label file: the coded units, and some units that are never shown."""
-    seen = {column for one in shown for column in one.columns}
-    return [one for one in au_labels.COLUMNS if one in seen or rng.random() < 0.4]
+    seen = {column for showing in shown for column in showing.columns}
+    return [name for name in au_labels.COLUMNS if name in seen or rng.random() < 0.4]

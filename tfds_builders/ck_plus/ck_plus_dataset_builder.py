@@ -56,7 +56,7 @@ class Builder(manual.ManualBuilder):
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         "subject": protocols.Protocol(
             "subject",
-            "Seven expressions; 70/15/15 % of the people, whole sequences.",
+            "Seven expressions; 70/15/15 % of the people.",
             SEVEN,
             protocols.by_group,
         ),

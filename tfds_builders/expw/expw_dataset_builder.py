@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from fer_jax import labels
 from fer_jax.faces.crop import FaceCrop
-from tfds_builders import copies, crops, manual, pictures, protocols, sources
+from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.expw import names
 
 HOW_TO_GET = copies.how_to_get(
@@ -68,7 +68,7 @@ class Builder(manual.ManualBuilder):
         """See `ManualBuilder`. One record per face, so a photograph may be read several times."""
         photos = {
             PurePosixPath(file).name.lower(): file
-            for file in sources.pictures_in(source, pictures.ENDINGS)
+            for file in sources.files_with_suffix(source, sources.IMAGE_SUFFIXES)
         }
         lines = list(names.read(source, _find_list(source) or ""))
         strata = _strata(lines)
@@ -90,7 +90,7 @@ class Builder(manual.ManualBuilder):
 
 def _lacks(source: sources.Source) -> str:
     missing = [] if _find_list(source) else [names.LIST]
-    if not sources.pictures_in(source, pictures.ENDINGS):
+    if not sources.files_with_suffix(source, sources.IMAGE_SUFFIXES):
         missing.append("the photographs (origin/*.jpg)")
     return " and ".join(missing)
 

@@ -29,7 +29,7 @@ To get FER+: download fer2013new.csv from https://github.com/microsoft/FERPlus. 
 fer2013.csv or fer2013.tar.gz whose rows it labels (see the set fer2013), and run:""",
 )
 NO_NAME = "excluded by FER+ (no image name)"
-NO_MAJORITY = "unknown: no majority for one emotion"
+NO_MAJORITY = "no majority, or a majority for unknown"
 NO_FACE = "no face, by majority"
 _DROPPED = {votes.UNKNOWN: NO_MAJORITY, votes.NO_FACE: NO_FACE}
 

@@ -43,7 +43,7 @@ def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record]
 
 
 def images(source: sources.Source, *, aligned: bool) -> list[str]:
-    """The files that are aligned images, or original ones."""
+    """The files of the aligned images, or of the original ones."""
     files = sources.files_with_suffix(source, names.ENDINGS)
     return [file for file in files if (parsed := names.parse(file)) and parsed[1] == aligned]
 
