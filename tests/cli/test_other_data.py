@@ -17,7 +17,7 @@ from fer_jax.experiments import evaluate
 def run_of(labels, margin=None, crop=None, name="kdef"):
     return types.SimpleNamespace(
         folder="runs/x", labels=labels, preprocessing=Preprocessing(8, "unit", face_margin=margin),
-        data={"crop": crop}, config=types.SimpleNamespace(data=types.SimpleNamespace(name=name)),
+        data={"crop": crop}, settings=types.SimpleNamespace(data=types.SimpleNamespace(name=name)),
     )  # fmt: skip
 
 
@@ -34,7 +34,7 @@ def test_classes_are_mapped_by_name_and_the_map_is_said():
     )
     assert labels.tolist() == [2, 0, 0]
     assert kept.tolist() == [0, 1, 2]
-    assert "only the network has: fear" in said[1]
+    assert "missing from the data: fear" in said[1]
 
 
 def test_unknown_classes_are_refused_or_left_out():
@@ -43,7 +43,7 @@ def test_unknown_classes_are_refused_or_left_out():
         evaluate.map_labels(run, records, "refuse")
     labels, kept, said = evaluate.map_labels(run, records, "drop")
     assert (labels.tolist(), kept.tolist()) == ([0, 0], [1, 3])
-    assert "contempt is left out" in said[0]
+    assert "contempt (dropped)" in said[0]
     assert evaluate.select(records, kept).ids == ("r1", "r3")
 
 
@@ -62,6 +62,6 @@ def test_framing_follows_how_pictures_are_stored(margin, crop, name, pictures, e
         builder=types.SimpleNamespace(name="synthetic_faces" if pictures == "whole" else "raf_db"),
     )
     run = run_of(("anger",), margin, crop, name)
-    assert evaluate.framing_for(run, data) == dataclasses.replace(
+    assert evaluate.preprocessing_for(run, data) == dataclasses.replace(
         run.preprocessing, face_margin=expected
     )
