@@ -1,7 +1,7 @@
-"""How long something takes, in the unit that whoever configures it thinks in.
+"""Durations with units, and their conversion to steps.
 
-"30ep" epochs, "2000st" steps, "50000ex" examples, "5%" of the whole; a plain number has the
-unit of its field. Here they become steps.
+"30ep" epochs, "2000st" steps, "50000ex" examples, "5%" of all steps; a plain number has the unit
+of its field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Duration:
 
     Attributes:
       amount: not negative.
-      unit: one of `UNITS`, or what a plain number of its field means.
+      unit: one of `UNITS`, or the unit of the field's plain numbers.
     """
 
     amount: float
@@ -31,16 +31,16 @@ class Duration:
 
 
 def parse(field: str, value: object, plain: str, units: tuple[str, ...] = UNITS) -> Duration:
-    """What a field of the configuration says.
+    """Parses the duration of a config field.
 
     Args:
       field: its name, for messages.
       value: a number, or one with a unit.
-      plain: the unit of a number without one.
-      units: those that make sense for the field.
+      plain: unit of a number without one.
+      units: units that the field accepts.
 
     Raises:
-      UserError: neither, or another unit.
+      UserError: not a duration, or one with another unit.
     """
     match = _FORM.fullmatch(str(value).strip().lower())
     number = isinstance(value, int | float | str) and not isinstance(value, bool)
@@ -55,12 +55,12 @@ def parse(field: str, value: object, plain: str, units: tuple[str, ...] = UNITS)
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-    """What durations of one run are measured by.
+    """Converts the durations of a run to steps.
 
     Attributes:
-      batch_size: examples of a step.
-      epoch_steps: steps of an epoch.
-      total_steps: what per cent are of; None where nothing is known to be.
+      batch_size: examples per step.
+      epoch_steps: steps per epoch.
+      total_steps: steps that per cent refer to; None if not known yet.
     """
 
     batch_size: int
@@ -68,7 +68,7 @@ class Clock:
     total_steps: int | None = None
 
     def steps(self, duration: Duration) -> int:
-        """The nearest number of steps; at least one where the duration is above zero."""
+        """Returns the nearest number of steps; at least one if the duration is above zero."""
         exact = {
             STEPS: lambda amount: amount,
             EPOCHS: lambda amount: amount * self.epoch_steps,

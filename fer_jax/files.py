@@ -1,7 +1,4 @@
-"""Files that a kill or a full disk cannot leave half done, JSON lines that it did, the cache.
-
-Nothing is appended here; checkpoints have their own saver.
-"""
+"""Atomic writes, JSON-lines reading, and the cache folder."""
 
 from __future__ import annotations
 
@@ -17,17 +14,17 @@ CACHE_VARIABLE = "FER_JAX_CACHE"
 
 
 def cache_folder() -> Path:
-    """Where lies what can be made or downloaded again; it need not exist."""
+    """Returns the folder for files that can be made or downloaded again; it may not exist."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
 
 
 def write_bytes(path: Path, content: bytes) -> Path:
-    """Writes `content` beside `path`, syncs it and renames it into place.
+    """Writes `content` to a temporary file, syncs it and renames it to `path`.
 
-    Missing folders are made. Returns `path`.
+    A kill or a full disk leaves no partial file. Missing folders are created. Returns `path`.
 
     Raises:
-      UserError: the folder cannot be made or written, or the disk is full.
+      UserError: the folder cannot be created or written, or the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -51,7 +48,7 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Returns when the disk has the names in `folder`: a rename is one of them."""
+    """Syncs the names in `folder`, such as that of a renamed file, to disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,17 +57,17 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """`write_bytes` for UTF-8 text; file names that are no UTF-8 survive as they are."""
+    """`write_bytes` for UTF-8 text; surrogate escapes of file names are preserved."""
     return write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a file that is appended to, such as metrics.jsonl, oldest first.
+    """Reads the objects of a file of JSON lines, such as metrics.jsonl.
 
-    A last line without its end was cut off by a kill and is left out.
+    A last line without newline was truncated by a kill and is skipped.
 
     Raises:
-      UserError: the file cannot be read, or a whole line is no JSON object.
+      UserError: the file cannot be read, or a line is not a JSON object.
     """
     try:
         text = Path(path).read_text(encoding="utf-8", errors="replace")

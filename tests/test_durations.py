@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fer_jax.config import defaults
+from fer_jax import config as configuration
 from fer_jax.durations import (
     EPOCHS,
     STEPS,
@@ -13,7 +13,8 @@ from fer_jax.durations import (
     parse,
 )
 from fer_jax.errors import UserError
-from fer_jax.training import schedule as learning
+from fer_jax.training.stages import make_stages
+from fer_jax.training.step_counts import count_steps
 
 CLOCK = Clock(batch_size=64, epoch_steps=35, total_steps=1400)
 
@@ -41,27 +42,32 @@ def test_a_unit_that_makes_no_sense_is_refused():
         parse("x", "3%", EPOCHS, (EPOCHS, STEPS))
 
 
-def pace(epoch_steps=35, **fields):
-    config = defaults()
-    for name, value in fields.items():
-        config.train[name] = value
-    return learning.make_pace(config, epoch_steps)
+def settings_of(section, **fields):
+    fields = {"train": {"epochs": 30}, "optim": {}}[section] | fields
+    plain = ["train.epochs=40", "train.patience=10", "train.eval_epochs=1", "train.log_steps=20",
+             "optim.schedule=cosine", "optim.learning_rate=1e-3", "optim.warmup=0.05"]  # fmt: skip
+    overrides = [f"{section}.{name}={value}" for name, value in fields.items()]
+    return configuration.load_settings("demo", [*plain, *overrides])
+
+
+def counts(**fields):
+    return count_steps(settings_of("train", **fields), 35)
 
 
 @pytest.mark.parametrize(
     ("fields", "expected"),
     [
-        ({}, {"total_steps": 1050, "eval_steps": 35, "log_steps": 20, "patience": 10}),
-        ({"epochs": "500st", "eval_epochs": "10%"}, {"total_steps": 500, "eval_steps": 50}),
-        ({"head_epochs": "10%"}, {"head_steps": 105}),
+        ({}, {"total": 1050, "eval": 35, "log": 20, "patience": 10}),
+        ({"epochs": "500st", "eval_epochs": "10%"}, {"total": 500, "eval": 50}),
+        ({"head_epochs": "10%"}, {"head": 105}),
         ({"patience": "5ep", "eval_epochs": 2}, {"patience": 3}),
         ({"patience": "175st"}, {"patience": 5}),
         ({"patience": 0}, {"patience": 0}),
-        ({"log_steps": "1ep"}, {"log_steps": 35}),
+        ({"log_steps": "1ep"}, {"log": 35}),
     ],
 )
-def test_the_pace_of_a_run(fields, expected):
-    found = pace(**fields)
+def test_step_counts_of_a_run(fields, expected):
+    found = counts(**fields)
     assert {name: getattr(found, name) for name in expected} == expected
 
 
@@ -76,23 +82,19 @@ def test_the_pace_of_a_run(fields, expected):
         ({"head_epochs": "100%"}, "train.head_epochs below"),
     ],
 )
-def test_a_pace_that_cannot_be(fields, message):
+def test_wrong_durations_of_a_run(fields, message):
     with pytest.raises(UserError, match=message):
-        pace(**fields)
+        counts(**fields)
 
 
 def test_before_the_data_only_what_is_certain_is_refused():
-    assert pace(None, epochs="2000st", head_epochs=3)
+    assert settings_of("train", epochs="2000st", head_epochs=3)
     with pytest.raises(UserError, match="head_epochs"):
-        pace(None, epochs=3, head_epochs=3)
+        settings_of("train", epochs=3, head_epochs=3)
 
 
 def stages_of(**optim):
-    config = defaults()
-    config.train.epochs = 40
-    for name, value in optim.items():
-        config.optim[name] = value
-    return learning.make_stages(config, None, 35)
+    return make_stages(settings_of("optim", **optim), None, 35)
 
 
 @pytest.mark.parametrize("warmup", [0.05, "5%", "2ep", "70st", "4480ex"])

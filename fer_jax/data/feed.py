@@ -1,7 +1,7 @@
-"""How pictures come to the devices: kept there, or put there for every chunk of steps.
+"""How images reach the devices: stored there, or transferred for every chunk of steps.
 
-A feed turns row numbers into the arguments of a program, and, inside the program, those
-into the batch of one step. The batches are the same bit for bit whichever feed it is.
+A feed turns row numbers into arguments of a program and, inside the program, those into the batch
+of one step. Batches are bit-identical with any feed.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ Batch = dict[str, jax.Array]
 
 
 class Feed(Protocol):
-    """Brings the pictures of rows to the devices.
+    """Brings the images of rows to the devices.
 
     Attributes:
-      source: arrays that every program is given whole; empty where there are none.
+      source: arrays that every program gets whole; may be empty.
     """
 
     source: dict[str, jax.Array]
 
     def put(self, rows: np.ndarray) -> dict[str, jax.Array]:
-        """The arguments for rows int64[K, B]: a tree whose leaves begin with K and B."""
+        """Returns the arguments for rows int64[K, B]: a tree of arrays [K, B, ...]."""
 
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
-        """Traced: image uint8[B, S, S, 3] and label int32[B] of one step, split over the mesh.
+        """Traced: returns image uint8[B, S, S, 3] and label int32[B] of one step, split by rows.
 
-        `item` is what `put` gave, for one of the K.
+        `item` is one of the K slices of what `put` returned.
         """
 
 
 class HostFeed:
-    """Pictures of a store in main memory, put on the devices as they are needed."""
+    """Images in main memory, transferred to the devices when needed."""
 
     def __init__(self, store: Store, mesh: Mesh) -> None:
         self.source: dict[str, jax.Array] = {}
         self._store, self._sharding = store, sharding.steps_sharding(mesh)
 
     def put(self, rows: np.ndarray) -> dict[str, jax.Array]:
-        """Each device gets the pictures of its rows alone."""
+        """Puts on each device the images of its rows."""
         labels = self._store.labels
         return {
             "image": sharding.put_parts(rows, self._store.images, self._sharding),
@@ -59,18 +59,18 @@ class HostFeed:
         }
 
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
-        """The item is the batch."""
+        """Returns the item, which is the batch."""
         del source
         return item
 
 
 class DeviceFeed:
-    """Pictures in device memory: only row numbers travel.
+    """Images in device memory: only row numbers are transferred.
 
     Args:
-      store: whose pictures they are.
+      store: the images.
       mesh: of the devices.
-      sharded: each device has its share of the pictures, instead of all.
+      sharded: each device holds its share of the images, instead of all.
     """
 
     def __init__(self, store: HostStore, mesh: Mesh, sharded: bool = False) -> None:
@@ -82,8 +82,8 @@ class DeviceFeed:
 
         def share(part: np.ndarray) -> np.ndarray:
             if part[-1] < len(images):
-                return images[part[0] : part[-1] + 1]  # no copy of what may fill the memory
-            # Past the last picture, a device with fewer has the first ones again: never asked for.
+                return images[part[0] : part[-1] + 1]  # a view: a copy might not fit
+            # Padding to equal shares; these rows are never read.
             return images[part % len(images)]
 
         self.source = {
@@ -92,11 +92,11 @@ class DeviceFeed:
         }
 
     def put(self, rows: np.ndarray) -> dict[str, jax.Array]:
-        """The row numbers."""
+        """Puts the row numbers."""
         return {"row": sharding.put_parts(rows, lambda part: part.astype(np.int32), self._sharding)}
 
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
-        """Gathers them where they are."""
+        """Gathers the images on the devices."""
         images, rows = source["image"], item["row"]
         if self._sharded:
             split = PartitionSpec(ROW_AXES)
@@ -112,32 +112,29 @@ class DeviceFeed:
 
 
 def _gather_shares(images: jax.Array, rows: jax.Array) -> jax.Array:
-    """On each device: what of the batch's pictures it has, then its part of everybody's sum."""
-    everybody = jax.lax.all_gather(rows, ROW_AXES, tiled=True)
-    here = everybody - jax.lax.axis_index(ROW_AXES) * images.shape[0]
-    inside = (here >= 0) & (here < images.shape[0])
-    found = images.at[jnp.where(inside, here, 0)].get(mode="promise_in_bounds")
+    """Per device: sums the rows that each device holds, and keeps its part of the batch."""
+    all_rows = jax.lax.all_gather(rows, ROW_AXES, tiled=True)
+    local = all_rows - jax.lax.axis_index(ROW_AXES) * images.shape[0]
+    inside = (local >= 0) & (local < images.shape[0])
+    found = images.at[jnp.where(inside, local, 0)].get(mode="promise_in_bounds")
     masked = jnp.where(inside[:, None, None, None], found, jnp.uint8(0))
     return jax.lax.psum_scatter(masked, ROW_AXES, tiled=True)
 
 
 def make_feed(store: Store, placement: Placement, mesh: Mesh) -> Feed:
-    """The feed of a placement."""
+    """Returns the feed for a placement."""
     if placement.store == "device":
-        assert isinstance(store, HostStore), "open_store gives the device's pictures whole"
+        assert isinstance(store, HostStore), "device memory is filled from a host store"
         return DeviceFeed(store, mesh, placement.sharded)
     return HostFeed(store, mesh)
 
 
 class Prefetch:
-    """Has what the next chunks need ready before they are asked for, in order.
-
-    What is ready is bounded: two chunks. A thread of its own waits for decoding and copies,
-    so that the loop does not.
+    """Prepares the arguments of the next two chunks in a background thread.
 
     Args:
-      make: the arguments of the chunk from one step to another.
-      end_after: the end of the chunk that begins at a step, None past the last one.
+      make: returns the arguments of the chunk from one step to another.
+      end_after: returns the end of the chunk that starts at a step; None past the last one.
     """
 
     _AHEAD = 2
@@ -149,7 +146,7 @@ class Prefetch:
         self._pool = ThreadPoolExecutor(1, "prefetch")
         self._ready: dict[int, Future[Any]] = {}
         self.waited = 0.0
-        """Seconds that `take` has waited."""
+        """Seconds spent waiting in `take`."""
 
     def __enter__(self) -> Prefetch:
         return self
@@ -163,14 +160,14 @@ class Prefetch:
         self._pool.shutdown(cancel_futures=True)
 
     def take(self, step: int) -> Any:
-        """The arguments of the chunk that begins at `step`; asks for those that follow."""
+        """Returns the arguments of the chunk that starts at `step`, and requests the next ones."""
         began = time.perf_counter()
-        self._ask(step)
+        self._request(step)
         ready = self._ready.pop(step).result()
         self.waited += time.perf_counter() - began
         return ready
 
-    def _ask(self, step: int) -> None:
+    def _request(self, step: int) -> None:
         begin: int | None = step
         for _ in range(self._AHEAD + 1):
             end = None if begin is None else self._end_after(begin)

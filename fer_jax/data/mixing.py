@@ -1,8 +1,8 @@
-"""Mixing training images with others of the batch, and their labels in the same shares.
+"""Mixup and CutMix: mixes images of a batch, and their labels in the same proportion.
 
-Mixup (Zhang et al. 2018) blends two images, CutMix (Yun et al. 2019) puts a rectangle of one
-into the other. An image's partner is the one before it in the global batch, whose order is
-random already: no row is gathered, and devices pass on one row each.
+Mixup (Zhang et al. 2018) blends two images, CutMix (Yun et al. 2019) pastes a rectangle of one
+into the other. An image's partner is the previous one of the global batch, whose order is random
+already: no rows are gathered, and devices exchange one row each.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 
 from fer_jax.settings import Augmentation
 
-_TABLE = 1025  # places of `beta_quantile`; more change nothing that an image could show
+_TABLE = 1025  # entries of `beta_quantile`'s table; more make no visible difference
 
 
 @flax.struct.dataclass
 class Labels:
-    """What a batch shows, of each image one class or two.
+    """Labels of a batch: one or two classes per image.
 
     Attributes:
       first: int32[B].
       second: int32[B], the partner's class.
-      share: float32[B], of `first`; the rest is the share of `second`.
+      share: float32[B], weight of `first`; `second` has the rest.
     """
 
     first: jax.Array
@@ -32,19 +32,19 @@ class Labels:
     share: jax.Array
 
     def targets(self, classes: int) -> jax.Array:
-        """float32[B, classes]: shares of the classes."""
+        """Returns float32[B, classes]: the target distributions."""
         share = self.share[:, None]
         first, second = (jax.nn.one_hot(label, classes) for label in (self.first, self.second))
         return first * share + second * (1 - share)
 
     @property
     def main(self) -> jax.Array:
-        """int32[B]: the class with the greater share."""
+        """int32[B]: the class with the larger share."""
         return jnp.where(self.share >= 0.5, self.first, self.second)
 
 
 def unmixed(labels: jax.Array) -> Labels:
-    """Labels int32[B] of images that show one class each."""
+    """Returns the labels of unmixed images; `labels` is int32[B]."""
     return Labels(labels, labels, jnp.ones(labels.shape, jnp.float32))
 
 

@@ -1,11 +1,9 @@
-"""Memory in pages of 2 MiB, for programs that take and give back gigabytes at every step.
+"""Huge pages (2 MiB) for processes that allocate and free gigabytes at every step.
 
-XLA asks for the temporary memory of a step anew each time, and glibc asks the kernel: with
-pages of 4 KiB a step of `custom_cnn` begins with 290,000 page faults, a third of its processor
-time. Reading a compiled program makes millions of small objects in a thread, whose memory glibc
-lets grow by 128 KiB at a time, in small pages. glibc is told to do otherwise by a variable of
-the environment when a process begins; so a process begins again, once, before it has imported
-much. Figures: benchmarks/RESULTS.md.
+XLA allocates the temporary memory of each step anew, and glibc gets it from the kernel: with
+pages of 4 KiB a step of `custom_cnn` starts with 290,000 page faults, a third of its CPU time.
+glibc reads its settings from an environment variable when a process starts; so the process
+restarts itself once, before it has imported much. Measured in results/speed.md.
 """
 
 from __future__ import annotations
@@ -20,22 +18,22 @@ VARIABLE = "GLIBC_TUNABLES"
 _TUNABLE = "glibc.malloc.hugetlb"
 _SETTINGS = (
     f"{_TUNABLE}=1",
-    "glibc.malloc.top_pad=16777216",  # memory grows by 16 MiB
-    # What these two become by themselves in a process that takes and gives back much; naming
-    # top_pad would keep them at 128 KiB.
+    "glibc.malloc.top_pad=16777216",  # the heap grows by 16 MiB at a time
+    # The values that glibc adapts to in a process that allocates much; setting top_pad would
+    # otherwise fix them at 128 KiB.
     "glibc.malloc.mmap_threshold=33554432",
     "glibc.malloc.trim_threshold=67108864",
-    "glibc.malloc.mxfast=0",  # no lists that are cleared at each large request
+    "glibc.malloc.mxfast=0",  # no fast bins, which are cleared at each large request
 )
-_OLDEST = (2, 35)  # the first glibc with the tunable
-# Where this is "always", nobody has to ask; where it is "never", nobody is given any.
+_OLDEST = (2, 35)  # first glibc with the tunable
+# With "always" no request is needed; with "never" none is granted.
 _KERNEL = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def restart() -> None:
-    """Replaces this process by itself with large pages, where that helps and is not yet so.
+    """Restarts this process with huge pages, if they help and are not enabled yet.
 
-    To be called before anything is written or begun. A user's own setting of the tunable stays.
+    Must be called before anything is written or started. A user's setting of the tunable is kept.
     """
     environment = wanted(os.environ)
     if environment is None or not _useful() or not sys.orig_argv:
@@ -46,7 +44,7 @@ def restart() -> None:
 
 
 def wanted(environment: Mapping[str, str]) -> dict[str, str] | None:
-    """The environment of a process with large pages; None if `environment` already decides it."""
+    """Returns the environment for huge pages; None if `environment` already sets the tunable."""
     tunables = environment.get(VARIABLE, "")
     if _TUNABLE in tunables:
         return None

@@ -1,12 +1,11 @@
-"""Where arrays live: one mesh over all devices, which share every batch.
+"""Placement of arrays: one mesh over all devices, which split every batch.
 
-Each device has a copy of the rest, unless `config.train.fsdp` has so many of them share one:
-then each keeps its part of every large array of the state. A step gathers the parameters, for
-as long as it needs them, and splits the gradients again; moments of the optimizer and averages
-of the weights are never whole anywhere.
+The state is replicated, unless `config.train.fsdp` is above 1: then groups of that many devices
+shard one copy of it. A step gathers the parameters while it needs them and splits the gradients
+again; optimizer moments and the moving average are never gathered.
 
-There is no pmap: it is a wrapper over jit today, and jit with named shardings
-compiles the same program for one device and for many.
+There is no pmap, which is a wrapper over jit today: jit with named shardings compiles the same
+program for one device and for many.
 """
 
 from __future__ import annotations
@@ -25,62 +24,62 @@ from fer_jax.errors import UserError
 DATA_AXIS, FSDP_AXIS = "data", "fsdp"
 
 ROW_AXES = (DATA_AXIS, FSDP_AXIS)
-"""Rows of a batch are split over every device, whether or not it has a whole state."""
+"""Rows of a batch are split over all devices, whether or not they shard the state."""
 
-LEAST_SPLIT_BYTES = 2**20
-"""Smaller arrays of the state are copied: gathering one costs more than the memory it saves."""
+MIN_SPLIT_BYTES = 2**20
+"""Smaller arrays of the state are replicated: gathering costs more than the memory saved."""
 
 
 def data_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The devices as a grid, such that the `fsdp` of a row have one copy of the state.
+    """Returns the device mesh [data, fsdp]; devices of a row shard one copy of the state.
 
     Args:
-      fsdp: devices that share a copy; 1 gives each its own.
-      devices: all of all processes by default.
+      fsdp: number of devices that shard a copy; 1 replicates it.
+      devices: default: all devices of all processes.
 
     Raises:
-      UserError: they cannot be put into rows of `fsdp`.
+      UserError: `fsdp` does not divide the number of devices.
     """
     count = jax.device_count() if devices is None else len(devices)
     if fsdp < 1 or count % fsdp:
-        fit = [parts for parts in range(1, count + 1) if not count % parts]
+        fit = [size for size in range(1, count + 1) if not count % size]
         raise UserError(
             f"expected config.train.fsdp to be a divisor of the {count} devices "
             f"({', '.join(map(str, fit))}), found {fsdp}; try --config.train.fsdp="
             f"{math.gcd(fsdp, count)}"
         )
-    # Linen's Dropout needs axes whose sharding the compiler chooses.
+    # Linen's Dropout needs axes with automatic sharding.
     types = (AxisType.Auto, AxisType.Auto)
     return jax.make_mesh((count // fsdp, fsdp), ROW_AXES, axis_types=types, devices=devices)
 
 
 def one_device_mesh() -> Mesh:
-    """The first device of this process alone, for work too small to share."""
+    """Returns a mesh of this process's first device, for work that is too small to split."""
     return data_mesh(devices=jax.local_devices()[:1])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows split over the devices."""
+    """Returns the sharding with rows split over the devices."""
     return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """One copy on each device."""
+    """Returns the sharding with one copy on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def state_shardings(tree: Any, mesh: Mesh) -> Any:
-    """How each array of a state lies: a large one split along its longest axis that can be.
+    """Returns the sharding of each array of a state: large ones along their longest axis.
 
     Args:
-      tree: of arrays or their shapes: a state, or any part of one.
+      tree: arrays or shapes; a state or a part of one.
       mesh: of the devices.
     """
     parts = mesh.shape[FSDP_AXIS]
 
     def placed(leaf: Any) -> NamedSharding:
         axes = [axis for axis, length in enumerate(leaf.shape) if not length % parts]
-        if parts == 1 or not axes or leaf.size * leaf.dtype.itemsize < LEAST_SPLIT_BYTES:
+        if parts == 1 or not axes or leaf.size * leaf.dtype.itemsize < MIN_SPLIT_BYTES:
             return replicated(mesh)
         longest = max(axes, key=lambda axis: leaf.shape[axis])
         return NamedSharding(mesh, PartitionSpec(*[None] * longest, FSDP_AXIS))
@@ -89,17 +88,17 @@ def state_shardings(tree: Any, mesh: Mesh) -> Any:
 
 
 def split(tree: Any, mesh: Mesh | None) -> Any:
-    """Traced: `tree`, a state or a part of one, as it lies between steps."""
+    """Traced: constrains a state, or a part of one, to its sharding between steps."""
     if mesh is None or mesh.shape[FSDP_AXIS] == 1:
         return tree
     return jax.lax.with_sharding_constraint(tree, state_shardings(tree, mesh))
 
 
 def gathered(tree: Any, mesh: Mesh | None) -> Any:
-    """Traced: `tree`, a part of a state, whole on each device for what is computed with it.
+    """Traced: constrains a part of a state to be whole on each device.
 
-    Without it the compiler would split what a layer computes as the layer's parameters are,
-    and move activations to and fro.
+    Without it XLA would shard a layer's output like its parameters and move activations between
+    devices.
     """
     if mesh is None or mesh.shape[FSDP_AXIS] == 1:
         return tree
@@ -107,15 +106,15 @@ def gathered(tree: Any, mesh: Mesh | None) -> Any:
 
 
 def new_state_sharding(mesh: Mesh) -> NamedSharding | None:
-    """The state's part in `out_shardings` of a step; None where its arrays were `split`."""
+    """Returns `out_shardings` for a step's state; None if `split` constrains its arrays."""
     return replicated(mesh) if mesh.shape[FSDP_AXIS] == 1 else None
 
 
 def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
-    """Refuses a batch that the devices cannot share evenly.
+    """Checks that the devices can split a batch evenly.
 
     Raises:
-      UserError: naming `field` and the nearest sizes that can be shared.
+      UserError: names `field` and the next size that can be split.
     """
     devices = mesh.size
     if batch_size < 1 or batch_size % devices:
@@ -127,22 +126,22 @@ def check_batch_size(field: str, batch_size: int, mesh: Mesh) -> None:
 
 
 def steps_sharding(mesh: Mesh) -> NamedSharding:
-    """Arrays [K, B, ...] of K steps: rows B split over the devices."""
+    """Returns the sharding of arrays [K, B, ...] of K steps: B split over the devices."""
     return NamedSharding(mesh, PartitionSpec(None, ROW_AXES))
 
 
 def put_parts(
     rows: np.ndarray, values_of: Callable[[np.ndarray], np.ndarray], placed: NamedSharding
 ) -> jax.Array:
-    """The array of the values of `rows`, made on this host for its own devices alone.
+    """Makes the global array of the values of `rows`; each host makes the parts of its devices.
 
     Args:
-      rows: int64[...], the global row numbers.
-      values_of: row numbers of a part to their values, [*part.shape, ...].
-      placed: how the axes of `rows` are split.
+      rows: int64[...], global row numbers.
+      values_of: maps row numbers of a part to values [*part.shape, ...].
+      placed: sharding of the axes of `rows`.
     """
     parts = [
-        # Explicitly, so that a transfer guard sees that it is meant.
+        # An explicit transfer, which a transfer guard allows.
         jax.device_put(values_of(rows[index]), device)
         for device, index in placed.addressable_devices_indices_map(rows.shape).items()
     ]
@@ -151,7 +150,7 @@ def put_parts(
 
 
 def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Puts a host batch on the devices, each taking its rows."""
+    """Puts a host batch on the devices, split by rows."""
     placed = batch_sharding(mesh)
     return {
         name: put_parts(np.arange(len(rows)), rows.__getitem__, placed)
@@ -160,7 +159,7 @@ def put_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 
 def free_device_bytes(mesh: Mesh) -> int | None:
-    """Free memory of the fullest device of this host; None for CPUs and where none tells."""
+    """Returns the free bytes of this host's fullest device; None for CPUs and if unknown."""
     free = [
         stats["bytes_limit"] - stats["bytes_in_use"]
         for device in mesh.local_devices
@@ -170,18 +169,18 @@ def free_device_bytes(mesh: Mesh) -> int | None:
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Puts a copy of every array of `tree` on each device."""
+    """Puts a copy of each array of `tree` on each device."""
     return jax.device_put(tree, replicated(mesh))
 
 
 def place(tree: Any, mesh: Mesh) -> Any:
-    """Puts a state, or a part of one, on the devices, large arrays split if they are to be."""
+    """Puts a state, or a part of one, on the devices with `state_shardings`."""
 
     def put(leaf: Any, placed: NamedSharding) -> jax.Array:
-        lies_there = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        if placed.is_fully_addressable or lies_there:
+        is_global = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        if placed.is_fully_addressable or is_global:
             return jax.device_put(leaf, placed)
-        # Every process has all of it; JAX would send it to all of them, to compare.
+        # Every process has all values; device_put would transfer them to compare.
         values = np.asarray(leaf)
         return jax.make_array_from_callback(values.shape, placed, values.__getitem__)
 
@@ -189,22 +188,22 @@ def place(tree: Any, mesh: Mesh) -> Any:
 
 
 PIECE_BYTES = 2**26
-"""Of an array that no process has whole, at a time."""
+"""Size of the pieces in which an array that no process holds is read."""
 
 
 def is_held(leaf: Any) -> bool:
-    """Whether this process has all of an array, wherever it is."""
+    """Whether this process holds all of an array, on whichever device."""
     if not isinstance(leaf, jax.Array):
         return True
     return bool(leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
 def pieces(leaf: Any) -> Iterator[np.ndarray]:
-    """The values of an array one behind the other, for every process the same.
+    """Yields the values of an array in order, the same in every process.
 
-    What this process holds is one piece. Of another, whose processes have to ask together, so
-    much comes at a time that no device needs room for all of it; its floats come as integers of
-    the same bits.
+    An array that this process holds is one piece. Others are gathered in pieces, so that no
+    device needs memory for all of it; their floats are returned as integers of the same bits.
+    All processes must call together.
     """
     if is_held(leaf):
         yield np.asarray(leaf)
@@ -217,7 +216,7 @@ def pieces(leaf: Any) -> Iterator[np.ndarray]:
 
 
 def _rows_as_integers(leaf: jax.Array, rows: jax.Array) -> jax.Array:
-    # Rows by number: every device looks up what it has, and only that is exchanged. Its part of
-    # the sum is 0 elsewhere, which changes the sign of a float zero, but no integer.
+    # Each device contributes the rows it holds to a sum, with 0 for the others: exact for
+    # integers, while adding 0 would change the sign of a float's negative zero.
     unsigned = jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")
     return jax.lax.bitcast_convert_type(leaf, unsigned).at[rows].get(mode="promise_in_bounds")

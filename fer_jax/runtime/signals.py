@@ -1,4 +1,4 @@
-"""Leaving on request: the first Ctrl-C or SIGTERM asks, a second Ctrl-C leaves at once."""
+"""Stopping on request: the first Ctrl-C or SIGTERM asks, a second Ctrl-C exits immediately."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from fer_jax.errors import EXIT_INTERRUPTED
 
 
 class StopRequest:
-    """While entered, turns SIGINT and SIGTERM into a flag that is read between steps.
+    """Context that turns SIGINT and SIGTERM into a flag, which is read between steps.
 
-    Outside the main thread, where handlers cannot be set, it never asks to stop.
+    Outside the main thread, where handlers cannot be set, it has no effect.
+
+    Attributes:
+      signal: number of the first signal received; None if none.
     """
 
     def __init__(self) -> None:
@@ -46,24 +49,24 @@ class StopRequest:
         self.signal = self.signal or number
 
     def _watch(self) -> None:
-        """Lets a thread read the numbers of signals as they come.
+        """Starts a thread that reads signal numbers as they arrive.
 
-        Python calls a handler in the main thread alone, and only when that is back from
-        compiling or from a step: seconds, for a person who has pressed Ctrl-C twice.
+        Python calls handlers in the main thread only, after it returns from compiling or from a
+        step: seconds, for a user who has pressed Ctrl-C twice.
         """
         ours, theirs = self._ends = socket.socketpair()
         theirs.setblocking(False)
         self._previous_wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-        self._watcher = threading.Thread(target=_leave_at_the_second, args=(ours,), daemon=True)
+        self._watcher = threading.Thread(target=_exit_on_second, args=(ours,), daemon=True)
         self._watcher.start()
 
 
-def _leave_at_the_second(signals: socket.socket) -> None:
-    asked = False
+def _exit_on_second(signals: socket.socket) -> None:
+    stop_requested = False
     with contextlib.suppress(OSError):
         while numbers := signals.recv(16):
             for number in numbers:
-                if asked and number == signal.SIGINT:
-                    # At once: no saving, no waiting for threads. What is on disk is whole.
+                if stop_requested and number == signal.SIGINT:
+                    # No saving, no waiting for threads; the files on disk are whole.
                     os._exit(EXIT_INTERRUPTED)
-                asked = asked or number in (signal.SIGINT, signal.SIGTERM)
+                stop_requested = stop_requested or number in (signal.SIGINT, signal.SIGTERM)

@@ -73,8 +73,8 @@ def norm(tree: Any) -> jax.Array:
     """
     leaves = jax.tree.leaves(tree)
     # Larger arrays may be sharded, and are not worth a copy.
-    small = [leaf.reshape(-1) for leaf in leaves if leaf.nbytes < sharding.LEAST_SPLIT_BYTES]
-    parts = [leaf for leaf in leaves if leaf.nbytes >= sharding.LEAST_SPLIT_BYTES]
+    small = [leaf.reshape(-1) for leaf in leaves if leaf.nbytes < sharding.MIN_SPLIT_BYTES]
+    parts = [leaf for leaf in leaves if leaf.nbytes >= sharding.MIN_SPLIT_BYTES]
     if small:
         parts.append(jnp.concatenate(small))
     return jnp.sqrt(sum(map(sum_of_squares, parts)))

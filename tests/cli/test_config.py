@@ -7,9 +7,10 @@ import ast
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax.cli import train as main
+from fer_jax.cli import train
 from fer_jax.errors import UserError
-from fer_jax.training import build as experiment
+from fer_jax.settings import flatten
+from fer_jax.training.build import MODEL_SETTINGS, make_model
 from fer_jax.weights import published
 
 SHIPPED = sorted(path.stem for path in configuration.shipped_folder().glob("*.py"))
@@ -25,17 +26,15 @@ def write(tmp_path, body):
 def test_every_shipped_config_loads_locked(name):
     config = configuration.load(f"configs/{name}.py")
     assert config.is_locked
-    assert set(configuration.flatten(config)) == set(
-        configuration.flatten(configuration.defaults())
-    )
+    assert set(flatten(config.to_dict())) == set(flatten(configuration.defaults().to_dict()))
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "defaults"])
 def test_every_shipped_config_fits_its_network(name):
-    config = configuration.load(f"configs/{name}.py")
-    model = experiment.make_model(config, classes=7)
-    for setting in experiment.MODEL_SETTINGS:
-        assert config.model[setting] in (None, getattr(model, setting, None))
+    config = configuration.load_settings(f"configs/{name}.py")
+    model = make_model(config, classes=7)
+    for setting in MODEL_SETTINGS:
+        assert getattr(config.model, setting) in (None, getattr(model, setting, None))
     assert config.model.pretrained in ("none", "imagenet")
     assert config.model.pretrained == "none" or config.model.name in published.IMAGENET
 
@@ -137,10 +136,10 @@ def test_a_file_without_get_config_and_a_missing_file(tmp_path):
     ],
 )
 def test_the_command_line_in_its_spellings(arguments, overrides):
-    options, found = main.parse(arguments)
+    options, found = train.parse(arguments)
     assert (options.config, found) == ("a.py", overrides)
 
 
 def test_an_unknown_flag_is_named():
     with pytest.raises(UserError, match="unknown argument '--epochs=3'"):
-        main.parse(["--config=a.py", "--epochs=3"])
+        train.parse(["--config=a.py", "--epochs=3"])

@@ -16,7 +16,7 @@ from fer_jax.report.predictions import Predictions
 
 
 def load(data_dir: Path, *overrides: str):
-    return configuration.load(
+    return configuration.load_settings(
         "configs/demo.py",
         [f"data.dir={data_dir}", "data.size=16", "train.epochs=1", "train.eval_epochs=1",
          "eval.samples=1", "eval.explain=false", *overrides],
@@ -29,7 +29,7 @@ def test_the_plan_has_every_fold_with_every_seed(tmp_path):
         (1, 7), (2, 7), (3, 7), (1, 8), (2, 8), (3, 8),
     ]  # fmt: skip
     last = parts[-1]
-    assert (last.config.data.protocol, last.config.seed) == ("fold3of3", 8)
+    assert (last.settings.data.protocol, last.settings.seed) == ("fold3of3", 8)
     assert last.folder == tmp_path / "fold_3" / "seed_8"
 
 
@@ -60,10 +60,10 @@ def test_spread_is_over_folds_and_over_seeds():
 
 
 def test_another_number_of_folds_needs_another_folder(tmp_path):
-    crossval._claim(tmp_path, 5)
-    crossval._claim(tmp_path, 5)
+    crossval._check_folds(tmp_path, 5)
+    crossval._check_folds(tmp_path, 5)
     with pytest.raises(UserError, match="found a cross-validation of 5"):
-        crossval._claim(tmp_path, 10)
+        crossval._check_folds(tmp_path, 10)
 
 
 @pytest.mark.slow
@@ -94,7 +94,7 @@ def test_a_whole_cross_validation(cli, data_dir):
     (lost / "report" / "predictions.csv").unlink()
     again = cli.run(*arguments, verb="crossval")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done before") == 5
+    assert again.stdout.count("already finished") == 5
     assert (lost / "report" / "predictions.csv").read_text() == before
 
     other = cli.run(*arguments[:2], "--folds=4", *arguments[3:], verb="crossval")

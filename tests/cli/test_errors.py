@@ -2,24 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
-from pathlib import Path
-
 import pytest
 
 from fer_jax import errors
-
-# A compiler cannot be stopped; this one takes a minute.
-COMPILING = """
-import threading, time
-from fer_jax import errors
-threading.Thread(target=time.sleep, args=(60,), name=errors.COMPILER).start()
-print("so far", flush=False)
-with errors.exit_cleanly():
-    raise {raised}
-"""
 
 
 @pytest.mark.parametrize(
@@ -40,16 +25,3 @@ def test_what_a_user_did_is_told_in_a_line(capsys, raised, code, said):
 def test_what_we_did_stays_an_exception():
     with pytest.raises(ZeroDivisionError), errors.exit_cleanly():
         _ = 1 / 0
-
-
-@pytest.mark.parametrize(
-    ("raised", "code"), [("errors.UserError('no')", 2), ("KeyboardInterrupt", 130)]
-)
-def test_nobody_waits_for_what_is_being_compiled(raised, code):
-    began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILING.format(raised=raised)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (code, "so far\n")
-    assert time.monotonic() - began < 30

@@ -13,7 +13,7 @@ import pytest
 from fer_jax import config as configuration
 from fer_jax.errors import UserError
 from fer_jax.models import registry
-from fer_jax.runtime import out_of_memory as device_memory
+from fer_jax.runtime import out_of_memory
 from fer_jax.training import train
 from fer_jax.training.loop import DivergedError, InterruptedRunError, Loop
 from tests.cli.test_stages import checkpoint
@@ -74,7 +74,7 @@ def whole(tmp_path_factory, settings):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
         guarded(patch)
-        train.train(configuration.load("demo", settings), folder, profile_steps=3)
+        train.train(configuration.load_settings("demo", settings), folder, profile_steps=3)
     return folder
 
 
@@ -97,7 +97,7 @@ def test_stopped_in_the_middle_it_ends_at_the_same_bits(
     settings, whole, tmp_path, monkeypatch, store
 ):
     folder = tmp_path / "run"
-    config = configuration.load("demo", [*settings, f"data.store={store}"])
+    config = configuration.load_settings("demo", [*settings, f"data.store={store}"])
     guarded(monkeypatch)
     with monkeypatch.context() as patch:
         stop_after(patch, 4)
@@ -117,24 +117,24 @@ def test_stopped_in_the_middle_it_ends_at_the_same_bits(
 
 def test_a_run_may_become_longer_but_not_shorter(settings, tmp_path, capsys):
     folder, settings = tmp_path / "run", [*settings, "train.steps_per_dispatch=1"]
-    train.train(configuration.load("demo", [*settings, "train.epochs=1"]), folder)
+    train.train(configuration.load_settings("demo", [*settings, "train.epochs=1"]), folder)
     longer = [*settings, "train.log_steps=10"]
-    train.train(configuration.load("demo", longer), folder)
+    train.train(configuration.load_settings("demo", longer), folder)
     said = capsys.readouterr().out
-    assert "train.epochs was 1 and is 2 from here on" in said
-    assert "train.log_steps was 20 and is 10 from here on" in said
+    assert "train.epochs was 1 and is 2 from now on" in said
+    assert "train.log_steps was 20 and is 10 from now on" in said
     assert "cosine schedule of the longer run" in said
-    assert "continuing at step 35 of 70" in said
+    assert "resuming at step 35 of 70" in said
     assert logged(folder, "validation/accuracy") == [35, 70]
     with pytest.raises(UserError, match=r"train\.epochs: 2 then, 1 now"):
-        train.train(configuration.load("demo", [*longer, "train.epochs=1"]), folder)
+        train.train(configuration.load_settings("demo", [*longer, "train.epochs=1"]), folder)
 
 
 def test_numbers_that_are_not_finite_are_not_saved_on_a_sigterm(settings, tmp_path, monkeypatch):
     overrides = [*settings, "optim.learning_rate=1e38", "optim.warmup=0", "optim.name=sgd"]
     stop_after(monkeypatch, 1)
     with pytest.raises(DivergedError, match=r"at step \d.*no step was saved before"):
-        train.train(configuration.load("demo", overrides), tmp_path / "run")
+        train.train(configuration.load_settings("demo", overrides), tmp_path / "run")
     assert not [path for path in (tmp_path / "run" / "checkpoints").iterdir() if path.is_dir()]
     content = json.loads((tmp_path / "run" / "diverged.json").read_text())
     assert len(content["records"]) == 64
@@ -142,11 +142,11 @@ def test_numbers_that_are_not_finite_are_not_saved_on_a_sigterm(settings, tmp_pa
 
 
 def test_a_device_without_memory_is_told_from_other_errors(settings):
-    config = configuration.load("demo", settings)
+    config = configuration.load_settings("demo", settings)
     with (
         pytest.raises(UserError, match=r"no memory left .*train.batch_size=32, .*store=host"),
-        device_memory.explained(config, "device"),
+        out_of_memory.advice(config, "device"),
     ):
         jax.block_until_ready(jnp.zeros((1 << 46,), jnp.uint8))
-    with pytest.raises(jax.errors.JaxRuntimeError), device_memory.explained(config, "host"):
+    with pytest.raises(jax.errors.JaxRuntimeError), out_of_memory.advice(config, "host"):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")

@@ -39,7 +39,7 @@ def test_from_files_to_report(kdef_dir, tmp_path, monkeypatch, name, protocol, c
     monkeypatch.chdir(tmp_path)
     settings = {
         "model.name": name, "data.protocol": protocol, "data.dir": kdef_dir, "data.size":
-        max(16, MODELS[name].least_size), "train.epochs": 1, "train.batch_size": 64,
+        max(16, MODELS[name].min_size), "train.epochs": 1, "train.batch_size": 64,
         "eval.batch_size": 64, "eval.samples": 1, "eval.explain": False,
     }  # fmt: skip
     config = "kdef_paper" if protocol == "paper" else "kdef"

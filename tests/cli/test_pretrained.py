@@ -15,8 +15,11 @@ from fer_jax import config as configuration
 from fer_jax import run_dir as run_directory
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
-from fer_jax.training import build as experiment
+from fer_jax.runtime import sharding
 from fer_jax.training import train
+from fer_jax.training.build import make_preprocessing
+from fer_jax.training.initial_weights import find_initial_weights
+from fer_jax.training.session import make_session
 from fer_jax.weights import published
 from fer_jax.weights.layout import CAFFE
 from fer_jax.weights.port import TABLES, Port, backbone_shapes
@@ -36,13 +39,17 @@ def port(tmp_path_factory):
     return write_port(tmp_path_factory.mktemp("weights") / "vgg16.safetensors")
 
 
+def find_weights(settings):
+    return find_initial_weights(settings, sharding.one_device_mesh())
+
+
 def preprocessing_of(config):
-    weights = experiment.find_weights(config)
-    return experiment.make_preprocessing(config, weights.normalization if weights else None)
+    weights = find_weights(config)
+    return make_preprocessing(config, weights.normalization if weights else None)
 
 
 def load_config(data_dir, port, *overrides):
-    return configuration.load(
+    return configuration.load_settings(
         "demo",
         [
             "model.name=vgg16",
@@ -56,15 +63,15 @@ def load_config(data_dir, port, *overrides):
 
 def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys):
     config = load_config(data_dir, port)
-    job = train.make_job(config, tmp_path)
-    state = train.first_state(job)
+    session = make_session(config, tmp_path)
+    state = train._initial_state(session)
     backbone = jax.tree.leaves(state.params["backbone"])
     assert {float(value) for leaf in backbone for value in (leaf.min(), leaf.max())} == {0.5}
     assert float(np.std(state.params["head"]["kernel"])) > 0
 
     # What evaluation reads back: the input of the weights, and which they were.
     run = run_directory.open_run(tmp_path)
-    assert run == job.run
+    assert run == session.run
     assert run.preprocessing.input_format == CAFFE
     digest = hashlib.sha256(port.read_bytes()).hexdigest()
     line = evaluate.describe_weights(run)
@@ -73,25 +80,24 @@ def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys
         f"(keras legacy h5, sha256 {'a' * 16})"
     )
     assert run.weights["sha256"] == digest
-    train.announce(job, state.variables, 0, train.new_memory(job))
-    assert "began as vgg16.safetensors" in capsys.readouterr().out
+    assert "initial weights of the backbone: vgg16.safetensors" in capsys.readouterr().out
 
 
 def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
     own = tmp_path / "vgg16.safetensors"
     own.write_bytes(port.read_bytes())
     config = load_config(data_dir, own)
-    weights = experiment.find_weights(config)
-    preprocessing = experiment.make_preprocessing(config, weights.normalization)
+    weights = find_weights(config)
+    preprocessing = make_preprocessing(config, weights.normalization)
     begin = ("a", "b"), preprocessing, {"name": "faces"}
     run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
 
     elsewhere = load_config(data_dir, port)
-    same = experiment.find_weights(elsewhere).to_json()
+    same = find_weights(elsewhere).to_json()
     run_directory.start(tmp_path / "run", elsewhere, *begin, same)
 
     write_port(own, 0.25)
-    weights = experiment.find_weights(config)
+    weights = find_weights(config)
     with pytest.raises(UserError, match=r"sha256 of the weights: '\w+' then, '\w+' now"):
         run_directory.start(tmp_path / "run", config, *begin, weights.to_json())
 
@@ -113,15 +119,15 @@ def test_the_weights_decide_the_input_unless_overridden(port, overrides, normali
 
 
 def test_a_run_of_format_1_is_read(tmp_path):
-    config = configuration.load("demo")
-    preprocessing = experiment.make_preprocessing(config, None)
+    config = configuration.load_settings("demo")
+    preprocessing = make_preprocessing(config, None)
     run_directory.start(tmp_path, config, ("a", "b"), preprocessing, {"name": "faces"})
     stored = json.loads((tmp_path / "run.json").read_text())
     del stored["weights"], stored["preprocessing"]["input_format"]
     (tmp_path / "run.json").write_text(json.dumps(stored | {"format": 1}))
     run = run_directory.open_run(tmp_path)
     assert run.preprocessing == preprocessing
-    assert evaluate.describe_weights(run) == "random initialisation"
+    assert evaluate.describe_weights(run) == "random initialization"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +136,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
         (["model.pretrained=none", "data.normalize=weights"], "found none with 'weights'"),
         (["model.pretrained=/no/file"], "found no file.*port_weights"),
         (["model.name=custom_cnn", "model.pretrained=imagenet"], "published for custom_cnn"),
-        (["model.name=light_vgg"], "are of vgg16, the network is light_vgg"),
+        (["model.name=light_vgg"], "expected weights of light_vgg .* found weights of vgg16"),
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(port, overrides, says):
@@ -184,10 +190,10 @@ def test_port_weights_ports(bare_cli):
     assert done.returncode == 0, done.stderr
     summary, form, written = done.stdout.splitlines()
     assert "26 arrays, 14,714,688 numbers of vgg16's backbone" in summary
-    assert form == "input: BGR in 0..255, mean 103.939 116.779 123.68, deviation 1 1 1"
+    assert form == "input: BGR in 0..255, mean 103.939 116.779 123.68, std 1 1 1"
     assert written == "a/vgg16.safetensors"
     config = load_config("/nowhere", bare_cli.folder / written)
-    assert experiment.find_weights(config).source == "x.h5"
+    assert find_weights(config).source == "x.h5"
 
 
 class Payload:
@@ -205,22 +211,22 @@ def truncated(path):
 @pytest.mark.parametrize(
     ("write", "arguments", "says"),
     [
-        (truncated, ["--model=vgg16", "--out=o.safetensors"], "cut off or damaged"),
+        (truncated, ["--model=vgg16", "--out=o.safetensors"], "truncated or damaged"),
         (
             write_keras,
             ["--model=inception_resnet_v2", "--out=o.safetensors"],
-            "another network's, or a changed one's",
+            "of another or a modified network",
         ),
         (
             lambda path: path.write_bytes(pickle.dumps(Payload())),
             ["--model=vgg16", "--out=o.safetensors"],
             # Python 3.13 pickles `open` as another module's.
-            f"asking for {open.__module__}.open, which can run code; it was not run",
+            f"calling {open.__module__}.open, which can run code; it was not run",
         ),
         (
             lambda path: path.write_text("?"),
             ["--model=vgg16", "--out=o.safetensors"],
-            "an unknown kind",
+            "an unknown format",
         ),
         (write_keras, ["--model=vgg16", "--out=o.h5"], "expected --out FILE.safetensors"),
         (write_keras, ["--model=vgg19", "--out=o.safetensors"], "found 'vgg19'"),

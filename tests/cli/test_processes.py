@@ -105,11 +105,11 @@ def test_a_killed_process_ends_the_job_and_the_next_start_ends_at_the_same_bits(
     log = log_of(tmp_path / "killed")
     assert f"launch: process {victim} was ended by signal 9" in log
     assert f"launch: process {1 - victim} ended with exit code 75" in log
-    assert "start the job again: it continues from the last checkpoint" in log
+    assert "start the job again: it resumes from the last checkpoint" in log
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
 
     assert start(tmp_path / "killed", data_dir, tiny, 2, 2).wait(timeout=400) == 0
-    assert "continuing at step" in log_of(tmp_path / "killed")
+    assert "resuming at step" in log_of(tmp_path / "killed")
     assert digest_of(tmp_path / "killed") == digest_of(unbroken)
 
 

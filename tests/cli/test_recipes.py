@@ -15,11 +15,12 @@ from fer_jax import run_dir as run_directory
 from fer_jax.cli import preview
 from fer_jax.experiments import evaluate
 from fer_jax.models import registry
-from fer_jax.training import build as experiment
-from fer_jax.training import schedule as learning
 from fer_jax.training import train
+from fer_jax.training.build import make_model
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.loop import InterruptedRunError, Loop
+from fer_jax.training.recipe import make_recipe
+from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
 from tests.tiny_network import Tiny
 
@@ -45,9 +46,9 @@ def settings(data_dir) -> list[str]:
 
 def last_checkpoint(folder):
     run = run_directory.open_run(folder)
-    model = experiment.make_model(run.config, len(run.labels))
-    optimizer = learning.make_stages(run.config, model)[0].optimizer
-    template = create_state(model, optimizer, 8, 0, learning.make_recipe(run.config))
+    model = make_model(run.settings, len(run.labels))
+    optimizer = make_stages(run.settings, model)[0].optimizer
+    template = create_state(model, optimizer, 8, 0, make_recipe(run.settings))
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         return checkpoints.restore_latest(lambda _: template)
 
@@ -56,13 +57,13 @@ def last_checkpoint(folder):
 def test_a_stopped_run_goes_on_with_its_plateau_and_average(
     settings, tmp_path, monkeypatch, capsys
 ):
-    config = configuration.load("demo", settings)
+    config = configuration.load_settings("demo", settings)
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train.train(config, whole)
     said = capsys.readouterr()
     assert "shares of the classes in training: neutral 14.3%" in said.out
     expected = last_checkpoint(whole)
-    scale = expected.memory["plateau"]["scale"]
+    scale = expected.loop_state["plateau"]["scale"]
     assert scale < 1  # it has fallen
     assert float(expected.state.rate_scale) == pytest.approx(scale)
     assert "the learning rate is" in said.err
@@ -82,7 +83,7 @@ def test_a_stopped_run_goes_on_with_its_plateau_and_average(
     found = last_checkpoint(stopped)
     jax.tree.map(np.testing.assert_array_equal, expected.state, found.state)
     forget = {"seconds": 0}
-    assert {**expected.memory, **forget} == {**found.memory, **forget}
+    assert {**expected.loop_state, **forget} == {**found.loop_state, **forget}
     logged = [(folder / "metrics.jsonl").read_text() for folder in (whole, stopped)]
     assert logged[0] == logged[1]
     rates = [row["learning_rate"] for row in map(json.loads, logged[0].splitlines())

@@ -15,15 +15,15 @@ DATA = {"name": "faces/demo/1.0.0", "protocol": "subject", "train": "d1", "valid
 
 
 def start(folder, overrides=(), labels=("a", "b"), data=DATA, engine=None, say=print):
-    config = configuration.load("demo", overrides)
+    config = configuration.load_settings("demo", overrides)
     preprocessing = Preprocessing(config.data.size, "standardize")
-    return module.start(folder, config, labels, preprocessing, data, engine=engine, say=say)
+    return module.start(folder, config, labels, preprocessing, data, engine=engine, report=say)
 
 
 def test_a_run_reads_back_as_it_was_begun(tmp_path):
     run = start(tmp_path / "r", ["model.dropout=0.25", "data.dir=/x"])
     assert module.open_run(tmp_path / "r") == run
-    assert module.open_run(tmp_path / "r").config.is_locked
+    assert module.open_run(tmp_path / "r").settings.is_locked
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
                   "data.store": "stream", "train.keep": 5, "train.pictures": 0,
                   "train.log_steps": 3, "train.fsdp": 2}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
-    assert start(tmp_path, overrides).config.eval.samples == 1
+    assert start(tmp_path, overrides).settings.eval.samples == 1
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_run_of_format_2_named_its_protocol_otherwise(tmp_path, name, then, no
     del description["preprocessing"]["mask"]
     (tmp_path / "run.json").write_text(json.dumps(description | {"format": 2}))
     run = module.open_run(tmp_path)
-    assert (run.config.data.config, run.config.data.protocol) == now
+    assert (run.settings.data.config, run.settings.data.protocol) == now
     assert run.preprocessing.mask == "none"
 
 
@@ -86,10 +86,10 @@ def test_what_differs_and_may_is_said(tmp_path):
     changes = ["train.epochs=60", "train.log_steps=3"]
     start(tmp_path, changes, engine={"devices": 8, "total_steps": 60}, say=said.append)
     expected = (
-        "train.epochs was 40 and is 60 from here on",
-        "train.log_steps was 20 and is 3 from here on",
-        "the learning rate follows the cosine schedule of the longer run from here on",
-        "devices was 1 and is 8 from here on: the bits of the parameters may differ",
+        "train.epochs was 40 and is 60 from now on",
+        "train.log_steps was 20 and is 3 from now on",
+        "the learning rate follows the cosine schedule of the longer run from now on",
+        "devices was 1 and is 8 from now on: the bits of the parameters may differ",
     )
     assert len(said) == len(expected)
     for line, begins in zip(said, expected, strict=True):

@@ -62,7 +62,7 @@ def _check_report(name: str, folder: Path) -> None:
     assert card["stand_in"] is True
     assert card["derived_labels"] is (name == "amfed_plus")
     assert card["label_rule"] == ("facs_v1" if name == "amfed_plus" else "")
-    banners = ["STAND-IN: synthetic faces in the place of " + name]
+    banners = ["STAND-IN: rendered faces instead of " + name]
     if name == "amfed_plus":
         banners.append("DERIVED LABELS: labels follow from the rule facs_v1")
     for banner in banners:
@@ -91,10 +91,10 @@ def test_from_files_to_report(name, tmp_path, monkeypatch, capsys):
 def test_from_a_stand_in_to_a_report_by_its_own_network(name, bare_cli, tmp_path):
     """As a user would: each command a process, the stand-in rendered, the config's network."""
     manual_dir = stand_in.write(name, tmp_path / "files", SCALE)
-    network = configuration.load(f"configs/{name}.py").model.name
+    network = configuration.load_settings(f"configs/{name}.py").model.name
     settings = SMALL | {
         "data.dir": tmp_path / "data", "data.manual_dir": manual_dir,
-        "data.size": max(32, MODELS[network].least_size),
+        "data.size": max(32, MODELS[network].min_size),
     }  # fmt: skip
     done = bare_cli.run(f"--config=configs/{name}.py", "--workdir=run", *_flags(settings))
     assert done.returncode == 0, done.stderr[-2000:]
@@ -106,16 +106,16 @@ def test_from_a_stand_in_to_a_report_by_its_own_network(name, bare_cli, tmp_path
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_names_a_set_a_variant_a_protocol_and_a_network(name):
-    config = configuration.load(f"configs/{name}.py")
+    config = configuration.load_settings(f"configs/{name}.py")
     assert config.data.name in build.NAMES
     builder = build._builder_class(config.data.name)  # no copy of the set is needed for this
     assert config.data.config is None or config.data.config in builder.builder_configs
     protocol = protocols.find(builder.PROTOCOLS, config.data.protocol)
     assert protocol is not None
     assert config.model.name in MODELS
-    assert config.data.size >= MODELS[config.model.name].least_size
+    assert config.data.size >= MODELS[config.model.name].min_size
     if name.endswith("_paper"):
-        usual = configuration.load(f"configs/{name.removesuffix('_paper')}.py")
+        usual = configuration.load_settings(f"configs/{name.removesuffix('_paper')}.py")
         assert protocol.name == "paper"
         assert protocol.note  # what its numbers cannot mean
         assert usual.data.name == config.data.name

@@ -14,11 +14,11 @@ from fer_jax import run_dir as run_directory
 from fer_jax.cli import train as main
 from fer_jax.errors import UserError
 from fer_jax.models import registry
-from fer_jax.training import build as experiment
-from fer_jax.training import schedule as learning
 from fer_jax.training import train
+from fer_jax.training.build import make_model
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.loop import Loop
+from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
 from tests.tiny_network import Tiny
 
@@ -35,8 +35,8 @@ def settings(monkeypatch, data_dir) -> list[str]:
 def checkpoint(folder: Path, step: int):
     """State and memory of one step of a run."""
     run = run_directory.open_run(folder)
-    model = experiment.make_model(run.config, len(run.labels))
-    stages = learning.make_stages(run.config, model, 1)
+    model = make_model(run.settings, len(run.labels))
+    stages = make_stages(run.settings, model, 1)
     with Checkpoints(run.checkpoints) as checkpoints:
         return checkpoints.restore(
             step, lambda memory: create_state(model, stages[memory["stage"]].optimizer, 8, 0)
@@ -54,12 +54,14 @@ def rates(folder: Path) -> dict[int, float]:
 
 
 def test_the_head_first_then_all(settings, tmp_path):
-    config = configuration.load("demo", [*settings, "train.epochs=2", "train.head_epochs=1"])
+    config = configuration.load_settings(
+        "demo", [*settings, "train.epochs=2", "train.head_epochs=1"]
+    )
     train.train(config, tmp_path / "run")
-    model = experiment.make_model(config, 7)
-    initial = create_state(model, learning.make_stages(config, model, 1)[0].optimizer, 8, 0)
+    model = make_model(config, 7)
+    initial = create_state(model, make_stages(config, model, 1)[0].optimizer, 8, 0)
     first, last = checkpoint(tmp_path / "run", 35), checkpoint(tmp_path / "run", 70)
-    assert (first.memory["stage"], last.memory["stage"]) == (0, 1)
+    assert (first.loop_state["stage"], last.loop_state["stage"]) == (0, 1)
     for begun, after in zip(backbone(initial), backbone(first.state), strict=True):
         np.testing.assert_array_equal(begun, after)
     assert any(not np.array_equal(*pair) for pair in zip(
@@ -73,7 +75,7 @@ def test_the_head_first_then_all(settings, tmp_path):
 @pytest.mark.slow
 def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, monkeypatch):
     overrides = [*settings, "train.head_epochs=1"]
-    train.train(configuration.load("demo", overrides), tmp_path / "whole")
+    train.train(configuration.load_settings("demo", overrides), tmp_path / "whole")
     real, limits = Loop._log, [0]
 
     class StoppedError(Exception):
@@ -87,9 +89,9 @@ def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, mo
     monkeypatch.setattr(Loop, "_log", stop_there)
     for limits[0] in (20, 35, 70):  # in the head's stage, at its end, after it
         with pytest.raises(StoppedError):
-            train.train(configuration.load("demo", overrides), tmp_path / "parts")
+            train.train(configuration.load_settings("demo", overrides), tmp_path / "parts")
     monkeypatch.setattr(Loop, "_log", real)
-    train.train(configuration.load("demo", overrides), tmp_path / "parts")
+    train.train(configuration.load_settings("demo", overrides), tmp_path / "parts")
     whole, parts = (checkpoint(tmp_path / name, 105) for name in ("whole", "parts"))
     jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
 
@@ -113,6 +115,6 @@ def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_stages_that_cannot_be_are_refused(settings, tmp_path, overrides, message):
-    config = configuration.load("demo", [*settings, *overrides])
+    config = configuration.load_settings("demo", [*settings, *overrides])
     with pytest.raises(UserError, match=message):
         train.train(config, tmp_path / "run")

@@ -13,18 +13,9 @@ from fer_jax import config as configuration
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
 from fer_jax.runtime import sharding
-from fer_jax.training import (
-    build as experiment,
-)
-from fer_jax.training import (
-    initial_weights as initial,
-)
-from fer_jax.training import (
-    schedule as learning,
-)
-from fer_jax.training import (
-    train,
-)
+from fer_jax.training import initial_weights, train
+from fer_jax.training.build import make_model
+from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
 
 
@@ -36,27 +27,30 @@ def teacher(tmp_path_factory, data_dir):
         "train.eval_epochs=1", "optim.learning_rate=1e-4",
     ]  # fmt: skip
     folder = tmp_path_factory.mktemp("teacher") / "teacher"
-    train.train(configuration.load("demo", settings), folder)
+    train.train(configuration.load_settings("demo", settings), folder)
     return folder, [setting for setting in settings if "normalize" not in setting]
 
 
 def begin(teacher, labels, *overrides):
     """The weights found, and a fresh state's parameters before and after loading."""
     folder, settings = teacher
-    config = configuration.load("demo", [*settings, f"model.pretrained={folder}", *overrides])
-    found = initial.find_initial(config, sharding.data_mesh())
-    model = experiment.make_model(config, len(labels))
-    stage = learning.make_stages(config, model, 1)[0]
+    overrides = (*settings, f"model.pretrained={folder}", *overrides)
+    config = configuration.load_settings("demo", overrides)
+    found = initial_weights.find_initial_weights(config, sharding.data_mesh())
+    model = make_model(config, len(labels))
+    stage = make_stages(config, model, 1)[0]
     state = create_state(model, stage.optimizer, config.data.size, seed=5)
-    params, _, said = initial.load_initial(found, state.params, state.batch_stats, labels)
+    params, _, said = initial_weights.load_initial_weights(
+        found, state.params, state.batch_stats, labels
+    )
     return found, state.params, params, said
 
 
 def test_with_the_same_classes_everything_is_taken(teacher):
-    labels = initial.run_directory.open_run(teacher[0]).labels
+    labels = initial_weights.run_dir.open_run(teacher[0]).labels
     found, _, after, said = begin(teacher, labels)
     jax.tree.map(np.testing.assert_array_equal, after, dict(found.params))
-    assert said.endswith("with its classifier too")
+    assert said.endswith("classifier included")
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), tuple("abcdefg")])
@@ -66,22 +60,22 @@ def test_with_other_classes_the_classifier_is_new(teacher, labels):
     assert after["head"]["bias"].shape == (len(labels),)
     for name in set(after) - {"head"}:
         jax.tree.map(np.testing.assert_array_equal, after[name], found.params[name])
-    assert said.endswith("with a new classifier for its classes")
+    assert said.endswith("with a new classifier")
 
 
 def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
     folder, settings = teacher
     overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0", "eval.explain=false"]
-    run = train.train(configuration.load("demo", overrides), tmp_path / "pupil")
+    run = train.train(configuration.load_settings("demo", overrides), tmp_path / "pupil")
     assert "it began with the weights of the run" in capsys.readouterr().out
     assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels
-    evaluate.show(evaluate.evaluate(run, "validation"))
+    evaluate.print_report(evaluate.evaluate(run, "validation"))
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
 
 
 def test_a_run_continues_without_what_it_began_with(teacher, tmp_path, capsys):
     folder = shutil.copytree(teacher[0], tmp_path / "teacher")
-    config = configuration.load("demo", [*teacher[1], f"model.pretrained={folder}"])
+    config = configuration.load_settings("demo", [*teacher[1], f"model.pretrained={folder}"])
     run = train.train(config, tmp_path / "pupil")
     shutil.rmtree(folder)
     capsys.readouterr()
@@ -98,10 +92,10 @@ def test_a_run_continues_without_what_it_began_with(teacher, tmp_path, capsys):
 def test_other_weights_are_compared_when_a_run_continues(teacher, tmp_path):
     folder, settings = teacher
     settings = [*settings, "data.normalize=unit"]
-    train.train(configuration.load("demo", settings), tmp_path / "pupil")
+    train.train(configuration.load_settings("demo", settings), tmp_path / "pupil")
     with pytest.raises(UserError, match=r"sha256 of the weights: None then, '\w+' now"):
         train.train(
-            configuration.load("demo", [*settings, f"model.pretrained={folder}"]),
+            configuration.load_settings("demo", [*settings, f"model.pretrained={folder}"]),
             tmp_path / "pupil",
         )
 

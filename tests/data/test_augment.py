@@ -12,7 +12,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from fer_jax.data import augment as module
-from fer_jax.data.augment import CHANGES, OFF, Augmentation, augment
+from fer_jax.data.augment import CHANGES, OFF, augment
+from fer_jax.settings import Augmentation
 
 ROWS = 64
 

@@ -6,8 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from fer_jax.data.augment import OFF, Augmentation
+from fer_jax.data.augment import OFF
 from fer_jax.data.augment_preview import changed, columns_of, draw_grid
+from fer_jax.settings import Augmentation
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from fer_jax.data.feed import Prefetch, make_feed
 from fer_jax.data.records import Records, Split
 from fer_jax.data.sampling import BatchSampler
-from fer_jax.data.store import HostStore, Placement, Room, StreamStore, place
+from fer_jax.data.store import FreeMemory, HostStore, Placement, StreamStore, choose_placement
 from fer_jax.runtime import sharding
 from fer_jax.training.dispatch import ChunkPlan
 
@@ -121,7 +121,7 @@ def test_all_stores_give_them_on_four_devices_too():
 )
 def test_devices_keep_what_their_memory_has_room_for(free, store, kept):
     mesh, records = mesh_of(2), faces()
-    placement = place("auto", records.images.nbytes, Room(free, mesh.size, None))
+    placement = choose_placement("auto", records.images.nbytes, FreeMemory(free, mesh.size, None))
     assert placement.store == store
     images = make_feed(HostStore(records), placement, mesh).source.get("image")
     shares = [] if images is None else [len(each.data) for each in images.addressable_shards]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fer_jax.data.sampling import (
-    BALANCES,
+    POWERS,
     BatchSampler,
     class_weights,
     effective_shares,
@@ -36,7 +36,7 @@ def test_epochs_and_seeds_differ_and_repeat():
     np.testing.assert_array_equal(first.rows(7), BatchSampler(labels, 50, 0).rows(7))
 
 
-@pytest.mark.parametrize("balance", BALANCES)
+@pytest.mark.parametrize("balance", POWERS)
 def test_many_steps_at_once_are_the_steps_one_by_one(balance):
     sampler = BatchSampler(LABELS, 8, 3, balance)
     together = sampler.rows(2, 9)

@@ -110,7 +110,7 @@ def test_an_abort_is_explained_where_the_meeting_point_is_gone(listens):
         done = run(f"""
             import os
             from fer_jax.runtime import distributed
-            distributed.explain_abort("{address}")
+            distributed.report_abort("{address}")
             os.abort()
         """)
     if listens:
@@ -139,7 +139,7 @@ def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
     said = [line for line in done.stdout.splitlines() if line.startswith("[1] error: ")]
     assert len(said) == 1
     assert said[0].startswith("[1] error: process 0 of the job is gone")
-    assert said[0].endswith("start the job again: it continues from the last checkpoint")
+    assert said[0].endswith("start the job again: it resumes from the last checkpoint")
     assert [line.split(";")[0] for line in done.stderr.splitlines()] == [
         "launch: process 0 was ended by signal 9",
         f"launch: process 1 ended with exit code {EXIT_PEER_LOST}",
@@ -155,11 +155,11 @@ def test_a_process_that_fails_alone_ends_the_job_soon(who, tmp_path):
 
     with errors.exit_cleanly():
         distributed.start()
-        distributed.least([1])
-        with distributed.peers_explained(Path("checkpoints")):
+        distributed.min_over_processes([1])
+        with distributed.report_lost_peers(Path("checkpoints")):
             if distributed.is_lead() == ({who} == 0):
                 raise errors.UserError("no space is left")
-            distributed.least([2])
+            distributed.min_over_processes([2])
     """
     launcher = ROOT / "launch" / "local.py"
     began = time.monotonic()

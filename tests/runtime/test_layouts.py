@@ -57,7 +57,7 @@ def meshes():
 
 @pytest.fixture(autouse=True)
 def all_arrays_are_large(monkeypatch):
-    monkeypatch.setattr(sharding, "LEAST_SPLIT_BYTES", 1)
+    monkeypatch.setattr(sharding, "MIN_SPLIT_BYTES", 1)
 
 
 def test_the_digest_does_not_know_where_arrays_are():
@@ -146,7 +146,7 @@ def test_what_one_process_cannot_read_is_damaged_for_all(tmp_path):
 def main(folder, fsdp, save):
     """Restores the newest checkpoint, says what it is, and saves the state of step `save`."""
     distributed.start()
-    sharding.LEAST_SPLIT_BYTES, sharding.PIECE_BYTES = 1, 100  # all is large, and goes in pieces
+    sharding.MIN_SPLIT_BYTES, sharding.PIECE_BYTES = 1, 100  # all is large, and goes in pieces
     mesh = sharding.data_mesh(int(fsdp))
     with Checkpoints(Path(folder)) as checkpoints:
         found = checkpoints.restore_latest(lambda _: form_of(mesh))

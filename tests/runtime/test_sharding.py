@@ -14,17 +14,17 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
-from fer_jax.training.evaluation import evaluate_records
+from fer_jax.settings import Augmentation
+from fer_jax.training.evaluation import evaluate_records, make_eval_function
 from fer_jax.training.optim import OptimSettings, make_optimizer
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import create_state
-from fer_jax.training.step import make_eval_function, make_step_function, make_train_step
+from fer_jax.training.step import make_step_function, make_train_step
 
 ROOT = Path(__file__).parents[2]
 CLASSES, BATCH, STEPS, RATE = 3, 16, 4, 1e-3

@@ -73,7 +73,7 @@ def test_handlers_are_put_back():
     with StopRequest() as stop:
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
-    assert not stop.requested
+    assert not stop.signal
 
 
 def test_outside_the_main_thread_nothing_is_touched():
@@ -81,7 +81,7 @@ def test_outside_the_main_thread_nothing_is_touched():
 
     def enter():
         with StopRequest() as stop:
-            seen.append(stop.requested)
+            seen.append(stop.signal)
 
     thread = threading.Thread(target=enter)
     thread.start()

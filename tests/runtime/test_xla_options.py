@@ -8,22 +8,22 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.models import registry
-from fer_jax.runtime import xla_options as compiler
+from fer_jax.runtime import xla_options
 
 
 @pytest.fixture
 def forgotten():
     """What XLA knows is asked for anew, here and in the next test."""
-    compiler._is_known.cache_clear()
+    xla_options._are_known.cache_clear()
     yield
-    compiler._is_known.cache_clear()
+    xla_options._are_known.cache_clear()
 
 
 def test_convolutions_on_cpu_are_not_ynnpacks():
     layer = nn.Conv(64, (3, 3))
     kernel = {"params": {"kernel": jnp.zeros((3, 3, 64, 64)), "bias": jnp.zeros(64)}}
     images = jnp.zeros((4, 56, 56, 64))
-    for options, theirs in (({}, True), (compiler.options(), False)):
+    for options, theirs in (({}, True), (xla_options.for_model(), False)):
         program = jax.jit(layer.apply, compiler_options=options).lower(kernel, images).compile()
         assert ("__ynn_fusion" in program.as_text()) == theirs
 
@@ -40,7 +40,7 @@ def test_convolutions_on_cpu_are_not_ynnpacks():
     ],
 )
 def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settings, theirs):
-    options = compiler.options(registry.create_model(network, 7, **settings))
+    options = xla_options.for_model(registry.create_model(network, 7, **settings))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2500, 384), (384, 128))]
     program = jax.jit(jnp.matmul, compiler_options=options).lower(*shapes).compile()
     assert ("__ynn_fusion" in program.as_text()) == theirs
@@ -48,5 +48,5 @@ def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settin
 
 @pytest.mark.usefixtures("forgotten")
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
-    monkeypatch.setattr(compiler, "_NOTHING", {"xla_no_such_option": ""})
-    assert compiler.options() == {}
+    monkeypatch.setattr(xla_options, "_NONE", {"xla_no_such_option": ""})
+    assert xla_options.for_model() == {}

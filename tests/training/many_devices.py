@@ -17,7 +17,6 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import Feed, Prefetch, make_feed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, Split
@@ -25,11 +24,12 @@ from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import HostStore, Placement, StreamStore
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import compile_cache, distributed, sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.dispatch import ChunkPlan, make_chunk_program
-from fer_jax.training.evaluation import Evaluator
+from fer_jax.training.evaluation import Evaluator, make_eval_function
 from fer_jax.training.recipe import PLAIN
 from fer_jax.training.state import TrainState, create_state
-from fer_jax.training.step import make_eval_function, make_step_function
+from fer_jax.training.step import make_step_function
 from tests.tiny_network import Tiny
 
 SIZE, CLASSES, BATCH, STEPS, SEED = 16, 3, 16, 20, 0

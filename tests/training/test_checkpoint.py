@@ -21,8 +21,9 @@ import pytest
 
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
+from fer_jax.runtime import sharding
 from fer_jax.training.checkpoint import Checkpoints, state_digest
-from fer_jax.training.state import create_state
+from fer_jax.training.state import abstract_weights, create_state
 
 SIZE = 8
 ROOT = Path(__file__).parents[2]
@@ -33,8 +34,13 @@ def new_state(classes=3, optimizer=None, seed=0):
                         optimizer or optax.adam(1e-3), SIZE, seed)  # fmt: skip
 
 
-def memory(best_step):
+def loop_state(best_step):
     return {"stopping": {"best_step": best_step, "best": 0.1 + 0.2}, "seconds": 1.5}
+
+
+def template_of_weights():
+    model = create_model("light_vgg", 3, head_widths=(8, 8))
+    return abstract_weights(model, SIZE, sharding.one_device_mesh())
 
 
 def save_steps(folder, steps, best_step=2, keep=2):
@@ -43,7 +49,7 @@ def save_steps(folder, steps, best_step=2, keep=2):
     with Checkpoints(folder, keep=keep) as checkpoints:
         for step in steps:
             state = jax.tree.map(lambda leaf, by=step: leaf + by, base)
-            checkpoints.save(state.replace(step=jnp.int32(step)), memory(min(step, best_step)))
+            checkpoints.save(state.replace(step=jnp.int32(step)), loop_state(min(step, best_step)))
         checkpoints.wait()
         return checkpoints.steps
 
@@ -69,7 +75,7 @@ def test_the_state_comes_back_bit_for_bit(tmp_path):
     restored, said, _ = restore(tmp_path)
     expected = jax.tree.map(lambda leaf: leaf + 1, new_state()).replace(step=jnp.int32(1))
     assert state_digest(restored.state) == state_digest(expected)
-    assert restored.memory == memory(1)
+    assert restored.loop_state == loop_state(1)
     assert not said
 
 
@@ -95,13 +101,16 @@ def test_nothing_there_is_none(tmp_path):
         Checkpoints(tmp_path) as checkpoints,
         pytest.raises(UserError, match="train the run first"),
     ):
-        checkpoints.restore_best(lambda _: new_state())
+        checkpoints.restore_best(template_of_weights(), lambda _: new_state())
 
 
 def test_the_best_is_found_by_what_the_latest_remembers(tmp_path):
     save_steps(tmp_path, range(1, 7))
     with Checkpoints(tmp_path) as checkpoints:
-        assert checkpoints.restore_best(lambda _: new_state()).step == 2
+        best = checkpoints.restore_best(template_of_weights(), lambda _: new_state())
+    assert (best.step, best.averaged) == (2, False)
+    expected = jax.tree.map(lambda leaf: leaf + 2, new_state()).variables
+    assert state_digest(best.variables) == state_digest(expected)
 
 
 def flip_a_byte(folder):
@@ -125,21 +134,20 @@ def remove_manifest(folder):
     (folder / "state" / "manifest.ocdbt").unlink()
 
 
-def remove_memory(folder):
+def remove_loop_state(folder):
     shutil.rmtree(folder / "memory")
 
 
-def change_memory(folder):
+def change_digest(folder):
     file = folder / "memory" / "metadata"
-    file.write_text(
-        file.read_text().replace("seconds", "sekunds").replace('"digest": "', '"digest": "0')
-    )
+    file.write_text(file.read_text().replace('"weights": "', '"weights": "0'))
 
 
 # Orbax' readers of files that are gone complain when their event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
-    "damage", [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_memory, change_memory]
+    "damage",
+    [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_loop_state, change_digest],
 )
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
@@ -194,7 +202,7 @@ def full_disk(monkeypatch, writes):
 
 def save_next(folder, step):
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(new_state().replace(step=jnp.int32(step)), memory(1))
+        checkpoints.save(new_state().replace(step=jnp.int32(step)), loop_state(1))
         checkpoints.wait()
 
 
@@ -281,7 +289,7 @@ def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
     state = new_state().replace(step=jnp.int32(1))
     expected = state_digest(state)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(state, memory(1))
+        checkpoints.save(state, loop_state(1))
         # The next step gives the state's memory away while the disk is still at work.
         donated = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
         jax.block_until_ready(donated(state))
@@ -316,10 +324,11 @@ def test_processes_train_while_they_save(tmp_path):
                 weight = np.full(1000, step, np.float32)
                 state = sharding.place(TrainState(np.int32(step), weight, {{}}, {{}}), mesh)
                 checkpoints.save(state, {{"stopping": {{"best_step": 0}}}})
-                assert distributed.least([step]) == [step]  # devices meet, the save has not begun
+                # Devices synchronize before the save has started.
+                assert distributed.min_over_processes([step]) == [step]
                 let.set()
                 for _ in range(50):  # and while the processes save
-                    assert distributed.least([step]) == [step]
+                    assert distributed.min_over_processes([step]) == [step]
                 checkpoints.wait()
                 let.clear()
             print(checkpoints.steps)

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.feed import make_feed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
@@ -16,6 +15,7 @@ from fer_jax.data.sampling import BatchSampler
 from fer_jax.data.store import HostStore, Placement
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.dispatch import ChunkPlan, choose_steps, make_chunk_program
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import create_state

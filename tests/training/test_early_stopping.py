@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from fer_jax.training.early_stopping import MONITORS, EarlyStopping, Plateau
-from fer_jax.training.loop_state import Memory, MetricWindow
+from fer_jax.settings import MONITORS
+from fer_jax.training.early_stopping import EarlyStopping, Plateau
+from fer_jax.training.loop_state import LoopState, MetricWindow
 from fer_jax.training.metrics import scalars
 
 
@@ -57,17 +58,17 @@ FALLS = [
 @pytest.mark.parametrize(("best", "patience", "scales"), FALLS)
 @pytest.mark.parametrize("stored", [False, True])
 def test_the_plateau_falls_and_remembers(best, patience, scales, stored):
-    memory = Memory(EarlyStopping(0), MetricWindow(2), Plateau(patience, 0.5))
+    memory = LoopState(EarlyStopping(0), MetricWindow(2), Plateau(patience, 0.5))
     found = []
     for is_best in best:
         memory.plateau = memory.plateau.after(bool(is_best))
         found.append(memory.plateau.scale)
         if stored:
-            memory = Memory.from_json(json.loads(json.dumps(memory.to_json())), classes=2)
+            memory = LoopState.from_json(json.loads(json.dumps(memory.to_json())), classes=2)
     assert found == scales
 
 
 def test_a_memory_of_another_schedule_has_no_plateau():
-    stored = Memory(EarlyStopping(0), MetricWindow(2)).to_json()
-    assert Memory.from_json(stored, 2).plateau is None
+    stored = LoopState(EarlyStopping(0), MetricWindow(2)).to_json()
+    assert LoopState.from_json(stored, 2).plateau is None
     assert dataclasses.asdict(EarlyStopping(3))["monitor"] == "accuracy"

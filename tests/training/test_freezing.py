@@ -9,11 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training.freezing import Frozen, find_blocks, freeze
 from fer_jax.training.recipe import PLAIN
 from fer_jax.training.state import abstract_state, create_state

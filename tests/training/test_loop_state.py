@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.training.early_stopping import EarlyStopping
-from fer_jax.training.loop_state import Memory, MetricWindow, NotFiniteError
+from fer_jax.training.loop_state import LoopState, MetricWindow, NotFiniteError
 from fer_jax.training.metrics import TrainMetrics
 
 # accuracies of the validations, patience, step of the best, validation after which it stops
@@ -25,12 +25,12 @@ STOPS = [
 @pytest.mark.parametrize(("accuracies", "patience", "best_step", "stops"), STOPS)
 @pytest.mark.parametrize("stored", [False, True])
 def test_early_stopping(accuracies, patience, best_step, stops, stored):
-    memory = Memory(EarlyStopping(patience), MetricWindow(classes=2))
+    memory = LoopState(EarlyStopping(patience), MetricWindow(classes=2))
     stopped = None
     for step, accuracy in enumerate(accuracies, 1):
         memory.stopping = memory.stopping.after({"accuracy": accuracy}, step)
         if stored:
-            memory = Memory.from_json(json.loads(json.dumps(memory.to_json())), classes=2)
+            memory = LoopState.from_json(json.loads(json.dumps(memory.to_json())), classes=2)
         if memory.stopping.should_stop:
             stopped = step
             break

@@ -9,7 +9,7 @@ import pytest
 from fer_jax.runtime import sharding
 from fer_jax.training.metrics import norm
 
-LARGE = sharding.LEAST_SPLIT_BYTES // 4  # numbers of the smallest array that stays alone
+LARGE = sharding.MIN_SPLIT_BYTES // 4  # numbers of the smallest array that stays alone
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from fer_jax.models.registry import create_model
-from fer_jax.training.model_summary import describe_network
+from fer_jax.training.model_summary import summarize
 
 
 def overview_of(name: str, size: int, **settings):
@@ -16,7 +16,7 @@ def overview_of(name: str, size: int, **settings):
     variables = jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
     )
-    return describe_network(model, variables, size)
+    return summarize(model, variables, size)
 
 
 def test_work_is_two_operations_per_multiplication():

@@ -16,15 +16,15 @@ import numpy as np
 import optax
 import pytest
 
-from fer_jax.data.augment import OFF, Augmentation
+from fer_jax.data.augment import OFF
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models.registry import create_model
+from fer_jax.settings import Augmentation
 from fer_jax.training import losses
 from fer_jax.training.checkpoint import Checkpoints
-from fer_jax.training.ema import decay_after
 from fer_jax.training.recipe import PLAIN, Recipe
 from fer_jax.training.state import create_state
-from fer_jax.training.step import make_step_function
+from fer_jax.training.step import ema_decay, make_step_function
 
 SIZE, CLASSES, BATCH = 6, 3, 8
 OPTIMIZER = optax.sgd(0.1)
@@ -144,7 +144,7 @@ def test_the_average_follows_its_formula():
         mean = jax.tree.map(lambda a, v, d=decay: d * a + (1 - d) * v, mean, state.variables)
         close(state.ema, mean, rtol=1e-4, atol=1e-6)
     close(state.inference_variables, state.ema)
-    assert float(decay_after(jnp.int32(10_000), 0.9)) == pytest.approx(0.9)
+    assert float(ema_decay(jnp.int32(10_000), 0.9)) == pytest.approx(0.9)
 
 
 def test_without_an_average_inference_takes_the_variables():

@@ -8,17 +8,17 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from fer_jax.data.augment import Augmentation
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
+from fer_jax.settings import Augmentation
 from fer_jax.training import losses
-from fer_jax.training.evaluation import evaluate_records
+from fer_jax.training.evaluation import evaluate_records, make_eval_function
 from fer_jax.training.metrics import scalars
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import create_state
-from fer_jax.training.step import make_eval_function, make_step_function, make_train_step
+from fer_jax.training.step import make_step_function, make_train_step
 
 SIZE, CLASSES, BATCH, STEPS = 12, 3, 8, 5
 PREPROCESSING = Preprocessing(SIZE, "standardize")

@@ -26,7 +26,7 @@ def logits_of(images):
 
 @pytest.mark.parametrize(("name", "count"), [("none", 1), ("flip", 2), ("tencrop", 10)])
 def test_the_views(name, count):
-    views = tta.views_of(jnp.asarray(IMAGES), name)
+    views = tta.make_views(jnp.asarray(IMAGES), name)
     assert len(views) == count
     assert all(view.shape == IMAGES.shape for view in views)
     half = count // 2
@@ -41,7 +41,7 @@ def test_crops_are_the_corners_and_the_centre():
     side = 14
     for place, view in zip(
         [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)],
-        tta.views_of(jnp.asarray(IMAGES), "tencrop"),
+        tta.make_views(jnp.asarray(IMAGES), "tencrop"),
         strict=False,
     ):
         y, x = place
