@@ -16,8 +16,7 @@ import numpy as np
 
 from fer_jax.inference import gradcam
 from fer_jax.run_dir import Run
-from fer_jax.runtime import sharding
-from fer_jax.runtime import xla_options as compiler
+from fer_jax.runtime import sharding, xla_options
 from fer_jax.training.restore import Trained, load_trained
 
 BATCH_SIZES = (1, 8, 32)
@@ -43,8 +42,8 @@ class Network:
     def __init__(self, run: Run, trained: Trained | None = None) -> None:
         trained = trained or load_trained(run, sharding.one_device_mesh())
         self.run, self.model = run, trained.model
-        self.step = trained.best.step
-        self.variables = trained.best.state.inference_variables
+        self.step = trained.step
+        self.variables = trained.variables
 
     def classify(self, faces: np.ndarray) -> np.ndarray:
         """Returns probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
@@ -78,7 +77,7 @@ class Network:
             logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
             return jax.nn.softmax(logits)
 
-        return jax.jit(program, compiler_options=compiler.options(model))
+        return jax.jit(program, compiler_options=xla_options.for_model(model))
 
     @functools.cached_property
     def _explain(self) -> Program:
