@@ -14,7 +14,7 @@ arithmetic match. 99.98 % of the parameters are one dense kernel.
 | dense (classes)                | classes          | 774        |
 
 Parameters: conv1, conv2, head1, head. With `batch_norm`, which the paper does not use,
-the convolutions have no bias, and bn1 and bn2 stand between them and their ReLU.
+the convolutions have no bias, and bn1 and bn2 are between them and their ReLU.
 """
 
 from __future__ import annotations

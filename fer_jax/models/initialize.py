@@ -1,8 +1,8 @@
-"""Initial values of a network's variables, as its modules declare them.
+"""Initializes a network's variables as its modules declare them.
 
-`model.init` would compile one program for each shape of array, or one huge program: seconds for
-a network of 244 convolutions. So the network is only traced, and the arrays whose initializer
-shows in the trace, our Glorot and constants, are made in NumPy.
+`model.init` compiles a program for every array shape, which takes seconds for a network of 244
+convolutions. Here the network is only traced. The trace shows which arrays come from our
+Glorot initializer or are constant; NumPy creates those, and JAX computes only the others.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from fer_jax.models.registry import shared_blocks
 _GLOROT, _OTHER = "glorot", "other"
 
 _Origin = str | int | np.ndarray
-"""Where an array comes from, see `_origin`."""
+"""The origin of an array, as `_origin` returns it."""
 
 
 def initialize(model: nn.Module, size: int, seed: int) -> Any:
-    """Returns the variables of a new network, NumPy arrays.
+    """Returns the initial variables of a network as NumPy arrays.
 
-    Arrays declared with `fer_jax.models.layers.initializers.glorot_uniform` are drawn in NumPy
-    from the seed and their path. All others equal those of `model.init(jax.random.key(seed), ...)`
-    on black images.
+    NumPy draws the arrays declared with `layers.initializers.glorot_uniform` from the seed and
+    their path. All others equal those of `model.init(jax.random.key(seed), images, train=False)`
+    with zeros as images.
 
     Args:
-      model: takes float32 images [B, size, size, 3] and `train`.
+      model: called with float32 images [B, size, size, 3] and `train`.
       size: side of the images, pixels.
-      seed: any integer that `jax.random.key` takes.
+      seed: of the random values.
     """
     shapes, origins = _trace(model, size)
     paths_and_leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
@@ -51,7 +51,7 @@ def initialize(model: nn.Module, size: int, seed: int) -> Any:
             return numpy_glorot_uniform(name, leaf.shape, leaf.dtype, seed)
         return None
 
-    with ThreadPoolExecutor() as threads:  # NumPy draws without holding Python's lock
+    with ThreadPoolExecutor() as threads:  # NumPy releases the GIL while it draws
         values = list(threads.map(value, paths_and_leaves, origins))
     others = [index for index, array in enumerate(values) if array is None]
     for index, array in zip(others, _drawn_by_jax(model, size, seed, others), strict=True):
@@ -70,15 +70,15 @@ def _images(size: int) -> jax.ShapeDtypeStruct:
 
 @functools.lru_cache(maxsize=1)
 def _trace(model: nn.Module, size: int) -> tuple[Any, list[_Origin]]:
-    """The variables' shapes, and the origin of each leaf."""
+    """Returns the variables' shapes, and the origin of each leaf."""
     init = functools.partial(shared_blocks(model).init, train=False)
     closed, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0), _images(size))
-    equations = functools.cache(_equations)  # by jaxpr; shared blocks are one jaxpr
+    equations = functools.cache(_equations)  # cached: shared blocks have one jaxpr
     return shapes, [_origin(output, closed.jaxpr, equations) for output in closed.jaxpr.outvars]
 
 
 def _equations(jaxpr: Jaxpr) -> dict[Var, tuple[Any, int]]:
-    """For each variable, the equation that computes it and its place among the results."""
+    """Maps each variable to the equation that computes it, and its index in the results."""
     return {
         variable: (equation, number)
         for equation in jaxpr.eqns
@@ -90,7 +90,7 @@ def _origin(output: Var | Literal, jaxpr: Jaxpr, equations: Callable[[Jaxpr], An
     """Recognizes calls of our Glorot and constants, also inside `jax.jit` and remat.
 
     Returns:
-      `_GLOROT`, the constant, the number of the jaxpr's input that `output` is, or `_OTHER`.
+      `_GLOROT`, the constant, the index of the input that `output` equals, or `_OTHER`.
     """
     if isinstance(output, Literal):
         return np.asarray(output.val)
@@ -102,7 +102,7 @@ def _origin(output: Var | Literal, jaxpr: Jaxpr, equations: Callable[[Jaxpr], An
     primitive, operands = equation.primitive.name, equation.invars
     if primitive == "broadcast_in_dim" and isinstance(operands[0], Literal):
         return np.asarray(operands[0].val)
-    # JAX has renamed these primitives before. What is not recognized is only slower to draw.
+    # JAX has renamed these primitives before. An unknown one costs only time.
     if primitive not in ("jit", "pjit", "checkpoint", "remat2"):
         return _OTHER
     if equation.params.get("name") == fer_jax_glorot_uniform.__name__:
@@ -116,7 +116,7 @@ def _origin(output: Var | Literal, jaxpr: Jaxpr, equations: Callable[[Jaxpr], An
 def _drawn_by_jax(
     model: nn.Module, size: int, seed: int, leaves: Sequence[int]
 ) -> list[np.ndarray]:
-    """The leaves of these numbers from `model.init`, in one program that computes no other."""
+    """Returns the leaves of `model.init` at these indices; one program computes only them."""
     if not leaves:
         return []
 
