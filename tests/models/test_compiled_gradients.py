@@ -1,4 +1,4 @@
-"""Compiled with the options of training, a network's gradient is what it is without a compiler."""
+"""A gradient compiled with the training options equals the one computed without compilation."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Normed(nn.Module):
         return nn.Dense(3)(nn.relu(nn.Dense(16)(x.reshape(x.shape[0], -1))))
 
 
-def test_the_gradient_of_a_maximum_behind_batch_norm():
-    # XLA fuses BatchNorm into whatever reads it and rounds it otherwise in each place; a gradient
-    # that looks for elements equal to their maximum then misses some.
+def test_gradient_of_a_maximum_after_batch_norm():
+    # XLA fuses BatchNorm into each of its readers, with different rounding. A gradient that looks
+    # for the elements equal to the maximum then misses some.
     network = Normed()
     rng = np.random.default_rng(0)
     images = rng.normal(size=(BATCH, SIZE, SIZE, 3)).astype(np.float32)
@@ -47,5 +47,5 @@ def test_the_gradient_of_a_maximum_behind_batch_norm():
         variables["params"]
     )
     expected = jax.grad(loss)(variables["params"])  # one operation at a time
-    for found, plain in zip(jax.tree.leaves(compiled), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())
+    for actual, reference in zip(jax.tree.leaves(compiled), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(actual, reference, atol=1e-4 * np.abs(reference).max())

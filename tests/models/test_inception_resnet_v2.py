@@ -1,4 +1,4 @@
-"""InceptionResNetV2: its stages against the table, its norms and its residuals."""
+"""InceptionResNetV2: stages against the paper's table, BatchNorms, residual blocks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fer_jax.training.state import count_parameters
 
 IMAGES = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
 
-# Name, output at 224 pixels, parameters and statistics: the paper's table.
+# Name, output at 224 pixels, number of parameters and statistics, from the paper's table.
 STAGES = [
     ("stem1", (111, 111, 32), None),
     ("stem2", (109, 109, 32), None),
@@ -40,14 +40,14 @@ STAGES = [
 
 
 def modules_of(model: nn.Module) -> list[nn.Module]:
-    """Every module that the forward pass calls."""
+    """All modules that the forward pass calls."""
     called: list[nn.Module] = []
 
-    def note(call, arguments, keywords, context):
+    def record(call, arguments, keywords, context):
         called.append(context.module)
         return call(*arguments, **keywords)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         jax.eval_shape(
             lambda key, images: model.init(key, images, train=False), jax.random.key(0), IMAGES
         )
@@ -56,7 +56,7 @@ def modules_of(model: nn.Module) -> list[nn.Module]:
 
 @pytest.fixture(scope="module")
 def backbone() -> tuple[dict, dict]:
-    """Shapes of every stage's output, and of the variables."""
+    """The shapes of every stage's output, and of the variables."""
     model = InceptionResNetV2Backbone()
     run = lambda key, images: model.init_with_output(  # noqa: E731
         key, images, train=False, capture_intermediates=True, mutable=True
@@ -71,7 +71,7 @@ def modules() -> list[nn.Module]:
 
 
 @pytest.mark.parametrize(("name", "shape", "count"), STAGES)
-def test_stage_is_that_of_the_table(backbone, name, shape, count):
+def test_stage_equals_the_table(backbone, name, shape, count):
     outputs, variables = backbone
     (output,) = outputs[name]["__call__"]
     assert output.shape == (1, *shape)
@@ -97,13 +97,13 @@ def test_convolutions_and_norms(modules):
 
 def test_residual_scales(modules):
     blocks = [module for module in modules if isinstance(module, ResidualBlock)]
-    found = {(block.name.split("_")[0], block.scale, block.last) for block in blocks[:-1]}
-    assert found == {("block35", 0.17, False), ("block17", 0.10, False), ("block8", 0.20, False)}
+    actual = {(block.name.split("_")[0], block.scale, block.last) for block in blocks[:-1]}
+    assert actual == {("block35", 0.17, False), ("block17", 0.10, False), ("block8", 0.20, False)}
     assert (blocks[-1].name, blocks[-1].scale, blocks[-1].last) == ("block8_10", 1.0, True)
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_residual_block_adds_what_is_scaled(last):
+def test_residual_block_adds_the_scaled_branches(last):
     block = ResidualBlock(((Unit(2, (1, 1)),), (Unit(3, (1, 3)),)), scale=0.2, last=last)
     x = jax.random.normal(jax.random.key(1), (2, 4, 4, 5))
     variables = block.init(jax.random.key(0), x, train=False)

@@ -1,4 +1,4 @@
-"""Each network at a reduced size: gradients reach everything, statistics move, losses fall."""
+"""Each network at a reduced size: all gradients are nonzero, statistics change, the loss falls."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import numpy as np
 import optax
 import pytest
 
+from fer_jax.models.initialize import initialize
 from fer_jax.models.registry import MODELS, create_model
 
-# Settings that make a network small enough for a test; the size is the least it takes.
+# Settings that make a network small enough for a test.
 SMALL: dict[str, dict[str, Any]] = {
     "custom_cnn": {"head_widths": (16,), "batch_norm": True},
     "inception_resnet_v2": {"head_widths": (16,), "repeats": (1, 1, 1)},
@@ -29,33 +30,19 @@ RATES = {"vgg16": 2e-4}
 
 
 def small(name: str, **settings: Any) -> tuple[nn.Module, int]:
-    """The network at a reduced size, and the side of its pictures."""
+    """A reduced network, and the side of its images."""
     size = max(MODELS[name].min_size, 12)
     return create_model(name, CLASSES, **{"dropout": 0.0, **SMALL[name], **settings}), size
 
 
 @dataclasses.dataclass
 class History:
-    """What a few steps of training on one batch did."""
+    """The result of a few training steps on one batch."""
 
     before: dict[str, Any]
     after: dict[str, Any]
     gradient: Any
     losses: list[float]
-
-
-def first_values(model: nn.Module, images: jax.Array) -> dict[str, Any]:
-    """Such as `model.init` draws, without the programs that it compiles."""
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        if path[-1].key != "kernel":
-            return jnp.full(leaf.shape, float(path[-1].key in ("var", "scale")), jnp.float32)
-        limit = np.sqrt(6 / (np.prod(leaf.shape[:-2]) * sum(leaf.shape[-2:])))
-        return jax.device_put(rng.uniform(-limit, limit, leaf.shape).astype(np.float32))
-
-    shapes = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
-    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @pytest.fixture(
@@ -85,7 +72,7 @@ def history(request) -> History:
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), stats, moments, loss, gradient
 
-    variables = first_values(model, images)
+    variables = jax.tree.map(jnp.asarray, initialize(model, size, 0))
     params, stats = variables["params"], variables.get("batch_stats", {})
     moments, losses, first = optimizer.init(params), [], None
     for _ in range(STEPS):
@@ -102,7 +89,7 @@ def named(tree: Any) -> dict[str, np.ndarray]:
     }
 
 
-def test_the_gradient_reaches_every_parameter(history):
+def test_every_parameter_has_a_gradient(history):
     assert not [name for name, leaf in named(history.gradient).items() if not leaf.any()]
 
 
@@ -110,7 +97,7 @@ def test_the_loss_falls(history):
     assert history.losses[-1] < 0.9 * history.losses[0]
 
 
-def test_training_moves_every_statistic(history):
+def test_training_updates_every_statistic(history):
     before = named(history.before.get("batch_stats", {}))
     after = named(history.after["batch_stats"])
     assert before.keys() == after.keys()
@@ -118,13 +105,13 @@ def test_training_moves_every_statistic(history):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_inference_moves_no_statistic(name):
+def test_inference_updates_no_statistic(name):
     model, size = small(name)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     variables = jax.eval_shape(
         lambda key, images: model.init(key, images, train=False), jax.random.key(0), images
     )
-    # Flax refuses to change what is not `mutable`.
+    # Flax raises if a collection that is not `mutable` is modified.
     run = lambda variables, images: model.apply(variables, images, train=False)  # noqa: E731
     assert jax.eval_shape(run, variables, images).shape == (2, CLASSES)
 
@@ -134,11 +121,11 @@ def test_inference_moves_no_statistic(name):
     ("name", "blocks"),
     [("vgg16", 5), ("inception_resnet_v2", 3), ("resnet18", 4), ("resnet50", 5)],
 )
-def test_remat_computes_each_block_again(name, blocks, remat):
+def test_remat_recomputes_each_block(name, blocks, remat):
     model, size = small(name, remat=remat)
     program = jax.make_jaxpr(lambda key, x: model.init(key, x, train=True))(
         jax.random.key(0), jnp.zeros((1, size, size, 3))
     )
     names = [equation.primitive.name for equation in program.eqns]
-    # The primitive's name has changed before.
+    # JAX has renamed this primitive before.
     assert sum(name in ("remat2", "checkpoint") for name in names) == (blocks if remat else 0)

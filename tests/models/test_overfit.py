@@ -1,6 +1,6 @@
-"""Each network learns 64 images by heart through the real training step, and only real labels help.
+"""Each network memorizes 64 images with the real training step; only true labels generalize.
 
-Synthetic patterns, not faces: three classes that differ by where a bright patch is.
+The images are synthetic patterns: three classes that differ in the position of a bright patch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from fer_jax.training.state import TrainState, create_state
 from fer_jax.training.step import make_step_function
 
 CLASSES, IMAGES = 3, 64
-# Settings that make a network small enough for a test, its rate, and the steps it may take.
+# Settings that make a network small enough for a test, learning rate, maximum number of steps.
 SMALL = {
     "custom_cnn": ({"head_widths": (16,), "batch_norm": True}, 2e-3, 60),
     "inception_resnet_v2": ({"head_widths": (16,), "repeats": (1, 1, 1)}, 1e-3, 40),
@@ -32,7 +32,7 @@ SLOW = {"inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
 
 
 def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Noise with a bright patch in one of three corners, and which: uint8 images, labels."""
+    """Noise with a bright patch in one of three corners: uint8 images; labels are the corners."""
     rng = np.random.default_rng(seed)
     images = rng.integers(60, 160, (count, size, size, 3), np.uint8)
     labels = np.arange(count) % CLASSES
@@ -46,7 +46,7 @@ def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def train(
     name: str, images: np.ndarray, labels: np.ndarray, **settings: object
 ) -> tuple[TrainState, float]:
-    """Until all images are right, or the steps are spent; the last accuracy in training."""
+    """Trains until all images are correct or the steps are used up; returns the last accuracy."""
     small, rate, steps = SMALL[name]
     model = create_model(name, CLASSES, **{"dropout": 0.0, **small, **settings})
     size, optimizer = images.shape[1], optax.adam(rate)
@@ -65,27 +65,27 @@ def train(
     "name",
     [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(MODELS)],
 )
-def test_a_network_learns_64_images_by_heart(name):
+def test_a_network_memorizes_64_images(name):
     size = max(MODELS[name].min_size, 16)
     images, labels = patches(IMAGES, size, seed=0)
     assert train(name, images, labels)[1] == 1
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_only_true_labels_generalise(shuffled):
+def test_only_true_labels_generalize(shuffled):
     images, labels = patches(IMAGES, 16, seed=0)
-    others, truth = patches(300, 16, seed=1)
-    given = np.random.default_rng(2).permutation(labels) if shuffled else labels
-    state, accuracy = train("light_vgg", images, given)
+    test_images, test_labels = patches(300, 16, seed=1)
+    train_labels = np.random.default_rng(2).permutation(labels) if shuffled else labels
+    state, accuracy = train("light_vgg", images, train_labels)
     model = create_model("light_vgg", CLASSES, head_widths=(32,))
     logits = model.apply(
-        state.variables, Preprocessing(16, "standardize").normalized(others), False
+        state.variables, Preprocessing(16, "standardize").normalized(test_images), False
     )
-    found = float((np.argmax(logits, axis=1) == truth).mean())
-    loss = float(cross_entropy(logits, np.eye(CLASSES)[truth]).mean())
-    assert accuracy > 0.9  # by heart either way
+    test_accuracy = float((np.argmax(logits, axis=1) == test_labels).mean())
+    loss = float(cross_entropy(logits, np.eye(CLASSES)[test_labels]).mean())
+    assert accuracy > 0.9  # memorized in both cases
     if shuffled:
-        assert found < 0.5
+        assert test_accuracy < 0.5
         assert loss > np.log(CLASSES)
     else:
-        assert found > 0.95
+        assert test_accuracy > 0.95

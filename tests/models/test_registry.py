@@ -1,4 +1,4 @@
-"""The networks: exact parameter counts, outputs, and the registry's message."""
+"""The networks: exact parameter counts, outputs, and the registry's errors."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from fer_jax.models.registry import MODELS, UnknownModelError, UnknownSettingError, create_model
 from fer_jax.training.state import count_parameters
 
-# Network, side of the input, classes, and parameters and statistics to the unit: the paper's
-# counts, who counts both together, and those that are published with ResNets.
+# Network, image side, classes, exact numbers of parameters and of statistics. From the paper,
+# which reports their sum, and from the published ResNets.
 COUNTS = [
     ("light_vgg", 100, 7, 5_391_055, 0),
     ("custom_cnn", 224, 6, 99_143_494, 0),
@@ -26,7 +26,7 @@ COUNTS = [
 ]
 
 
-# Settings with which the network has every kind of layer, and few of each.
+# Settings that give every kind of layer, but few of each.
 SMALL = {
     "custom_cnn": {"batch_norm": True},
     "inception_resnet_v2": {"repeats": (1, 1, 1)},
@@ -36,7 +36,7 @@ SMALL = {
 
 
 def shapes_of(model: nn.Module, size: int):
-    """Shapes of a picture and of the network's variables."""
+    """The shapes of an image and of the network's variables."""
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     return images, jax.eval_shape(
         lambda key, x: model.init(key, x, train=False), jax.random.key(0), images
@@ -44,19 +44,19 @@ def shapes_of(model: nn.Module, size: int):
 
 
 @pytest.mark.parametrize(("name", "size", "classes", "parameters", "statistics"), COUNTS)
-def test_parameter_count_is_the_published_one(name, size, classes, parameters, statistics):
+def test_parameter_count_equals_the_published_one(name, size, classes, parameters, statistics):
     _, variables = shapes_of(create_model(name, classes), size)
     assert count_parameters(variables["params"]) == parameters
     assert count_parameters(variables.get("batch_stats", {})) == statistics
 
 
-def test_every_network_has_its_count_tested():
+def test_the_counts_of_all_networks_are_tested():
     assert {row[0] for row in COUNTS} == set(MODELS)
 
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_logits_parameters_and_statistics_stay_float32(name, train):
+def test_logits_parameters_and_statistics_are_float32(name, train):
     model = create_model(name, 5, dtype="bfloat16", **SMALL.get(name, {}))
     images, variables = shapes_of(model, MODELS[name].min_size)
     run = lambda variables, x: model.apply(  # noqa: E731
@@ -70,7 +70,7 @@ def test_logits_parameters_and_statistics_stay_float32(name, train):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_the_least_size_is_the_least(name):
+def test_min_size_is_the_minimum(name):
     def works(size: int) -> bool:
         model = create_model(name, 3, **SMALL.get(name, {}))
         run = lambda images: model.init_with_output(  # noqa: E731
@@ -87,7 +87,7 @@ def test_the_least_size_is_the_least(name):
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
-def test_dropout_draws_in_training_only(name):
+def test_dropout_needs_an_rng_in_training_only(name):
     model = create_model(name, 3, **SMALL.get(name, {}))
     images, variables = shapes_of(model, MODELS[name].min_size)
     run = lambda train: jax.eval_shape(  # noqa: E731
@@ -100,7 +100,7 @@ def test_dropout_draws_in_training_only(name):
         run(train=True)
 
 
-def test_dropout_drops_that_share():
+def test_dropout_rate():
     model = create_model("light_vgg", 3, dropout=0.25, head_widths=(4000,))
     images = jnp.ones((1, 8, 8, 3))
     variables = model.init(jax.random.key(0), images, train=False)
@@ -108,8 +108,8 @@ def test_dropout_drops_that_share():
         variables, images, train=True, rngs={"dropout": jax.random.key(seed)},
         capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
     )[1]["intermediates"]["Dropout_0"]["__call__"][0]  # fmt: skip
-    alive = np.asarray(run(0))[np.asarray(run(0)) + np.asarray(run(1)) + np.asarray(run(2)) > 0]
-    assert 0.2 < (alive == 0).mean() < 0.3
+    active = np.asarray(run(0))[np.asarray(run(0)) + np.asarray(run(1)) + np.asarray(run(2)) > 0]
+    assert 0.2 < (active == 0).mean() < 0.3
 
 
 def test_kernels_are_glorot_uniform_and_biases_zero():
@@ -121,19 +121,19 @@ def test_kernels_are_glorot_uniform_and_biases_zero():
     assert not np.asarray(dense["bias"]).any()
 
 
-def test_unknown_network_names_the_nearest():
+def test_unknown_network_error_suggests_the_closest():
     with pytest.raises(
         UnknownModelError, match=r"'light_vg'.*did you mean 'light_vgg'.*custom_cnn"
     ):
         create_model("light_vg", 7)
 
 
-def test_a_setting_that_the_network_has_not_is_refused():
+def test_an_unknown_setting_is_rejected():
     with pytest.raises(
         UnknownSettingError, match=r"light_vgg has no pooling.*head_widths"
-    ) as found:
+    ) as caught:
         create_model("light_vgg", 7, pooling="max")
-    assert found.value.setting == "pooling"
+    assert caught.value.setting == "pooling"
 
 
 @pytest.mark.parametrize("widths", [(), (5, 4)])

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50: their stages against the table, their strides, norms and sums."""
+"""ResNet-18 and ResNet-50: stages against the table, strides, BatchNorms, residual sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_jax.models.registry import create_model
 from fer_jax.models.resnet import ConvUnit, ResidualBlock, Unit
 from fer_jax.training.state import count_parameters
 
-# Network, the first or last block of a stage, its output at 224 pixels, the stage's parameters.
+# Network, first or last block of a stage, its output at 224 pixels, parameters of the stage.
 STAGES = [
     ("resnet18", "stem", (112, 112, 64), 9_536),
     ("resnet18", "layer1_2", (56, 56, 64), 147_968),
@@ -31,24 +31,24 @@ STAGES = [
 
 @functools.cache
 def traced(name: str, size: int = 224, **settings):
-    """Shapes of every module's output in the backbone and of its parameters; the modules."""
+    """Returns the shapes of the backbone's outputs and parameters, and all called modules."""
     model, called = create_model(name, 7, **settings), []
 
-    def note(call, arguments, keywords, context):
+    def record(call, arguments, keywords, context):
         called.append(context.module)
         return call(*arguments, **keywords)
 
     run = lambda key, images: model.init_with_output(  # noqa: E731
         key, images, train=False, capture_intermediates=True, mutable=True
     )
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
         _, variables = jax.eval_shape(run, jax.random.key(0), images)
     return variables["intermediates"]["backbone"], variables["params"]["backbone"], called
 
 
 @pytest.mark.parametrize(("name", "block", "shape", "count"), STAGES)
-def test_stage_is_that_of_the_table(name, block, shape, count):
+def test_stage_equals_the_table(name, block, shape, count):
     outputs, params, _ = traced(name)
     assert outputs[block]["__call__"][0].shape == (1, *shape)
     stage = block.split("_")[0]
@@ -70,25 +70,25 @@ def test_convolutions_and_norms(name, convolutions):
 @pytest.mark.parametrize(("name", "strided"), [("resnet18", "unit1"), ("resnet50", "unit2")])
 def test_a_block_strides_in_its_first_3x3_and_its_shortcut(name, strided):
     _, _, modules = traced(name)
-    found = {
+    actual = {
         module.path[1:]
         for module in modules
         if isinstance(module, ConvUnit) and module.unit.stride == 2
     }
     blocks = [f"layer{layer}_1" for layer in (2, 3, 4)]
-    assert found == {("stem",)} | {
+    assert actual == {("stem",)} | {
         (block, unit) for block in blocks for unit in (strided, "shortcut")
     }
 
 
 @pytest.mark.parametrize(("name", "first"), [("resnet18", 2), ("resnet50", 1)])
-def test_shortcuts_are_where_the_form_changes(name, first):
+def test_shortcuts_are_where_the_shape_changes(name, first):
     _, params, _ = traced(name)
-    found = [block for block, units in params.items() if "shortcut" in units]
-    assert sorted(found) == [f"layer{layer}_1" for layer in range(first, 5)]
+    actual = [block for block, units in params.items() if "shortcut" in units]
+    assert sorted(actual) == [f"layer{layer}_1" for layer in range(first, 5)]
 
 
-def test_the_small_stem_keeps_the_size():
+def test_the_small_stem_preserves_the_size():
     outputs, params, _ = traced("resnet18", 48, small_stem=True)
     assert count_parameters(params["stem"]) == 1_856
     shapes = [outputs[f"layer{layer}_2"]["__call__"][0].shape[1] for layer in (1, 2, 3, 4)]
@@ -105,7 +105,7 @@ def test_a_block_adds_its_input_before_the_last_relu():
     np.testing.assert_allclose(block.apply(variables, x, train=False), expected, rtol=1e-6)
 
 
-def test_blocks_of_one_form_are_traced_once_and_give_the_same():
+def test_shared_blocks_are_traced_once_with_equal_results():
     settings = {"depths": (3, 1, 1, 1)}
     model = create_model("resnet18", 3, **settings)
     images = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
@@ -118,11 +118,11 @@ def test_blocks_of_one_form_are_traced_once_and_give_the_same():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     calls = []
 
-    def note(call, arguments, keywords, context):
+    def record(call, arguments, keywords, context):
         calls.append(context.module.path)
         return call(*arguments, **keywords)
 
-    with nn.intercept_methods(note):
+    with nn.intercept_methods(record):
         jax.eval_shape(lambda: shared.apply(variables, images, train=False))
     entered = {path[1] for path in calls if len(path) == 3}
     assert {"layer1_1", "layer2_1"} <= entered

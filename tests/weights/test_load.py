@@ -135,9 +135,8 @@ def test_a_file_that_is_not_ported_is_rejected(ported, damage, message):
 
 
 def test_weights_of_another_network_are_rejected(ported):
-    with pytest.raises(
-        UserError, match="expected weights of inception_resnet_v2 .* found weights of vgg16"
-    ):
+    message = r"expected weights of inception_resnet_v2 .* found weights of vgg16"
+    with pytest.raises(UserError, match=message):
         load.open_weights(ported, "inception_resnet_v2")
 
 

@@ -1,4 +1,4 @@
-"""Our BatchNorm against Flax's: the same parameters, values, statistics and gradients."""
+"""`BatchNorm` against Flax's: the same parameters, values, statistics and gradients."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fer_jax.models.layers.norm import BatchNorm
 SHAPE = (3, 5, 4, 6)
 
 
-@pytest.mark.parametrize("form", ["for_cpu", "plain"])
+@pytest.mark.parametrize("cpu", [True, False])
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("use_scale", [True, False])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_it_equals_flax(dtype, use_scale, train, form):
+def test_batch_norm_equals_flax(dtype, use_scale, train, cpu):
     settings: Any = {
         "momentum": 0.9, "epsilon": 1e-3, "use_scale": use_scale, "dtype": dtype,
         "use_running_average": not train,
@@ -32,22 +32,22 @@ def test_it_equals_flax(dtype, use_scale, train, form):
     assert jax.tree.map(jnp.shape, ours.init(jax.random.key(1), maps)) == jax.tree.map(
         jnp.shape, variables
     )
-    variables = jax.tree.map(  # nothing at its first value; variances stay positive
+    variables = jax.tree.map(  # away from the initial values; variances stay positive
         lambda array: array + jnp.linspace(0.1, 0.9, array.size).reshape(array.shape), variables
     )
-    tilt = jax.random.normal(jax.random.key(2), SHAPE)
+    weights = jax.random.normal(jax.random.key(2), SHAPE)
 
-    def everything(layer: nn.Module) -> Any:
+    def values_and_gradients(layer: nn.Module) -> Any:
         def loss(params: Any, maps: jax.Array) -> Any:
             y, state = layer.apply({**variables, "params": params}, maps, mutable=["batch_stats"])
-            return (y.astype(jnp.float32) * tilt).sum(), (y, state)
+            return (y.astype(jnp.float32) * weights).sum(), (y, state)
 
         return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(variables["params"], maps)
 
-    with cpu_ops.disabled() if form == "plain" else contextlib.nullcontext():
-        found = everything(ours)
+    with contextlib.nullcontext() if cpu else cpu_ops.disabled():
+        actual = values_and_gradients(ours)
     tolerance = 1e-5 if dtype == jnp.float32 else 2e-2
-    for a, b in zip(*map(jax.tree.leaves, (found, everything(theirs))), strict=True):
+    for a, b in zip(*map(jax.tree.leaves, (actual, values_and_gradients(theirs))), strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         np.testing.assert_allclose(
             np.asarray(a, np.float64), np.asarray(b, np.float64), rtol=0,
@@ -55,7 +55,7 @@ def test_it_equals_flax(dtype, use_scale, train, form):
         )  # fmt: skip
 
 
-def test_equal_numbers_have_no_variance():
+def test_variance_of_equal_numbers_is_not_negative():
     layer = BatchNorm(use_running_average=False)
     maps = jnp.full(SHAPE, 1234.567)
     variables = layer.init(jax.random.key(0), maps)

@@ -1,4 +1,4 @@
-"""Pooling against its plain form and against loops."""
+"""Pooling against `nn.max_pool`, NumPy and loops."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ import pytest
 from fer_jax.models.layers import cpu_ops
 from fer_jax.models.layers import pool as pooling
 
-FORMS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
+MAX_POOLS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
 
 
 @pytest.mark.parametrize("side", [3, 6])
 @pytest.mark.parametrize(("window", "padding"), [(2, 0), (3, 0), (3, 1)])
 def test_max_pooling_equals_the_windowed_maximum(window, padding, side):
-    # Distinct values: on ties the forms of three by three share the gradient differently.
+    # Distinct values: on ties, 3 x 3 pooling splits the gradient differently.
     images = jax.random.permutation(jax.random.key(0), jnp.arange(2.0 * side * (side + 1) * 3))
-    # Some below zero, where padding with zeros would be the maximum.
+    # Some negative values, for which zero padding would be the maximum.
     images = images.reshape(2, side, side + 1, 3) - 100
-    form = functools.partial(FORMS[window], **({"padding": padding} if padding else {}))
+    pool = functools.partial(MAX_POOLS[window], **({"padding": padding} if padding else {}))
     sides = ((padding, padding), (padding, padding))
     windowed = functools.partial(
         nn.max_pool, window_shape=(window, window), strides=(2, 2), padding=sides
     )
-    np.testing.assert_array_equal(form(images), windowed(images))
+    np.testing.assert_array_equal(pool(images), windowed(images))
     with cpu_ops.disabled():
-        np.testing.assert_array_equal(form(images), windowed(images))
+        np.testing.assert_array_equal(pool(images), windowed(images))
     gradient = lambda pool: jax.grad(lambda x: (pool(x) ** 2).sum())(images)  # noqa: E731
-    np.testing.assert_array_equal(gradient(form), gradient(windowed))
+    np.testing.assert_array_equal(gradient(pool), gradient(windowed))
 
 
 @pytest.mark.parametrize("channels", [3, 16, 19])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_ties_of_four_are_broken_as_by_the_windowed_maximum(channels, dtype):
+def test_ties_of_2x2_pooling_equal_the_windowed_maximum(channels, dtype):
     images = jax.random.randint(jax.random.key(0), (3, 7, 8, channels), -1, 2).astype(dtype)
     weights = jax.random.normal(jax.random.key(1), (3, 3, 4, channels), dtype)
 
     def gradient() -> jax.Array:
         return jax.jit(jax.grad(lambda x: (pooling.max_pool_2x2(x) * weights).sum()))(images)
 
-    found = gradient()
+    actual = gradient()
     with cpu_ops.disabled():
         jax.clear_caches()
-        np.testing.assert_array_equal(found, gradient())
+        np.testing.assert_array_equal(actual, gradient())
 
 
-@pytest.mark.parametrize("window", sorted(FORMS))
-def test_ties_share_the_whole_gradient(window):
-    gradient = jax.grad(lambda x: FORMS[window](x).sum())(jnp.ones((1, window, window, 1)))
+@pytest.mark.parametrize("window", sorted(MAX_POOLS))
+def test_tied_pixels_get_the_whole_gradient(window):
+    gradient = jax.grad(lambda x: MAX_POOLS[window](x).sum())(jnp.ones((1, window, window, 1)))
     assert gradient.sum() == pytest.approx(1)
     assert (gradient >= 0).all()
 
 
-def test_average_pooling_leaves_the_padding_out():
+def test_average_pooling_excludes_padding():
     images = np.random.default_rng(0).normal(size=(2, 4, 5, 3)).astype(np.float32)
     expected = np.empty_like(images)
     for row in range(4):
