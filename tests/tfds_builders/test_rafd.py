@@ -197,7 +197,7 @@ def test_stand_in_has_all_people_and_cameras() -> None:
     views = [view for number in range(12) for view in rafd._views(number, each)]
     assert {camera for camera, _ in views} == set(names.VIEWS)
     assert {gaze for _, gaze in views} == set(names.GAZES)
-    assert {rafd._PREFIXED, rafd._AS_PNG, rafd._TWICE} <= {one.number for one in rafd.people(0.01)}
+    assert {rafd._PREFIXED, rafd._AS_PNG, rafd._DUPLICATED} <= {one.number for one in rafd.people(0.01)}
 
 
 def test_stand_in_files_and_traps(
@@ -207,10 +207,10 @@ def test_stand_in_files_and_traps(
     folder = tmp_path / rafd.FOLDER
     assert rafd._write_person(person, [("135", "left")], folder) == 8
     rafd._write_person(person, [("135", "left")], folder)  # already written
-    for number, name in ((1, "12_Kid_male"), (rafd._TWICE, f"{rafd._TWICE}_Kid_male")):
+    for number, name in ((1, "12_Kid_male"), (rafd._DUPLICATED, f"{rafd._DUPLICATED}_Kid_male")):
         file = folder / f"Rafd090_{name}_happy_frontal.jpg"
         file.write_bytes(small_kdef.draw(str(number)))
-    rafd._write_traps(folder)
+    rafd._write_irregular_files(folder)
     opened = build.get("rafd", None, str(tmp_path / "data")).open(tmp_path)
     assert len(opened.records) == 10
     assert sorted(drop.reason for drop in opened.drops) == [

@@ -38,7 +38,7 @@ _MIN_VIDEOS = 10  # one per irregularity, and enough for three splits
 _VIDEOS_PER_PERSON = 4
 _RENDERED = 144  # pixels
 _FACE = 0.42  # height of the face box as a fraction of the frame
-_IN_PROCESS = 6  # up to so many people are faster without worker processes
+_IN_PROCESS = 6  # the most people that are faster without worker processes
 _FLV1 = 2  # Flash's codec id of Sorenson H.263; "FLV1" makes OpenCV print a warning
 _FRAME_RATE = 14.0  # for the encoder; the timestamps are overwritten
 

@@ -31,8 +31,8 @@ from tfds_builders.synthface.spec import PERSON
 
 _CHUNK = 4  # people per task of a worker process
 _PARTIAL = ".partial"  # suffix of a file that is being written
-_FEW_JOBS = 12  # up to so many jobs are faster without worker processes
-_FEW_FACES = 64  # likewise
+_FEW_JOBS = 12  # the most jobs that are faster without worker processes
+_FEW_FACES = 64  # the most faces that are faster without worker processes
 
 # Standard deviations of the variations: large enough to change perceptual hashes.
 _ROTATION = 9.0  # degrees
@@ -53,8 +53,6 @@ class PooledFace:
       person: index of the person.
       face_box: x, y, width, height in pixels, brows to chin.
       landmarks: float32[5, 2] in pixels: eyes, nose tip, mouth corners, image left first.
-      yaw: camera angle, degrees.
-      gaze: "frontal", "left" or "right".
       sex: 0 (female) to 1 (male).
       age: 0 (young) to 1 (old).
     """
@@ -64,23 +62,19 @@ class PooledFace:
     person: int
     face_box: tuple[float, float, float, float]
     landmarks: np.ndarray
-    yaw: float = 0.0
-    gaze: str = "frontal"
     sex: float = 0.0
     age: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class FacePool:
-    """People with one image per expression, yaw and gaze; hashable, see `Spec` for the fields.
+    """People with one frontal image per expression; hashable, since rendered pools are cached.
 
     Attributes:
-      seed: another seed gives other people; every set has a different one.
+      seed: another seed gives other people.
       people: number of people.
       labels: the emotions that each person shows.
       size: side of the images, pixels.
-      yaws: camera angles, degrees.
-      gazes: gaze directions.
       wild: 0 (studio) to 1 (in the wild).
       fill: range of the head height as a fraction of the image height.
     """
@@ -89,29 +83,24 @@ class FacePool:
     people: int
     labels: tuple[str, ...]
     size: int = 128
-    yaws: tuple[float, ...] = (0.0,)
-    gazes: tuple[str, ...] = ("frontal",)
     wild: float = 0.0
     fill: tuple[float, float] = (0.62, 0.74)
 
     def __len__(self) -> int:
         """Number of faces."""
-        return self.people * len(self.labels) * len(self.yaws) * len(self.gazes)
+        return self.people * len(self.labels)
 
-    def face(self, person: int, label: str, yaw: float = 0.0, gaze: str = "frontal") -> PooledFace:
+    def face(self, person: int, label: str) -> PooledFace:
         """Returns one face; `person` counts modulo the number of people."""
-        return self.faces()[person % self.people, label, yaw, gaze]
+        return self.faces()[person % self.people, label]
 
-    def faces(self) -> dict[tuple[int, str, float, str], PooledFace]:
-        """Returns all faces by person, label, yaw and gaze; rendered once per process."""
+    def faces(self) -> dict[tuple[int, str], PooledFace]:
+        """Returns all faces by person and label; rendered once per process."""
         return _faces_of(self)
 
     def spec(self) -> Spec:
         """Returns the renderer's specification."""
-        return make_spec(
-            self.seed, self.size, self.labels, self.fill,
-            yaws=self.yaws, gazes=self.gazes, wild=self.wild,
-        )  # fmt: skip
+        return make_spec(self.seed, self.size, self.labels, self.fill, wild=self.wild)
 
 
 def make_spec(
@@ -130,8 +119,6 @@ def render(spec: Spec, index: int) -> list[PooledFace]:
             person=index,
             face_box=face.face_box,
             landmarks=face.landmarks,
-            yaw=face.yaw,
-            gaze=face.gaze,
             sex=face.sex,
             age=face.age,
         )
@@ -156,7 +143,7 @@ def run_jobs(
     Args:
       function: what to call; must be picklable.
       jobs: arguments of each call.
-      in_process: up to so many jobs run in this process, more in worker processes.
+      in_process: the most jobs to run without worker processes.
     """
     if len(jobs) <= in_process:
         yield from (function(*job) for job in jobs)
@@ -260,12 +247,12 @@ def indices_by_sex(spec: Spec, women: int, men: int) -> tuple[list[int], list[in
 
 
 @functools.cache
-def _faces_of(pool: FacePool) -> dict[tuple[int, str, float, str], PooledFace]:
+def _faces_of(pool: FacePool) -> dict[tuple[int, str], PooledFace]:
     if len(pool) <= _FEW_FACES:
         faces = _render_people(pool, range(pool.people))
     else:
         faces = list(_render_in_parallel(pool))
-    return {(face.person, face.label, face.yaw, face.gaze): face for face in faces}
+    return {(face.person, face.label): face for face in faces}
 
 
 def _render_in_parallel(pool: FacePool) -> Iterator[PooledFace]:
@@ -295,7 +282,6 @@ def _mirror(face: PooledFace) -> PooledFace:
         image=np.ascontiguousarray(face.image[:, ::-1]),
         face_box=(side - x - width, y, width, height),
         landmarks=points[[1, 0, 2, 4, 3]],  # image left first
-        yaw=-face.yaw,
     )
 
 

@@ -20,7 +20,7 @@ from tfds_builders.stand_ins import faces
 from tfds_builders.synthface import Face, Spec, render_subject
 
 WIDTH, HEIGHT = 562, 762
-SEED = 1998  # the year of KDEF; unique among the stand-ins
+SEED = 1998  # the year of KDEF
 QUALITY = 90
 
 _IMAGES_PER_PERSON = len(names.SESSIONS) * len(names.EXPRESSIONS) * len(names.VIEWS)
