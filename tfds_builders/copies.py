@@ -43,7 +43,7 @@ def open_copy(
             return source
     missing = missing or lacks(sources.JoinedSource(manual_dir, ()))
     packed = _packed(manual_dir)
-    hint = f" Unpack {packed} first: 7z and rar cannot be read here." if packed else ""
+    hint = f" Unpack {packed} first: 7z and rar are not supported." if packed else ""
     raise errors.UserError(
         f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.{hint}\n"
         f"{how_to_get}"
@@ -82,11 +82,13 @@ def check_classes(
             )
 
 
-def check_missing(missing: Sequence[str], listed: int, what: str, source: sources.Source) -> None:
+def check_missing(
+    missing: Sequence[str], listed: int, expected: str, source: sources.Source
+) -> None:
     """Raises a `UserError` if more than 20 files and more than 1 % of those listed are missing."""
     if len(missing) > max(manual.MAX_UNREADABLE, _MISSING_SHARE * listed):
         raise errors.UserError(
-            f"expected {what} in {source.path}, found {len(missing):,} entries without: "
+            f"expected {expected} in {source.path}, found {len(missing):,} entries without: "
             f"{manual.some(missing)}. Part of the set is not unpacked."
         )
 

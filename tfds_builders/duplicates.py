@@ -48,11 +48,10 @@ def look(image: np.ndarray) -> bytes:
     return b"".join(_signs(frequencies[:side, :side].ravel()) for side in (_COARSE, _FINE))
 
 
-def distance(one: bytes, other: bytes) -> int:
+def distance(first: bytes, second: bytes) -> int:
     """The number of different bits of the fine hashes, 0 to 256."""
-    fine = (int.from_bytes(look[_COARSE:], "big") for look in (one, other))
-    first, second = fine
-    return (first ^ second).bit_count()
+    fine = [int.from_bytes(look[_COARSE:], "big") for look in (first, second)]
+    return (fine[0] ^ fine[1]).bit_count()
 
 
 def pairs(looks: list[bytes]) -> np.ndarray:
@@ -66,15 +65,15 @@ def pairs(looks: list[bytes]) -> np.ndarray:
       `MAX_PAIRS`.
     """
     words = np.frombuffer(b"".join(looks), np.uint64).reshape(-1, LOOK_BYTES // 8)
-    found: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
+    blocks: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
     for band in range(_BANDS):
         left = MAX_PAIRS
         for near in _band_pairs(words, band):
-            found.append(near[:left])
+            blocks.append(near[:left])
             left -= len(near)
             if left <= 0:
                 break
-    return np.unique(np.concatenate(found), axis=0)[:MAX_PAIRS]
+    return np.unique(np.concatenate(blocks), axis=0)[:MAX_PAIRS]
 
 
 def _signs(frequencies: np.ndarray) -> bytes:
@@ -95,13 +94,14 @@ def _band_pairs(words: np.ndarray, band: int) -> Iterator[np.ndarray]:
 
 
 def _near(rows: np.ndarray, words: np.ndarray) -> Iterator[np.ndarray]:
-    for begin in range(0, len(rows), _BLOCK):
-        some = rows[begin : begin + _BLOCK]
-        for other in range(begin, len(rows), _BLOCK):
-            others = rows[other : other + _BLOCK]
-            coarse = np.bitwise_count(words[some, 0][:, None] ^ words[others, 0][None, :])
-            one, two = np.nonzero(coarse <= COARSE_BITS)
-            both = np.stack([some[one], others[two]], axis=1)
-            both = both[both[:, 0] < both[:, 1]]  # rows of a bucket ascend
-            fine = np.bitwise_count(words[both[:, 0], 1:] ^ words[both[:, 1], 1:])
-            yield both[fine.sum(axis=1) <= FINE_BITS]
+    """Near-duplicate pairs among `rows`, compared block by block."""
+    for start in range(0, len(rows), _BLOCK):
+        first = rows[start : start + _BLOCK]
+        for other_start in range(start, len(rows), _BLOCK):
+            second = rows[other_start : other_start + _BLOCK]
+            coarse = np.bitwise_count(words[first, 0][:, None] ^ words[second, 0][None, :])
+            i, j = np.nonzero(coarse <= COARSE_BITS)
+            pairs = np.stack([first[i], second[j]], axis=1)
+            pairs = pairs[pairs[:, 0] < pairs[:, 1]]  # rows of a bucket ascend
+            fine = np.bitwise_count(words[pairs[:, 0], 1:] ^ words[pairs[:, 1], 1:])
+            yield pairs[fine.sum(axis=1) <= FINE_BITS]

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_jax import errors
 from tfds_builders import protocols
@@ -82,8 +83,8 @@ def read(folder: Path) -> list[Entry]:
 
 
 def _entry(row: Sequence[str]) -> Entry:
-    *texts, look, digest = row
-    return Entry(*texts, bytes.fromhex(look), digest)
+    values: list[Any] = [*row[:-2], bytes.fromhex(row[-2]), row[-1]]
+    return Entry(*values)
 
 
 def is_unchanged(folder: Path, digest: str) -> bool:

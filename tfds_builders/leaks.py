@@ -23,9 +23,9 @@ def write_pairs(folder: Path, entries: Sequence[index.Entry], pairs: np.ndarray)
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["id", "other", "bits", "split", "other_split", "label", "other_label"])
         for first, second in pairs:
-            one, other = entries[first], entries[second]
-            bits = duplicates.distance(one.look, other.look)
-            table.writerow([one.id, other.id, bits, one.split, other.split, one.label, other.label])
+            a, b = entries[first], entries[second]
+            bits = duplicates.distance(a.look, b.look)
+            table.writerow([a.id, b.id, bits, a.split, b.split, a.label, b.label])
 
 
 def count_shared(entries: Sequence[index.Entry], assigned: Mapping[str, str]) -> int:

@@ -199,10 +199,11 @@ class ManualBuilder(stored.StoredBuilder):
         """Entries and examples of one split; collects dropped images."""
         requests = (
             crops.Request(
-                one.id, one.file, one.view_box, one.face_box, one.landmarks, one.pixels,
+                record.id, record.file, record.view_box, record.face_box, record.landmarks,
+                record.pixels,
                 self.DROPS_BLACK, self.builder_config.lossless,
             )
-            for one in records
+            for record in records
         )  # fmt: skip
         label = f"{self.name}: finding faces" + (f", {split}" * (split != protocols.STORED))
         used = 0

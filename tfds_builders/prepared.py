@@ -190,9 +190,10 @@ def _digest(
 ) -> str:
     """Hash of the images, labels, classes and splits."""
     lines = ["\0".join(names)]
-    for split, some in rows.items():
+    for split, of_split in rows.items():
         lines.append(split)
-        lines += [f"{entries[row].id}\0{entries[row].label}\0{entries[row].digest}" for row in some]
+        chosen = [entries[row] for row in of_split]
+        lines += [f"{entry.id}\0{entry.label}\0{entry.digest}" for entry in chosen]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

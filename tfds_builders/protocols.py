@@ -74,7 +74,7 @@ class Protocol:
 
 def shuffled(ids: Iterable[str], seed: int) -> list[str]:
     """Shuffles `ids`; the order depends on the seed only."""
-    return sorted(ids, key=lambda one: hashlib.sha256(f"{seed}:{one}".encode()).digest())
+    return sorted(ids, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
 
 
 def stored(rows: Sequence[Row], seed: int) -> dict[str, str]:

@@ -199,16 +199,16 @@ class TarSource:
     @functools.cached_property
     def _members(self) -> dict[str, tuple[int, int]]:
         """File name to offset and size."""
-        found = {}
+        members = {}
         try:
             with tarfile.open(fileobj=_Shared(self._plain), mode="r:") as archive:
                 for member in archive:
                     _refuse_foreign(self.path, member.name)
                     if member.isreg() and not member.issparse():
-                        found[member.name.removeprefix("./")] = (member.offset_data, member.size)
+                        members[member.name.removeprefix("./")] = (member.offset_data, member.size)
         except (tarfile.TarError, OSError, EOFError) as error:
             raise _broken(self.path, error) from error
-        return found
+        return members
 
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
@@ -369,7 +369,7 @@ def local(source: Source, name: str) -> Iterator[Path]:
 
 def digest(sizes: Mapping[str, int]) -> str:
     """Hash of names and sizes, 16 hex digits."""
-    lines = sorted(f"{one} {size}" for one, size in sizes.items())
+    lines = sorted(f"{name} {size}" for name, size in sizes.items())
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 

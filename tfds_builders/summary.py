@@ -13,7 +13,7 @@ from typing import Any
 
 from tfds_builders.prepared import Prepared
 
-_NAMED = 8  # dropped images listed per reason; dropped.csv lists all
+_LISTED = 8  # dropped images listed per reason; dropped.csv lists all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,11 +35,11 @@ def count(prepared: Prepared) -> dict[str, Counts]:
     """Counts the records of each split."""
     counts = {}
     for split, rows in prepared.splits.items():
-        some = [prepared.entries[row] for row in rows]
+        entries = [prepared.entries[row] for row in rows]
         counts[split] = Counts(
-            labels=collections.Counter(one.label for one in some),
-            subjects=frozenset(one.subject for one in some) - {""},
-            faces=collections.Counter(one.face for one in some),
+            labels=collections.Counter(entry.label for entry in entries),
+            subjects=frozenset(entry.subject for entry in entries) - {""},
+            faces=collections.Counter(entry.face for entry in entries),
         )
     return counts
 
@@ -55,7 +55,7 @@ def describe(prepared: Prepared) -> str:
     if "source" in metadata:
         lines.append(f"  source   {metadata['source']}")
     lines.append(f"  written  {prepared.builder.data_dir}")
-    lines += _found_lines(metadata, sum(_total(one) for one in counts.values()))
+    lines += _image_lines(metadata, sum(_total(split) for split in counts.values()))
     lines += [f"  {line}" for line in metadata.get("summary", [])]
     lines += _class_table(metadata, counts)
     lines += _face_lines(counts)
@@ -69,7 +69,7 @@ def describe(prepared: Prepared) -> str:
     return "\n".join(lines)
 
 
-def _found_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
+def _image_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
     if "found" not in metadata:
         return [f"  used     {used:,} images"]
     dropped: dict[str, list[str]] = metadata["dropped"]
@@ -78,8 +78,8 @@ def _found_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
     found = f"{metadata['found']:,} images ({_expected(metadata['expected'])})"
     lines = [f"  found    {found}, used {used:,}, dropped {total:,}, left out {left_out:,}"]
     for reason, names in dropped.items():
-        more = f" and {len(names) - _NAMED:,} more (dropped.csv)" if len(names) > _NAMED else ""
-        lines.append(f"    {len(names):,} {reason}: {', '.join(names[:_NAMED])}{more}")
+        more = f" and {len(names) - _LISTED:,} more (dropped.csv)" if len(names) > _LISTED else ""
+        lines.append(f"    {len(names):,} {reason}: {', '.join(names[:_LISTED])}{more}")
     for label, number in metadata["left_out"].items():
         lines.append(f"    {number:,} {label}: not a class of this protocol")
     if rest := left_out - sum(metadata["left_out"].values()):
@@ -102,14 +102,14 @@ def _class_table(metadata: Mapping[str, Any], counts: dict[str, Counts]) -> list
     head = "".join(f"{split:>12}" for split in counts)
     lines = [f"  {'class':<{width}}{head}{'all':>12}"]
     for name in label_names:
-        row = [one.labels[name] for one in counts.values()]
+        row = [split.labels[name] for split in counts.values()]
         lines.append(f"  {name:<{width}}{_cells(row)}")
-    lines.append(f"  {'images':<{width}}{_cells([_total(one) for one in counts.values()])}")
-    groups = [len(one.subjects) for one in counts.values()]
+    lines.append(f"  {'images':<{width}}{_cells([_total(split) for split in counts.values()])}")
+    groups = [len(split.subjects) for split in counts.values()]
     if any(groups):
-        everyone = len(frozenset().union(*(one.subjects for one in counts.values())))
+        total = len(frozenset().union(*(split.subjects for split in counts.values())))
         row_text = "".join(f"{number:>12,}" for number in groups)
-        lines.append(f"  {metadata['group'] + 's':<{width}}{row_text}{everyone:>12,}")
+        lines.append(f"  {metadata['group'] + 's':<{width}}{row_text}{total:>12,}")
     return lines
 
 
@@ -117,14 +117,14 @@ def _cells(row: list[int]) -> str:
     return "".join(f"{number:>12,}" for number in [*row, sum(row)])
 
 
-def _total(one: Counts) -> int:
-    return sum(one.labels.values())
+def _total(counts: Counts) -> int:
+    return sum(counts.labels.values())
 
 
 def _face_lines(counts: dict[str, Counts]) -> list[str]:
     faces: collections.Counter[str] = collections.Counter()
-    for one in counts.values():
-        faces.update(one.faces)
+    for split in counts.values():
+        faces.update(split.faces)
     total = max(1, sum(faces.values()))
     parts = [
         f"{source} {number:,} ({number / total:.0%})" for source, number in faces.most_common()

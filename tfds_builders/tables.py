@@ -94,10 +94,10 @@ def read_text(source: sources.Source, name: str) -> str:
 def _positions(header: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
     missing = [column for column in columns if column.lower() not in header]
     if missing:
-        found = ", ".join(column or "''" for column in header)[:200] or "an empty file"
+        actual = ", ".join(column or "''" for column in header)[:200] or "an empty file"
         raise errors.UserError(
             f"expected the columns {', '.join(columns)} in the first line of {where}, found "
-            f"{found}. Use the file as the set's publisher sent it."
+            f"{actual}. Use the file as the set's publisher sent it."
         )
     return [header.index(column.lower()) for column in columns]
 
@@ -118,11 +118,11 @@ def _pick(
 
 
 def _wrong_line(
-    source: sources.Source, name: str, number: int, found: object, count: int
+    source: sources.Source, name: str, number: int, actual: object, count: int
 ) -> errors.UserError:
     return errors.UserError(
-        f"expected {count} words in line {number} of {name} in {source.path}, found {found!r}. Use "
-        "the file as the set's publisher sent it."
+        f"expected {count} words in line {number} of {name} in {source.path}, found {actual!r}. "
+        "Use the file as the set's publisher sent it."
     )
 
 

@@ -44,13 +44,13 @@ def alignment(landmarks: Landmarks, side: int) -> np.ndarray:
     source = np.asarray(landmarks, np.float64)
     target = (_ALIGNED + 0.5) * (side / _ALIGNED_SIDE) - 0.5  # pixel centers, as in a resize
     # With points as complex numbers, a similarity without reflection is a factor and a shift.
-    one, other = (points @ np.array([1.0, 1.0j]) for points in (source, target))
-    centered = one - one.mean()
+    start, end = (points @ np.array([1.0, 1.0j]) for points in (source, target))
+    centered = start - start.mean()
     spread = float((np.abs(centered) ** 2).sum())
     if spread == 0.0:
         raise ValueError("expected five distinct landmarks, found all of them at one point")
-    factor = complex((centered.conj() * (other - other.mean())).sum() / spread)
-    shift = other.mean() - factor * one.mean()
+    factor = complex((centered.conj() * (end - end.mean())).sum() / spread)
+    shift = end.mean() - factor * start.mean()
     return np.array(
         [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
     )

@@ -2,7 +2,7 @@
 
 OpenCV fills the missing end of a truncated file with gray, and allocates gigabytes for a small
 file whose header claims them. The checks here refuse both before decoding. Pixels are oriented
-as the EXIF header says. Video is not decoded here.
+according to the EXIF header.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Detects faces with OpenCV's Haar cascades (Viola and Jones, 2001) or with YuNet.
 
 The paper uses the cascades, which ship with OpenCV. YuNet is a small network; the user brings
-its file. Choosing and cropping one face is `crop`'s job.
+its file. `crop` chooses and crops one of the faces.
 """
 
 from __future__ import annotations
