@@ -14,6 +14,7 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
+from fer_jax import config as configuration
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.errors import UserError
@@ -21,7 +22,7 @@ from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
 from fer_jax.settings import Augmentation
 from fer_jax.training.evaluation import evaluate_records, make_eval_function
-from fer_jax.training.optim import OptimSettings, make_optimizer
+from fer_jax.training.optim import make_optimizer
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import create_state
 from fer_jax.training.step import make_step_function, make_train_step
@@ -67,9 +68,9 @@ class Trained:
     def __init__(self, name, size, devices, fsdp, recipe, optimizer="adam", **settings):
         self.mesh = sharding.data_mesh(fsdp, jax.devices()[:devices])
         self.model = create_model(name, CLASSES, **settings)
+        clipped = [f"optim.name={optimizer}", "optim.weight_decay=0", "optim.clip_norm=1"]
         optimizer = make_optimizer(
-            OptimSettings(optimizer, RATE, 0.9, 0.0, 1.0, "constant", 0, 1, 0.1),
-            optax.constant_schedule(RATE),
+            configuration.load_settings("demo", clipped).optim, optax.constant_schedule(RATE)
         )
         self.preprocessing = Preprocessing(size, "standardize")
         function = make_step_function(

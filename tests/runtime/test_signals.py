@@ -73,7 +73,7 @@ def test_handlers_are_put_back():
     with StopRequest() as stop:
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
-    assert not stop.signal
+    assert stop.signal is None
 
 
 def test_outside_the_main_thread_nothing_is_touched():
@@ -86,4 +86,4 @@ def test_outside_the_main_thread_nothing_is_touched():
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert seen == [False]
+    assert seen == [None]
