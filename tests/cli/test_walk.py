@@ -71,7 +71,7 @@ def test_the_way_from_a_stand_in_to_exported_files(walk, media):
     for kind in ("onnx", "stablehlo"):
         done = walk.run("run", f"--format={kind}", f"--out={kind}/it", verb="export")
         assert done.returncode == 0, done.stderr
-        assert re.search(r"compared on \d+ test pictures of kdef", done.stdout)
+        assert re.search(r"compared on \d+ test images of kdef", done.stdout)
     done = walk.run("run", "--out=summary", verb="summary")
     assert done.returncode == 0, done.stderr
     assert re.search(r"KDEF .*99\.63% \| light_vgg .*STAND-IN", done.stdout)
