@@ -105,8 +105,8 @@ class FolderSource:
 
 
 @dataclasses.dataclass(frozen=True)
-class ZipSource:
-    """A zip archive. Thread-safe, as zipfile locks its file.
+class _ArchiveSource:
+    """An archive file.
 
     Attributes:
       path: path of the archive; of an archive inside an archive, for messages only.
@@ -118,6 +118,10 @@ class ZipSource:
 
     def __post_init__(self) -> None:
         _close_with(self, self.file)
+
+
+class ZipSource(_ArchiveSource):
+    """A zip archive. Thread-safe, as zipfile locks its file."""
 
     @functools.cached_property
     def _archive(self) -> zipfile.ZipFile:
@@ -159,23 +163,12 @@ class ZipSource:
             raise MemberError(f"damaged in the archive ({error})") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class TarSource:
+class TarSource(_ArchiveSource):
     """A tar archive, compressed or not. Only regular files count, no links. Thread-safe.
 
     A compressed archive is first decompressed into an unnamed temporary file, to allow random
     access.
-
-    Attributes:
-      path: path of the archive; of an archive inside an archive, for messages only.
-      file: the open archive, if it is inside another.
     """
-
-    path: Path
-    file: IO[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        _close_with(self, self.file)
 
     @functools.cached_property
     def _plain(self) -> IO[bytes]:
