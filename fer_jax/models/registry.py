@@ -49,9 +49,7 @@ class UnknownSettingError(ValueError):
     """Unknown setting of a network; the message names the known ones."""
 
     def __init__(self, network: str, setting: str, known: Iterable[str]) -> None:
-        super().__init__(
-            f"{network} has no setting {setting} (settings: {', '.join(sorted(known))})"
-        )
+        super().__init__(f"{network} has no {setting} (settings: {', '.join(sorted(known))})")
         self.setting = setting
 
 
