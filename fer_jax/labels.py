@@ -1,8 +1,7 @@
-"""The eight basic emotions, and which of them each data set has, in which order.
+"""The eight basic emotions, and the classes of each data set in index order.
 
-The order of a set is the index order of its labels in the paper's tables (where
-the paper uses the set) or in the set's own files. Nothing else in the project
-spells out class names. What files look like is not known here.
+The order is that of the paper's tables if the paper uses the set, else of the set's files. No
+other module spells out class names. Reading label files is up to the builders.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ CONTEMPT = "contempt"
 EMOTIONS: tuple[str, ...] = (
     NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER, CONTEMPT,
 )  # fmt: skip
-"""Ekman's six, neutral and contempt: the vocabulary of every set here."""
+"""Ekman's six, neutral and contempt: the classes of every set are among them."""
 
 SEVEN: tuple[str, ...] = EMOTIONS[:7]
-"""All but contempt: what most sets code."""
+"""All but contempt: the classes of most sets."""
 
 KDEF_PAPER: tuple[str, ...] = (SURPRISE, SADNESS, FEAR, ANGER, HAPPINESS, DISGUST)
-"""KDEF as in the paper: neutral dropped, the order of its section on the data."""
+"""KDEF as in the paper: without neutral, in the order of its data section."""
 
 KDEF: tuple[str, ...] = SEVEN
 """KDEF's seven expressions."""
@@ -38,16 +37,16 @@ KDEF: tuple[str, ...] = SEVEN
 RAFD: tuple[str, ...] = (
     ANGER, CONTEMPT, DISGUST, FEAR, HAPPINESS, NEUTRAL, SADNESS, SURPRISE,
 )  # fmt: skip
-"""RaFD: the paper's table, which is alphabetical in the set's own words (angry ... surprised)."""
+"""RaFD: the paper's table, alphabetical by the set's words (angry ... surprised)."""
 
 RAF_DB: tuple[str, ...] = (SURPRISE, FEAR, DISGUST, HAPPINESS, SADNESS, ANGER, NEUTRAL)
-"""RAF-DB: its label file's 1 to 7, which are the paper's 0 to 6."""
+"""RAF-DB: 1 to 7 in its label file, 0 to 6 in the paper."""
 
 SFEW: tuple[str, ...] = (ANGER, DISGUST, FEAR, HAPPINESS, NEUTRAL, SADNESS, SURPRISE)
 """SFEW 2.0: the paper's table, the alphabetical order of the set's folders."""
 
 AMFED_PLUS: tuple[str, ...] = (ANGER, CONTEMPT, DISGUST, FEAR, HAPPINESS, SADNESS, SURPRISE)
-"""AM-FED+ as in the paper; the set has no emotion labels, these are derived ones."""
+"""AM-FED+ as in the paper; derived, because the set has no emotion labels."""
 
 FER2013: tuple[str, ...] = (ANGER, DISGUST, FEAR, HAPPINESS, SADNESS, SURPRISE, NEUTRAL)
 """FER2013: 0 to 6 of fer2013.csv."""
@@ -88,11 +87,11 @@ ALIASES: dict[str, str] = {
     "angry": ANGER,
     "contemptuous": CONTEMPT,
 }
-"""Other words for the emotions, as the sets and their copies write them."""
+"""Other spellings of the emotions, in the sets and in copies of them."""
 
 
 def named(text: str) -> str | None:
-    """The emotion that a word stands for, in any case of its letters; None if none."""
+    """Returns the emotion that a word names, ignoring case; None if it names none."""
     word = text.strip().lower()
     return word if word in EMOTIONS else ALIASES.get(word)
 
@@ -100,20 +99,19 @@ def named(text: str) -> str | None:
 def label_map(
     source: Sequence[str], target: Sequence[str], unmapped: str = "refuse"
 ) -> tuple[int | None, ...]:
-    """Index of each source class among the target's classes, for use across data sets.
+    """Maps each source class to its index among the target classes, for use across data sets.
 
     Args:
       source: classes of the data, in index order.
       target: classes of the network (or another set), in index order.
-      unmapped: what becomes of a source class that the target has not: "refuse" raises,
-        "drop" gives None, so that its pictures are left out.
+      unmapped: for a source class that is not a target class: "refuse" raises an error, "drop"
+        returns None, to exclude its images.
 
     Returns:
-      One target index, or None, for each source class.
+      A target index or None for each source class.
 
     Raises:
-      UserError: another value of `unmapped`; a class without counterpart where that is
-        refused; not one class in common.
+      UserError: another value of `unmapped`; an unmapped class with "refuse"; no class in common.
     """
     if unmapped not in ("refuse", "drop"):
         near = difflib.get_close_matches(unmapped, ("refuse", "drop"), n=1)
@@ -125,6 +123,6 @@ def label_map(
     if len(missing) == len(source) or (missing and unmapped == "refuse"):
         raise UserError(
             f"expected classes among {', '.join(target)}, found also {', '.join(missing)}; "
-            "leave their pictures out with unmapped='drop', or choose data with these classes"
+            "exclude their images with unmapped='drop', or choose data with these classes"
         )
     return mapped

@@ -55,7 +55,7 @@ def test_classes_of_one_set_in_another_s_order() -> None:
 @pytest.mark.parametrize(
     ("source", "unmapped", "says"),
     [
-        (labels.RAFD, "refuse", "found also contempt; leave their pictures out"),
+        (labels.RAFD, "refuse", "found also contempt; exclude their images"),
         (("contempt",), "drop", "found also contempt"),
         (labels.SFEW, "drops", "expected 'refuse' or 'drop'.*did you mean 'drop'"),
     ],

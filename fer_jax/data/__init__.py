@@ -1,7 +1,7 @@
-"""From prepared records to device batches.
+"""From prepared records to batches on the devices.
 
-records: what is known of a split, and its pictures. store, pixel_cache: where pictures are in
-training. sampling: which rows form which batch. augment, mixing: random changes of training
-images, on the device. preview: a picture of them. preprocess: pixels to the network's input
-range, stored with every run. faces: finding faces.
+records: labels, ids and images of a split. store: images in memory or decoded on request.
+sampling: which rows form which batch. feed: batches on the devices. augment, mixing: random
+changes of training images, on the device. augment_preview: a grid that shows them. preprocess:
+cropping, resizing, masking and normalization, stored with every run.
 """

@@ -1,10 +1,8 @@
-"""Random changes of training images, on the device, as one pure function.
+"""Data augmentation of training images, on the device, as one pure function.
 
-Every image has its own key, so what happens to a row depends on (seed, step,
-row) alone, never on the number of devices or threads. The geometric changes are
-one affine map and one bilinear read per image, whatever their number; blur, values and noise
-follow in one pass each at most. Mixing two images is `mixing`'s. Nothing here runs in
-evaluation.
+Each image has its own random key, so its augmentation depends on (seed, step, row) alone, not on
+the number of devices or threads. All geometric changes together are one affine map, read once
+with bilinear interpolation. `mixing` has mixup and CutMix. Evaluation uses none of this.
 """
 
 from __future__ import annotations
@@ -17,69 +15,71 @@ import numpy as np
 
 from fer_jax.settings import Augmentation
 
-GREY = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601
-BLUR_REACH = 2.5  # standard deviations that a blur's kernel reaches either way
-ERASED_AREA = (0.02, 0.25)  # of the image, at least and at most: Zhong et al. 2020, for RAF-DB
-ERASED_ASPECT = 3.3  # of the erased rectangle, either way, at most: the same paper
+GRAY = (0.299, 0.587, 0.114)  # weights of red, green and blue: ITU-R BT.601
+BLUR_REACH = 2.5  # radius of the blur kernel in standard deviations
+ERASED_AREA = (0.02, 0.25)  # range, as a share of the image: Zhong et al. 2020, for RAF-DB
+ERASED_ASPECT = 3.3  # maximum aspect ratio of the erased rectangle, tall or wide: the same paper
 
 DRAWS = 18
-"""Uniform numbers per image, in the order in which the changes below take them. New ones
-are added behind the others, so that these keep their values."""
-
+"""Uniform random numbers per image, indexed by the functions below. Append new ones: the values
+of the others must not change."""
 
 CHANGES = (
     "flip", "rotation", "zoom", "shift", "blur", "noise", "brightness", "contrast",
     "saturation", "tint", "erase", "mixup", "cutmix",
 )  # fmt: skip
-"""The fields of `Augmentation` that switch a change on."""
+"""The fields of `Augmentation` that enable a change; 0 disables it."""
 
 OFF = Augmentation(**dict.fromkeys(CHANGES, 0.0))
-"""No change at all."""
+"""No augmentation."""
 
 
 def augment(images: jax.Array, keys: jax.Array, settings: Augmentation) -> jax.Array:
-    """Changes each image at random.
+    """Augments each image at random.
 
     Args:
       images: uint8[B, H, W, 3].
       keys: one random key per image, key[B].
-      settings: the ranges.
+      settings: ranges and probabilities.
 
     Returns:
       float32[B, H, W, 3] in 0..255.
     """
     draws = jax.vmap(lambda key: jax.random.uniform(key, (DRAWS,), minval=-1.0, maxval=1.0))(keys)
-    soft = images
+    colors = images
     for axis in (0, 1) if settings.blur else ():
         blurred = jax.vmap(lambda image, draw, axis=axis: _blur(image, draw, settings.blur, axis))
-        soft = _materialised(blurred(soft, draws), images)
+        colors = _materialize(blurred(colors, draws), images)
     if settings.saturation:
-        resaturated = jax.vmap(lambda image, draw: _resaturated(image, draw, settings.saturation))
-        soft = _materialised(resaturated(soft, draws), images)
+        saturated = jax.vmap(lambda image, draw: _saturate(image, draw, settings.saturation))
+        colors = _materialize(saturated(colors, draws), images)
 
     def rest(image: jax.Array, source: jax.Array, draw: jax.Array, key: jax.Array) -> jax.Array:
-        return _changed(image, source.astype(jnp.float32).mean(), draw, key, settings)
+        return _change(image, source.astype(jnp.float32).mean(), draw, key, settings)
 
-    return _materialised(jax.vmap(rest)(soft, images, draws, keys), images)
+    return _materialize(jax.vmap(rest)(colors, images, draws, keys), images)
 
 
-def _materialised(changed: jax.Array, images: jax.Array) -> jax.Array:
-    """`changed` itself, which XLA computes here and once where it runs on CPU.
+def _materialize(changed: jax.Array, images: jax.Array) -> jax.Array:
+    """Returns `changed`; on CPU, makes XLA compute it once.
 
-    Else its fusion computes the warp anew for everything that reads it: default changes and the
-    normalisation behind them took 156 ms for 64 images of 100 pixels, and take 9 so. It drops
-    optimization barriers before it fuses; what comes out of a conditional it cannot see through.
+    Otherwise fusion recomputes the warp for every operation that reads it: the default
+    augmentation and normalization of 64 images of 100 pixels took 156 ms instead of 9. The CPU
+    compiler drops optimization barriers before fusion, but does not fuse across a conditional.
     """
     if jax.default_backend() != "cpu":
         return changed
-    either = images[0, 0, 0, 0] < 128  # nothing that a compiler could know
+    either = images[0, 0, 0, 0] < 128  # unknown when compiling
     return jax.lax.cond(either, lambda x: x, lambda x: jnp.maximum(x, -1e9), changed)
 
 
-def _changed(
+def _change(
     image: jax.Array, mean: jax.Array, draws: jax.Array, key: jax.Array, settings: Augmentation
 ) -> jax.Array:
-    """What comes behind blur and saturation, of one image [H, W, 3] whose mean was `mean`."""
+    """Applies all changes except blur and saturation to one image [H, W, 3].
+
+    `mean` is the mean of the original image.
+    """
     flip, rotation, zoom, shift_x, shift_y, brightness, contrast = draws[:7]
     tint, noise, erased = draws[8:11], draws[12], draws[13:]
     # A draw in [-1, 1) falls below 2p - 1 with probability p.
@@ -104,17 +104,17 @@ def _changed(
     return _erase(out, erased, mean, settings.erase) if settings.erase else out
 
 
-def _blur(image: jax.Array, draws: jax.Array, most: float, axis: int) -> jax.Array:
-    """A Gaussian blur along one axis; the border is repeated.
+def _blur(image: jax.Array, draws: jax.Array, max_deviation: float, axis: int) -> jax.Array:
+    """Applies a Gaussian blur along one axis; border pixels are repeated.
 
-    The kernel's length follows from `most`, the largest deviation as a share of the side, so
-    that shapes are static. Before the warp: it commutes with it but for the scale.
+    The kernel has the length of the largest deviation, a share of the side, so that shapes are
+    static. Blurring before the warp differs from blurring after it in scale only.
     """
     length = image.shape[axis]
-    deviation = (draws[11] + 1) / 2 * most * length
-    reach = max(1, math.ceil(BLUR_REACH * most * length))
+    deviation = (draws[11] + 1) / 2 * max_deviation * length
+    reach = max(1, math.ceil(BLUR_REACH * max_deviation * length))
     offsets = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
-    # A deviation of a tenth of a pixel leaves the neighbours e**-50: no change.
+    # At a deviation of 0.1 pixels the neighbors weigh e**-50: no change.
     kernel = jnp.exp(-0.5 * (offsets / jnp.maximum(deviation, 0.1)) ** 2)
     kernel = kernel / kernel.sum()
     padding = [(reach, reach) if axis == other else (0, 0) for other in range(3)]
@@ -126,20 +126,20 @@ def _blur(image: jax.Array, draws: jax.Array, most: float, axis: int) -> jax.Arr
     return sum(taps, start=jnp.zeros(image.shape, jnp.float32))
 
 
-def _resaturated(image: jax.Array, draws: jax.Array, most: float) -> jax.Array:
-    """Colours nearer to grey or farther from it; the warp behind commutes with it."""
+def _saturate(image: jax.Array, draws: jax.Array, max_change: float) -> jax.Array:
+    """Moves colors toward gray or away from it."""
     out = image.astype(jnp.float32)
     # Written out: a sum over an axis of three is slow on CPU.
     red, green, blue = (out[..., channel : channel + 1] for channel in range(3))
-    grey = GREY[0] * red + GREY[1] * green + GREY[2] * blue
-    return grey + (out - grey) * (1 + draws[7] * most)
+    gray = GRAY[0] * red + GRAY[1] * green + GRAY[2] * blue
+    return gray + (out - gray) * (1 + draws[7] * max_change)
 
 
 def _noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Nearly Gaussian noise of deviation 1: the sum of a word's four bytes, up to 3.45.
+    """Returns nearly Gaussian noise of deviation 1: sums of the four bytes of random words.
 
-    The words are the pixels' numbers scrambled (lowbias32, github.com/skeeto/hash-prospector),
-    begun at a random one: JAX's own generator takes ten times as long on a CPU.
+    Values are within 3.45. The words are hashed pixel indices with a random offset (lowbias32,
+    github.com/skeeto/hash-prospector); JAX's generator takes ten times as long on CPU.
     """
     first = jax.random.bits(jax.random.fold_in(key, 1))
     words = (
@@ -156,45 +156,47 @@ def _noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _erase(image: jax.Array, draws: jax.Array, mean: jax.Array, probability: float) -> jax.Array:
-    """Paints a random rectangle with the image's mean."""
-    gate, area, aspect, centre_y, centre_x = draws
+    """Fills a random rectangle with the image's mean."""
+    gate, area, aspect, center_y, center_x = draws
     low, high = ERASED_AREA
     side = jnp.sqrt(low + (area + 1) / 2 * (high - low))
     stretch = jnp.exp(aspect * math.log(ERASED_ASPECT) / 2)
     inside = [
-        jnp.abs(jnp.linspace(-1.0, 1.0, length) - centre * (1 - share)) <= share
-        for length, centre, share in zip(
+        jnp.abs(jnp.linspace(-1.0, 1.0, length) - center * (1 - share)) <= share
+        for length, center, share in zip(
             image.shape,
-            (centre_y, centre_x),
+            (center_y, center_x),
             (side * stretch, side / stretch),
             strict=False,
         )
     ]
-    painted = (inside[0][:, None] & inside[1][None, :])[..., None]
-    return jnp.where(painted & (gate < 2 * probability - 1), mean, image)
+    erased = (inside[0][:, None] & inside[1][None, :])[..., None]
+    return jnp.where(erased & (gate < 2 * probability - 1), mean, image)
 
 
 def _warp(
     image: jax.Array, flipped: jax.Array, angle: jax.Array, scale: jax.Array, shift: jax.Array
 ) -> jax.Array:
-    """Reads the image through an affine map about its centre; the border is repeated.
+    """Applies an affine map about the image center; border pixels are repeated.
 
     Args:
       image: uint8 or float32[H, W, 3].
       flipped: bool scalar.
-      angle: radians; scale: above 1 enlarges; shift: (y, x) as shares of the side.
+      angle: radians.
+      scale: above 1 enlarges.
+      shift: (y, x), as shares of the sides.
 
     Returns:
       float32[H, W, 3].
     """
     height, width, channels = image.shape
-    centre_y, centre_x = (height - 1) / 2, (width - 1) / 2
-    y = (jnp.arange(height, dtype=jnp.float32) - centre_y)[:, None]
-    x = (jnp.arange(width, dtype=jnp.float32) - centre_x)[None, :]
+    center_y, center_x = (height - 1) / 2, (width - 1) / 2
+    y = (jnp.arange(height, dtype=jnp.float32) - center_y)[:, None]
+    x = (jnp.arange(width, dtype=jnp.float32) - center_x)[None, :]
     x = jnp.where(flipped, -x, x)
     cos, sin = jnp.cos(angle) / scale, jnp.sin(angle) / scale
-    source_y = jnp.clip(cos * y + sin * x + centre_y - shift[0] * height, 0, height - 1)
-    source_x = jnp.clip(cos * x - sin * y + centre_x - shift[1] * width, 0, width - 1)
+    source_y = jnp.clip(cos * y + sin * x + center_y - shift[0] * height, 0, height - 1)
+    source_x = jnp.clip(cos * x - sin * y + center_x - shift[1] * width, 0, width - 1)
 
     top, left = jnp.floor(source_y), jnp.floor(source_x)
     weight_y, weight_x = (source_y - top)[..., None], (source_x - left)[..., None]

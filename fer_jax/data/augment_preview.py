@@ -1,6 +1,6 @@
-"""A picture of what augmentation does: originals beside each change alone and all together.
+"""Draws a grid that shows the augmentation: originals, each change alone, all changes together.
 
-The draws are those of training. Files and data sets are the verb's matter.
+Uses the functions that training uses. Reads and writes no files.
 """
 
 from __future__ import annotations
@@ -17,15 +17,14 @@ from fer_jax.data.augment import CHANGES, OFF, augment
 from fer_jax.data.mixing import mix
 from fer_jax.settings import Augmentation
 
-LEAST_CELL = 96  # pixels: smaller pictures are enlarged
+MIN_CELL = 96  # pixels; smaller images are enlarged
 GAP, WIDE_GAP = 4, 14
-LINE = 15  # pixels of a line of text
+LINE = 15  # height of a line of text, pixels
 INK, PAPER = (40, 40, 40), (255, 255, 255)
-LEFT_OUT = ("mixup_alpha", "cutmix_alpha")
 
 
 def columns_of(settings: Augmentation, together: int) -> list[tuple[str, str, Augmentation]]:
-    """Heading, value and settings of each column: changes that are on, then all of them."""
+    """Returns title, value and settings of each column: each enabled change, then all of them."""
     alone = [
         (name, f"{getattr(settings, name):g}", _only(settings, name))
         for name in CHANGES
@@ -35,14 +34,14 @@ def columns_of(settings: Augmentation, together: int) -> list[tuple[str, str, Au
 
 
 def _only(settings: Augmentation, name: str) -> Augmentation:
-    """One change alone; one that has a probability always happens, so that it is seen."""
+    """Returns settings with one change only, applied to every image if it has a probability."""
     value = 1.0 if name in ("flip", "erase", "mixup", "cutmix") else getattr(settings, name)
-    alphas = {field: getattr(settings, field) for field in LEFT_OUT}
+    alphas = {field: getattr(settings, field) for field in ("mixup_alpha", "cutmix_alpha")}
     return dataclasses.replace(OFF, **alphas, **{name: value})
 
 
 def changed(images: np.ndarray, settings: Augmentation, seed: int, step: int) -> np.ndarray:
-    """uint8[B, H, W, 3]: the images uint8[B, H, W, 3] as step `step` of training changes them."""
+    """Augments images uint8[B, H, W, 3] as step `step` of training does; the same shape."""
     key = jax.random.split(jax.random.fold_in(jax.random.key(seed), step))[0]
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(len(images)))
     return np.asarray(_program(settings)(images, keys))
@@ -61,31 +60,31 @@ def _program(settings: Augmentation) -> jax.stages.Wrapped:
 def draw_grid(
     images: np.ndarray, settings: Augmentation, seed: int, together: int = 4
 ) -> np.ndarray:
-    """The grid, uint8[H, W, 3]: a row per image, the original first.
+    """Returns the grid, uint8[H, W, 3]: one row per image, the original first.
 
     Args:
-      images: uint8[B, S, S, 3], the beginning of a batch; mixing takes place among them.
-      settings: of the training.
-      seed: of the training.
-      together: columns with all changes, of the steps 0, 1, ...
+      images: uint8[B, S, S, 3], the first images of a batch; they are mixed with each other.
+      settings: of the run.
+      seed: of the run.
+      together: number of columns with all changes, as in steps 0, 1, ...
     """
     columns = columns_of(settings, together)
     shown = [("original", "", images)]
     for index, (name, value, chosen) in enumerate(columns):
-        # Each change with draws of its own, or a face would lean and move alike in all columns.
+        # Different draws per column: otherwise a face would be moved alike in all of them.
         step = int(value) - 1 if name == "as trained" else 1000 + index
         shown.append((name, value, changed(images, chosen, seed, step)))
     parts = []
-    for index, (name, value, pictures) in enumerate(shown):
+    for index, (name, value, cells) in enumerate(shown):
         wide = (index and name != shown[index - 1][0] and name == "as trained") or index == 1
         parts.append(_blank(WIDE_GAP if wide else GAP, len(images), images.shape[1]))
-        parts.append(_column(name, value, pictures))
+        parts.append(_column(name, value, cells))
     parts.append(_blank(GAP, len(images), images.shape[1]))
     return np.concatenate(parts, axis=1)
 
 
 def _side(size: int) -> int:
-    return size * max(1, -(-LEAST_CELL // size))
+    return size * max(1, -(-MIN_CELL // size))
 
 
 def _blank(width: int, rows: int, size: int) -> np.ndarray:
@@ -93,14 +92,14 @@ def _blank(width: int, rows: int, size: int) -> np.ndarray:
     return np.full((height, width, 3), PAPER, np.uint8)
 
 
-def _column(name: str, value: str, pictures: np.ndarray) -> np.ndarray:
-    side = _side(pictures.shape[1])
-    out = _blank(side, len(pictures), pictures.shape[1])
+def _column(name: str, value: str, images: np.ndarray) -> np.ndarray:
+    side = _side(images.shape[1])
+    out = _blank(side, len(images), images.shape[1])
     for number, text in enumerate((name, value)):
         place = (1, GAP + number * LINE + 11)
         cv2.putText(out, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, INK, 1, cv2.LINE_AA)
-    for row, picture in enumerate(pictures):
+    for row, image in enumerate(images):
         top = 2 * LINE + 2 * GAP + row * (side + GAP)
-        # Whole multiples and no smoothing: noise and blur are what is looked at.
-        out[top : top + side] = cv2.resize(picture, (side, side), interpolation=cv2.INTER_NEAREST)
+        # Integer factors without smoothing, which would hide noise and blur.
+        out[top : top + side] = cv2.resize(image, (side, side), interpolation=cv2.INTER_NEAREST)
     return out

@@ -57,42 +57,42 @@ def mix(
       images: float32[B, H, W, 3].
       labels: int32[B].
       keys: one random key per image, key[B].
-      settings: how often, and how evenly.
+      settings: probabilities and Beta parameters.
 
     Returns:
-      float32[B, H, W, 3], and what they show.
+      Images float32[B, H, W, 3] and their labels.
     """
     if not settings.mixes:
         return images, unmixed(labels)
     shape = images.shape[1:3]
-    kept = jax.vmap(lambda key: _kept(key, shape, settings))(keys)
-    mixed = images * kept + jnp.roll(images, 1, axis=0) * (1 - kept)
-    share = kept.mean(axis=(1, 2, 3))
+    weight = jax.vmap(lambda key: _weight(key, shape, settings))(keys)
+    mixed = images * weight + jnp.roll(images, 1, axis=0) * (1 - weight)
+    share = weight.mean(axis=(1, 2, 3))
     return mixed, Labels(labels, jnp.roll(labels, 1), share)
 
 
-def _kept(key: jax.Array, shape: tuple[int, ...], settings: Augmentation) -> jax.Array:
-    """float32[H, W, 1]: how much of each pixel is the image's own."""
+def _weight(key: jax.Array, shape: tuple[int, ...], settings: Augmentation) -> jax.Array:
+    """Returns float32[H, W, 1]: the weight of the image; its partner has the rest."""
     choice, blend_draw, box_draw, *place = jax.random.uniform(jax.random.fold_in(key, 2), (5,))
-    kept = jnp.ones((*shape, 1), jnp.float32)
+    weight = jnp.ones((*shape, 1), jnp.float32)
     if settings.mixup:
         blend = beta_quantile(blend_draw, settings.mixup_alpha)
-        kept = jnp.where(choice < settings.mixup, blend, kept)
+        weight = jnp.where(choice < settings.mixup, blend, weight)
     if settings.cutmix:
         area = beta_quantile(box_draw, settings.cutmix_alpha)
         box = _box(jnp.stack(place), jnp.sqrt(area), shape)
         chosen = (choice >= settings.mixup) & (choice < settings.mixup + settings.cutmix)
-        kept = jnp.where(chosen, 1.0 - box, kept)
-    return kept
+        weight = jnp.where(chosen, 1.0 - box, weight)
+    return weight
 
 
 def beta_quantile(share: jax.Array, alpha: float) -> jax.Array:
-    """Where the Beta(alpha, alpha) distribution function reaches `share`, in [0, 1].
+    """Returns the quantile function of the Beta(alpha, alpha) distribution at `share`, in [0, 1].
 
-    Of a uniform draw it makes a Beta draw, from a table: `jax.random.beta` is a loop that takes
+    Maps a uniform draw to a Beta draw with a table: `jax.random.beta` contains a loop that takes
     longer to compile than all of the augmentation.
     """
-    # On the lower half x = w**(1 / alpha) / 2 turns the density into a smooth one of w.
+    # On the lower half, substituting x = w**(1 / alpha) / 2 makes the density smooth in w.
     grid = np.linspace(0, 1, _TABLE)
     density = (1 - grid ** (1 / alpha) / 2) ** (alpha - 1)
     below = np.concatenate([[0], np.cumsum(density[1:] + density[:-1])])
@@ -102,10 +102,10 @@ def beta_quantile(share: jax.Array, alpha: float) -> jax.Array:
     return jnp.where(share < 0.5, half, 1 - half)
 
 
-def _box(centre: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """float32[H, W, 1]: 1 in a box about `centre` (y, x) with this share of each side."""
+def _box(center: jax.Array, side: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Returns float32[H, W, 1]: 1 in a box about `center` (y, x) with this share of each side."""
     inside = [
         jnp.abs((jnp.arange(length) + 0.5) / length - middle) * 2 < side
-        for length, middle in zip(shape, centre, strict=True)
+        for length, middle in zip(shape, center, strict=True)
     ]
     return (inside[0][:, None] & inside[1][None, :])[..., None].astype(jnp.float32)

@@ -1,9 +1,8 @@
-"""Pixels to network input: the part of a run that prediction must repeat exactly.
+"""Preprocessing of faces: cropping, resizing, masking and normalization.
 
-Stored with every run and read back by whoever uses the run; never retyped.
-Framing is here because a network trained on area-averaged faces sees other
-edges when prediction resizes in another way. A network with ported weights sees pixels
-as those weights were trained: their `InputFormat` is part of what is stored.
+`Preprocessing` is stored with every run, so that evaluation, prediction and export repeat it
+exactly. It includes the interpolation method, because edges look different with another one, and
+the `InputFormat` of pretrained weights. Random changes of training images are in `augment`.
 """
 
 from __future__ import annotations
@@ -23,24 +22,24 @@ NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")
 MASKS = ("none", "ellipse", "landmarks")
 
-# The ellipse of a face in its square crop: centre and half axes as shares of the side.
-_ELLIPSE_CENTRE = (0.5, 0.5)
+# The ellipse of a face in its square crop: center and semi-axes (x, y) as shares of the side.
+_ELLIPSE_CENTER = (0.5, 0.5)
 _ELLIPSE_AXES = (0.36, 0.46)
-# The same from landmarks, in units of the distance from between the eyes to the mouth's middle:
-# brows to chin lie 0.7 above to 1.75 below the eyes, the temples 1.15 to each side.
-_EYES_TO_CENTRE = 0.5
+# The ellipse from landmarks, in units of the distance between the midpoints of the eyes and the
+# mouth. It reaches from 0.75 above the eyes to 1.75 below (brows to chin), and 1.15 to each side.
+_EYES_TO_CENTER = 0.5
 _LANDMARK_AXES = (1.15, 1.25)
 
 
 @dataclasses.dataclass(frozen=True)
 class InputFormat:
-    """What a pretrained network expects of its input: (pixel * scale - mean) / std.
+    """The input normalization of pretrained weights: (pixel * scale - mean) / std.
 
     Attributes:
-      channels: order of the channels, "rgb" or "bgr"; mean and std are in this order.
-      scale: of pixels 0..255: 1 keeps their range, 1/255 makes it [0, 1].
-      mean: subtracted per channel, after scaling.
-      std: divided by per channel.
+      channels: channel order of the input, mean and std: "rgb" or "bgr".
+      scale: multiplies pixels 0..255; 1/255 maps them to [0, 1].
+      mean: per channel, subtracted after scaling.
+      std: per channel, divides after that.
     """
 
     channels: str
@@ -71,21 +70,19 @@ class InputFormat:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a face becomes network input. Faces are RGB.
+    """Maps an RGB image to network input.
 
     Attributes:
       size: side of the square input, pixels.
-      normalize: "unit" maps 0..255 to [0, 1], "symmetric" to [-1, 1]; "standardize"
-        gives each image zero mean and unit variance, which takes exposure and
-        skin tone out of what the network sees; "weights" does as `input_format` says.
-      input_format: of the weights that the network began with; None with any other
-        normalisation.
-      face_margin: a picture is cut to the square around its face box, widened on each
-        side by this share of the box's longer side; None takes it as it is.
-      mask: what is set to black outside the face, in prediction as in training: "none";
-        "ellipse", everything outside one that a face in its crop fills; "landmarks",
-        everything outside an ellipse laid through the eyes and the mouth, and "ellipse"
-        where a record has no landmarks.
+      normalize: "unit" maps 0..255 to [0, 1], "symmetric" to [-1, 1]; "standardize" gives each
+        image zero mean and unit variance, which removes exposure and skin tone; "weights"
+        applies `input_format`.
+      input_format: of the pretrained initial weights; None unless `normalize` is "weights".
+      face_margin: crops images to the square around the face box, widened on each side by this
+        share of the box's longer side; None does not crop.
+      mask: which pixels are set to black, in training and in prediction: "none"; "ellipse", those
+        outside the ellipse that a face in its crop fills; "landmarks", those outside an ellipse
+        placed by the eyes and the mouth ("ellipse" for records without landmarks).
     """
 
     size: int
@@ -116,7 +113,7 @@ class Preprocessing:
 
     @property
     def framing(self) -> str:
-        """All that `framed` depends on, as text."""
+        """The settings that `framed` depends on, as text for digests."""
         return f"{self.size} {self.face_margin} {self.mask}"
 
     def framed(
@@ -125,13 +122,13 @@ class Preprocessing:
         face_box: tuple[int, int, int, int],
         landmarks: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Cuts to the face where a margin is given, resizes and masks; shrinking averages areas.
+        """Crops to the face if `face_margin` is set, resizes and masks. Downscaling averages areas.
 
         Args:
           image: uint8[H, W, 3].
           face_box: x, y, width, height in pixels of `image`.
-          landmarks: float[5, 2], shares of the width and height of `image`; None or NaN where
-            unknown. Only the mask "landmarks" looks at them.
+          landmarks: float[5, 2], shares of the width and height of `image`; None or NaN if
+            unknown. Only the mask "landmarks" uses them.
 
         Returns:
           uint8[size, size, 3].
@@ -163,44 +160,44 @@ class Preprocessing:
             return self.input_format.applied(images)
         mean = images.mean(axis=(1, 2, 3), keepdims=True)
         deviation = images.std(axis=(1, 2, 3), keepdims=True)
-        # A flat image has no deviation; one grey level keeps it finite.
+        # The deviation of a constant image is 0; at least one gray level keeps the result finite.
         return (images - mean) / jnp.maximum(deviation, 1.0)
 
     def to_json(self) -> dict[str, Any]:
-        """As stored with a run."""
+        """Returns the form that is stored with a run."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Preprocessing:
-        """Reads back what `to_json` gave; format 1 has no input_format, format 2 no mask."""
-        given = stored.get("input_format")
-        input_format = InputFormat(**given) if given is not None else None
+        """Inverse of `to_json`. Format 1 has no input_format, format 2 no mask."""
+        fields = stored.get("input_format")
+        input_format = InputFormat(**fields) if fields is not None else None
         return cls(**{**stored, "input_format": input_format})
 
 
 def ellipse_mask(size: int, landmarks: np.ndarray | None) -> np.ndarray:
-    """Where the face is in a square picture of it.
+    """Returns the mask of the face in a square crop.
 
-    With landmarks the ellipse stands upright between the eyes and the mouth of the person,
-    in the proportions that insightface's five points have to an average head; without them
-    it is the one that a detector's box holds.
+    With landmarks, the ellipse follows the line from the eyes to the mouth, in the proportions of
+    an average head to insightface's five points. Without them, it is the ellipse that a face
+    fills in a detector's box.
 
     Args:
-      size: of the picture, pixels.
-      landmarks: float[5, 2], shares of the side; None or NaN where unknown.
+      size: side of the crop, pixels.
+      landmarks: float[5, 2], shares of the side; None or NaN if unknown.
 
     Returns:
-      bool[size, size], True inside.
+      bool[size, size], True inside the ellipse.
     """
     rows, columns = (np.mgrid[0:size, 0:size] + 0.5) / size
-    centre, axes, down = np.array(_ELLIPSE_CENTRE), np.array(_ELLIPSE_AXES), np.array([0.0, 1.0])
+    center, axes, down = np.array(_ELLIPSE_CENTER), np.array(_ELLIPSE_AXES), np.array([0.0, 1.0])
     if landmarks is not None and np.isfinite(landmarks).all():
         eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
         length = float(np.hypot(*(mouth - eyes)))
         if length > 0:
             down = (mouth - eyes) / length
-            centre = eyes + _EYES_TO_CENTRE * (mouth - eyes)
+            center = eyes + _EYES_TO_CENTER * (mouth - eyes)
             axes = length * np.array(_LANDMARK_AXES)
-    offset = np.stack([columns - centre[0], rows - centre[1]], axis=-1)
+    offset = np.stack([columns - center[0], rows - center[1]], axis=-1)
     along, across = offset @ down, offset @ np.array([down[1], -down[0]])
     return np.asarray((across / axes[0]) ** 2 + (along / axes[1]) ** 2 <= 1.0)

@@ -1,8 +1,7 @@
-"""One split of a prepared data set: what is known of its records, and their pictures.
+"""The records of one split of a prepared data set: labels, ids, groups and images.
 
-`open_split` reads everything but the pictures, which `Split.read` decodes one at a time;
-`decode_all` decodes all of them into memory. Which rows form a batch is sampling's
-matter.
+`open_split` reads no images; `Split.read` decodes one, and `decode_all` all of them into memory.
+`sampling` chooses which rows form a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from fer_jax.faces.decode import UnreadableError, decode
 
 
 class Prepared(Protocol):
-    """What is used of a `tfds_builders.prepared.Prepared`; neither it nor TFDS is imported here."""
+    """The part of `tfds_builders.prepared.Prepared` used here, without importing it and TFDS."""
 
     @property
     def full_name(self) -> str:
@@ -33,7 +32,7 @@ class Prepared(Protocol):
 
     @property
     def entries(self) -> Sequence[Any]:
-        """Of every stored record: id, subject and digest of its picture."""
+        """Id, subject and image digest of every stored record."""
 
     @property
     def splits(self) -> Mapping[str, np.ndarray]:
@@ -41,27 +40,26 @@ class Prepared(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What is known of the set; "pictures" is "whole" where they are stored uncut."""
+        """Metadata of the set; "pictures" is "whole" if the images are stored uncropped."""
 
     def labels(self, split: str) -> np.ndarray:
         """Indices into `label_names`."""
 
     def record(self, row: int) -> Mapping[str, Any]:
-        """A record with its picture still encoded: image, id, face_box and landmarks."""
+        """Image (encoded), id, face_box and landmarks of a record."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The records of a split, their pictures still encoded.
+    """The records of a split, with encoded images.
 
     Attributes:
       labels: int32[N], indices into `label_names`.
       ids: one unique name per record.
-      groups: subject, video or movie of each record; "" where the set has none.
+      groups: subject, video or movie of each record; "" if the set has none.
       label_names: the classes in index order.
-      digest: of the pictures as they were written, labels, ids, groups, class order and
-        framing; tells other data apart.
-      read: row number to its framed picture, uint8[S, S, 3], RGB; safe from many threads.
+      digest: of the encoded images, labels, ids, groups, class order and framing.
+      read: maps a row number to its framed RGB image, uint8[S, S, 3]; thread-safe.
     """
 
     labels: np.ndarray
@@ -82,7 +80,7 @@ class Split:
             )
         if len(set(self.ids)) != len(self.ids):
             raise UserError(
-                "expected unique record ids, found some twice; prepare the data set again"
+                "expected unique record ids, found duplicates; prepare the data set again"
             )
 
     def __len__(self) -> int:
@@ -91,7 +89,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Pictures in memory and what is known of them; the attributes of `Split`, and `images`.
+    """Decoded records in memory: the attributes of `Split`, and `images`.
 
     Attributes:
       images: uint8[N, S, S, 3], RGB.
@@ -109,20 +107,20 @@ class Records:
 
 
 def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> Split:
-    """All that is known of a split's records but their pictures, none of which is read.
+    """Opens a split without reading its images.
 
     Args:
       prepared: a data set under a protocol.
-      split: such as "train".
-      preprocessing: gives the framing; its normalisation is the step's.
+      split: name of the split, such as "train".
+      preprocessing: frames the images; normalization is not applied.
 
     Raises:
-      UserError: no such split, an empty one, pictures that are cut to the face already
-        where a margin is asked for, labels outside the classes or an id that occurs twice.
+      UserError: a missing or empty split, `face_margin` for images that are cropped already,
+        labels out of range or duplicate ids.
     """
     rows = prepared.splits.get(split)
     if rows is None or not len(rows):
-        filled = [name for name, some in prepared.splits.items() if len(some)]
+        filled = [name for name, members in prepared.splits.items() if len(members)]
         raise UserError(
             f"expected records in split {split!r} of {prepared.full_name}, found none; "
             f"splits with records: {', '.join(filled)}"
@@ -135,9 +133,9 @@ def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> 
 
     def read(row: int) -> np.ndarray:
         record = prepared.record(int(rows[row]))
-        picture = decode_image(record["image"], entries[row].id)
+        image = decode_image(record["image"], entries[row].id)
         x, y, width, height = map(int, record["face_box"])
-        return preprocessing.framed(picture, (x, y, width, height), record["landmarks"])
+        return preprocessing.framed(image, (x, y, width, height), record["landmarks"])
 
     return Split(
         labels=labels,
@@ -155,7 +153,7 @@ def _digest(
     label_names: Sequence[str],
     preprocessing: Preprocessing,
 ) -> str:
-    """Of the pictures as they were written, by the digests that were taken then."""
+    """Returns `Split.digest`; image digests were computed when the set was prepared."""
     framing = preprocessing.framing
     lines = ["\0".join((*label_names, framing))]
     lines += [f"{one.id}\0{one.subject}\0{one.digest}" for one in entries]
@@ -164,8 +162,8 @@ def _digest(
 
 
 def decode_all(split: Split) -> Records:
-    """All pictures of a split, in memory."""
-    with ThreadPoolExecutor() as pool:  # OpenCV releases the interpreter lock
+    """Decodes all images of a split into memory."""
+    with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL
         images = np.stack(list(pool.map(split.read, range(len(split)))))
     return Records(images, split.labels, split.ids, split.groups, split.label_names, split.digest)
 
@@ -174,7 +172,7 @@ def decode_image(encoded: bytes, record_id: str) -> np.ndarray:
     """Decodes a stored image to uint8[H, W, 3] RGB.
 
     Raises:
-      UserError: The bytes are not an image.
+      UserError: the bytes are not an image.
     """
     try:
         return decode(encoded)
@@ -186,9 +184,9 @@ def decode_image(encoded: bytes, record_id: str) -> np.ndarray:
 
 
 def _check_whole(prepared: Prepared) -> None:
-    """A box in a picture that has been cut already would be cut in the wrong place."""
+    """Raises `UserError` if images are stored cropped: face boxes apply to whole images."""
     if prepared.metadata.get("pictures") != "whole":
         raise UserError(
-            f"expected whole pictures to cut to data.face_margin, found {prepared.full_name}, "
-            "whose pictures are cut to the face already; leave --config.data.face_margin unset"
+            f"expected whole images to crop with data.face_margin, found {prepared.full_name}, "
+            "whose images are cropped to the face already; leave --config.data.face_margin unset"
         )

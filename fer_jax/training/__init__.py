@@ -1,9 +1,11 @@
-"""What turns batches into a trained network, in parts that know nothing of each other's files.
+"""Trains networks.
 
-job, loop: a training and its sitting. feed, chunks: pictures to the devices, steps to programs.
-steps: one training step and one evaluation step; recipe, losses, optim, sam, accumulate, ema,
-freezing, stages, tta: what happens in them. state: the arrays of a run. sharding: devices.
-evaluation, metrics, stopping, memory: what a run is judged by and remembers. checkpoint: saving
-and restoring. signals: leaving on request. writers, summary_table, watch, progress, timing,
-profile: what people watch. device_memory: advice where it is short.
+train: starts or resumes a run. session, loop: one invocation, and its loop over steps.
+build, initial_weights, model_summary: the network, its initial weights, its description.
+step: one training step; recipe, losses, accumulate, freezing, tta: its options.
+optim, stages, step_counts: optimizers, the stages of a run, its durations in steps.
+dispatch: compiles several steps into one program.
+evaluation, metrics, early_stopping: validation, and when to stop.
+state, loop_state: the arrays of a run, and what the loop needs to resume.
+checkpoint, restore: saves and restores both.
 """

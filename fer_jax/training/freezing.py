@@ -1,8 +1,7 @@
-"""Which parts of a network do not learn.
+"""Freezes blocks of a network.
 
-A frozen part's parameters stay bit for bit as they are, the optimizer keeps no memory
-for them, and their BatchNorm normalises with its stored statistics, in training too:
-statistics that drift under weights that do not would be another network.
+Frozen parameters stay bit-identical and have no optimizer state. Frozen BatchNorm layers use
+their running statistics in training too: updating those would change the frozen network.
 """
 
 from __future__ import annotations
@@ -24,48 +23,48 @@ from fer_jax.errors import UserError
 NONE, BACKBONE = "none", "backbone"
 
 Path = tuple[str, ...]
-"""Names of a module from the network down, such as ("backbone", "mixed_6a")."""
+"""Path of a module in the network, such as ("backbone", "mixed_6a")."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """The parts that do not learn.
+    """The frozen part of a network.
 
     Attributes:
-      blocks: paths of modules; everything below them is frozen with them.
+      blocks: paths of frozen modules; their submodules are frozen too.
     """
 
     blocks: frozenset[Path] = frozenset()
 
     def covers(self, path: Path) -> bool:
-        """Whether the module or parameter at `path` is frozen."""
+        """Returns whether the module or parameter at `path` is frozen."""
         return any(path[:depth] in self.blocks for depth in range(1, len(path) + 1))
 
-    def learning(self, params: Any) -> Any:
-        """A tree of bools in the form of `params`: True where a parameter learns."""
+    def trainable(self, params: Any) -> Any:
+        """Returns a tree of bools with the structure of `params`: True for trainable parameters."""
 
-        def learns(path: tuple[Any, ...], _: Any) -> bool:
+        def is_trainable(path: tuple[Any, ...], _: Any) -> bool:
             return not self.covers(tuple(key.key for key in path))
 
-        return jax.tree_util.tree_map_with_path(learns, params)
+        return jax.tree_util.tree_map_with_path(is_trainable, params)
 
     def optimizer(self, inner: optax.GradientTransformation) -> optax.GradientTransformation:
-        """`inner` for the parameters that learn; no state is kept for the others."""
-        return optax.masked(inner, self.learning) if self.blocks else inner
+        """Restricts `inner` to the trainable parameters; the others have no optimizer state."""
+        return optax.masked(inner, self.trainable) if self.blocks else inner
 
     def stop_gradients(self, params: Any) -> Any:
-        """`params` whose frozen leaves ask for no gradient, so that none is computed."""
+        """Returns `params` with stopped gradients of frozen leaves, so that none are computed."""
         return self._choose(params, params, jax.tree.map(jax.lax.stop_gradient, params))
 
     def apply_updates(self, params: Any, updates: Any) -> Any:
-        """The updated parameters; frozen ones are the very same arrays."""
+        """Returns the updated parameters; frozen ones are the same arrays."""
         return self._choose(params, optax.apply_updates(params, updates), params)
 
     def inference_norms(self) -> contextlib.AbstractContextManager[Any]:
-        """While entered, frozen parts run as in inference: with their stored statistics.
+        """Returns a context in which frozen modules run as in inference, with running statistics.
 
-        A block is told by its argument `train`, because blocks of one form may share one
-        traced function, which sees the layers of the first of them only.
+        Blocks get `train=False`: identical blocks may share one traced function, so intercepting
+        their layers would reach only those of the first block.
         """
 
         def intercept(
@@ -82,27 +81,27 @@ class Frozen:
 
         return nn.intercept_methods(intercept)
 
-    def _choose(self, params: Any, if_learning: Any, if_frozen: Any) -> Any:
+    def _choose(self, params: Any, if_trainable: Any, if_frozen: Any) -> Any:
         if not self.blocks:
-            return if_learning
+            return if_trainable
         return jax.tree.map(
-            lambda learns, new, old: new if learns else old,
-            self.learning(params),
-            if_learning,
+            lambda trainable, new, old: new if trainable else old,
+            self.trainable(params),
+            if_trainable,
             if_frozen,
         )
 
 
 def find_blocks(model: nn.Module, size: int) -> tuple[Path, ...]:
-    """The network's blocks in the order in which pictures pass them.
+    """Returns the paths of the network's blocks with parameters, in the order of the forward pass.
 
-    Blocks are the children of its `backbone`, and of the network itself otherwise.
+    Blocks are the children of `backbone` if the network has one, else of the network.
 
     Args:
-      model: takes float images [B, size, size, 3] and `train`.
+      model: maps float images [B, size, size, 3] and `train` to logits.
       size: side of the input, pixels.
     """
-    seen: dict[Path, None] = {}  # in order of insertion
+    seen: dict[Path, None] = {}  # an ordered set
 
     def record(
         call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
@@ -125,22 +124,22 @@ def find_blocks(model: nn.Module, size: int) -> tuple[Path, ...]:
 
 
 def freeze(name: str, blocks: tuple[Path, ...]) -> Frozen:
-    """What `config.model.freeze` means for a network.
+    """Applies `config.model.freeze` to a network.
 
     Args:
-      name: "none", "backbone", or a block: it and all before it are frozen. "block3" means
+      name: "none", "backbone", or a block: freezes it and all blocks before it. "block3" selects
         the last of block3_conv1, block3_conv2, ...
-      blocks: the network's, in order.
+      blocks: as `find_blocks` returns them.
 
     Raises:
-      UserError: the network has no such block, or nothing would be left to learn.
+      UserError: the network has no such block, or nothing would be left to train.
     """
     if name == NONE:
         return Frozen()
     matches = [
         index
         for index, path in enumerate(blocks)
-        if (path[0] == BACKBONE if name == BACKBONE else _is_of(path[-1], name))
+        if (path[0] == BACKBONE if name == BACKBONE else _matches(path[-1], name))
     ]
     known = [path[-1] for path in blocks]
     if not matches:
@@ -152,11 +151,11 @@ def freeze(name: str, blocks: tuple[Path, ...]) -> Frozen:
         )
     if matches[-1] == len(blocks) - 1:
         raise UserError(
-            f"model.freeze={name} leaves nothing to learn; freeze up to an earlier block "
+            f"model.freeze={name} leaves nothing to train; freeze up to an earlier block "
             f"(in order: {', '.join(known)})"
         )
     return Frozen(frozenset(blocks[: matches[-1] + 1]))
 
 
-def _is_of(block: str, name: str) -> bool:
+def _matches(block: str, name: str) -> bool:
     return block == name or block.startswith(f"{name}_")

@@ -116,7 +116,7 @@ def test_saturation_moves_colours_and_leaves_grey(images):
     soft = (images // 4 + 96).astype(np.uint8)
     share = (run(soft, settings).std(axis=-1) / soft.std(axis=-1).clip(0.5)).mean(axis=(1, 2))
     assert share.max() - share.min() > 0.5
-    luma = lambda x: x @ np.array(module.GREY)  # noqa: E731
+    luma = lambda x: x @ np.array(module.GRAY)  # noqa: E731
     np.testing.assert_allclose(luma(run(soft, settings)), luma(soft), atol=0.1)
 
 

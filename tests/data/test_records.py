@@ -118,5 +118,5 @@ def test_whole_pictures_are_cut_to_the_face():
 
 
 def test_pictures_that_are_cut_already_are_not_cut_again():
-    with pytest.raises(UserError, match="cut to the face already; leave --config"):
+    with pytest.raises(UserError, match="cropped to the face already; leave --config"):
         load_records(prepared([record("r0")]), "train", Preprocessing(8, "unit", face_margin=0.1))

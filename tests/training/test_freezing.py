@@ -74,7 +74,7 @@ def test_freezing_up_to_a_block(name, count):
     [
         ("block3", BLOCKS, r"found 'block3'; did you mean block\d.*blocks in order: block1_conv1"),
         ("backbone", (("conv",), ("head",)), "found 'backbone'.*conv, head"),
-        ("head", BLOCKS, "model.freeze=head leaves nothing to learn"),
+        ("head", BLOCKS, "model.freeze=head leaves nothing to train"),
     ],
 )
 def test_wrong_blocks_are_named(name, blocks, message):
