@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fer_jax import durations
-from fer_jax.durations import EPOCHS, EXAMPLES, STEPS
+from fer_jax.durations import EPOCHS, EXAMPLES, PER_CENT, STEPS
 from fer_jax.errors import UserError
 
 BALANCES = ("none", "oversample", "sqrt", "class_weights")
@@ -263,6 +263,14 @@ def _check(settings: Settings) -> None:
         if not (duration := settings.duration(field)).amount:
             raise UserError(f"expected {field} above 0, found {duration.amount:g}")
     train = settings.train
+    head, total = settings.duration("train.head_epochs"), settings.duration("train.epochs")
+    # Other units are compared when the number of steps of an epoch is known.
+    limit = {total.unit: total.amount, PER_CENT: 100.0}.get(head.unit)
+    if limit is not None and head.amount >= limit:
+        raise UserError(
+            f"expected train.head_epochs below train.epochs={train.epochs}, "
+            f"found {train.head_epochs}"
+        )
     if train.batch_size % train.accumulate:
         raise UserError(
             f"expected train.accumulate to divide train.batch_size={train.batch_size}, "

@@ -63,6 +63,7 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
         ("data.dir=/some/where=x", "data.dir", "/some/where=x"),
         ("model.dropout=0.25", "model.dropout", 0.25),
         ("model.dropout=none", "model.dropout", None),
+        ("model.dropout=None", "model.dropout", None),
         ("data.face_margin=none", "data.face_margin", None),
         ("model.head_widths=256,64", "model.head_widths", (256, 64)),
         ("model.head_widths=", "model.head_widths", ()),
@@ -70,7 +71,7 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
     ],
 )
 def test_overrides_take_the_fields_type(override, field, value):
-    found = configuration.flatten(configuration.load("demo", [override]))[field]
+    found = flatten(configuration.load("demo", [override]).to_dict())[field]
     assert found == value
     assert type(found) is type(value)
 
@@ -80,6 +81,8 @@ def test_overrides_take_the_fields_type(override, field, value):
     [
         ("train.epoch=5", "no config field train.epoch; did you mean train.epochs"),
         ("trian.epochs=5", "did you mean train.epochs"),
+        ("optim.lr=1", r"did you mean optim.learning_rate\?"),
+        ("train.batchsize=1", r"did you mean train.batch_size\?"),
         ("train=5", "that is a section, with the fields train.accumulate, "),
         ("train.batch_size=many", "expected int for --config.train.batch_size, found 'many'"),
         ("train.batch_size=7.5", "expected int"),
@@ -88,7 +91,7 @@ def test_overrides_take_the_fields_type(override, field, value):
         ("model.dropout=half", "expected float for --config.model.dropout"),
         ("optim.momentum=none", "expected float for --config.optim.momentum"),
         ("model.head_widths=512,many", "expected integers with commas .*model.head_widths"),
-        ("train.epochs", "behind an equals sign"),
+        ("train.epochs", "after an equals sign"),
     ],
 )
 def test_wrong_overrides_are_explained(override, message):

@@ -33,7 +33,7 @@ print(os.environ.get("GLIBC_TUNABLES", "none"), sys.argv[1:], os.getpid())
         (None, False, 1, "none"),
     ],
 )
-def test_a_process_begins_again_once(tunables, useful, begun, left):
+def test_a_process_restarts_once(tunables, useful, begun, left):
     script = SHOW.format(patch=f"huge_pages._useful = lambda: {useful}")
     environment = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
     if tunables:
@@ -88,7 +88,7 @@ runpy.run_module("fer_jax.{name}", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["main", "predict", "serve"])
-def test_commands_begin_again_before_they_import_much(name):
+def test_commands_restart_before_they_import_much(name):
     found = subprocess.run(
         [sys.executable, "-c", STOPPED.format(name=name)],
         capture_output=True, text=True, check=False,

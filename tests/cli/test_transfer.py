@@ -17,6 +17,7 @@ from fer_jax.training import initial_weights, train
 from fer_jax.training.build import make_model
 from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
+from tests import commands
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +124,13 @@ def test_the_hash_tells_weights_apart(teacher):
     assert stored["file"] == "teacher"
     assert len(stored["sha256"]) == 64
     assert dataclasses.replace(found, sha256="x").to_json() != stored
+
+
+def test_preview_takes_the_runs_that_training_takes(teacher, tmp_path, capsys):
+    """Its images are normalized, and so shown, as those of the run that it starts from."""
+    folder, settings = teacher
+    flags = [f"--config.{setting}" for setting in (*settings, f"model.pretrained={folder}")]
+    out = tmp_path / "grid.png"
+    commands.run("preview", "--config=configs/demo.py", *flags, "--images=2", f"--out={out}")
+    assert out.exists()
+    assert str(out) in capsys.readouterr().out

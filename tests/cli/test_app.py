@@ -1,0 +1,79 @@
+"""The dispatcher: verbs, versions, and the older ways to start each command."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+import fer_jax
+from fer_jax.cli import app
+from fer_jax.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+SHIMS = {
+    "fer_jax.main": "train", "fer_jax.crossval": "crossval", "fer_jax.evaluate": "evaluate",
+    "fer_jax.export": "export", "fer_jax.port_weights": "port-weights",
+    "fer_jax.predict": "predict", "fer_jax.preview": "preview", "fer_jax.serve": "serve",
+    "fer_jax.summary": "summary", "tfds_builders.build": "prepare",
+    "tfds_builders.stand_in": "stand-in",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_verb_on_80_columns(capsys, arguments):
+    app.main(arguments)
+    said = capsys.readouterr().out
+    assert all(f"  {verb} " in said for verb in app.VERBS)
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("verb", app.VERBS)
+def test_every_verb_has_help_under_its_own_name(capsys, verb):
+    with pytest.raises(SystemExit) as left:
+        app.main([verb, "--help"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: fer-jax {verb} ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "verb", "passed"),
+    [
+        (["--config", "a.py", "--workdir=b"], "train", ["--config", "a.py", "--workdir=b"]),
+        (["--config=a.py"], "train", ["--config=a.py"]),
+        (["port_weights", "x"], "port_weights", ["x"]),
+        (["stand-in", "kdef", "out"], "stand_in", ["kdef", "out"]),
+    ],
+)
+def test_which_verb_runs(monkeypatch, arguments, verb, passed):
+    calls = []
+    module = importlib.import_module(f"fer_jax.cli.{verb}")
+    monkeypatch.setattr(module, "main", calls.append)
+    app.main(arguments)
+    assert calls == [passed]
+
+
+def test_an_unknown_verb_names_the_nearest():
+    with pytest.raises(UserError, match=r"found 'evalute'; did you mean 'evaluate'\?"):
+        app.main(["evalute", "runs/demo"])
+
+
+def test_version_has_what_a_bug_report_needs(capsys):
+    app.main(["--version"])
+    said = capsys.readouterr().out
+    assert said.startswith(f"fer-jax {fer_jax.__version__}\n")
+    assert f"jax {jax.__version__}\n" in said
+    assert f"devices {jax.device_count()}: cpu" in said
+
+
+@pytest.mark.parametrize(("module", "verb"), SHIMS.items())
+def test_the_older_module_starts_the_same_command(module, verb):
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: fer-jax {verb} ")
