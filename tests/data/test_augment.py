@@ -1,4 +1,4 @@
-"""Augmentation: each change does what its field says, row by row, against OpenCV."""
+"""Tests of augmentation: each change on its own, some against OpenCV."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def run(images, settings, seed=0):
     return np.asarray(jax.jit(lambda x, k: augment(x, k, settings))(images, keys))
 
 
-def test_everything_off_changes_nothing(images):
+def test_disabled_augmentation_changes_nothing(images):
     np.testing.assert_array_equal(run(images, OFF), images.astype(np.float32))
 
 
 @pytest.mark.parametrize(("probability", "low", "high"), [(0, 0, 0), (0.5, 0.3, 0.7), (1, 1, 1)])
-@pytest.mark.parametrize("rotation", [0, 1e-6])  # the plain path and the warp
-def test_flip_mirrors_the_given_share(images, probability, low, high, rotation):
+@pytest.mark.parametrize("rotation", [0, 1e-6])  # without and with the warp
+def test_flip_mirrors_images_with_its_probability(images, probability, low, high, rotation):
     out = run(images, dataclasses.replace(OFF, flip=probability, rotation=rotation))
     mirrored = [np.abs(o - i[:, ::-1]).max() < 0.1 for o, i in zip(out, images, strict=True)]
     same = [np.abs(o - i).max() < 0.1 for o, i in zip(out, images, strict=True)]
@@ -68,8 +68,8 @@ def test_warp_agrees_with_opencv(images, angle, scale, shift):
 
 
 @pytest.mark.parametrize("field", ["brightness", "contrast"])
-def test_values_move_within_the_range(images, field):
-    soft = (images // 4 + 96).astype(np.uint8)  # far from 0 and 255, so that nothing clips
+def test_brightness_and_contrast_stay_in_range(images, field):
+    soft = (images // 4 + 96).astype(np.uint8)  # far from 0 and 255, to avoid clipping
     out = run(soft, dataclasses.replace(OFF, **{field: 0.2}))
     if field == "brightness":
         ratio = out.mean((1, 2, 3)) / soft.mean((1, 2, 3))
@@ -92,27 +92,27 @@ def test_blur_agrees_with_opencv(images):
         np.testing.assert_allclose(ours, theirs, atol=0.02)
 
 
-def test_noise_is_gaussian_and_of_each_image_its_own():
-    grey = np.full((ROWS, 24, 24, 3), 128, np.uint8)
+def test_noise_is_gaussian_and_independent_per_image():
+    gray = np.full((ROWS, 24, 24, 3), 128, np.uint8)
     level = 0.04
-    out = run(grey, dataclasses.replace(OFF, noise=level)) - 128
+    out = run(gray, dataclasses.replace(OFF, noise=level)) - 128
     deviations = out.std(axis=(1, 2, 3)) / (level * 255)
     assert deviations.max() <= 1.03
     assert deviations.min() < 0.2
-    np.testing.assert_allclose(deviations.mean(), 0.5, atol=0.1)  # uniform between none and all
+    np.testing.assert_allclose(deviations.mean(), 0.5, atol=0.1)  # uniform in [0, 1]
     strongest = out[deviations.argmax()].ravel() / out[deviations.argmax()].std()
     assert abs(strongest.mean()) < 0.1
-    # Excess of four bytes' sum: -0.3; a single uniform number's is -1.2.
+    # Excess kurtosis: -0.3 for a sum of four bytes, -1.2 for one uniform number.
     assert -0.6 < (strongest**4).mean() - 3 < 0.3
     assert len({tuple(image[0, :8, 0]) for image in out}) == ROWS
-    # Neither neighbours nor images go together.
+    # Neighboring pixels are uncorrelated.
     assert abs(np.corrcoef(strongest[:-1], strongest[1:])[0, 1]) < 0.1
 
 
-def test_saturation_moves_colours_and_leaves_grey(images):
-    grey = np.repeat(images[..., :1], 3, axis=-1)
+def test_saturation_changes_colors_but_not_gray(images):
+    gray = np.repeat(images[..., :1], 3, axis=-1)
     settings = dataclasses.replace(OFF, saturation=0.5)
-    np.testing.assert_allclose(run(grey, settings), grey, atol=1e-3)
+    np.testing.assert_allclose(run(gray, settings), gray, atol=1e-3)
     soft = (images // 4 + 96).astype(np.uint8)
     share = (run(soft, settings).std(axis=-1) / soft.std(axis=-1).clip(0.5)).mean(axis=(1, 2))
     assert share.max() - share.min() > 0.5
@@ -120,7 +120,7 @@ def test_saturation_moves_colours_and_leaves_grey(images):
     np.testing.assert_allclose(luma(run(soft, settings)), luma(soft), atol=0.1)
 
 
-def test_tint_scales_each_colour_by_itself(images):
+def test_tint_scales_each_channel_independently(images):
     soft = (images // 4 + 96).astype(np.float32)
     gains = (run(soft.astype(np.uint8), dataclasses.replace(OFF, tint=0.1)) / soft).mean((1, 2))
     assert gains.min() > 0.899
@@ -129,7 +129,7 @@ def test_tint_scales_each_colour_by_itself(images):
 
 
 @pytest.mark.parametrize("probability", [0.25, 1.0])
-def test_erasing_paints_a_rectangle(images, probability):
+def test_erasing_fills_a_rectangle(images, probability):
     out = run(images, dataclasses.replace(OFF, erase=probability))
     areas = []
     for before, after in zip(images.astype(np.float32), out, strict=True):
@@ -141,12 +141,12 @@ def test_erasing_paints_a_rectangle(images, probability):
             np.testing.assert_array_equal(after[~painted], before[~painted])
     erased = np.array(areas) > 0.005
     assert abs(erased.mean() - probability) < 0.2
-    assert max(areas) < 0.33  # a quarter, and what pixels add
+    assert max(areas) < 0.33  # a quarter, plus rounding to pixels
     assert min(np.array(areas)[erased]) > 0.005
 
 
 @pytest.mark.parametrize("name", CHANGES[:-2])
-def test_a_row_depends_on_its_key_alone(images, name):
+def test_augmentation_depends_on_the_key_only(images, name):
     value = 10.0 if name == "rotation" else 0.3
     settings = dataclasses.replace(OFF, **{name: value})
     keys = jax.random.split(jax.random.key(3), ROWS)
@@ -159,7 +159,7 @@ def test_a_row_depends_on_its_key_alone(images, name):
     assert not np.array_equal(whole, images)
 
 
-def test_two_devices_change_images_as_one_does(images):
+def test_two_devices_augment_like_one(images):
     settings = Augmentation(erase=0.3, tint=0.1)
     keys = jax.random.split(jax.random.key(3), ROWS)
     one = run(images, settings, seed=3)

@@ -1,4 +1,4 @@
-"""The preview: originals, each change that is on, and what training sees."""
+"""Tests of the augmentation preview."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_jax.settings import Augmentation
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), np.uint8)
 
 
-def test_a_column_for_each_change_that_is_on():
+def test_one_column_per_enabled_change():
     settings = dataclasses.replace(OFF, flip=0.5, erase=0.1)
     columns = columns_of(settings, together=2)
     assert [column[:2] for column in columns] == [
@@ -23,7 +23,7 @@ def test_a_column_for_each_change_that_is_on():
     assert columns[2][2] == settings
 
 
-def test_the_grid_shows_originals_and_changes():
+def test_the_grid_shows_originals_and_augmented_images():
     grid = draw_grid(IMAGES, dataclasses.replace(OFF, flip=0.5), seed=0, together=1)
     assert grid.dtype == np.uint8
     shown = grid[38 : 38 + 96 : 6]  # the first row of faces, each pixel once
@@ -32,7 +32,7 @@ def test_the_grid_shows_originals_and_changes():
     np.testing.assert_array_equal(flipped, IMAGES[0][:, ::-1])
 
 
-def test_steps_draw_anew_and_repeat():
+def test_steps_differ_and_are_reproducible():
     first, again, next_one = (changed(IMAGES, Augmentation(), 5, step) for step in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, next_one)

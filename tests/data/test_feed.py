@@ -1,4 +1,4 @@
-"""The stores give the same batches bit for bit: on any devices, by any threads, from any step."""
+"""Batches are bit-identical with any store, number of devices or threads, and initial step."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from fer_jax.data.store import FreeMemory, HostStore, Placement, StreamStore, ch
 from fer_jax.runtime import sharding
 from fer_jax.training.dispatch import ChunkPlan
 
-SIZE, RECORDS, BATCH = 5, 42, 8  # 42 records: a share of the devices is not even
+SIZE, RECORDS, BATCH = 5, 42, 8  # 42 is not divisible by 4 devices
 STEPS = 2 * (RECORDS // BATCH)  # two epochs
-DEVICES = ((1, 1), (2, 1), (2, 2), (4, 2))  # and how many of them share a state
+DEVICES = ((1, 1), (2, 1), (2, 2), (4, 2))  # (devices, FSDP group size)
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,14 +46,14 @@ def faces() -> Records:
 
 def split_of(records: Records) -> Split:
     def read(row: int) -> np.ndarray:
-        time.sleep(0.001 * (row % 3))  # later rows are often ready before earlier ones
+        time.sleep(0.001 * (row % 3))  # some later rows are decoded before earlier ones
         return records.images[row]
 
     return Split(records.labels, records.ids, records.groups, records.label_names, "", read)
 
 
 def feeds(mesh: Mesh):
-    """Name and feed of every store."""
+    """Yields the name and feed of every store."""
     records = faces()
     host, split = HostStore(records), split_of(records)
     yield "device", make_feed(host, Placement("device", False, ""), mesh)
@@ -65,7 +65,7 @@ def feeds(mesh: Mesh):
 
 
 def batches(feed, mesh: Mesh, first: int, steps: int):
-    """The batches from step `first` on, in chunks of `steps`, through a prefetch."""
+    """Returns the batches from step `first` on, prefetched in chunks of `steps`."""
     plan = ChunkPlan(steps, (STEPS,))
     sampler = BatchSampler(faces().labels, BATCH, seed=3)
     placed = sharding.steps_sharding(mesh)
@@ -81,7 +81,7 @@ def batches(feed, mesh: Mesh, first: int, steps: int):
 
 
 def compare(devices: int, fsdp: int) -> None:
-    """Every store's batches of two epochs with those of plain indexing."""
+    """Compares two epochs of batches of every store with array indexing."""
     mesh, records = mesh_of(devices, fsdp), faces()
     sampler = BatchSampler(records.labels, BATCH, seed=3)
     rows = sampler.rows(0, STEPS)
@@ -96,13 +96,13 @@ def compare(devices: int, fsdp: int) -> None:
 
 
 @pytest.mark.parametrize(("devices", "fsdp"), DEVICES[:3])
-def test_all_stores_give_the_batches_of_plain_indexing(devices, fsdp):
+def test_batches_equal_array_indexing(devices, fsdp):
     with jax.transfer_guard("disallow"):
         compare(devices, fsdp)
 
 
 @pytest.mark.slow
-def test_all_stores_give_them_on_four_devices_too():
+def test_batches_on_four_devices():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True,
                           text=True, timeout=300)  # fmt: skip
@@ -113,13 +113,13 @@ def test_all_stores_give_them_on_four_devices_too():
 @pytest.mark.parametrize(
     ("free", "store", "kept"),
     [
-        (7875, "device", RECORDS),  # two fifths of it are all pictures' bytes
+        (7875, "device", RECORDS),  # 40% of it is the size of all images
         (7874, "device", RECORDS // 2),
         (3938, "device", RECORDS // 2),
         (3937, "host", 0),
     ],
 )
-def test_devices_keep_what_their_memory_has_room_for(free, store, kept):
+def test_devices_store_what_fits_into_their_memory(free, store, kept):
     mesh, records = mesh_of(2), faces()
     placement = choose_placement("auto", records.images.nbytes, FreeMemory(free, mesh.size, None))
     assert placement.store == store
@@ -135,7 +135,7 @@ COLLECTIVE = re.compile(
 
 
 @pytest.mark.parametrize("fsdp", [1, 2])
-def test_only_the_batch_goes_from_device_to_device(fsdp):
+def test_devices_exchange_only_the_batch(fsdp):
     mesh = mesh_of(2, fsdp)
     for name, feed in feeds(mesh):
         item = jax.tree.map(lambda leaf: leaf[0], feed.put(np.arange(BATCH)[None]))
@@ -144,11 +144,11 @@ def test_only_the_batch_goes_from_device_to_device(fsdp):
         if name != "sharded":
             assert found == []
             continue
-        # The numbers of the rows, and of the sum of the pictures each device's half.
+        # The row numbers are gathered, the images summed and scattered: half of the batch each.
         assert sorted(found) == [("s32", f"{BATCH}"), ("u8", f"{BATCH // 2},{SIZE},{SIZE},3")]
 
 
-def test_a_prefetch_runs_ahead_and_no_further():
+def test_prefetch_is_limited():
     made, let = [], threading.Event()
 
     def make(begin, end):
@@ -166,7 +166,7 @@ def test_a_prefetch_runs_ahead_and_no_further():
     assert made == [(step, step + 2) for step in range(0, 2 * len(made), 2)]
 
 
-def test_what_goes_wrong_ahead_is_raised_where_it_is_needed():
+def test_an_error_in_the_prefetch_is_raised_by_take():
     def make(begin, end):
         if begin >= 2:
             raise ValueError("a bad picture")

@@ -1,4 +1,4 @@
-"""Mixing: pixels and labels in the same shares, partners within the batch."""
+"""Tests of mixup and CutMix: labels are mixed in the proportions of the pixels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fer_jax.data.mixing import beta_quantile, mix, unmixed
 
 ROWS, CLASSES = 64, 7
 LABELS = np.arange(ROWS, dtype=np.int32) % CLASSES
-# Every image has one value, so that a pixel tells how much of it is whose.
+# Each image has one value, so that mixed pixels show the proportion.
 IMAGES = np.broadcast_to(
     np.arange(ROWS, dtype=np.float32)[:, None, None, None], (ROWS, 12, 12, 3)
 ).copy()
@@ -26,7 +26,7 @@ def run(**chances):
     return np.asarray(images), jax.device_get(labels)
 
 
-def test_off_changes_nothing():
+def test_disabled_mixing_changes_nothing():
     images, labels = run()
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(labels.targets(CLASSES), np.eye(CLASSES)[LABELS])
@@ -36,7 +36,7 @@ def test_off_changes_nothing():
 @pytest.mark.parametrize(
     "chances", [{"mixup": 1.0}, {"cutmix": 1.0}, {"mixup": 0.4, "cutmix": 0.4}]
 )
-def test_labels_have_the_shares_of_the_pixels(chances):
+def test_labels_are_mixed_like_the_pixels(chances):
     images, labels = run(**chances)
     targets = np.asarray(labels.targets(CLASSES))
     np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
@@ -73,5 +73,5 @@ def test_shares_are_beta_distributed(alpha):
     np.testing.assert_allclose(fourth, 3 / (16 * (2 * alpha + 1) * (2 * alpha + 3)), rtol=4e-3)
 
 
-def test_unmixed_labels_are_whole():
+def test_unmixed_labels_are_one_hot():
     np.testing.assert_array_equal(unmixed(LABELS).targets(CLASSES), np.eye(CLASSES)[LABELS])

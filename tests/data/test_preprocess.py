@@ -1,4 +1,4 @@
-"""Pixels to network input."""
+"""Tests of preprocessing."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def test_fixed_ranges(normalize, expected):
     np.testing.assert_allclose(out.ravel(), expected, atol=1e-6)
 
 
-def test_standardize_is_per_image_and_survives_a_flat_one():
+def test_standardize_is_per_image_and_finite_for_constant_images():
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
-    pictures[1] //= 8
-    pictures[2] = 77
-    out = np.asarray(Preprocessing(8, "standardize").normalized(jnp.asarray(pictures)))
+    images = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
+    images[1] //= 8
+    images[2] = 77
+    out = np.asarray(Preprocessing(8, "standardize").normalized(jnp.asarray(images)))
     np.testing.assert_allclose(out.mean((1, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(out[:2].std((1, 2, 3)), 1, atol=1e-3)
     assert np.isfinite(out).all()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (30, 20), (5, 6)])
-def test_resize_gives_the_size(shape):
-    picture = np.full((*shape, 3), 9, np.uint8)
-    out = Preprocessing(8, "unit").framed(picture, (0, 0, 1, 1))
+def test_images_are_resized(shape):
+    image = np.full((*shape, 3), 9, np.uint8)
+    out = Preprocessing(8, "unit").framed(image, (0, 0, 1, 1))
     assert out.shape == (8, 8, 3)
     assert (out == 9).all()
 
@@ -48,7 +48,7 @@ def test_resize_gives_the_size(shape):
         ((8, "unit", None, None, "oval"), "none, ellipse, landmarks for data.mask, found 'oval'"),
     ],
 )
-def test_wrong_values_are_named(fields, message):
+def test_invalid_values_are_reported(fields, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(*fields)
 
@@ -57,7 +57,7 @@ def published(channels, scale, mean, std=(1, 1, 1)) -> Preprocessing:
     return Preprocessing(8, "weights", InputFormat(channels, scale, mean, std))
 
 
-# The pixel R 255, G 51, B 0 as each library's own preprocessing gives it.
+# The pixel R 255, G 51, B 0 as each library preprocesses it.
 CAFFE = published("bgr", 1.0, (103.939, 116.779, 123.68))
 TORCH = published("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 INCEPTION = published("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -69,7 +69,7 @@ FORMATS = [
 
 
 @pytest.mark.parametrize(("preprocessing", "expected"), FORMATS)
-def test_pixels_become_what_the_weights_expect(preprocessing, expected):
+def test_pixels_match_the_library_of_the_weights(preprocessing, expected):
     pixel = jnp.array([255, 51, 0], jnp.uint8).reshape(1, 1, 1, 3)
     out = preprocessing.normalized(pixel)
     assert out.dtype == jnp.float32
@@ -84,12 +84,12 @@ def test_pixels_become_what_the_weights_expect(preprocessing, expected):
         *(preprocessing for preprocessing, _ in FORMATS),
     ],
 )
-def test_it_survives_json(preprocessing):
+def test_json_round_trip(preprocessing):
     stored = json.loads(json.dumps(preprocessing.to_json()))
     assert Preprocessing.from_json(stored) == preprocessing
 
 
-def test_what_runs_stored_before_there_were_weights_is_read():
+def test_format_1_without_input_format_is_read():
     stored = {"size": 100, "normalize": "standardize"}
     assert Preprocessing.from_json(stored) == Preprocessing(100, "standardize")
 
@@ -104,13 +104,13 @@ def test_what_runs_stored_before_there_were_weights_is_read():
         (lambda: InputFormat("rgb", 1.0, (0, 0, 0), (1, 0, 1)), "positive deviations"),
     ],
 )
-def test_formats_that_cannot_be_are_refused(wrong, message):
+def test_invalid_formats_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
 
 
 def face(shift: float = 0.0, turn: float = 0.0, scale: float = 1.0) -> np.ndarray:
-    """Five landmarks of an upright face in the middle, moved, turned (radians) and scaled."""
+    """Returns the five landmarks of a centered upright face, shifted, rotated (radians), scaled."""
     points = np.array([[0.35, 0.4], [0.65, 0.4], [0.5, 0.55], [0.38, 0.72], [0.62, 0.72]]) - 0.5
     turned = points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     return turned * scale + 0.5 + (shift, 0)
@@ -120,14 +120,14 @@ WHITE = np.full((40, 40, 3), 255, np.uint8)
 
 
 def shown(mask: str, landmarks: np.ndarray | None = None) -> np.ndarray:
-    """bool[40, 40]: what a mask leaves of a white picture; it leaves all or nothing of a pixel."""
+    """Returns bool[40, 40]: the pixels of a white image that a mask leaves white."""
     out = Preprocessing(40, "unit", mask=mask).framed(WHITE, (0, 0, 40, 40), landmarks)
     assert set(np.unique(out)) <= {0, 255}
     assert (out == out[..., :1]).all()
     return out[..., 0] == 255
 
 
-def test_an_ellipse_leaves_the_face_and_hides_the_corners():
+def test_the_ellipse_shows_the_face_and_hides_the_corners():
     assert shown("none").all()
     inside = shown("ellipse", face())
     np.testing.assert_array_equal(inside, inside[::-1, ::-1])
@@ -137,7 +137,7 @@ def test_an_ellipse_leaves_the_face_and_hides_the_corners():
     assert 0.4 < inside.mean() < 0.6
 
 
-def test_landmarks_move_turn_and_size_the_mask():
+def test_the_mask_follows_the_landmarks():
     upright = shown("landmarks", face())
     assert upright[[int(40 * y) for _, y in face()], [int(40 * x) for x, _ in face()]].all()
     moved = shown("landmarks", face(shift=-0.2))
@@ -147,15 +147,15 @@ def test_landmarks_move_turn_and_size_the_mask():
     np.testing.assert_array_equal(lying, np.rot90(upright, -1))
 
 
-def test_without_landmarks_their_mask_is_the_ellipse():
+def test_missing_landmarks_fall_back_to_the_ellipse():
     unknown = np.full((5, 2), np.nan)
     np.testing.assert_array_equal(shown("landmarks", unknown), shown("ellipse"))
     np.testing.assert_array_equal(shown("landmarks"), shown("ellipse"))
 
 
-def test_landmarks_follow_the_cut_to_the_face():
+def test_landmarks_are_cropped_with_the_image():
     wide = np.full((40, 80, 3), 255, np.uint8)
     framing = Preprocessing(40, "unit", face_margin=0.0, mask="landmarks")
-    in_wide = face(shift=-0.2) * (0.5, 1.0) + (0.25, 0.0)  # the box is the wide picture's middle
+    in_wide = face(shift=-0.2) * (0.5, 1.0) + (0.25, 0.0)  # the box is centered in the image
     out = framing.framed(wide, (20, 0, 40, 40), in_wide)
     np.testing.assert_array_equal(out[..., 0] == 255, shown("landmarks", face(shift=-0.2)))

@@ -1,4 +1,4 @@
-"""Records: what array_record holds comes into memory as it is, and wrong records are named."""
+"""Tests of the records of a split."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from fer_jax.errors import UserError
 PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
 
 
-def png(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+def png(image: np.ndarray) -> bytes:
+    return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
 
 
 def load_records(*arguments) -> Records:
@@ -25,7 +25,7 @@ def load_records(*arguments) -> Records:
 
 
 def prepared(records: list[dict], split: str = "train", pictures: str = "face", names="ab"):
-    """A prepared set with records in memory."""
+    """Returns a prepared set with records in memory."""
     entries = [
         types.SimpleNamespace(
             id=one["id"].decode(), subject=one["subject"].decode(),
@@ -33,7 +33,7 @@ def prepared(records: list[dict], split: str = "train", pictures: str = "face", 
         )
         for one in records
     ]  # fmt: skip
-    rows = np.arange(len(records))[::-1]  # protocols give rows in any order
+    rows = np.arange(len(records))[::-1]  # protocols may list rows in any order
     return types.SimpleNamespace(
         full_name="set/face/1.0.0 subject",
         label_names=tuple(names),
@@ -51,7 +51,7 @@ def record(name: str, label: int = 0, image: bytes | None = None, subject: bytes
             "landmarks": np.full((5, 2), np.nan)}  # fmt: skip
 
 
-def test_pictures_come_as_rgb_at_the_size_in_the_protocol_s_order():
+def test_images_are_rgb_resized_and_in_protocol_order():
     rows = [record(f"r{i}", i % 2) for i in range(8)]
     rows[3]["image"] = png(PICTURE[::-1])
     records = load_records(prepared(rows), "train", Preprocessing(10, "unit"))
@@ -63,7 +63,7 @@ def test_pictures_come_as_rgb_at_the_size_in_the_protocol_s_order():
     assert records.groups == ("s1",) * 8
 
 
-def test_the_digest_tells_data_apart():
+def test_different_data_has_different_digests():
     def digest(size=8, names="ab", mask="none", **changes):
         some = prepared([record("r0"), record("x") | changes], names=names)
         return open_split(some, "train", Preprocessing(size, "unit", mask=mask)).digest
@@ -75,7 +75,7 @@ def test_the_digest_tells_data_apart():
     assert digests[0] == digest()
 
 
-def test_opening_a_split_reads_no_record():
+def test_opening_a_split_reads_no_images():
     some = prepared([record("r0", image=b"-")])
     some.record = None
     split = open_split(some, "train", Preprocessing(8, "unit"))
@@ -100,23 +100,23 @@ def test_opening_a_split_reads_no_record():
         ([record("r0"), record("r0")], "train", "unique record ids"),
     ],
 )
-def test_wrong_records_are_named(rows, split, message):
+def test_invalid_records_are_reported(rows, split, message):
     with pytest.raises(UserError, match=message):
         load_records(prepared(rows), split, Preprocessing(8, "unit"))
 
 
-def test_an_empty_picture_is_no_picture():
+def test_empty_bytes_are_no_image():
     with pytest.raises(UserError, match="found 0 bytes"):
         decode_image(b"", "x")
 
 
-def test_whole_pictures_are_cut_to_the_face():
+def test_whole_images_are_cropped_to_the_face():
     whole = prepared([record("r0")], pictures="whole")
     records = load_records(whole, "train", Preprocessing(8, "unit", face_margin=1 / 6))
-    # Box (3, 2, 6, 4): centre (6, 4), longer side 6, one pixel more on each side.
+    # Box (3, 2, 6, 4): center (6, 4), longer side 6, widened by one pixel on each side.
     np.testing.assert_array_equal(records.images[0], PICTURE[0:8, 2:10])
 
 
-def test_pictures_that_are_cut_already_are_not_cut_again():
+def test_cropped_images_are_not_cropped_again():
     with pytest.raises(UserError, match="cropped to the face already; leave --config"):
         load_records(prepared([record("r0")]), "train", Preprocessing(8, "unit", face_margin=0.1))

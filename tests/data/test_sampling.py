@@ -1,4 +1,4 @@
-"""Batches: each class its share of every epoch, another order each, all from seed and step."""
+"""Tests of batch sampling: class shares, order of epochs, reproducibility."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def order_of(labels, batch, epochs, balance="none", seed=1):
 
 @pytest.mark.parametrize("balance", ["none", "class_weights"])
 @pytest.mark.parametrize(("records", "batch"), [(12, 4), (10, 4), (3, 8)])
-def test_every_record_once_per_epoch(records, batch, balance):
+def test_each_record_is_used_once_per_epoch(records, batch, balance):
     for epoch in order_of(np.arange(records) % 3, batch, 3, balance):
         assert sorted(epoch) == list(range(records))
 
 
-def test_epochs_and_seeds_differ_and_repeat():
+def test_epochs_and_seeds_differ_and_are_reproducible():
     labels = np.zeros(50, int)
     first, second = BatchSampler(labels, 50, 0), BatchSampler(labels, 50, -1)
     assert not np.array_equal(first.rows(0), first.rows(1))
@@ -37,7 +37,7 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 
 @pytest.mark.parametrize("balance", POWERS)
-def test_many_steps_at_once_are_the_steps_one_by_one(balance):
+def test_rows_of_several_steps_equal_those_of_single_steps(balance):
     sampler = BatchSampler(LABELS, 8, 3, balance)
     together = sampler.rows(2, 9)
     assert together.shape == (9, 8)
@@ -46,8 +46,8 @@ def test_many_steps_at_once_are_the_steps_one_by_one(balance):
     np.testing.assert_array_equal(together, single)
 
 
-def test_the_order_is_the_same_for_ever():
-    """May change with the algorithm alone: then every run of a seed sees another order."""
+def test_golden_order():
+    """May change only with the algorithm; then every run with the same seed gets another order."""
     np.testing.assert_array_equal(
         BatchSampler(np.arange(6) % 2, 6, 0).rows(0, 2), [[4, 2, 0, 5, 1, 3], [2, 4, 1, 3, 0, 5]]
     )
@@ -58,22 +58,22 @@ def test_the_order_is_the_same_for_ever():
     ("balance", "places"),
     [("none", [16, 4, 0, 1]), ("oversample", [7, 7, 0, 7]), ("sqrt", [12, 6, 0, 3])],
 )
-def test_each_class_has_its_share_of_every_epoch(balance, places):
+def test_classes_have_their_share_of_every_epoch(balance, places):
     for epoch in order_of(LABELS, 5, 8, balance):
         assert np.bincount(LABELS[epoch], minlength=4).tolist() == places
 
 
-def test_no_record_comes_again_before_the_others_of_its_class():
+def test_no_record_repeats_before_the_others_of_its_class():
     order = order_of(LABELS, 7, 16, "oversample").ravel()
     for name in (0, 1):
         seen = order[LABELS[order] == name]
-        # Within an epoch places are shuffled, so that turns may overlap there by one use.
+        # Places are shuffled within an epoch, so two passes may overlap there by one use.
         counts = np.unique(seen, return_counts=True)[1]
         assert len(counts) == (name == LABELS).sum()
         assert counts.max() - counts.min() <= 1
 
 
-def test_class_weights_have_mean_one_and_make_present_classes_equal():
+def test_class_weights_have_mean_one_and_balance_present_classes():
     counts = np.bincount(LABELS, minlength=4)
     weights = class_weights(counts)
     assert weights[LABELS].mean() == pytest.approx(1)

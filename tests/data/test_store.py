@@ -1,4 +1,4 @@
-"""The store that fits, and images decoded into memory or on request."""
+"""Tests of image stores, and of the choice of one by free memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_images_that_do_not_fit_the_devices_are_refused():
 
 
 def make_split(records: int = 10, reads: list[int] | None = None) -> Split:
-    """Images of one value, their row number; `reads` records which are decoded."""
+    """Returns constant images with their row number as value; `reads` collects decoded rows."""
 
     def read(row: int) -> np.ndarray:
         if reads is not None:
