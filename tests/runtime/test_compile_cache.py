@@ -1,4 +1,4 @@
-"""Compiled programs on disk: found again, by the same kind of machine, and never in the way."""
+"""Tests of the compilation cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from fer_jax.runtime import compile_cache
 
 ROOT = Path(__file__).parents[2]
-# Compiles one program; prints how many came from disk, and the result's bits.
+# Compiles one program; prints the number of programs read from disk, and the bits of the result.
 PROGRAM = """
 import jax
 from fer_jax.runtime import compile_cache
@@ -38,7 +38,7 @@ def run(cache: Path, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_second_start_compiles_nothing_and_a_damaged_program_is_made_again(tmp_path):
+def test_a_second_start_compiles_nothing_and_replaces_a_damaged_program(tmp_path):
     enabled, hits, result = run(tmp_path)
     assert (enabled, hits) == ("True", "0")
     enabled, hits, same = run(tmp_path)
@@ -51,7 +51,7 @@ def test_a_second_start_compiles_nothing_and_a_damaged_program_is_made_again(tmp
 
 
 @pytest.mark.parametrize("name", ["off", "elsewhere"])
-def test_jax_s_own_variables_go_first(tmp_path, name):
+def test_jax_variables_take_precedence(tmp_path, name):
     variable = {
         "off": {"JAX_ENABLE_COMPILATION_CACHE": "0"},
         "elsewhere": {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "elsewhere")},
@@ -60,12 +60,12 @@ def test_jax_s_own_variables_go_first(tmp_path, name):
     assert not (tmp_path / "ours").exists()
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+def test_a_folder_that_cannot_be_written_disables_the_cache(tmp_path):
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file")[:2] == ["False", "0"]
 
 
-def test_the_oldest_programs_go(tmp_path):
+def test_the_oldest_programs_are_removed(tmp_path):
     for age, name in enumerate(("new", "older", "oldest")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))

@@ -1,4 +1,4 @@
-"""Who a process is: the contract, what schedulers say, and one clear refusal of half of it."""
+"""Tests of joining a job: environment variables, schedulers, lost processes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}
         ({"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}, None),
         (contract(count="1", number="0"), None),
         ({"SLURM_STEP_NUM_TASKS": "1"}, None),
-        ({"SLURM_NTASKS": "4"}, None),  # in the batch script, which is no task
+        ({"SLURM_NTASKS": "4"}, None),  # in the batch script, not in a task
         ({"OMPI_COMM_WORLD_SIZE": "1"}, None),
         ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
         (contract(), ("10.0.0.1:4000", 4, 2)),
@@ -46,7 +46,7 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "1"}
         ({"MEGASCALE_COORDINATOR_ADDRESS": "a:1"}, (None, None, None)),
     ],
 )
-def test_who_a_process_is(environment, expected):
+def test_the_job_is_read_from_the_environment(environment, expected):
     job = distributed.find_job(environment)
     found = None if job is None else (job.address, job.processes, job.number)
     assert found == expected
@@ -63,7 +63,7 @@ def test_who_a_process_is(environment, expected):
         (contract(address="host"), "host:port"),
     ],
 )
-def test_half_a_contract_is_refused(environment, message):
+def test_incomplete_variables_are_refused(environment, message):
     with pytest.raises(UserError, match=message):
         distributed.find_job(environment)
 
@@ -73,7 +73,7 @@ def test_half_a_contract_is_refused(environment, message):
     [("127.0.0.1:40", "127.0.0.1:40"), ("localhost:40", "127.0.0.1:40"), ("10.0.0.1:40", None),
      ("[::1]:40", "127.0.0.1:40"), ("node7:40", None)],
 )  # fmt: skip
-def test_on_one_machine_no_port_is_open_to_others(address, bound):
+def test_on_one_machine_the_port_is_local(address, bound):
     job = distributed.find_job(contract(address=address))
     assert job is not None
     assert job.bind_address == bound
@@ -93,7 +93,7 @@ def test_a_job_that_cannot_be_joined_is_fatal(monkeypatch):
 
 
 def run(code: str, *launcher: str) -> subprocess.CompletedProcess[str]:
-    """Python that runs `code`, as many times as the launcher is told."""
+    """Runs `code` in Python, behind the given launcher command."""
     return subprocess.run(
         [*launcher, sys.executable, "-c", textwrap.dedent(code)],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=100,
@@ -101,7 +101,7 @@ def run(code: str, *launcher: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("listens", [True, False])
-def test_an_abort_is_explained_where_the_meeting_point_is_gone(listens):
+def test_an_abort_is_explained_if_the_coordinator_is_gone(listens):
     with socket.socket() as meeting_point:
         meeting_point.bind(("127.0.0.1", 0))
         if listens:
@@ -120,7 +120,7 @@ def test_an_abort_is_explained_where_the_meeting_point_is_gone(listens):
         assert done.stderr.startswith("error: process 0 of the job is gone; start the job again")
 
 
-def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
+def test_a_killed_lead_is_reported_by_the_other_process():
     code = """
     import os, time
     from fer_jax.runtime import distributed
@@ -131,7 +131,7 @@ def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
     distributed._client().key_value_set("started", "")
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        pass  # as a busy main thread
+        pass  # like a busy main thread
     """
     launcher = ROOT / "launch" / "local.py"
     done = run(code, sys.executable, str(launcher), "--processes=2", "--cpu_devices=1", "--")
@@ -147,7 +147,7 @@ def test_when_the_lead_is_killed_the_other_says_so_and_what_to_do():
 
 
 @pytest.mark.parametrize("who", [0, 1])
-def test_a_process_that_fails_alone_ends_the_job_soon(who, tmp_path):
+def test_the_failure_of_one_process_ends_the_job(who, tmp_path):
     code = f"""
     from pathlib import Path
     from fer_jax import errors
@@ -164,8 +164,8 @@ def test_a_process_that_fails_alone_ends_the_job_soon(who, tmp_path):
     launcher = ROOT / "launch" / "local.py"
     began = time.monotonic()
     done = run(code, sys.executable, str(launcher), "--processes=2", "--cpu_devices=1", "--")
-    assert time.monotonic() - began < 60  # JAX's own end takes five minutes
-    # Whichever of them the launcher sees to end first gives its exit code.
+    assert time.monotonic() - began < 60  # JAX's timeout is five minutes
+    # The exit code is that of the process whose end the launcher notices first.
     assert done.returncode in (EXIT_USER_ERROR, EXIT_PEER_LOST), done.stdout
     assert f"process {who} ended with exit code {EXIT_USER_ERROR}" in done.stderr
     said = done.stdout.splitlines()

@@ -1,6 +1,6 @@
-"""A state is the same state however it lies on devices and processes: its digest, its checkpoints.
+"""Digests and checkpoints do not depend on how a state is placed on devices and processes.
 
-Run as a program, it is one process of a job that saves a state or restores one.
+Run as a program, this is one process of a job that saves or restores a state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MEMORY = {"stopping": {"best_step": 0}}
 
 
 def state_of(step, mesh=None):
-    """A state whose every array differs from step to step, with zeros of both signs."""
+    """Returns a state whose arrays all differ from step to step, with zeros of both signs."""
     drawn = create_state(*WHAT, seed=0, recipe=AVERAGED)
     host = jax.tree.map(
         lambda leaf: np.asarray(np.where(leaf, leaf * step, leaf.dtype.type(-0.0)), leaf.dtype),
@@ -44,7 +44,7 @@ def form_of(mesh):
 
 
 def largest_share(state):
-    """Of the bytes of a state, the part that one device has, at most."""
+    """Returns the share of a state's bytes that is on the first device."""
     leaves = jax.tree.leaves(state)
     whole = sum(leaf.nbytes for leaf in leaves)
     return sum(leaf.addressable_shards[0].data.nbytes for leaf in leaves) / whole
@@ -60,7 +60,7 @@ def all_arrays_are_large(monkeypatch):
     monkeypatch.setattr(sharding, "MIN_SPLIT_BYTES", 1)
 
 
-def test_the_digest_does_not_know_where_arrays_are():
+def test_the_digest_does_not_depend_on_the_placement():
     expected = state_digest(state_of(3))
     shares = []
     for mesh in meshes():
@@ -71,7 +71,7 @@ def test_the_digest_does_not_know_where_arrays_are():
     assert 0.5 <= shares[1] < 0.6
 
 
-def test_a_new_state_is_placed_as_its_form_says():
+def test_a_new_state_is_placed_like_its_abstract_state():
     for mesh in meshes():
         state = create_state(*WHAT, seed=0, recipe=AVERAGED, mesh=mesh)
         assert state_digest(state) == state_digest(create_state(*WHAT, seed=0, recipe=AVERAGED))
@@ -98,7 +98,7 @@ def restore(folder, mesh):
 
 
 def job(folder, devices, fsdp, save):
-    """What each of two processes says: step, digest and share of the state that it restored."""
+    """Returns what each of two processes prints: step, digest and share of its restored state."""
     command = [
         sys.executable, LAUNCHER, "--processes=2", f"--cpu_devices={devices}", "--",
         sys.executable, __file__, folder, fsdp, save,
@@ -116,10 +116,10 @@ def job(folder, devices, fsdp, save):
 
 
 @pytest.mark.slow
-def test_processes_that_share_a_state_save_it_for_any_others(tmp_path):
+def test_a_state_saved_by_two_processes_is_restored_by_one(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_of(1), MEMORY)
-    # Each process has half of the state; each of its devices a quarter; each process all of it.
+    # In order: half of it in each process, a quarter on each device, all of it in each process.
     for step, (devices, fsdp) in enumerate([(1, 2), (2, 4), (2, 2)], 1):
         found, digest, share, _ = job(tmp_path, devices, fsdp, save=step + 1)
         assert (found, digest) == (step, state_digest(state_of(step)))
@@ -130,7 +130,7 @@ def test_processes_that_share_a_state_save_it_for_any_others(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_one_process_cannot_read_is_damaged_for_all(tmp_path):
+def test_damage_for_one_process_is_damage_for_all(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state_of(1), MEMORY)
     job(tmp_path, 1, 2, save=2)
@@ -144,9 +144,9 @@ def test_what_one_process_cannot_read_is_damaged_for_all(tmp_path):
 
 
 def main(folder, fsdp, save):
-    """Restores the newest checkpoint, says what it is, and saves the state of step `save`."""
+    """Restores the newest checkpoint, prints its digest, and saves the state of step `save`."""
     distributed.start()
-    sharding.MIN_SPLIT_BYTES, sharding.PIECE_BYTES = 1, 100  # all is large, and goes in pieces
+    sharding.MIN_SPLIT_BYTES, sharding.PIECE_BYTES = 1, 100  # all arrays count as large
     mesh = sharding.data_mesh(int(fsdp))
     with Checkpoints(Path(folder)) as checkpoints:
         found = checkpoints.restore_latest(lambda _: form_of(mesh))

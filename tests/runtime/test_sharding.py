@@ -1,4 +1,4 @@
-"""Devices that share one state: each keeps its part, and training is what it is without."""
+"""Tests of FSDP: each device stores its part of the state, and training gives the same results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLASSES, BATCH, STEPS, RATE = 3, 16, 4, 1e-3
 
 
 def placed(shape, fsdp, dtype=np.float32):
-    """How an array of a state lies on two devices, as the axes' names."""
+    """Returns the partition of an array over the devices, as axis names."""
     mesh = sharding.data_mesh(fsdp, jax.devices()[:2])
     form = jax.ShapeDtypeStruct(shape, dtype)
     return sharding.state_shardings({"a": form}, mesh)["a"].spec
@@ -44,26 +44,26 @@ def placed(shape, fsdp, dtype=np.float32):
         ((4096, 128), 2, ("fsdp",)),
         ((4096, 128), 1, ()),
         ((128, 4096), 2, (None, "fsdp")),
-        ((3, 3, 512, 512), 2, (None, None, "fsdp")),  # the first of two that are alike
-        ((511, 512), 2, ()),  # less than a mebibyte
-        ((4097, 130), 2, (None, "fsdp")),  # the longest cannot be split evenly
+        ((3, 3, 512, 512), 2, (None, None, "fsdp")),  # the first of two equal axes
+        ((511, 512), 2, ()),  # less than 1 MiB
+        ((4097, 130), 2, (None, "fsdp")),  # the longest axis cannot be split evenly
         ((4097, 131), 2, ()),
         ((), 2, ()),
     ],
 )
-def test_large_arrays_are_split_along_the_longest_axis_that_can_be(shape, fsdp, expected):
+def test_large_arrays_are_split_along_the_longest_divisible_axis(shape, fsdp, expected):
     assert placed(shape, fsdp) == PartitionSpec(*expected)
 
 
 @pytest.mark.parametrize(("fsdp", "hint"), [(3, 1), (0, 2), (4, 2)])
-def test_devices_that_cannot_share_are_refused(fsdp, hint):
+def test_invalid_group_sizes_are_refused(fsdp, hint):
     said = rf"divisor of the 2 devices \(1, 2\), found {fsdp}; try --config.train.fsdp={hint}"
     with pytest.raises(UserError, match=said):
         sharding.data_mesh(fsdp)
 
 
 class Trained:
-    """A few steps of a network on `devices` devices, of which `fsdp` share a state."""
+    """A few steps of a network on `devices` devices in FSDP groups of `fsdp`."""
 
     def __init__(self, name, size, devices, fsdp, recipe, optimizer="adam", **settings):
         self.mesh = sharding.data_mesh(fsdp, jax.devices()[:devices])
@@ -103,13 +103,13 @@ def bytes_on_each_device(tree):
 
 @pytest.fixture(scope="module")
 def both() -> tuple[Trained, Trained]:
-    """One training on two devices that have a state each, and one where they share it."""
+    """Returns training on two devices with a whole state each, and with a shared state."""
     recipe = Recipe(ema_decay=0.9)
     alone, shared = (Trained("custom_cnn", 20, 2, fsdp, recipe).train() for fsdp in (1, 2))
     return alone, shared
 
 
-def test_sharing_changes_no_loss_and_no_parameter(both):
+def test_losses_and_parameters_are_the_same(both):
     alone, shared = both
     assert len(set(alone.losses)) == STEPS
     np.testing.assert_allclose(shared.losses, alone.losses, atol=1e-5)
@@ -119,17 +119,17 @@ def test_sharing_changes_no_loss_and_no_parameter(both):
     )
 
 
-def test_each_device_has_its_part_alone(both):
+def test_each_device_stores_only_its_part(both):
     alone, shared = both
     state = alone.state
     kernel = state.params["head1"]["kernel"].nbytes
     whole = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     assert bytes_on_each_device(alone.state) == {whole}
-    # The kernel, its average and its two moments are halved; nothing else is a mebibyte.
+    # The kernel, its moving average and two moments are halved; other arrays are below 1 MiB.
     assert bytes_on_each_device(shared.state) == {whole - 4 * kernel // 2}
 
 
-def test_the_program_gathers_parameters_and_nothing_else(both):
+def test_the_program_gathers_only_parameters(both):
     alone, shared = both
     assert "all-gather" not in alone.program().as_text()
     gathered = re.findall(r" = (\S+?)(?:\{\S*)? all-gather\(", shared.program().as_text())
@@ -137,11 +137,11 @@ def test_the_program_gathers_parameters_and_nothing_else(both):
     kernel = alone.state.params["head1"]["kernel"].nbytes
     before, now = (each.program().memory_analysis() for each in both)
     assert before.argument_size_in_bytes - now.argument_size_in_bytes == 4 * kernel // 2
-    # The gathered kernel is there for a while; a moment's room would be as much again.
+    # The gathered kernel is temporary. Gathering a moment would take as much again.
     assert now.temp_size_in_bytes < before.temp_size_in_bytes + 1.5 * kernel
 
 
-def test_evaluation_is_that_of_whole_variables(both):
+def test_evaluation_is_the_same(both):
     rng = np.random.default_rng(1)
     records = Records(
         images=rng.integers(0, 256, (7, 20, 20, 3), np.uint8),
@@ -173,7 +173,7 @@ CASES = [
 
 
 def compare(name, size, devices, fsdp, recipe, optimizer, settings):
-    """Fails unless training is the same where `fsdp` devices share a state."""
+    """Asserts that training with FSDP groups of `fsdp` devices gives the same losses."""
     alone, shared = (
         Trained(name, size, devices, parts, recipe, optimizer, **settings).train(2)
         for parts in (1, fsdp)
@@ -184,7 +184,7 @@ def compare(name, size, devices, fsdp, recipe, optimizer, settings):
 
 
 @pytest.mark.slow
-def test_every_network_learns_the_same_however_many_share():
+def test_every_network_trains_the_same_with_fsdp():
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, __file__], env=environment, capture_output=True,
                           text=True, timeout=1500)  # fmt: skip

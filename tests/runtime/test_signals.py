@@ -1,4 +1,4 @@
-"""Asking to stop: a flag at first, at once the second time, and never left behind."""
+"""Tests of stop requests: the first sets a flag, a second SIGINT ends the process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from fer_jax.runtime.signals import StopRequest
 
-# Says when it listens and what it was asked; a second request of the same kind follows.
+# Prints when it listens and which signal it got; the test may send a second one.
 LISTEN = """
 import signal, time
 from fer_jax.runtime.signals import StopRequest
@@ -31,7 +31,7 @@ with StopRequest() as stop:
     ("second", "code", "saved"),
     [(None, 0, True), (signal.SIGTERM, 0, True), (signal.SIGINT, 130, False)],
 )
-def test_requests(first, second, code, saved):
+def test_stop_requests(first, second, code, saved):
     process = subprocess.Popen([sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "listening\n"
     process.send_signal(first)
@@ -43,7 +43,7 @@ def test_requests(first, second, code, saved):
     assert ("saved" in out) == saved
 
 
-# The main thread is inside C and comes back to no handler, as in a long compilation.
+# The main thread is in C code and runs no Python handler, as in a long compilation.
 DEAF = """
 from fer_jax.runtime.signals import StopRequest
 import jax, jax.numpy as jnp
@@ -60,7 +60,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_step():
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "listening\n"
         assert process.stdout.readline() == "running\n"
-        time.sleep(1)  # now it computes
+        time.sleep(1)  # until it computes
         process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         assert process.poll() is None
@@ -68,7 +68,7 @@ def test_a_second_ctrl_c_does_not_wait_for_a_step():
         assert process.wait(timeout=30) == 130
 
 
-def test_handlers_are_put_back():
+def test_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with StopRequest() as stop:
         assert signal.getsignal(signal.SIGTERM) != before
@@ -76,7 +76,7 @@ def test_handlers_are_put_back():
     assert stop.signal is None
 
 
-def test_outside_the_main_thread_nothing_is_touched():
+def test_outside_the_main_thread_no_handler_is_installed():
     seen = []
 
     def enter():

@@ -1,4 +1,4 @@
-"""Options of the compiler: taken where XLA knows them, left out where it does not."""
+"""Tests of compiler options: set if XLA knows them, else omitted."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from fer_jax.runtime import xla_options
 
 @pytest.fixture
 def forgotten():
-    """What XLA knows is asked for anew, here and in the next test."""
+    """Clears the cached list of known options before and after a test."""
     xla_options._are_known.cache_clear()
     yield
     xla_options._are_known.cache_clear()
 
 
-def test_convolutions_on_cpu_are_not_ynnpacks():
+def test_convolutions_on_cpu_do_not_use_ynnpack():
     layer = nn.Conv(64, (3, 3))
     kernel = {"params": {"kernel": jnp.zeros((3, 3, 64, 64)), "bias": jnp.zeros(64)}}
     images = jnp.zeros((4, 56, 56, 64))
@@ -33,13 +33,13 @@ def test_convolutions_on_cpu_are_not_ynnpacks():
     [
         ("custom_cnn", {}, True),
         ("inception_resnet_v2", {}, False),
-        ("inception_resnet_v2", {"dtype": "float32"}, False),  # as configurations have it
+        ("inception_resnet_v2", {"dtype": "float32"}, False),  # as a string, as in configs
         ("inception_resnet_v2", {"dtype": "bfloat16"}, True),
         ("inception_resnet_v2", {"dtype": jnp.bfloat16}, True),
         ("resnet50", {}, False),
     ],
 )
-def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settings, theirs):
+def test_matmuls_use_ynnpack_without_shared_blocks_or_in_bfloat16(network, settings, theirs):
     options = xla_options.for_model(registry.create_model(network, 7, **settings))
     shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((2500, 384), (384, 128))]
     program = jax.jit(jnp.matmul, compiler_options=options).lower(*shapes).compile()
@@ -47,6 +47,6 @@ def test_products_are_ynnpacks_where_they_are_few_or_in_bfloat16(network, settin
 
 
 @pytest.mark.usefixtures("forgotten")
-def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch):
+def test_unknown_options_are_omitted(monkeypatch):
     monkeypatch.setattr(xla_options, "_NONE", {"xla_no_such_option": ""})
     assert xla_options.for_model() == {}

@@ -1,8 +1,8 @@
-"""What every process of a job does in test_many_devices: trains, evaluates, says what it found.
+"""The program that test_many_devices runs in every process: trains, evaluates, writes results.
 
     python tests/training/many_devices.py OUT --cases dropout/host,batch_norm/device
 
-Writes OUT/<number of the process>.json; uses all devices of the job.
+Writes OUT/<process index>.json; uses all devices of the job.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from fer_jax.training.step import make_step_function
 from tests.tiny_network import Tiny
 
 SIZE, CLASSES, BATCH, STEPS, SEED = 16, 3, 16, 20, 0
-RECORDS, TESTED = 40, 21  # neither is a multiple of the batch; 21 is none of 2, 4 or 8 devices
+RECORDS, TESTED = 40, 21  # not multiples of the batch; 21 not of 2 devices either
 NETWORKS = {
     "dropout": create_model("light_vgg", CLASSES, head_widths=(32, 32)),
     "batch_norm": create_model("custom_cnn", CLASSES, head_widths=(16,), batch_norm=True),
-    "tiny": Tiny(CLASSES),  # with BatchNorm, compiled in a moment
+    "tiny": Tiny(CLASSES),  # with BatchNorm; compiles fast
 }
-# A first gradient that is zero but for rounding moves a parameter by Adam's whole rate. Behind
-# BatchNorm some are: with Adam at 1e-3 losses differ by 1e-4 from the third step on, with Adam's
-# epsilon at 1e-4, or SGD, by less than 1e-6 to the twentieth.
+# Adam's first update has the size of the learning rate even if a gradient is zero except for
+# rounding, as of biases before BatchNorm. There, with Adam at 1e-3, losses differ by 1e-4 from the
+# third step on; with epsilon 1e-4, or with SGD, by less than 1e-6 up to step 20.
 OPTIMIZERS = {"dropout": optax.adam(1e-3), "batch_norm": optax.sgd(1e-2, momentum=0.9),
               "tiny": optax.sgd(1e-2, momentum=0.9)}  # fmt: skip
-# "sharded" is the device store when the pictures do not fit on each device.
+# "sharded" is the device store if the images do not fit on each device.
 PLACEMENTS = {
     "device": Placement("device", False, ""),
     "sharded": Placement("device", True, ""),
     "host": Placement("host", False, ""),
     "stream": Placement("stream", False, ""),
 }
-# Few changes, because each costs compiling; that all follow the row is test_steps' matter.
+# Few changes, because each takes time to compile; tests/data/test_augment.py tests them all.
 FEW = dict.fromkeys(("zoom", "shift", "blur", "brightness", "contrast", "saturation"), 0.0)
 AUGMENTATION = Augmentation(flip=0.5, rotation=0.0, noise=0.05, **FEW)
 PREPROCESSING = Preprocessing(SIZE, "standardize")
 
 
 def faces(count: int, seed: int) -> Records:
-    """Noise around one picture for each class, so that there is something to learn."""
+    """Returns one random image per class plus noise, so that classes can be learned."""
     kinds = np.random.default_rng(1).integers(60, 196, (CLASSES, SIZE, SIZE, 3))
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, CLASSES, count).astype(np.int32)
@@ -77,7 +77,7 @@ def feed_of(records: Records, store: str, mesh: Mesh) -> Feed:
 
 
 def train(network: str, store: str, mesh: Mesh) -> tuple[TrainState, list[float]]:
-    """The state after all steps, and the mean loss of each."""
+    """Returns the state after all steps, and the mean loss of each step."""
     model, optimizer = NETWORKS[network], OPTIMIZERS[network]
     records = faces(RECORDS, seed=2)
     feed, sampler = feed_of(records, store, mesh), BatchSampler(records.labels, BATCH, SEED)
@@ -94,7 +94,7 @@ def train(network: str, store: str, mesh: Mesh) -> tuple[TrainState, list[float]
 
 
 def evaluate(network: str, store: str, state: TrainState, mesh: Mesh) -> list[list[int]]:
-    """The confusion matrix of records that no batch and no device divides evenly."""
+    """Returns the confusion matrix; the records are not a multiple of the batch or the devices."""
     function = make_eval_function(NETWORKS[network], PREPROCESSING)
     feed = feed_of(faces(TESTED, seed=3), store, mesh)
     evaluation = Evaluator(function, feed, TESTED, BATCH, mesh)(state.inference_variables)
@@ -104,7 +104,7 @@ def evaluate(network: str, store: str, state: TrainState, mesh: Mesh) -> list[li
 
 
 def plain_counts(network: str, state: TrainState) -> list[list[int]]:
-    """The same by the network alone, without batches, masks or feeds."""
+    """Returns the same from one forward pass, without batches, masks or feeds."""
     records, counts = faces(TESTED, seed=3), np.zeros((CLASSES, CLASSES), int)
     images = PREPROCESSING.normalized(records.images)
     variables = jax.device_get(state.inference_variables)
@@ -114,7 +114,7 @@ def plain_counts(network: str, state: TrainState) -> list[list[int]]:
 
 
 def digests(state: TrainState) -> list[str]:
-    """Of all arrays, one for each device of this process."""
+    """Returns the digest of all arrays on each device of this process."""
     found = []
     for device in jax.local_devices():
         digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, and damage is seen and survived."""
+"""Tests of checkpoints: exact restore, damage, full disks, background saves."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def template_of_weights():
 
 
 def save_steps(folder, steps, best_step=2, keep=2):
-    """States that differ in every array from step to step."""
+    """Saves states that differ in every array from step to step; returns the steps kept."""
     base = new_state()
     with Checkpoints(folder, keep=keep) as checkpoints:
         for step in steps:
@@ -65,12 +65,12 @@ def restore(folder, template=None):
 
 
 def array_files(folder):
-    """The files that hold array bytes, largest first."""
+    """Returns the files with array bytes, largest first."""
     files = [f for f in (folder / "state").rglob("*") if f.is_file() and "/d/" in f.as_posix()]
     return sorted(files, key=lambda file: -file.stat().st_size)
 
 
-def test_the_state_comes_back_bit_for_bit(tmp_path):
+def test_a_restored_state_is_bit_identical(tmp_path):
     save_steps(tmp_path, [1])
     restored, said, _ = restore(tmp_path)
     expected = jax.tree.map(lambda leaf: leaf + 1, new_state()).replace(step=jnp.int32(1))
@@ -84,7 +84,7 @@ def test_the_latest_two_and_the_best_are_kept(tmp_path):
 
 
 @pytest.mark.parametrize(("keep", "kept"), [(3, [2, 4, 5, 6]), (9, [1, 2, 3, 4, 5, 6])])
-def test_more_are_kept_where_asked(tmp_path, keep, kept):
+def test_keep_sets_the_number_of_checkpoints(tmp_path, keep, kept):
     assert save_steps(tmp_path, range(1, 7), keep=keep) == kept
 
 
@@ -95,7 +95,7 @@ def test_a_moved_folder_works(tmp_path):
     assert save_steps(tmp_path / "b", [3]) == [2, 3]
 
 
-def test_nothing_there_is_none(tmp_path):
+def test_an_empty_folder_has_no_checkpoint(tmp_path):
     assert restore(tmp_path)[0] is None
     with (
         Checkpoints(tmp_path) as checkpoints,
@@ -104,7 +104,7 @@ def test_nothing_there_is_none(tmp_path):
         checkpoints.restore_best(template_of_weights(), lambda _: new_state())
 
 
-def test_the_best_is_found_by_what_the_latest_remembers(tmp_path):
+def test_the_best_is_named_by_the_latest_checkpoint(tmp_path):
     save_steps(tmp_path, range(1, 7))
     with Checkpoints(tmp_path) as checkpoints:
         best = checkpoints.restore_best(template_of_weights(), lambda _: new_state())
@@ -143,13 +143,13 @@ def change_digest(folder):
     file.write_text(file.read_text().replace('"weights": "', '"weights": "0'))
 
 
-# Orbax' readers of files that are gone complain when their event loop is closed.
+# Orbax readers of missing files warn when their event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "damage",
     [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_loop_state, change_digest],
 )
-def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
     damage(tmp_path / "2")
     restored, said, steps = restore(tmp_path)
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_another_network_is_refused_and_kept(tmp_path, template,
 def test_a_reader_changes_nothing(tmp_path):
     save_steps(tmp_path, [1, 2])
     flip_a_byte(tmp_path / "2")
-    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()  # of a process that is training
+    (tmp_path / "3.orbax-checkpoint-tmp").mkdir()  # of another process that is saving
     before = sorted(tmp_path.rglob("*"))
     with Checkpoints(tmp_path, lambda _: None, read_only=True) as checkpoints:
         assert checkpoints.restore_latest(lambda _: new_state()).step == 1
@@ -188,7 +188,7 @@ def test_a_reader_changes_nothing(tmp_path):
 
 
 def full_disk(monkeypatch, writes):
-    """Has the disk full after so many more files were synced."""
+    """Simulates a disk that is full after `writes` more files are synced."""
     real, left = os.fsync, [writes]
 
     def fsync(handle):
@@ -222,11 +222,11 @@ def test_a_full_disk_loses_nothing_that_was_saved(tmp_path, monkeypatch, place):
         with pytest.raises(UserError, match=r"(?s)No space left.*are whole.*Free some space"):
             save_next(tmp_path, 3)
     restored, said, _ = restore(tmp_path)
-    # Renamed but not synced, the new one may be used: its digest says whether it is whole.
+    # Renamed but not synced, the new one may be used: its digest shows whether it is whole.
     assert restored.step == (3 if place == "when syncing" else 2)
     assert not said
     assert not list(tmp_path.glob("*tmp*"))
-    assert save_steps(tmp_path, [4])[-1] == 4  # there is room again
+    assert save_steps(tmp_path, [4])[-1] == 4  # space is free again
 
 
 def failing(error):
@@ -236,7 +236,7 @@ def failing(error):
     return fail
 
 
-def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
+def test_other_errors_are_not_reported_as_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(ocp.CheckpointManager, "save", failing(KeyError("a fault of ours")))
     with pytest.raises(KeyError):
         save_next(tmp_path, 3)
@@ -244,7 +244,7 @@ def test_another_failure_is_not_called_a_full_disk(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path):
-    """On a file system of its own, where that may be mounted; else with a small file limit."""
+    """Uses a small file system if one can be mounted, else a file size limit."""
     folder = tmp_path / "small"
     folder.mkdir()
     program = f"""
@@ -272,12 +272,12 @@ except UserError as error:
     assert done.returncode == 0, done.stderr
     words = "No space left on device" if mounted else "File too large"
     assert words in done.stdout
-    assert done.stderr == ""  # no other writer's traceback beside the one message
+    assert done.stderr == ""  # no traceback of another writer
     assert restored.step == steps[-1] >= 2
     assert not said
 
 
-def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
+def test_a_save_does_not_block_the_next_step(tmp_path, monkeypatch):
     let = threading.Event()
     real = ocp.CheckpointManager.save
 
@@ -290,7 +290,7 @@ def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
     expected = state_digest(state)
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(state, loop_state(1))
-        # The next step gives the state's memory away while the disk is still at work.
+        # The next step donates the state while it is being written.
         donated = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
         jax.block_until_ready(donated(state))
         assert checkpoints.steps == []
@@ -299,7 +299,7 @@ def test_a_save_does_not_hold_up_the_next_step(tmp_path, monkeypatch):
     assert state_digest(restore(tmp_path)[0].state) == expected
 
 
-def test_processes_train_while_they_save(tmp_path):
+def test_processes_synchronize_while_they_save(tmp_path):
     program = f"""
         import threading
         from pathlib import Path
@@ -343,14 +343,14 @@ def test_processes_train_while_they_save(tmp_path):
         assert f"[{number}] [2, 3]" in done.stdout.splitlines()
 
 
-def test_an_unfinished_save_is_not_trusted(tmp_path):
+def test_an_unfinished_save_is_ignored(tmp_path):
     save_steps(tmp_path, [1, 2])
-    # What a kill in the middle of a save leaves: the temporary folder, not yet renamed.
+    # A kill during a save leaves the temporary folder, not yet renamed.
     (tmp_path / "2").rename(tmp_path / "2.orbax-checkpoint-tmp")
     assert restore(tmp_path)[0].step == 1
 
 
-def test_the_digest_sees_names_types_and_bytes():
+def test_the_digest_covers_names_types_and_bytes():
     tree = {"a": np.zeros(2, np.float32)}
     others = [{"b": tree["a"]}, {"a": tree["a"].view(np.int32)}, {"a": tree["a"].reshape(2, 1)},
               {"a": np.array([0, -0.0], np.float32)}]  # fmt: skip

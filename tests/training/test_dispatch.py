@@ -1,4 +1,4 @@
-"""Chunks: where they begin and end, and that where pictures come from changes no bit."""
+"""Tests of chunks: where they end, and that all stores give bit-identical results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fer_jax.training.step import make_step_function
 
 SIZE, BATCH, STEPS = 12, 8, 4
 
-# One of them: each is compiled with every program.
+# One change only: each takes time to compile.
 AUGMENTATION = Augmentation(rotation=0, zoom=0, shift=0, blur=0, noise=0, brightness=0.2,
                             contrast=0, saturation=0)  # fmt: skip
 
@@ -42,14 +42,14 @@ def boundaries(plan: ChunkPlan, step: int) -> list[int]:
         (1, (3,), [1, 2, 3]),
         (4, (8,), [4, 8]),
         (4, (10,), [4, 8, 10]),  # the last one is shorter
-        (4, (6, 10), [4, 6, 8, 10]),  # and one at the end of a stage
+        (4, (6, 10), [4, 6, 8, 10]),  # and one ends with a stage
         (100, (6, 10), [6, 10]),
     ],
 )
 def test_chunks_end_at_multiples_and_at_the_ends_of_stages(steps, stage_ends, expected):
     plan = ChunkPlan(steps, stage_ends)
     assert boundaries(plan, 0) == expected
-    for index, step in enumerate(expected):  # a resumed run has the same
+    for index, step in enumerate(expected):  # the same in a resumed run
         assert boundaries(plan, step) == expected[index + 1 :]
 
 
@@ -66,12 +66,12 @@ def test_chunks_end_at_multiples_and_at_the_ends_of_stages(steps, stage_ends, ex
         (None, 1, "gpu", 1),
     ],
 )
-def test_the_length_of_a_chunk(wanted, period, platform, expected):
+def test_steps_per_chunk(wanted, period, platform, expected):
     assert choose_steps(wanted, period, platform) == expected
 
 
 class Small(nn.Module):
-    """A network that compiles in a moment."""
+    """A network that compiles fast."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -82,7 +82,7 @@ class Small(nn.Module):
 
 
 def final_state(model: nn.Module, devices: int, store: str, lengths: list[int]):
-    """State and losses after `STEPS` steps in chunks of the given lengths."""
+    """Returns state and losses after `STEPS` steps in chunks of the given lengths."""
     mesh = sharding.data_mesh(devices=jax.devices()[:devices])
     rng = np.random.default_rng(0)
     records = Records(
@@ -119,15 +119,15 @@ def check(model: nn.Module, devices: int) -> None:
         device, of_device = final_state(model, devices, "device", lengths)
         assert of_host == of_device
         jax.tree.map(np.testing.assert_array_equal, host, device)
-        # Steps in one program are fused otherwise: not the same bits, but the same learning.
+        # Several steps in one program are fused differently: equal up to rounding.
         np.testing.assert_allclose(of_host, losses, rtol=1e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), host, expected)
 
 
-def test_the_store_changes_no_bit():
+def test_stores_give_bit_identical_states():
     check(Small(), 2)
 
 
 @pytest.mark.slow
-def test_nor_of_a_network_that_people_use():
+def test_stores_give_bit_identical_states_of_light_vgg():
     check(create_model("light_vgg", 3, head_widths=(8,)), 1)

@@ -1,4 +1,4 @@
-"""What validations decide: the best by any figure, and the plateau's learning rate."""
+"""Tests of the monitored metric and of the plateau schedule."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fer_jax.training.metrics import scalars
 
 
 @pytest.mark.parametrize("monitor", MONITORS)
-def test_the_direction_of_better(monitor):
+def test_metrics_improve_in_their_direction(monitor):
     stopping = EarlyStopping(2, monitor)
     for step, found in enumerate([0.5, 0.7, 0.3], 1):
         stopping = stopping.after(dict.fromkeys(MONITORS, found), step)
@@ -25,14 +25,14 @@ def test_the_direction_of_better(monitor):
     assert stopping.waited == (0 if monitor == "loss" else 1)
 
 
-def test_only_the_monitored_figure_counts():
+def test_only_the_monitored_metric_counts():
     stopping = EarlyStopping(1, "macro_f1").after({"macro_f1": 0.5, "accuracy": 0.1}, 1)
     stopping = stopping.after({"macro_f1": 0.4, "accuracy": 0.9}, 2)
     assert stopping.best_step == 1
     assert stopping.should_stop
 
 
-def test_figures_agree_with_scikit_learn():
+def test_metrics_agree_with_scikit_learn():
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(0, 4, 80), rng.integers(0, 5, 80)
     confusion = np.zeros((5, 5), int)
@@ -47,7 +47,7 @@ def test_figures_agree_with_scikit_learn():
     )
 
 
-# Whether each validation was the best, and the scale of the rate after each.
+# Whether each validation was the best, and the learning-rate scale after it.
 FALLS = [
     ([1, 0, 0, 0, 0], 2, [1, 1, 0.5, 0.5, 0.25]),
     ([1, 0, 1, 0, 0], 2, [1, 1, 1, 1, 0.5]),
@@ -57,7 +57,7 @@ FALLS = [
 
 @pytest.mark.parametrize(("best", "patience", "scales"), FALLS)
 @pytest.mark.parametrize("stored", [False, True])
-def test_the_plateau_falls_and_remembers(best, patience, scales, stored):
+def test_the_plateau_lowers_the_rate_and_is_stored(best, patience, scales, stored):
     memory = LoopState(EarlyStopping(0), MetricWindow(2), Plateau(patience, 0.5))
     found = []
     for is_best in best:
@@ -68,7 +68,7 @@ def test_the_plateau_falls_and_remembers(best, patience, scales, stored):
     assert found == scales
 
 
-def test_a_memory_of_another_schedule_has_no_plateau():
+def test_the_loop_state_of_another_schedule_has_no_plateau():
     stored = LoopState(EarlyStopping(0), MetricWindow(2)).to_json()
     assert LoopState.from_json(stored, 2).plateau is None
     assert dataclasses.asdict(EarlyStopping(3))["monitor"] == "accuracy"

@@ -1,4 +1,4 @@
-"""Freezing: frozen parts keep their bits, their statistics and no optimizer memory."""
+"""Tests of freezing: frozen blocks do not change and have no optimizer state."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Backbone(nn.Module):
 
 
 class Network(nn.Module):
-    """A backbone with BatchNorm and a head, small enough to train in a moment."""
+    """A small backbone with BatchNorm, and a head."""
 
     @nn.compact
     def __call__(self, images, train):
@@ -48,7 +48,7 @@ BLOCKS = (
 )  # fmt: skip
 
 
-def test_blocks_come_in_the_order_of_the_network():
+def test_blocks_are_in_the_order_of_the_forward_pass():
     assert find_blocks(Network(), SIZE) == BLOCKS
     assert find_blocks(create_model("light_vgg", 3), SIZE) == (
         ("conv1_1",), ("conv1_2",), ("conv2_1",), ("conv2_2",), ("head1",), ("head2",), ("head",),
@@ -77,7 +77,7 @@ def test_freezing_up_to_a_block(name, count):
         ("head", BLOCKS, "model.freeze=head leaves nothing to train"),
     ],
 )
-def test_wrong_blocks_are_named(name, blocks, message):
+def test_invalid_blocks_are_reported(name, blocks, message):
     with pytest.raises(UserError, match=message):
         freeze(name, blocks)
 
@@ -94,7 +94,7 @@ def train(frozen: Frozen):
     labels = rng.integers(0, 3, BATCH).astype(np.int32)
     batch = sharding.put_batch({"image": images, "label": labels}, mesh)
     state = sharding.replicate(create_state(model, optimizer, SIZE, 0), mesh)
-    # A negative zero is lost when anything is added to it, also zero.
+    # Adding anything to a negative zero, even zero, loses its sign.
     kernel = state.params["backbone"]["block1_conv1"]["kernel"]
     state.params["backbone"]["block1_conv1"]["kernel"] = kernel.at[0, 0, 0, 0].set(-0.0)
     before = jax.device_get(state)
@@ -104,7 +104,7 @@ def train(frozen: Frozen):
 
 
 def changed(before, after):
-    """Paths of the arrays whose bytes changed."""
+    """Returns the paths of the arrays whose bytes changed."""
     pairs = zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True)
     return {
         tuple(key.key for key in path)
@@ -114,14 +114,14 @@ def changed(before, after):
 
 
 @pytest.mark.parametrize("name", ["none", "block1", "backbone"])
-def test_only_what_learns_changes(name):
+def test_only_trainable_arrays_change(name):
     frozen = freeze(name, BLOCKS)
     before, after = train(frozen)
     paths = [
         tuple(key.key for key in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(before.params)
     ]
-    # A bias before BatchNorm gets a gradient of rounding errors only, but weight decay moves all.
+    # The gradient of a bias before BatchNorm is rounding only; weight decay moves everything.
     assert changed(before.params, after.params) >= {
         path for path in paths if not frozen.covers(path) and path[-1] == "kernel"
     }
@@ -133,14 +133,14 @@ def test_only_what_learns_changes(name):
 
 
 @pytest.mark.parametrize(("name", "arrays"), [("none", 2 * 14 + 2), ("backbone", 2 * 4 + 2)])
-def test_the_optimizer_keeps_memory_for_what_learns_only(name, arrays):
+def test_only_trainable_parameters_have_optimizer_state(name, arrays):
     frozen = freeze(name, BLOCKS)
     optimizer = frozen.optimizer(optax.adam(optax.constant_schedule(1e-3)))
     state = create_state(Network(), optimizer, SIZE, 0)
     assert len(jax.tree.leaves(state.opt_state)) == arrays
 
 
-def test_a_frozen_norm_normalises_with_stored_statistics():
+def test_a_frozen_norm_uses_running_statistics():
     model = Network()
     images = jax.random.normal(jax.random.key(1), (BATCH, SIZE, SIZE, 3)) * 3 + 1
     variables = model.init(jax.random.key(0), images, train=False)
@@ -155,7 +155,7 @@ def test_a_frozen_norm_normalises_with_stored_statistics():
 
 
 @pytest.mark.slow
-def test_blocks_of_one_form_are_told_apart():
+def test_identical_blocks_are_frozen_separately():
     model = create_model("inception_resnet_v2", 3, head_widths=(), repeats=(3, 1, 1))
     images = jax.random.normal(jax.random.key(1), (2, 75, 75, 3))
     variables = model.init(jax.random.key(0), images, train=False)
@@ -175,7 +175,7 @@ def test_blocks_of_one_form_are_told_apart():
 
 
 def equations(frozen: Frozen) -> int:
-    """The length of a training step's program."""
+    """Returns the number of equations of a training step."""
     mesh, model = sharding.data_mesh(), create_model("inception_resnet_v2", 3, repeats=(3, 1, 1))
     optimizer = frozen.optimizer(optax.adam(1e-3))
     function = make_step_function(
@@ -189,6 +189,6 @@ def equations(frozen: Frozen) -> int:
     return len(step.trace(abstract_state(model, optimizer, 75, mesh), batch).jaxpr.eqns)
 
 
-def test_blocks_of_one_form_share_a_function_only_when_nothing_is_frozen():
-    # With a frozen block Adam has less to do, yet every block stands for itself.
+def test_identical_blocks_share_a_function_only_if_nothing_is_frozen():
+    # A frozen block makes Adam smaller, but every block is traced separately.
     assert equations(Frozen()) < 0.9 * equations(Frozen(frozenset({("backbone", "block35_1")})))

@@ -1,4 +1,4 @@
-"""Early stopping and the metric window, and that both survive being stored."""
+"""Tests of early stopping and the metric window, also after a JSON round trip."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fer_jax.training.early_stopping import EarlyStopping
 from fer_jax.training.loop_state import LoopState, MetricWindow, NotFiniteError
 from fer_jax.training.metrics import TrainMetrics
 
-# accuracies of the validations, patience, step of the best, validation after which it stops
+# accuracies of the validations, patience, best step, validation at which training stops
 STOPS = [
     ([0.1, 0.2, 0.3], 1, 3, None),
-    ([0.3, 0.2, 0.3, 0.4], 2, 1, 3),  # an equal accuracy is not a better one
+    ([0.3, 0.2, 0.3, 0.4], 2, 1, 3),  # an equal accuracy is no improvement
     ([0.3, 0.2, 0.4, 0.1, 0.1], 2, 3, 5),
     ([0.3, 0.2, 0.1], 0, 1, None),  # zero never stops
-    ([0.0, 0.0], 1, 1, 2),  # an accuracy of zero is a first best
+    ([0.0, 0.0], 1, 1, 2),  # an accuracy of zero is the best at first
 ]
 
 
@@ -39,7 +39,7 @@ def test_early_stopping(accuracies, patience, best_step, stops, stored):
 
 
 def chunk_metrics(*steps, loss=0.3, gradient_norm=2.0):
-    """Of a chunk: each step has labels and what was predicted."""
+    """Returns the metrics of a chunk; each step has labels and predictions."""
     found = []
     for index, (labels, predicted) in enumerate(steps):
         found.append(
@@ -60,7 +60,7 @@ FIRST, SECOND = ([0, 0, 1], [0, 1, 1]), ([0], [0])
 
 @pytest.mark.parametrize("stored_after", [None, 1, 2])
 @pytest.mark.parametrize("chunks", [[[FIRST], [SECOND]], [[FIRST, SECOND]]])
-def test_the_window_means_over_its_steps_and_begins_anew(chunks, stored_after):
+def test_the_window_averages_its_steps_and_restarts_empty(chunks, stored_after):
     window, step = MetricWindow(classes=2), 0
     for number, chunk in enumerate(chunks, 1):
         window.add(step, chunk_metrics(*chunk))
@@ -78,7 +78,7 @@ def test_the_window_means_over_its_steps_and_begins_anew(chunks, stored_after):
     assert window.close()["accuracy"] == 0
 
 
-def test_the_norms_are_those_of_the_last_step():
+def test_norms_are_of_the_last_step():
     window = MetricWindow(classes=2)
     window.add(0, chunk_metrics(FIRST, SECOND))
     window.fetch()
@@ -86,7 +86,7 @@ def test_the_norms_are_those_of_the_last_step():
     assert (means["gradient_norm"], means["parameter_norm"]) == (3.0, 5.0)
 
 
-def test_a_chunk_is_fetched_when_the_next_is_there():
+def test_a_chunk_is_fetched_when_the_next_is_added():
     window = MetricWindow(classes=2)
     window.add(0, chunk_metrics(FIRST))
     assert window.means == {}
@@ -102,16 +102,16 @@ def test_a_chunk_is_fetched_when_the_next_is_there():
     ],
 )
 @pytest.mark.parametrize("looks", ["add", "fetch", "to_json"])
-def test_numbers_that_are_not_finite_are_found_before_anything_is_stored(changes, found, looks):
+def test_values_that_are_not_finite_are_detected_before_they_are_stored(changes, found, looks):
     window = MetricWindow(classes=2)
     window.add(7, chunk_metrics(FIRST, SECOND, **changes))
     arguments = (9, chunk_metrics(FIRST)) if looks == "add" else ()
     with pytest.raises(NotFiniteError, match=f"{found} at step 8") as caught:
         getattr(window, looks)(*arguments)
-    assert caught.value.step == 7  # its batch is the sampler's of step 7
+    assert caught.value.step == 7  # the sampler counts from 0
 
 
-def test_which_step_of_a_chunk_it_was():
+def test_the_step_within_a_chunk_is_reported():
     good, bad = chunk_metrics(FIRST), chunk_metrics(SECOND, loss=float("inf"))
     window = MetricWindow(classes=2)
     window.add(20, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), good, bad))

@@ -1,4 +1,4 @@
-"""Any number of devices and processes trains as one device: losses, parameters, counts."""
+"""Training on several devices and processes matches one device: losses, parameters, counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Found = list[dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Callable[..., Found]:
-    """Runs the program and gives what each process found, in their order."""
+    """Runs the program and returns the results of each process, in order."""
     cache = tmp_path_factory.mktemp("cache")
 
     def start(cases: tuple[str, ...], devices: int, processes: int = 1) -> Found:
@@ -57,7 +57,7 @@ def run(tmp_path_factory) -> Callable[..., Found]:
 
 @pytest.fixture(scope="module")
 def one(run) -> dict[str, Any]:
-    """What one device finds, by network."""
+    """Returns the results of one device, by network."""
     (found,) = run(ONE, devices=1)
     return {case.split("/")[0]: found[case] for case in ONE}
 
@@ -68,7 +68,7 @@ def one(run) -> dict[str, Any]:
     [(1, 1, ("dropout/device", "dropout/stream")), (1, 2, ALL), (1, 4, ALL), (1, 8, ALL),
      (2, 2, ALL)],
 )  # fmt: skip
-def test_every_device_and_process_trains_as_one(run, one, processes, devices, cases):
+def test_all_devices_and_processes_match_one_device(run, one, processes, devices, cases):
     found = run(cases, devices, processes)
     for case in cases:
         expected = one[case.split("/")[0]]
@@ -81,7 +81,7 @@ def test_every_device_and_process_trains_as_one(run, one, processes, devices, ca
             assert process[case]["plain_counts"] == expected["plain_counts"], case
 
 
-def test_two_devices_train_batch_norm_as_one():
+def test_two_devices_match_one_with_batch_norm():
     found = {}
     for devices in (1, 2):
         mesh = sharding.data_mesh(devices=jax.devices()[:devices])
@@ -94,5 +94,5 @@ def test_two_devices_train_batch_norm_as_one():
 
 def compare(found: list[float], expected: list[float]) -> None:
     assert len(found) == many_devices.STEPS
-    assert len(set(found)) == many_devices.STEPS  # augmentation and dropout draw anew
+    assert len(set(found)) == many_devices.STEPS  # augmentation and dropout differ between steps
     np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)

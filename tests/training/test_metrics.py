@@ -1,4 +1,4 @@
-"""The norm of a tree: of small arrays, which are put together, and of large ones."""
+"""Tests of the norm of a tree of small arrays, which are concatenated, and large ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from fer_jax.runtime import sharding
 from fer_jax.training.metrics import norm
 
-LARGE = sharding.MIN_SPLIT_BYTES // 4  # numbers of the smallest array that stays alone
+LARGE = sharding.MIN_SPLIT_BYTES // 4  # size of the smallest array that is not concatenated
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ LARGE = sharding.MIN_SPLIT_BYTES // 4  # numbers of the smallest array that stay
     ],
     ids=["scalar", "small", "large", "both", "odd"],
 )
-def test_it_is_that_of_all_numbers(shapes):
+def test_the_norm_is_over_all_values(shapes):
     rng = np.random.default_rng(0)
     tree = {f"array {index}": rng.random(shape, np.float32) for index, shape in enumerate(shapes)}
     numbers = np.concatenate([array.ravel() for array in tree.values()]).astype(np.float64)

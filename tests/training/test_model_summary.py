@@ -1,4 +1,4 @@
-"""What a network is made of: counts, the work per image and the table."""
+"""Tests of the model summary: parameters, operations per image, table."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def overview_of(name: str, size: int, **settings):
     return summarize(model, variables, size)
 
 
-def test_work_is_two_operations_per_multiplication():
+def test_flops_are_two_per_multiplication():
     multiplications = 30 * 30 * 32 * 27 + 28 * 28 * 64 * 288 + 14 * 14 * 64 * 128 + 128 * 6
     found = overview_of("custom_cnn", 32)
     assert found.flops == pytest.approx(2 * multiplications, rel=0.02)  # ReLU, pooling: the rest
     assert str(found) == f"{found.parameters:,} parameters, 0.0339 GFLOP per image"
 
 
-def test_statistics_are_counted_and_every_array_is_listed():
+def test_statistics_are_counted_and_all_arrays_are_listed():
     found = overview_of("custom_cnn", 12, batch_norm=True)
     assert found.statistics == 2 * (32 + 64)
     assert "192 statistics" in str(found)

@@ -1,4 +1,4 @@
-"""Schedules against their closed forms, optimizers against their first step, wrong settings."""
+"""Tests of schedules against closed forms, and of the first updates of optimizers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 0.1
 
 
 def settings_of(**changes) -> Settings:
-    """Plain SGD of a constant rate, with changes."""
+    """Returns settings of SGD with a constant rate, with changes."""
     plain = {"name": "sgd", "learning_rate": RATE, "momentum": 0.0, "schedule": "constant",
              "warmup": "0st", "decay_every": "30st"}  # fmt: skip
     overrides = [f"optim.{field}={value}" for field, value in {**plain, **changes}.items()]
@@ -52,7 +52,7 @@ def test_schedules(name, warmup):
         assert float(schedule(step + warmup)) == pytest.approx(FORMS[name](step), rel=1e-5)
     if warmup:
         rising = [float(schedule(step)) for step in range(warmup)]
-        # From a tenth in the first step to the whole in the step after the warm-up.
+        # From a tenth in the first step to the full rate in the step after the warm-up.
         np.testing.assert_allclose(rising, np.linspace(0.01, 0.1, 11)[:-1], rtol=1e-5)
 
 
@@ -67,17 +67,17 @@ def first_update(**changes):
     return {name: np.asarray(leaf).ravel() for name, leaf in updates.items()}
 
 
-# Of each: the update of the kernel and of the bias, by hand.
+# Settings, and the updates of kernel and bias, computed by hand.
 UPDATES = [
     ({}, [-0.03, 0.04], -0.12),
     ({"momentum": 0.9}, [-0.057, 0.076], -0.228),  # Nesterov: 1.9 times the first gradient
-    ({"weight_decay": 0.5}, [-0.18, 0.24], -0.12),  # 0.1 * 0.5 * kernel on top, no bias
+    ({"weight_decay": 0.5}, [-0.18, 0.24], -0.12),  # adds 0.1 * 0.5 * kernel; not for biases
     ({"clip_norm": 0.13}, [-0.003, 0.004], -0.012),  # the gradient's norm is 1.3
     ({"clip_norm": 5.0}, [-0.03, 0.04], -0.12),
-    ({"name": "adam"}, [-0.1, 0.1], -0.1),  # the sign, in its first step
+    ({"name": "adam"}, [-0.1, 0.1], -0.1),  # the sign of the gradient, in the first step
     ({"name": "adamw", "weight_decay": 0.5}, [-0.25, 0.3], -0.1),
     ({"name": "lion"}, [-0.1, 0.1], -0.1),
-    # The sign, scaled to the norm of the parameters: 5 / sqrt(2) and 2.
+    # The sign of the gradient, scaled to the norm of the parameters: 5 / sqrt(2) and 2.
     ({"name": "lamb"}, [-0.1 * 5 / 2**0.5, 0.1 * 5 / 2**0.5], -0.2),
 ]
 
@@ -91,7 +91,7 @@ def test_first_update(changes, kernel, bias):
 
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_the_state_of_every_optimizer_survives_a_checkpoint(tmp_path, name):
-    # Clipping and decay have no arrays, which leaves gaps in the chain's numbering.
+    # Clipping and decay have no arrays, which leaves gaps in the indices of the chain.
     decay = 0.1 if name in WITH_WEIGHT_DECAY else 0.0
     settings = settings_of(name=name, weight_decay=decay, clip_norm=1.0)
     optimizer = make_optimizer(settings.optim, make_schedule(settings, RATE, STEPS, 1))

@@ -1,6 +1,6 @@
-"""What one step does with its batch: each part of the recipe against its definition.
+"""Tests of the recipe of a step: each option against its definition.
 
-A network of few parameters, with dropout and BatchNorm where a test asks for them.
+The network is small, with dropout and BatchNorm if a test requests them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def compiled(recipe: Recipe, model: nn.Module, augmentation: Augmentation):
 def run(
     recipe: Recipe, model: nn.Module | None = None, steps: int = 2, augmentation=OFF, **changes: Any
 ):
-    """The state after a few steps of plain gradient descent, and the last metrics."""
+    """Returns the state after a few steps of gradient descent, and the last metrics."""
     model, optimizer = model or Network(), OPTIMIZER
     step = compiled(recipe, model, augmentation)
     state = create_state(model, optimizer, SIZE, 0, recipe)
@@ -76,7 +76,7 @@ def close(one: Any, other: Any, **tolerance: float) -> None:
 
 
 def gradient(params: Any, recipe: Recipe = PLAIN, seed: int = 0) -> Any:
-    """Of the recipe's loss for the batch, written down once more."""
+    """Returns the gradient of the batch's loss, computed directly."""
     data = batch(seed)
     targets = jax.nn.one_hot(data["label"], CLASSES)
     inputs = PIXELS.normalized(data["image"])
@@ -92,8 +92,8 @@ def first_params() -> Any:
     return create_state(Network(), optax.sgd(0.1), SIZE, 0).params
 
 
-# The steps draw for the whole batch, so that dropout, augmentation and mixing agree too.
-def test_accumulation_is_one_big_batch():
+# Steps draw random numbers for the whole batch, so dropout, augmentation and mixing agree too.
+def test_accumulation_equals_one_large_batch():
     recipe = Recipe(label_smoothing=0.1, class_weights=(0.5, 1.5, 1.0))
     changes = dataclasses.replace(OFF, flip=0.5, noise=0.1, mixup=0.5)
     network = Network(dropout=0.5)
@@ -103,12 +103,12 @@ def test_accumulation_is_one_big_batch():
     close(metrics, same, rtol=1e-4)
 
 
-def test_accumulated_batch_norm_moves_once_by_the_mean_of_the_parts():
+def test_accumulation_updates_batch_norm_once_by_the_mean():
     whole, _ = run(PLAIN, Network(norm=True), steps=1)
     split, _ = run(Recipe(accumulate=2), Network(norm=True), steps=1)
     ours, mean = split.batch_stats["bn"], whole.batch_stats["bn"]["mean"]
     np.testing.assert_allclose(ours["mean"], mean, rtol=1e-5)
-    # Less the variance between the parts.
+    # Without the variance between micro-batches.
     assert (ours["var"] <= whole.batch_stats["bn"]["var"] + 1e-6).all()
     assert (ours["var"] > 0.8 * whole.batch_stats["bn"]["var"]).all()
 
@@ -127,13 +127,13 @@ def test_sam_takes_the_gradient_where_the_loss_is_higher(accumulate):
     assert not np.allclose(plain.params["conv"]["kernel"], state.params["conv"]["kernel"])
 
 
-def test_sam_leaves_the_statistics_of_its_first_pass():
+def test_sam_uses_the_statistics_of_its_first_pass():
     plain, _ = run(PLAIN, Network(norm=True), steps=1)
     sam, _ = run(Recipe(sam_rho=0.3), Network(norm=True), steps=1)
     close(plain.batch_stats, sam.batch_stats, rtol=1e-6)
 
 
-def test_the_average_follows_its_formula():
+def test_the_moving_average_follows_its_formula():
     recipe, mean = Recipe(ema_decay=0.9), None
     for steps in range(4):
         state, _ = run(recipe, Network(norm=True), steps=steps or 1)
@@ -147,13 +147,13 @@ def test_the_average_follows_its_formula():
     assert float(ema_decay(jnp.int32(10_000), 0.9)) == pytest.approx(0.9)
 
 
-def test_without_an_average_inference_takes_the_variables():
+def test_without_a_moving_average_inference_uses_the_variables():
     state, _ = run(PLAIN, steps=1)
     assert state.ema is None
     close(state.inference_variables, state.variables)
 
 
-def test_the_state_scales_the_rate():
+def test_the_state_scales_the_learning_rate():
     recipe = Recipe(scales_rate=True)
     whole, half = (
         run(recipe, steps=1, rate_scale=jnp.float32(scale))[0].params for scale in (1.0, 0.5)
@@ -183,7 +183,7 @@ LOGITS = np.random.default_rng(0).normal(size=(BATCH, CLASSES)).astype(np.float3
 TARGETS = np.random.default_rng(1).dirichlet(np.ones(CLASSES), BATCH).astype(np.float32)
 
 
-def test_focal_loss_of_gamma_zero_is_the_cross_entropy():
+def test_focal_loss_with_gamma_zero_is_cross_entropy():
     np.testing.assert_allclose(
         losses.focal(LOGITS, TARGETS, 0.0), losses.cross_entropy(LOGITS, TARGETS), rtol=1e-5
     )
@@ -201,14 +201,14 @@ def test_focal_loss(gamma):
     assert np.isfinite(slope).all()
 
 
-def test_class_weights_weigh_images_by_their_classes():
+def test_class_weights_scale_the_losses():
     weights = (0.5, 2.0, 1.0)
     ours = losses.image_losses(LOGITS, TARGETS, Recipe(class_weights=weights, label_smoothing=0.1))
     plain = losses.image_losses(LOGITS, TARGETS, Recipe(label_smoothing=0.1))
     np.testing.assert_allclose(ours, plain * (TARGETS @ np.array(weights)), rtol=1e-5)
 
 
-def test_mixed_batches_count_under_the_greater_share():
+def test_mixed_images_count_for_the_class_with_the_larger_share():
     changes = dataclasses.replace(OFF, mixup=1.0, mixup_alpha=1.0)
     _, mixed = run(PLAIN, steps=1, augmentation=changes)
     _, plain = run(PLAIN, steps=1)
@@ -218,11 +218,11 @@ def test_mixed_batches_count_under_the_greater_share():
     assert mixed.loss.total != plain.loss.total
 
 
-def test_first_steps_give_the_golden_numbers():
-    """Sum of a batch's losses in the first steps of LightVGG, augmentation and dropout included.
+def test_golden_losses_of_the_first_steps():
+    """Loss sums of the first batches of LightVGG, with augmentation and dropout.
 
-    They may change with the order of random draws, the initialisers or the defaults of the
-    augmentation: then every run's figures change, and RESULTS.md says so. Not otherwise.
+    They may change only with the order of random draws, the initializers or the defaults of the
+    augmentation. Then the results of every run change, which CHANGELOG.md must mention.
     """
     model, optimizer = create_model("light_vgg", CLASSES, head_widths=(16,)), optax.sgd(0.05)
     recipe = Recipe(label_smoothing=0.1)

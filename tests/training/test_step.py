@@ -1,4 +1,4 @@
-"""The training and evaluation steps: exact counts, repeatable draws, any number of devices."""
+"""Tests of the training and evaluation steps: exact counts, reproducibility, devices."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def faces(count: int, seed: int = 0):
 
 
 def run(devices: int, seed: int = 0, smoothing: float = 0.1):
-    """Losses of a few steps, and the final state."""
+    """Returns the losses of a few steps, and the final state."""
     mesh, model, optimizer = mesh_of(devices), create_model("light_vgg", CLASSES), optax.adam(1e-3)
     recipe = Recipe(label_smoothing=smoothing)
     function = make_step_function(model, optimizer, PREPROCESSING, Augmentation(), recipe, seed)
@@ -55,17 +55,17 @@ def run(devices: int, seed: int = 0, smoothing: float = 0.1):
     return found, jax.device_get(state)
 
 
-def test_one_seed_repeats_to_the_bit_and_another_differs():
+def test_a_seed_is_reproducible_to_the_bit_and_another_differs():
     (first, state), (again, same), (other, _) = run(1), run(1), run(1, seed=1)
     assert first == again
     jax.tree.map(np.testing.assert_array_equal, state, same)
     assert first != other
 
 
-def test_two_devices_give_the_losses_of_one():
+def test_two_devices_give_the_same_losses_as_one():
     one, two = run(1)[0], run(2)[0]
     np.testing.assert_allclose(one, two, rtol=1e-5)
-    assert len(set(one)) == STEPS  # the steps really differ: dropout and augmentation draw
+    assert len(set(one)) == STEPS  # steps differ by dropout and augmentation
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -103,7 +103,7 @@ def test_evaluation_counts_every_record_once(devices, count, batch_size):
     np.testing.assert_allclose(evaluation.loss_sum, loss, rtol=1e-5)
 
 
-def test_scalars_leave_absent_classes_out_of_the_balance():
+def test_absent_classes_are_excluded_from_means_over_classes():
     confusion = np.array([[3, 1, 0], [0, 0, 0], [2, 0, 2]])
     means = scalars(confusion, 16.0)
     assert means == {

@@ -1,4 +1,4 @@
-"""Views at test time: which there are, and the mean of their probabilities."""
+"""Tests of test-time augmentation: the views, and the mean of their probabilities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ IMAGES = np.stack(
 
 
 def logits_of(images):
-    """Of a network that looks at one place only."""
+    """Logits of a network that reads one pixel only."""
     return jnp.asarray(images, jnp.float32)[:, 3, 2] / 32
 
 
@@ -37,7 +37,7 @@ def test_the_views(name, count):
     np.testing.assert_allclose(np.exp(ours), expected, rtol=1e-5)
 
 
-def test_crops_are_the_corners_and_the_centre():
+def test_crops_are_the_corners_and_the_center():
     side = 14
     for place, view in zip(
         [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)],
