@@ -1,4 +1,4 @@
-"""A prepared data set and a config small enough to train in seconds, for whole runs."""
+"""Fixtures for whole runs: a prepared data set, and settings that train in seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# LightVGG on the shipped faces at 16 pixels: 35 steps an epoch, a few milliseconds each.
+# LightVGG on the included faces at 16 pixels: 35 steps per epoch, a few milliseconds each.
 TINY = (
     "--config=configs/demo.py",
     "--config.data.size=16",
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory) -> None:
-    """One cache for all processes started here, and not the user's."""
+    """One compilation cache for all processes that the tests start, not the user's."""
     os.environ["FER_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -37,7 +37,7 @@ def tiny() -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory) -> Path:
-    """`synthetic_faces/demo`, prepared once."""
+    """Returns the data_dir with `synthetic_faces/demo`, prepared once."""
     from tfds_builders import prepare as build
 
     folder = tmp_path_factory.mktemp("tfds")
@@ -46,7 +46,7 @@ def data_dir(tmp_path_factory) -> Path:
 
 
 class Cli:
-    """Starts verbs in processes of their own, in an empty working directory."""
+    """Runs verbs in new processes, in an empty working directory."""
 
     def __init__(self, folder: Path, data_dir: Path | None) -> None:
         self.folder, self.data_dir = folder, data_dir
@@ -73,7 +73,7 @@ class Cli:
 
 @pytest.fixture(scope="session")
 def cli_in(data_dir) -> Callable[[Path], Cli]:
-    """A `Cli` with prepared data that works in the given folder."""
+    """Returns a function that makes a `Cli` with prepared data in a given folder."""
     return lambda folder: Cli(folder, data_dir)
 
 
@@ -84,5 +84,5 @@ def cli(tmp_path, cli_in) -> Cli:
 
 @pytest.fixture
 def bare_cli(tmp_path) -> Cli:
-    """Without prepared data: for input that is refused before data is looked at."""
+    """Returns a `Cli` without prepared data, for input that is refused before data is read."""
     return Cli(tmp_path, None)

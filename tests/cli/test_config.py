@@ -1,4 +1,4 @@
-"""Configuration: files, overrides by type, and what is said to wrong ones."""
+"""Tests of configuration: files, overrides, and error messages."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_shipped_config_is_found_from_anywhere(tmp_path, monkeypatch):
         ("model.remat=yes", "model.remat", True),
     ],
 )
-def test_overrides_take_the_fields_type(override, field, value):
+def test_overrides_are_converted_to_the_type_of_the_field(override, field, value):
     found = flatten(configuration.load("demo", [override]).to_dict())[field]
     assert found == value
     assert type(found) is type(value)
@@ -120,7 +120,7 @@ def test_errors_in_a_config_file_are_explained(tmp_path, body, message):
         configuration.load(write(tmp_path, body))
 
 
-def test_a_file_without_get_config_and_a_missing_file(tmp_path):
+def test_a_file_without_get_config_and_a_missing_file_are_refused(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(UserError, match=r"expected a function get_config\(\)"):
         configuration.load(str(tmp_path / "empty.py"))
@@ -138,11 +138,11 @@ def test_a_file_without_get_config_and_a_missing_file(tmp_path):
         (["--config", "a.py", "--config.x=-1", "--config.y", "-1"], ["x=-1", "y=-1"]),
     ],
 )
-def test_the_command_line_in_its_spellings(arguments, overrides):
+def test_spellings_of_flags(arguments, overrides):
     options, found = train.parse(arguments)
     assert (options.config, found) == ("a.py", overrides)
 
 
-def test_an_unknown_flag_is_named():
+def test_an_unknown_flag_is_reported():
     with pytest.raises(UserError, match="unknown argument '--epochs=3'"):
         train.parse(["--config=a.py", "--epochs=3"])

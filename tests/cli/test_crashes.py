@@ -1,4 +1,4 @@
-"""A training that is killed at random moments, again and again, ends at the unbroken one's bits."""
+"""A run that is killed repeatedly at random times ends bit-identical to an uninterrupted run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def unbroken(tmp_path_factory, arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill -9", "sigterm"])
-def test_the_bits_of_an_unbroken_run(tmp_path, arguments, unbroken, number):
+def test_a_killed_run_ends_bit_identical(tmp_path, arguments, unbroken, number):
     training = crashes.Training(tmp_path, arguments)
     tally = crashes.crash(training, KILLS, seed=1, number=number)
     print(tally)
     assert tally.kills == KILLS
-    assert tally.saving  # some came during a save
+    assert tally.saving  # some kills came during a save
     assert crashes.final_bits(training.run) == unbroken

@@ -1,4 +1,4 @@
-"""Cross-validation: every picture tested once per seed, runs resumed one by one, one report."""
+"""Tests of cross-validation: folds and seeds, spread, resuming, report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load(data_dir: Path, *overrides: str):
     )  # fmt: skip
 
 
-def test_the_plan_has_every_fold_with_every_seed(tmp_path):
+def test_the_plan_has_each_fold_with_each_seed(tmp_path):
     parts = crossval.plan(load(tmp_path, "seed=7"), tmp_path, folds=3, seeds=2)
     assert [(part.fold, part.seed) for part in parts] == [
         (1, 7), (2, 7), (3, 7), (1, 8), (2, 8), (3, 8),
@@ -59,7 +59,7 @@ def test_spread_is_over_folds_and_over_seeds():
     )
 
 
-def test_another_number_of_folds_needs_another_folder(tmp_path):
+def test_a_different_number_of_folds_needs_a_new_folder(tmp_path):
     crossval._check_folds(tmp_path, 5)
     crossval._check_folds(tmp_path, 5)
     with pytest.raises(UserError, match="found a cross-validation of 5"):
@@ -88,7 +88,7 @@ def test_a_whole_cross_validation(cli, data_dir):
     assert sum(map(len, people)) == len(set.union(*people)) == 480  # each person once per seed
     assert report["intervals"]["method"] == "bootstrap over 480 groups"
 
-    # One run is lost; only that one is done again, to the same bits.
+    # One run is deleted; only that one is trained again, with bit-identical results.
     lost = folder / "fold_2" / "seed_1"
     before = (lost / "report" / "predictions.csv").read_text()
     (lost / "report" / "predictions.csv").unlink()

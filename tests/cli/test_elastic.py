@@ -1,4 +1,4 @@
-"""A run goes on with other devices and processes: the same batches, the same losses."""
+"""A run resumes on other devices and processes with the same batches and losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# With dropout, and a kernel large enough to be split; 5 steps an epoch.
+# With dropout, and a kernel large enough to be sharded; 5 steps per epoch.
 NETWORK = (
     "--config=configs/demo.py",
     "--config.data.size=24",
@@ -22,15 +22,15 @@ NETWORK = (
     "--config.train.pictures=0",
     "--config.eval.samples=1",
     "--config.eval.explain=false",
-    "--config.optim.schedule=constant",  # does not follow the length of the run
-    # Adam takes whole steps by gradients that are zero but for rounding.
+    "--config.optim.schedule=constant",  # does not depend on the length of the run
+    # Adam makes full updates from gradients that are zero except for rounding.
     "--config.optim.name=sgd",
     "--config.optim.learning_rate=1e-2",
 )
 
 
 def train(folder, data_dir, epochs, processes=1, devices=1, *settings):
-    """Trains up to so many epochs; what was said."""
+    """Trains up to `epochs` and returns the output."""
     command = [
         sys.executable, ROOT / "launch" / "local.py", f"--processes={processes}",
         f"--cpu_devices={devices}", "--", sys.executable, "-m", "fer_jax.main", *NETWORK,
@@ -50,7 +50,7 @@ def losses_of(folder):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices_and_processes(tmp_path, data_dir):
+def test_a_run_resumes_on_other_devices_and_processes(tmp_path, data_dir):
     unbroken, moved = tmp_path / "unbroken", tmp_path / "moved"
     train(unbroken, data_dir, 4)
     train(moved, data_dir, 1)
@@ -67,7 +67,7 @@ def test_a_run_goes_on_with_other_devices_and_processes(tmp_path, data_dir):
     expected, found = losses_of(unbroken), losses_of(moved)
     assert list(found) == list(expected) == list(range(1, 21))
     assert len(set(expected.values())) == 20
-    # Parts of a batch are rounded otherwise than the whole, and Adam makes more of it each step.
+    # Rounding depends on how a batch is split, and the differences grow with each step.
     for begin, end, tolerance in ((0, 15, 1e-5), (15, 20, 1e-4)):
         np.testing.assert_allclose(
             [*found.values()][begin:end], [*expected.values()][begin:end], atol=tolerance

@@ -1,4 +1,4 @@
-"""How a verb leaves: a message for what a user did, a traceback for what we did."""
+"""User errors become a message and an exit code; programming errors keep their traceback."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fer_jax import errors
         (KeyboardInterrupt(), 130, "interrupted\n"),
     ],
 )
-def test_what_a_user_did_is_told_in_a_line(capsys, raised, code, said):
+def test_user_errors_become_one_line(capsys, raised, code, said):
     with pytest.raises(SystemExit) as left, errors.exit_cleanly():
         raise raised
     assert left.value.code == code
@@ -22,6 +22,6 @@ def test_what_a_user_did_is_told_in_a_line(capsys, raised, code, said):
     assert left.value.__cause__ is None
 
 
-def test_what_we_did_stays_an_exception():
+def test_programming_errors_stay_exceptions():
     with pytest.raises(ZeroDivisionError), errors.exit_cleanly():
         _ = 1 / 0

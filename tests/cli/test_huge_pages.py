@@ -1,4 +1,4 @@
-"""A process that begins again with large pages, once, and only where that is of use."""
+"""A process restarts with huge pages, once, and only if the system supports them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_process_restarts_once(tunables, useful, begun, left):
         (("", ""), "always [madvise] never", False),
     ],
 )
-def test_where_it_is_of_use(tmp_path, monkeypatch, libc, kernel, useful):
+def test_huge_pages_need_glibc_and_kernel_support(tmp_path, monkeypatch, libc, kernel, useful):
     setting = tmp_path / "enabled"
     if kernel:
         setting.write_text(kernel)
@@ -65,7 +65,7 @@ def test_where_it_is_of_use(tmp_path, monkeypatch, libc, kernel, useful):
     assert huge_pages._useful() is useful
 
 
-def test_glibc_knows_the_settings():
+def test_glibc_accepts_the_settings():
     if platform.libc_ver()[0] != "glibc" or not huge_pages._useful():
         pytest.skip("not a glibc with large pages")
     loaded = Path("/proc/self/maps").read_text().split()
@@ -88,7 +88,7 @@ runpy.run_module("fer_jax.{name}", run_name="__main__")
 
 
 @pytest.mark.parametrize("name", ["main", "predict", "serve"])
-def test_commands_restart_before_they_import_much(name):
+def test_commands_restart_before_they_import_jax(name):
     found = subprocess.run(
         [sys.executable, "-c", STOPPED.format(name=name)],
         capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""The loop in this process: chunks of several steps, stopping, going on, and its guards."""
+"""Tests of the loop in this process: chunks of steps, stopping, resuming, checks."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def settings(data_dir) -> list[str]:
 
 
 def stop_after(monkeypatch, chunks: int) -> None:
-    """A SIGTERM while the given number of chunks has been dispatched."""
+    """Sends SIGTERM after the given number of chunks was dispatched."""
     real, left = Loop._dispatch, [chunks]
 
     def dispatch(loop, first, last):
@@ -52,7 +52,7 @@ def stop_after(monkeypatch, chunks: int) -> None:
 
 
 def guarded(monkeypatch) -> None:
-    """Refuses every transfer between host and device that the loop does not ask for."""
+    """Refuses implicit transfers between host and devices."""
     real = Loop.run
 
     def run(loop):
@@ -69,7 +69,7 @@ def logged(folder, name: str) -> list[int]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, settings):
-    """An unbroken run, the transfer guard on, three steps traced."""
+    """Returns an uninterrupted run with the transfer guard; three steps are traced."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
@@ -78,13 +78,13 @@ def whole(tmp_path_factory, settings):
     return folder
 
 
-def test_what_happens_between_steps_happens_between_chunks(whole):
-    assert logged(whole, "validation/accuracy") == [36, 70]  # 35 is in the middle of a chunk
+def test_logging_and_validation_happen_between_chunks(whole):
+    assert logged(whole, "validation/accuracy") == [36, 70]  # step 35 is inside a chunk
     assert logged(whole, "train/loss") == [21, 36, 42, 60, 70]
     assert json.loads((whole / "run.json").read_text())["engine"]["steps_per_dispatch"] == 3
 
 
-def test_the_trace_is_where_tensorboard_looks(whole):
+def test_the_trace_is_where_tensorboard_expects_it(whole):
     (trace,) = (whole / "plugins" / "profile").glob("*/*.xplane.pb")
     assert trace.stat().st_size > 1000
 
@@ -93,9 +93,7 @@ def test_the_trace_is_where_tensorboard_looks(whole):
     "store",
     ["host", *(pytest.param(store, marks=pytest.mark.slow) for store in ("device", "stream"))],
 )
-def test_stopped_in_the_middle_it_ends_at_the_same_bits(
-    settings, whole, tmp_path, monkeypatch, store
-):
+def test_a_stopped_run_ends_bit_identical(settings, whole, tmp_path, monkeypatch, store):
     folder = tmp_path / "run"
     config = configuration.load_settings("demo", [*settings, f"data.store={store}"])
     guarded(monkeypatch)
@@ -111,11 +109,11 @@ def test_stopped_in_the_middle_it_ends_at_the_same_bits(
     assert (tmp_path / "moved" / "metrics.jsonl").read_text() == (
         whole / "metrics.jsonl"
     ).read_text()
-    sittings = json.loads((tmp_path / "moved" / "timing.json").read_text())["sittings"]
-    assert [(s["first_step"], s["last_step"]) for s in sittings] == [(0, 12), (12, 70)]
+    invocations = json.loads((tmp_path / "moved" / "timing.json").read_text())["sittings"]
+    assert [(s["first_step"], s["last_step"]) for s in invocations] == [(0, 12), (12, 70)]
 
 
-def test_a_run_may_become_longer_but_not_shorter(settings, tmp_path, capsys):
+def test_a_run_can_be_extended_but_not_shortened(settings, tmp_path, capsys):
     folder, settings = tmp_path / "run", [*settings, "train.steps_per_dispatch=1"]
     train.train(configuration.load_settings("demo", [*settings, "train.epochs=1"]), folder)
     longer = [*settings, "train.log_steps=10"]
@@ -130,7 +128,7 @@ def test_a_run_may_become_longer_but_not_shorter(settings, tmp_path, capsys):
         train.train(configuration.load_settings("demo", [*longer, "train.epochs=1"]), folder)
 
 
-def test_numbers_that_are_not_finite_are_not_saved_on_a_sigterm(settings, tmp_path, monkeypatch):
+def test_values_that_are_not_finite_are_not_saved_on_sigterm(settings, tmp_path, monkeypatch):
     overrides = [*settings, "optim.learning_rate=1e38", "optim.warmup=0", "optim.name=sgd"]
     stop_after(monkeypatch, 1)
     with pytest.raises(DivergedError, match=r"at step \d.*no step was saved before"):
@@ -141,7 +139,7 @@ def test_numbers_that_are_not_finite_are_not_saved_on_a_sigterm(settings, tmp_pa
     assert content["step"] <= 3
 
 
-def test_a_device_without_memory_is_told_from_other_errors(settings):
+def test_out_of_memory_is_distinguished_from_other_errors(settings):
     config = configuration.load_settings("demo", settings)
     with (
         pytest.raises(UserError, match=r"no memory left .*train.batch_size=32, .*store=host"),

@@ -1,4 +1,4 @@
-"""Each network goes from KDEF's files to a report, at a reduced size."""
+"""Every network trains on KDEF's files, at a reduced size, up to the report."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ NETWORKS = [
 
 @pytest.fixture(scope="module")
 def kdef_dir(tmp_path_factory):
-    """A data_dir with a small KDEF."""
+    """Returns a data_dir with a small KDEF."""
     tree, prepared = tmp_path_factory.mktemp("kdef"), tmp_path_factory.mktemp("prepared")
     small_kdef.write_tree(tree)
     build.prepare("kdef", None, str(prepared), str(tree))
     return prepared
 
 
-def test_every_network_is_here():
+def test_all_networks_are_covered():
     assert {param.values[0] for param in NETWORKS} == set(MODELS)
 
 

@@ -1,4 +1,4 @@
-"""A run on data that is not its own: classes by name, framing by how pictures are stored."""
+"""Evaluating a run on another data set: mapping of classes, framing of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def records_of(names, labels):
                    tuple(f"r{i}" for i in range(count)), ("g",) * count, names, "")  # fmt: skip
 
 
-def test_classes_are_mapped_by_name_and_the_map_is_said():
+def test_classes_are_mapped_by_name_and_the_mapping_is_reported():
     run = run_of(("anger", "fear", "neutral"))
     labels, kept, said = evaluate.map_labels(
         run, records_of(("neutral", "anger"), [0, 1, 1]), "refuse"
@@ -37,7 +37,7 @@ def test_classes_are_mapped_by_name_and_the_map_is_said():
     assert "missing from the data: fear" in said[1]
 
 
-def test_unknown_classes_are_refused_or_left_out():
+def test_unknown_classes_are_refused_or_dropped():
     run, records = run_of(("anger",)), records_of(("anger", "contempt"), [1, 0, 1, 0])
     with pytest.raises(UserError, match=r"runs/x: .*contempt.*--unmapped drop"):
         evaluate.map_labels(run, records, "refuse")
@@ -50,13 +50,13 @@ def test_unknown_classes_are_refused_or_left_out():
 @pytest.mark.parametrize(
     ("margin", "crop", "name", "pictures", "expected"),
     [
-        (0.1, None, "synthetic_faces", "whole", 0.1),  # its own data
+        (0.1, None, "synthetic_faces", "whole", 0.1),  # the run's data set
         (0.1, None, "synthetic_faces", "face", None),  # crops of another set
-        (None, {"margin": 0.2}, "kdef", "whole", 0.2),  # cut as its own crops were
+        (None, {"margin": 0.2}, "kdef", "whole", 0.2),  # cropped like the run's crops
         (None, {"margin": 0.2}, "kdef", "face", None),
     ],
 )
-def test_framing_follows_how_pictures_are_stored(margin, crop, name, pictures, expected):
+def test_framing_depends_on_how_images_are_stored(margin, crop, name, pictures, expected):
     data = types.SimpleNamespace(
         metadata={"pictures": pictures},
         builder=types.SimpleNamespace(name="synthetic_faces" if pictures == "whole" else "raf_db"),

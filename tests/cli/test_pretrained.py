@@ -1,4 +1,4 @@
-"""Runs that begin with ported weights, and the verb that ports: what is used, kept and said."""
+"""Tests of runs with ported initial weights, and of the verb `port-weights`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from fer_jax.weights.source import Source
 
 
 def write_port(path, number=0.5):
-    """A ported vgg16 whose arrays hold one number."""
+    """Writes ported weights of vgg16 with constant arrays."""
     shapes = backbone_shapes("vgg16")
     arrays = {name: np.full(shape, number, np.float32) for name, shape in shapes.items()}
     source = Source(path.with_name("vgg16_notop.h5"), "keras legacy h5", "a" * 64)
@@ -61,7 +61,7 @@ def load_config(data_dir, port, *overrides):
     )
 
 
-def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys):
+def test_initial_weights_are_loaded_and_reported(data_dir, port, tmp_path, capsys):
     config = load_config(data_dir, port)
     session = make_session(config, tmp_path)
     state = train._initial_state(session)
@@ -69,7 +69,7 @@ def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys
     assert {float(value) for leaf in backbone for value in (leaf.min(), leaf.max())} == {0.5}
     assert float(np.std(state.params["head"]["kernel"])) > 0
 
-    # What evaluation reads back: the input of the weights, and which they were.
+    # Stored for evaluation: the input format of the weights, and their identity.
     run = run_directory.open_run(tmp_path)
     assert run == session.run
     assert run.preprocessing.input_format == CAFFE
@@ -83,7 +83,7 @@ def test_a_run_begins_with_the_file_and_says_so(data_dir, port, tmp_path, capsys
     assert "initial weights of the backbone: vgg16.safetensors" in capsys.readouterr().out
 
 
-def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
+def test_a_run_does_not_resume_with_other_initial_weights(data_dir, port, tmp_path):
     own = tmp_path / "vgg16.safetensors"
     own.write_bytes(port.read_bytes())
     config = load_config(data_dir, own)
@@ -111,7 +111,7 @@ def test_other_weights_do_not_continue_a_run(data_dir, port, tmp_path):
         (["model.pretrained=none"], "standardize"),
     ],
 )
-def test_the_weights_decide_the_input_unless_overridden(port, overrides, normalize):
+def test_weights_set_the_normalization_unless_overridden(port, overrides, normalize):
     config = load_config("/nowhere", port, *overrides)
     preprocessing = preprocessing_of(config)
     assert preprocessing.normalize == normalize
@@ -145,17 +145,17 @@ def test_weights_that_cannot_be_used_are_refused(port, overrides, says):
         preprocessing_of(config)
 
 
-def test_the_data_sets_name_is_checked_before_weights_are_fetched(tmp_path):
+def test_the_data_set_name_is_checked_before_weights_are_downloaded(tmp_path):
     config = load_config("/nowhere", "/no/file", "data.name=synthetic_face")
     with pytest.raises(UserError, match="synthetic_face"):
         train.train(config, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["rafd", "sfew", "amfed_plus"])
-def test_the_papers_pretrained_networks_are_never_silently_random(bare_cli, name, monkeypatch):
+def test_missing_pretrained_weights_are_an_error(bare_cli, name, monkeypatch):
     monkeypatch.setenv(published.CACHE_VARIABLE, str(bare_cli.folder / "cache"))
-    monkeypatch.setenv(published.BASE_URL_VARIABLE, "http://127.0.0.1:9")  # discard: not served
-    # Data that needs no files, because theirs may be asked for before the weights are.
+    monkeypatch.setenv(published.BASE_URL_VARIABLE, "http://127.0.0.1:9")  # nothing listens there
+    # Data without files: missing files might be reported before missing weights.
     data = (
         "--config.data.name=synthetic_faces", "--config.data.config=none",
         "--config.data.protocol=none",
@@ -184,7 +184,7 @@ def write_keras(path):
             group["b"] = np.zeros(shapes[f"params/{name}/bias"], np.float32)
 
 
-def test_port_weights_ports(bare_cli):
+def test_port_weights_writes_weights(bare_cli):
     write_keras(bare_cli.folder / "x.h5")
     done = bare_cli.run("x.h5", "--model=vgg16", "--out=a/vgg16.safetensors", verb="port_weights")
     assert done.returncode == 0, done.stderr
@@ -197,7 +197,7 @@ def test_port_weights_ports(bare_cli):
 
 
 class Payload:
-    """Unpickled, this would create a file."""
+    """Would create a file when unpickled."""
 
     def __reduce__(self):
         return open, ("payload", "w")
@@ -220,7 +220,7 @@ def truncated(path):
         (
             lambda path: path.write_bytes(pickle.dumps(Payload())),
             ["--model=vgg16", "--out=o.safetensors"],
-            # Python 3.13 pickles `open` as another module's.
+            # Python 3.13 pickles `open` under another module.
             f"calling {open.__module__}.open, which can run code; it was not run",
         ),
         (
@@ -232,7 +232,7 @@ def truncated(path):
         (write_keras, ["--model=vgg19", "--out=o.safetensors"], "found 'vgg19'"),
     ],
 )
-def test_port_weights_refuses_in_one_message(bare_cli, write, arguments, says):
+def test_port_weights_reports_errors_in_one_message(bare_cli, write, arguments, says):
     write(bare_cli.folder / "x")
     done = bare_cli.run("x", *arguments, verb="port_weights")
     assert done.returncode == 2

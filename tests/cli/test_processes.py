@@ -1,4 +1,4 @@
-"""Several processes train as one: the same losses, one common stop, no process waits for ever."""
+"""Several processes train like one: the same losses, a common stop, no deadlock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def start(folder: Path, data_dir: Path, tiny: tuple[str, ...], processes: int, devices: int):
-    """A job of the launcher's, its output in log.txt."""
+    """Starts a job with the launcher; its output goes to log.txt."""
     command = [
         sys.executable, LAUNCHER, f"--processes={processes}", f"--cpu_devices={devices}", "--",
         sys.executable, "-m", "fer_jax.main", *tiny, "--workdir=run",
@@ -44,7 +44,7 @@ def wait_for(folder: Path, text: str, seconds: float = 120) -> None:
 
 
 def members(job: subprocess.Popen) -> dict[int, int]:
-    """Pid of each process of the job by its number."""
+    """Returns the pid of each process of the job by its index."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:
@@ -59,7 +59,7 @@ def members(job: subprocess.Popen) -> dict[int, int]:
 
 
 def digest_of(folder: Path) -> str:
-    """Of the last checkpoint."""
+    """Returns the digest in the last checkpoint."""
     checkpoints = folder / "run" / "checkpoints"
     last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
     return json.loads((checkpoints / str(last) / "memory" / "metadata").read_text())["digest"]
@@ -74,13 +74,13 @@ def losses_of(folder: Path) -> dict[int, float]:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, data_dir, tiny) -> Path:
-    """A finished job of two processes with two devices each."""
+    """Returns a finished job of two processes with two devices each."""
     folder = tmp_path_factory.mktemp("unbroken")
     assert start(folder, data_dir, tiny, 2, 2).wait(timeout=400) == 0, log_of(folder)
     return folder
 
 
-def test_losses_are_those_of_one_process_on_one_device(unbroken, tmp_path, data_dir, tiny):
+def test_losses_match_one_process_on_one_device(unbroken, tmp_path, data_dir, tiny):
     assert start(tmp_path / "one", data_dir, tiny, 1, 1).wait(timeout=400) == 0
     one, four = losses_of(tmp_path / "one"), losses_of(unbroken)
     assert one.keys() == four.keys()
@@ -88,17 +88,17 @@ def test_losses_are_those_of_one_process_on_one_device(unbroken, tmp_path, data_
     assert len(early) == 3
     for step in early:
         assert four[step] == pytest.approx(one[step], abs=1e-5)
-    # One process wrote, once.
+    # Only one process wrote.
     assert log_of(unbroken).count("balanced (UAR)") == 1
     assert "[1] balanced" not in log_of(unbroken)
 
 
-@pytest.mark.parametrize("victim", [0, 1])  # the others meet at 0
-def test_a_killed_process_ends_the_job_and_the_next_start_ends_at_the_same_bits(
+@pytest.mark.parametrize("victim", [0, 1])  # 0 is the coordinator
+def test_a_killed_process_ends_the_job_which_resumes_bit_identical(
     unbroken, tmp_path, data_dir, tiny, victim
 ):
     job = start(tmp_path / "killed", data_dir, tiny, 2, 2)
-    wait_for(tmp_path / "killed", "epoch 2/")  # the first checkpoint is whole
+    wait_for(tmp_path / "killed", "epoch 2/")  # the first checkpoint is complete
     pids = members(job)
     os.kill(pids[victim], signal.SIGKILL)
     assert job.wait(timeout=100) == 128 + signal.SIGKILL

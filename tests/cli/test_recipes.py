@@ -1,4 +1,4 @@
-"""Whole runs with a rich recipe: exact resume of all it remembers, what is said, the preview."""
+"""Whole runs with many options: exact resume, output, preview."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def settings(data_dir) -> list[str]:
         "eval.samples=0", "eval.explain=false", "eval.tta=flip", "train.accumulate=2",
         "train.balance=sqrt",
         "train.monitor=loss", "optim.schedule=plateau", "optim.plateau_patience=1",
-        # So high that some validations are worse.
+        # High enough for some validations to get worse.
         "optim.learning_rate=0.05", "optim.ema_decay=0.5", "augment.rotation=0",
         "augment.zoom=0", "augment.shift=0",
     ]  # fmt: skip
@@ -54,7 +54,7 @@ def last_checkpoint(folder):
 
 
 @pytest.mark.slow
-def test_a_stopped_run_goes_on_with_its_plateau_and_average(
+def test_a_stopped_run_resumes_its_plateau_and_moving_average(
     settings, tmp_path, monkeypatch, capsys
 ):
     config = configuration.load_settings("demo", settings)
@@ -64,7 +64,7 @@ def test_a_stopped_run_goes_on_with_its_plateau_and_average(
     assert "shares of the classes in training: neutral 14.3%" in said.out
     expected = last_checkpoint(whole)
     scale = expected.loop_state["plateau"]["scale"]
-    assert scale < 1  # it has fallen
+    assert scale < 1  # it was lowered
     assert float(expected.state.rate_scale) == pytest.approx(scale)
     assert "the learning rate is" in said.err
 
@@ -103,7 +103,7 @@ def test_preview_draws_the_training_images(data_dir, tmp_path, capsys):
     ]  # fmt: skip
     preview.main(arguments)
     grid = cv2.imread(str(out))
-    # The demo's six changes and erasing, between the originals and four steps of training.
+    # Columns: the originals, the demo's six changes, erasing, and four steps of training.
     assert grid.shape == (38 + 2 * 100, 12 * 96 + 11 * 4 + 2 * 14, 3)
     assert list(tmp_path.glob("events.out.tfevents.*"))
     assert str(out) in capsys.readouterr().out

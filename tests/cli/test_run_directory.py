@@ -1,4 +1,4 @@
-"""The run directory: reading back, and refusing what is not the same run."""
+"""Tests of the run directory: reading it, and refusing other settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def start(folder, overrides=(), labels=("a", "b"), data=DATA, engine=None, say=p
     return module.start(folder, config, labels, preprocessing, data, engine=engine, report=say)
 
 
-def test_a_run_reads_back_as_it_was_begun(tmp_path):
+def test_a_run_is_read_as_it_was_started(tmp_path):
     run = start(tmp_path / "r", ["model.dropout=0.25", "data.dir=/x"])
     assert module.open_run(tmp_path / "r") == run
     assert module.open_run(tmp_path / "r").settings.is_locked
@@ -42,7 +42,7 @@ def test_a_run_reads_back_as_it_was_begun(tmp_path):
         ({"data": DATA | {"train": "d9"}}, "data of the run: train: 'd1' then, 'd9' now"),
     ],
 )
-def test_another_run_in_the_same_place_is_refused(tmp_path, change, message):
+def test_another_run_in_the_same_folder_is_refused(tmp_path, change, message):
     start(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(UserError, match=f"(?s)choose another --workdir.*{message}"):
@@ -50,7 +50,7 @@ def test_another_run_in_the_same_place_is_refused(tmp_path, change, message):
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-def test_fields_that_touch_no_parameter_may_change(tmp_path):
+def test_fields_without_effect_on_parameters_may_change(tmp_path):
     start(tmp_path)
     overrides = [f"{name}={value}" for name, value in
                  {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
@@ -65,7 +65,7 @@ def test_fields_that_touch_no_parameter_may_change(tmp_path):
     ("name", "then", "now"),
     [("kdef", "paper", (None, "paper")), ("synthetic_faces", "demo", ("demo", None))],
 )
-def test_a_run_of_format_2_named_its_protocol_otherwise(tmp_path, name, then, now):
+def test_protocol_names_of_format_2_are_converted(tmp_path, name, then, now):
     start(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for field in ("protocol", "protocol_seed", "crop", "mask"):
@@ -80,7 +80,7 @@ def test_a_run_of_format_2_named_its_protocol_otherwise(tmp_path, name, then, no
     assert run.preprocessing.mask == "none"
 
 
-def test_what_differs_and_may_is_said(tmp_path):
+def test_permitted_changes_are_reported(tmp_path):
     said = []
     start(tmp_path, engine={"devices": 1, "total_steps": 40}, say=said.append)
     changes = ["train.epochs=60", "train.log_steps=3"]
@@ -97,7 +97,7 @@ def test_what_differs_and_may_is_said(tmp_path):
 
 
 @pytest.mark.parametrize(("wanted", "kept"), [((), 7), (("train.steps_per_dispatch=3",), 3)])
-def test_steps_per_dispatch_stay_what_they_were_where_it_is_open(tmp_path, wanted, kept):
+def test_automatic_steps_per_dispatch_are_stored(tmp_path, wanted, kept):
     start(tmp_path, wanted, engine={"steps_per_dispatch": 7 if not wanted else 3})
     run = start(tmp_path, wanted, engine={"steps_per_dispatch": 1 if not wanted else 3})
     assert run.engine["steps_per_dispatch"] == kept
@@ -124,14 +124,14 @@ def newer(folder):
         (newer, r"newer fer_jax \(format 4, known 3\)"),
     ],
 )
-def test_what_is_no_run_is_said(tmp_path, spoil, message):
+def test_invalid_run_directories_are_reported(tmp_path, spoil, message):
     start(tmp_path)
     spoil(tmp_path)
     with pytest.raises(UserError, match=message):
         module.open_run(tmp_path)
 
 
-def test_a_second_process_is_kept_out(tmp_path):
+def test_a_second_process_is_refused(tmp_path):
     with module.locked(tmp_path):
         held = module.locked(tmp_path)
         with pytest.raises(UserError, match="another process is training"):
@@ -140,7 +140,7 @@ def test_a_second_process_is_kept_out(tmp_path):
         pass
 
 
-def test_an_unwritable_place_is_said(tmp_path):
+def test_an_unwritable_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     held = module.locked(tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"expected to write the run directory .*--workdir"):

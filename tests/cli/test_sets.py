@@ -1,4 +1,4 @@
-"""Each of the paper's five sets goes from its files to a report by its own configuration."""
+"""Each of the paper's five sets, from its files to the report, with its config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfds_builders import prepare as build
 from tfds_builders import protocols
 from tfds_builders.stand_ins import write as stand_in
 
-SCALE = 0.001  # each set's smallest
+SCALE = 0.001  # gives the smallest stand-in of each set
 ORDER = {
     "kdef": labels.KDEF,
     "rafd": labels.RAFD,
@@ -30,12 +30,12 @@ PROTOCOL = {
     "sfew": "official",
     "amfed_plus": "video",
 }
-QUICK = ("raf_db", "amfed_plus")  # the others take a while to render, or to compile
+QUICK = ("raf_db", "amfed_plus")  # the others are slow to render or compile
 CONFIGS = sorted(
     path.stem for path in configuration.shipped_folder().glob("*.py") if path.stem != "defaults"
 )
 
-# Whatever the size of the set, a run of seconds.
+# Trains in seconds, whatever the size of the set.
 SMALL = {
     "model.pretrained": "none",
     "train.epochs": 1,
@@ -51,7 +51,7 @@ def _flags(settings: dict[str, object]) -> list[str]:
 
 
 def _check_report(name: str, folder: Path) -> None:
-    """Everything that a reader must know stands on each form of the report."""
+    """Checks that each form of the report contains what readers must know."""
     report = json.loads((folder / "report.json").read_text())
     card = report["card"]
     assert card["dataset"] == name
@@ -88,8 +88,8 @@ def test_from_files_to_report(name, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ORDER)
-def test_from_a_stand_in_to_a_report_by_its_own_network(name, bare_cli, tmp_path):
-    """As a user would: each command a process, the stand-in rendered, the config's network."""
+def test_from_a_stand_in_to_a_report_with_the_network_of_the_config(name, bare_cli, tmp_path):
+    """Like a user: each command in a new process, a rendered stand-in, the config's network."""
     manual_dir = stand_in.write(name, tmp_path / "files", SCALE)
     network = configuration.load_settings(f"configs/{name}.py").model.name
     settings = SMALL | {
@@ -105,10 +105,10 @@ def test_from_a_stand_in_to_a_report_by_its_own_network(name, bare_cli, tmp_path
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_names_a_set_a_variant_a_protocol_and_a_network(name):
+def test_configs_name_existing_sets_variants_protocols_and_networks(name):
     config = configuration.load_settings(f"configs/{name}.py")
     assert config.data.name in build.NAMES
-    builder = build._builder_class(config.data.name)  # no copy of the set is needed for this
+    builder = build._builder_class(config.data.name)  # does not need the files of the set
     assert config.data.config is None or config.data.config in builder.builder_configs
     protocol = protocols.find(builder.PROTOCOLS, config.data.protocol)
     assert protocol is not None
@@ -117,6 +117,6 @@ def test_every_config_names_a_set_a_variant_a_protocol_and_a_network(name):
     if name.endswith("_paper"):
         usual = configuration.load_settings(f"configs/{name.removesuffix('_paper')}.py")
         assert protocol.name == "paper"
-        assert protocol.note  # what its numbers cannot mean
+        assert protocol.note  # the limits of its results
         assert usual.data.name == config.data.name
         assert usual.data.protocol != "paper"

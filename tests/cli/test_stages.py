@@ -1,4 +1,4 @@
-"""Training in stages: the head first, then what is not frozen, through kills and to the report."""
+"""Training in stages: first the head, then all that is not frozen; resuming, report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def settings(monkeypatch, data_dir) -> list[str]:
 
 
 def checkpoint(folder: Path, step: int):
-    """State and memory of one step of a run."""
+    """Returns the state and loop state of a run at a step."""
     run = run_directory.open_run(folder)
     model = make_model(run.settings, len(run.labels))
     stages = make_stages(run.settings, model, 1)
@@ -73,7 +73,7 @@ def test_the_head_first_then_all(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, monkeypatch):
+def test_a_run_stopped_in_any_stage_ends_bit_identical(settings, tmp_path, monkeypatch):
     overrides = [*settings, "train.head_epochs=1"]
     train.train(configuration.load_settings("demo", overrides), tmp_path / "whole")
     real, limits = Loop._log, [0]
@@ -87,7 +87,7 @@ def test_a_run_stopped_in_any_stage_ends_at_the_same_bits(settings, tmp_path, mo
             raise StoppedError
 
     monkeypatch.setattr(Loop, "_log", stop_there)
-    for limits[0] in (20, 35, 70):  # in the head's stage, at its end, after it
+    for limits[0] in (20, 35, 70):  # during the head's stage, at its end, after it
         with pytest.raises(StoppedError):
             train.train(configuration.load_settings("demo", overrides), tmp_path / "parts")
     monkeypatch.setattr(Loop, "_log", real)
@@ -114,7 +114,7 @@ def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
         ),
     ],
 )
-def test_stages_that_cannot_be_are_refused(settings, tmp_path, overrides, message):
+def test_invalid_stages_are_refused(settings, tmp_path, overrides, message):
     config = configuration.load_settings("demo", [*settings, *overrides])
     with pytest.raises(UserError, match=message):
         train.train(config, tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Whole runs in processes of their own: finished, killed, stopped, repeated, reported."""
+"""Whole runs in new processes: finished, killed, stopped, repeated, evaluated."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fer_jax.training.checkpoint import Checkpoints, state_digest
 from fer_jax.training.stages import make_stages
 from fer_jax.training.state import create_state
 
-STEPS_PER_EPOCH, EPOCHS = 35, 4  # 2,240 training pictures in batches of 64
+STEPS_PER_EPOCH, EPOCHS = 35, 4  # 2,240 training images in batches of 64
 
 
 def final_state(folder: Path):
-    """Step, digest and loop state of a run's newest checkpoint."""
+    """Returns step, digest and loop state of a run's newest checkpoint."""
     run = run_directory.open_run(folder)
     model = make_model(run.settings, len(run.labels))
     stages = make_stages(run.settings, model, 1)
@@ -41,7 +41,7 @@ def logged(folder: Path) -> list[dict]:
 
 
 def wait_for_step(process, folder: Path, step: int) -> None:
-    """Returns when the run has logged `step`; fails if it ends before."""
+    """Waits until the run has logged `step`; fails if it ends before."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[1]
@@ -56,14 +56,14 @@ def wait_for_step(process, folder: Path, step: int) -> None:
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory, cli_in, tiny):
-    """One run from start to report; the others are compared with it."""
+    """Returns an uninterrupted run with its report; others are compared with it."""
     folder = tmp_path_factory.mktemp("unbroken")
     done = cli_in(folder).run(*tiny, "--workdir=run", "--config.train.pictures=3")
     assert done.returncode == 0, done.stderr
     return folder / "run", done
 
 
-def test_a_run_ends_with_the_report_and_the_paths_of_the_pictures(unbroken):
+def test_a_run_ends_with_the_report_and_the_paths_of_its_figures(unbroken):
     folder, done = unbroken
     for heading in ("precision    recall  f1-score   support", "macro avg", "SYNTHETIC"):
         assert heading in done.stdout
@@ -78,7 +78,7 @@ def test_a_run_ends_with_the_report_and_the_paths_of_the_pictures(unbroken):
     assert scores["card"]["split"] == "test"
 
 
-def test_tensorboard_shows_curves_settings_and_the_reports_pictures(unbroken):
+def test_tensorboard_shows_curves_settings_and_figures(unbroken):
     accumulator = EventAccumulator(str(unbroken[0]))
     accumulator.Reload()
     tags = set(accumulator.Tags()["tensors"])
@@ -93,7 +93,7 @@ def test_tensorboard_shows_curves_settings_and_the_reports_pictures(unbroken):
     ]
 
 
-def test_a_row_for_every_validation_and_what_the_sitting_cost(unbroken):
+def test_validations_and_timing_are_stored(unbroken):
     folder, done = unbroken
     with open(folder / "summary.csv") as file:
         rows = list(csv.DictReader(file))
@@ -102,17 +102,17 @@ def test_a_row_for_every_validation_and_what_the_sitting_cost(unbroken):
     assert all(row[name] for row in rows for name in row)
     best = max(rows, key=lambda row: float(row["validation_accuracy"]))
     assert best["best"] == "1"
-    (sitting,) = json.loads((folder / "timing.json").read_text())["sittings"]
-    assert (sitting["first_step"], sitting["last_step"]) == (0, 140)
-    assert 0 < sitting["seconds_to_first_step"] < sitting["seconds"]
-    assert sitting["images_per_second"] > 0
-    assert 0 <= sitting["waiting_share"] <= 1
-    assert sitting["host_bytes"] > 50 * 2**20
+    (invocation,) = json.loads((folder / "timing.json").read_text())["sittings"]
+    assert (invocation["first_step"], sitting["last_step"]) == (0, 140)
+    assert 0 < invocation["seconds_to_first_step"] < sitting["seconds"]
+    assert invocation["images_per_second"] > 0
+    assert 0 <= invocation["waiting_share"] <= 1
+    assert invocation["host_bytes"] > 50 * 2**20
     assert "140 steps in " in done.stderr
     assert " images/s, " in done.stderr
 
 
-def test_the_metrics_hold_every_step_once(unbroken):
+def test_the_metrics_contain_each_step_once(unbroken):
     rows = logged(unbroken[0])
     training = [row["step"] for row in rows if "train/loss" in row]
     validation = [row["step"] for row in rows if "validation/accuracy" in row]
@@ -120,7 +120,7 @@ def test_the_metrics_hold_every_step_once(unbroken):
     assert validation == [STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)]
 
 
-def test_the_same_command_again_says_it_is_finished(unbroken, cli_in, tiny):
+def test_the_same_command_again_reports_a_finished_run(unbroken, cli_in, tiny):
     folder, first = unbroken
     before = final_state(folder)
     again = cli_in(folder.parent).run(*tiny, "--workdir=run")
@@ -133,16 +133,16 @@ def test_the_same_command_again_says_it_is_finished(unbroken, cli_in, tiny):
 
 
 @pytest.mark.slow
-def test_another_seed_differs(unbroken, cli, tiny):
+def test_another_seed_gives_another_run(unbroken, cli, tiny):
     done = cli.run(*tiny, "--workdir=run", "--config.seed=1")
     assert done.returncode == 0, done.stderr
     assert final_state(cli.folder / "run")[1] != final_state(unbroken[0])[1]
 
 
 @pytest.mark.slow
-def test_killed_twice_it_ends_at_the_same_bits(unbroken, cli, tiny):
+def test_a_run_killed_twice_ends_bit_identical(unbroken, cli, tiny):
     folder = cli.folder / "run"
-    for step in (50, 90):  # in the middle of the second and of the third epoch
+    for step in (50, 90):  # within the second and the third epoch
         process = cli.start(*tiny, "--workdir=run")
         wait_for_step(process, folder, step)
         process.kill()
@@ -158,7 +158,7 @@ def test_killed_twice_it_ends_at_the_same_bits(unbroken, cli, tiny):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
 )
-def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, number, code):
+def test_a_stopped_run_is_saved_and_explains_how_to_resume(unbroken, cli, tiny, number, code):
     folder = cli.folder / "run"
     process = cli.start(*tiny, "--workdir=run")
     wait_for_step(process, folder, 50)
@@ -180,8 +180,8 @@ def test_asked_to_stop_it_saves_and_says_how_to_continue(unbroken, cli, tiny, nu
 
 
 @pytest.mark.slow
-def test_it_stops_early_when_validation_gets_no_better(cli, tiny):
-    # A rate at which nothing is learned: the first validation stays the best.
+def test_early_stopping(cli, tiny):
+    # At this rate nothing is learned: the first validation stays the best.
     done = cli.run(*tiny, "--workdir=run", "--config.train.patience=2",
                    "--config.optim.learning_rate=1e-12")  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -236,7 +236,7 @@ def no_checkpoint(folder: Path) -> None:
         (no_checkpoint, "found none; train the run first"),
     ],
 )
-def test_a_run_that_does_not_fit_is_not_evaluated(unbroken, cli, spoil, says):
+def test_a_run_that_does_not_match_is_not_evaluated(unbroken, cli, spoil, says):
     shutil.copytree(unbroken[0], cli.folder / "run")
     spoil(cli.folder / "run")
     done = cli.run("run", verb="evaluate")

@@ -1,4 +1,4 @@
-"""A run that begins with another run's weights."""
+"""Tests of runs with the weights of another run as initial weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests import commands
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, data_dir):
-    """A run of one epoch, and the settings it had."""
+    """Returns a run of one epoch and its settings."""
     settings = [
         f"data.dir={data_dir}", "data.size=8", "data.normalize=unit", "train.epochs=1",
         "train.eval_epochs=1", "optim.learning_rate=1e-4",
@@ -33,7 +33,7 @@ def teacher(tmp_path_factory, data_dir):
 
 
 def begin(teacher, labels, *overrides):
-    """The weights found, and a fresh state's parameters before and after loading."""
+    """Returns the initial weights, and the parameters of a new state before and after loading."""
     folder, settings = teacher
     overrides = (*settings, f"model.pretrained={folder}", *overrides)
     config = configuration.load_settings("demo", overrides)
@@ -47,7 +47,7 @@ def begin(teacher, labels, *overrides):
     return found, state.params, params, said
 
 
-def test_with_the_same_classes_everything_is_taken(teacher):
+def test_with_the_same_classes_all_weights_are_loaded(teacher):
     labels = initial_weights.run_dir.open_run(teacher[0]).labels
     found, _, after, said = begin(teacher, labels)
     jax.tree.map(np.testing.assert_array_equal, after, dict(found.params))
@@ -55,7 +55,7 @@ def test_with_the_same_classes_everything_is_taken(teacher):
 
 
 @pytest.mark.parametrize("labels", [("a", "b"), tuple("abcdefg")])
-def test_with_other_classes_the_classifier_is_new(teacher, labels):
+def test_with_other_classes_the_classifier_is_random(teacher, labels):
     found, before, after, said = begin(teacher, labels)
     jax.tree.map(np.testing.assert_array_equal, after["head"], before["head"])
     assert after["head"]["bias"].shape == (len(labels),)
@@ -64,17 +64,17 @@ def test_with_other_classes_the_classifier_is_new(teacher, labels):
     assert said.endswith("with a new classifier")
 
 
-def test_a_whole_run_begins_with_it_and_says_so(teacher, tmp_path, capsys):
+def test_a_run_starts_from_the_weights_and_reports_them(teacher, tmp_path, capsys):
     folder, settings = teacher
     overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0", "eval.explain=false"]
     run = train.train(configuration.load_settings("demo", overrides), tmp_path / "pupil")
     assert "it began with the weights of the run" in capsys.readouterr().out
-    assert run.preprocessing.normalize == "unit"  # as the teacher saw pixels
+    assert run.preprocessing.normalize == "unit"  # the teacher's normalization
     evaluate.print_report(evaluate.evaluate(run, "validation"))
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
 
 
-def test_a_run_continues_without_what_it_began_with(teacher, tmp_path, capsys):
+def test_a_run_resumes_without_its_initial_weights(teacher, tmp_path, capsys):
     folder = shutil.copytree(teacher[0], tmp_path / "teacher")
     config = configuration.load_settings("demo", [*teacher[1], f"model.pretrained={folder}"])
     run = train.train(config, tmp_path / "pupil")
@@ -90,7 +90,7 @@ def test_a_run_continues_without_what_it_began_with(teacher, tmp_path, capsys):
         train.train(config, tmp_path / "pupil")
 
 
-def test_other_weights_are_compared_when_a_run_continues(teacher, tmp_path):
+def test_initial_weights_are_compared_when_a_run_resumes(teacher, tmp_path):
     folder, settings = teacher
     settings = [*settings, "data.normalize=unit"]
     train.train(configuration.load_settings("demo", settings), tmp_path / "pupil")
@@ -113,12 +113,12 @@ def test_another_network_is_refused(teacher, override, message):
         begin(teacher, tuple("abcdefg"), override)
 
 
-def test_a_folder_that_is_no_run_is_refused(teacher, tmp_path):
+def test_a_folder_without_a_run_is_refused(teacher, tmp_path):
     with pytest.raises(UserError, match="expected a run directory"):
         begin((tmp_path, teacher[1]), tuple("abcdefg"))
 
 
-def test_the_hash_tells_weights_apart(teacher):
+def test_different_weights_have_different_hashes(teacher):
     found, *_ = begin(teacher, tuple("abcdefg"))
     stored = found.to_json()
     assert stored["file"] == "teacher"

@@ -1,6 +1,6 @@
-"""The whole way in processes of their own: train, evaluate, predict, explain, export, serve.
+"""All verbs, in new processes: train, evaluate, predict, explain, export, serve.
 
-On a stand-in of KDEF, whose stored crops are the usual case; other tests have the details.
+Uses a stand-in of KDEF, which stores crops as most sets do. Other tests cover the details.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["chromium"]
 
 @pytest.fixture(scope="module")
 def walk(tmp_path_factory, cli_in):
-    """A run that was trained on a stand-in for a few steps, where it was trained."""
+    """Returns a `Cli` in the folder of a run that was trained on a stand-in for a few steps."""
 
     folder = tmp_path_factory.mktemp("walk")
     commands.run("stand-in", "kdef", folder / "kdef", "--scale", "0.06")
@@ -40,13 +40,13 @@ def walk(tmp_path_factory, cli_in):
 
 @pytest.fixture(scope="module")
 def media(walk) -> Path:
-    """Some of the stand-in's pictures, as a folder and as a video."""
+    """Returns some of the stand-in's photos, as a folder and as a video."""
     folder = walk.folder / "media"
     folder.mkdir()
-    pictures = sorted((walk.folder / "kdef").rglob("*S.JPG"))[:6]  # seen from the front
-    for path in pictures:
+    photos = sorted((walk.folder / "kdef").rglob("*S.JPG"))[:6]  # frontal views
+    for path in photos:
         shutil.copy(path, folder)
-    images = [cv2.imread(str(path)) for path in pictures]
+    images = [cv2.imread(str(path)) for path in photos]
     height, width = images[0].shape[:2]
     writer = cv2.VideoWriter(
         str(folder / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5, (width, height)
@@ -58,7 +58,7 @@ def media(walk) -> Path:
 
 
 @pytest.mark.slow
-def test_the_way_from_a_stand_in_to_exported_files(walk, media):
+def test_from_a_stand_in_to_exported_files(walk, media):
     assert walk.run("run", "--split=validation", verb="evaluate").returncode == 0
     photo = next(media.glob("*.JPG"))
     for inputs in ((photo,), (media,), (media / "clip.mp4",)):
@@ -78,7 +78,7 @@ def test_the_way_from_a_stand_in_to_exported_files(walk, media):
 
 
 @pytest.mark.browser
-def test_the_way_ends_at_the_page(walk, media, chromium):
+def test_the_page_shows_a_prediction(walk, media, chromium):
     process = walk.start("run", verb="serve")
     try:
         line = process.stdout.readline()

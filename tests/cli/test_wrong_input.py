@@ -8,7 +8,7 @@ from tests import commands
 
 DEMO = "--config=configs/demo.py"
 
-# arguments, what the message must say
+# arguments, part of the message
 REFUSED = [
     ([DEMO, "--config.train.epoch=5"], ["train.epoch", "did you mean train.epochs"]),
     ([DEMO, "--epochs=5"], ["unknown argument '--epochs=5'"]),

@@ -17,7 +17,7 @@ LAUNCHER = ROOT / "launch" / "local.py"
 
 
 def start(*arguments: str, code: str = "", processes: int = 2, grace: float = 30):
-    """Starts the launcher with `code` in each process, which finds its number in `me`."""
+    """Starts the launcher with `code` in each process; the variable `me` is the process index."""
     body = "import os, signal, sys, time\nme = int(os.environ['JAX_PROCESS_ID'])\n"
     command = [sys.executable, "-u", "-c", body + textwrap.dedent(code)]
     return subprocess.Popen(
