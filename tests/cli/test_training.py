@@ -103,8 +103,8 @@ def test_validations_and_timing_are_stored(unbroken):
     best = max(rows, key=lambda row: float(row["validation_accuracy"]))
     assert best["best"] == "1"
     (invocation,) = json.loads((folder / "timing.json").read_text())["sittings"]
-    assert (invocation["first_step"], sitting["last_step"]) == (0, 140)
-    assert 0 < invocation["seconds_to_first_step"] < sitting["seconds"]
+    assert (invocation["first_step"], invocation["last_step"]) == (0, 140)
+    assert 0 < invocation["seconds_to_first_step"] < invocation["seconds"]
     assert invocation["images_per_second"] > 0
     assert 0 <= invocation["waiting_share"] <= 1
     assert invocation["host_bytes"] > 50 * 2**20
