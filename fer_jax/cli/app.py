@@ -77,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _verb(arguments: Sequence[str]) -> tuple[str, list[str]]:
-    """The verb and its arguments; a command that begins with a flag trains."""
+    """Returns the verb and its arguments; `--config ...` without a verb trains."""
     first, *rest = arguments
     if first in ("-h", "--help", "-V", "--version", "help", "version"):
         return first, rest

@@ -1,9 +1,9 @@
-"""Shows what augmentation makes of training images, before a run is started.
+"""Shows augmented training images before a run is started.
 
     fer-jax preview --config configs/demo.py --out preview.png
 
-Writes a grid: each row begins with an original, then comes every change that is on by itself,
-then all of them as training draws them. The same picture goes to TensorBoard.
+Writes a grid with one row per image: the original, each enabled change alone, and all changes as
+in training. TensorBoard shows the same grid.
 """
 
 from __future__ import annotations
