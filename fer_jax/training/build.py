@@ -35,7 +35,7 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
     chosen = {field: getattr(settings.model, field) for field in MODEL_SETTINGS}
     fields = {field: value for field, value in chosen.items() if value is not None}
     try:
-        least = find_network(name).min_size
+        min_size = find_network(name).min_size
         model = create_model(name, classes, dtype=settings.model.dtype, **fields)
     except UnknownModelError as error:
         raise UserError(str(error)) from None
@@ -44,10 +44,10 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
             f"{error}; leave config.model.{error.setting} unset: "
             f"--config.model.{error.setting}=none"
         ) from None
-    if size < least:
+    if size < min_size:
         raise UserError(
-            f"expected images of at least {least} pixels for {name}, found {size}; "
-            f"try --config.data.size={least}"
+            f"expected images of at least {min_size} pixels for {name}, found {size}; "
+            f"try --config.data.size={min_size}"
         )
     return model
 

@@ -48,7 +48,7 @@ class Restored:
 
     Attributes:
       step: of the run.
-      state: placed as its template says.
+      state: with the shardings of its template.
       loop_state: as `LoopState.to_json` gave it.
     """
 
@@ -105,7 +105,7 @@ class Checkpoints:
                 )
             options = ocp.CheckpointManagerOptions(create=False, read_only=True)
         else:
-            # Made here: Orbax would make it in a thread that outlives a short program.
+            # Not left to Orbax, which makes it in a thread that outlives a short program.
             self._folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 create=False,
@@ -234,7 +234,7 @@ class Checkpoints:
             except DamagedCheckpointError as error:
                 self._report(f"{error}; using the previous one")
                 continue
-            # Before the first validation, the newest checkpoint is all there is.
+            # There is no best one before the first validation.
             best = loop_state["stopping"]["best_step"] or step
             try:
                 return self._restore_weights(best, template, template_of)
@@ -257,8 +257,8 @@ class Checkpoints:
         loop_state = self._read_loop_state(step)
         folder, reason, difference = self._folder / str(step), None, None
         try:
-            # By the handler: the manager synchronizes processes, and one that cannot read the
-            # file would never arrive.
+            # Not by the manager, which synchronizes processes: one that cannot read the file
+            # would never arrive.
             template = template_of(loop_state)
             difference = _difference(self._state.metadata(folder / "state").tree, template)
             if difference is None:
@@ -368,9 +368,9 @@ def _agree(folder: Path, reason: str | None, difference: str | None = None) -> N
 
 
 def _multiprocessing() -> ocp.options.MultiprocessingOptions:
-    """How processes of a job synchronize in Orbax: not on their devices, which train.
+    """Returns options with which Orbax synchronizes processes by the coordination service.
 
-    Given its members, Orbax uses the job's coordination service.
+    Without a list of processes it would use the devices, which are training.
     """
     members = None if distributed.is_single_process() else set(range(jax.process_count()))
     return ocp.options.MultiprocessingOptions(active_processes=members)

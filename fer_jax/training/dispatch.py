@@ -1,7 +1,7 @@
 """Several training steps per dispatched program, and which steps belong together.
 
 Chunks start at fixed multiples of their length and at the start of a stage, in every invocation:
-a resumed run executes the same programs as an unbroken one. Logging, validation and saving
+a resumed run executes the same programs as an uninterrupted one. Logging, validation and saving
 happen between chunks. The last chunk of a stage may be shorter and is compiled separately.
 """
 

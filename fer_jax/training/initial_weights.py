@@ -98,7 +98,7 @@ def load_initial_weights(
       labels: classes of the new run.
 
     Returns:
-      params, batch_stats, and a line that says what was taken.
+      params, batch_stats, and a line that describes what was replaced.
 
     Raises:
       UserError: the arrays do not fit the network.

@@ -1,7 +1,7 @@
 """What a checkpoint stores besides the arrays: validations, unlogged metrics, time.
 
 Plain numbers, stored as JSON with every checkpoint, so that a resumed run logs and stops exactly
-where an unbroken one does.
+where an uninterrupted one does.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Per-image training losses, so that callers can mask and weight them.
 
-Targets are class distributions, float32[B, C]: smoothed and mixed labels need no code of their
-own.
+Targets are class distributions, float32[B, C]: smoothed and mixed labels are no special
+case.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def make_schedule(settings: Settings, peak: float, steps: int, epoch_steps: int)
         after = optax.constant_schedule(peak)
     if not warmup:
         return after
-    # The rate is above zero from the first step on: a step that changes nothing is waste.
+    # The rate is above zero from the first step on: a step at rate 0 changes nothing.
     rise = optax.linear_schedule(peak / warmup, peak, warmup)
     return optax.join_schedules([rise, after], [warmup])
 

@@ -44,7 +44,7 @@ def make_recipe(settings: Settings, labels: np.ndarray | None = None, classes: i
 
     Args:
       settings: of the run.
-      labels: int[N] of the training records, for class weights; None leaves them out.
+      labels: int[N] of the training records, for class weights; None omits them.
       classes: number of classes.
     """
     weights = None

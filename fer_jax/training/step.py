@@ -91,7 +91,7 @@ def make_step_function(
       recipe: how the step learns.
       seed: of augmentation and dropout.
       frozen: blocks that are not trained.
-      mesh: needed if devices shard the state: then the step says what is gathered.
+      mesh: needed if devices shard the state, to gather and split arrays.
 
     Returns:
       A function of the state and a batch with image: uint8[B, H, W, 3] and label: int32[B].
