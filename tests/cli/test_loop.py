@@ -142,7 +142,7 @@ def test_values_that_are_not_finite_are_not_saved_on_sigterm(settings, tmp_path,
 def test_out_of_memory_is_distinguished_from_other_errors(settings):
     config = configuration.load_settings("demo", settings)
     with (
-        pytest.raises(UserError, match=r"no memory left .*train.batch_size=32, .*store=host"),
+        pytest.raises(UserError, match=r"out of memory .*train.batch_size=32, .*store=host"),
         out_of_memory.advice(config, "device"),
     ):
         jax.block_until_ready(jnp.zeros((1 << 46,), jnp.uint8))

@@ -134,7 +134,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
     ("overrides", "says"),
     [
         (["model.pretrained=none", "data.normalize=weights"], "found none with 'weights'"),
-        (["model.pretrained=/no/file"], "found no file.*port_weights"),
+        (["model.pretrained=/no/file"], "found no file.*port-weights"),
         (["model.name=custom_cnn", "model.pretrained=imagenet"], "published for custom_cnn"),
         (["model.name=light_vgg"], "expected weights of light_vgg .* found weights of vgg16"),
     ],

@@ -64,7 +64,7 @@ def _check_report(name: str, folder: Path) -> None:
     assert card["label_rule"] == ("facs_v1" if name == "amfed_plus" else "")
     banners = ["STAND-IN: rendered faces instead of " + name]
     if name == "amfed_plus":
-        banners.append("DERIVED LABELS: labels follow from the rule facs_v1")
+        banners.append("DERIVED LABELS: labels are computed by the rule facs_v1")
     for banner in banners:
         assert any(warning.startswith(banner) for warning in report["warnings"])
         for form in ("report.txt", "report.md"):

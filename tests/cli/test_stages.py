@@ -115,6 +115,5 @@ def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_invalid_stages_are_refused(settings, tmp_path, overrides, message):
-    config = configuration.load_settings("demo", [*settings, *overrides])
     with pytest.raises(UserError, match=message):
-        train.train(config, tmp_path / "run")
+        train.train(configuration.load_settings("demo", [*settings, *overrides]), tmp_path / "run")

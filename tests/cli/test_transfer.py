@@ -68,7 +68,7 @@ def test_a_run_starts_from_the_weights_and_reports_them(teacher, tmp_path, capsy
     folder, settings = teacher
     overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0", "eval.explain=false"]
     run = train.train(configuration.load_settings("demo", overrides), tmp_path / "pupil")
-    assert "it began with the weights of the run" in capsys.readouterr().out
+    assert "initial weights: the run" in capsys.readouterr().out
     assert run.preprocessing.normalize == "unit"  # the teacher's normalization
     evaluate.print_report(evaluate.evaluate(run, "validation"))
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out

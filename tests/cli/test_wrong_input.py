@@ -44,7 +44,7 @@ REFUSED = [
     ([DEMO, "--config.augment.mixup_alpha=0"], ["augment.mixup_alpha above 0"]),
     (
         [DEMO, "--config.augment.mixup=0.6", "--config.augment.cutmix=0.6"],
-        ["at most 1 together, found 0.6 and 0.6"],
+        ["sum to at most 1, found 0.6 and 0.6"],
     ),
     ([DEMO, "--config.train.balance=over"], ["oversample", "train.balance", "'over'"]),
     ([DEMO, "--config.train.monitor=f1"], ["macro_f1", "train.monitor", "'f1'"]),
