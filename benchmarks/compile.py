@@ -20,7 +20,6 @@ environment; the last rows are the medians of the warm starts.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.machinery
 import importlib.util
 import json
@@ -42,13 +41,6 @@ MODELS = ("custom_cnn", "vgg16", "light_vgg", "inception_resnet_v2")
 STAGES = ("import", "data", "state", "first step")
 FIGURES = (*STAGES, "total", "CPU s", "peak MiB", "images/s")
 COLUMNS = ("network", "checkout", "start", "load", *FIGURES)
-
-# Module and function that open a run and its data, and the module of the loop; the second is the
-# layout before `fer_jax.training`.
-LAYOUTS = (
-    ("fer_jax.training.train", "make_session", "fer_jax.training.loop"),
-    ("fer_jax.train", "make_job", "fer_jax.engine.loop"),
-)
 
 
 class PatchOnImport:
@@ -91,10 +83,10 @@ class Measurement:
 
     def install(self) -> None:
         """Patches the training modules when they are imported."""
-        patches: dict[str, Callable[[ModuleType], None]] = {}
-        for module, function, loop in LAYOUTS:
-            patches[module] = functools.partial(self._patch_open, function)
-            patches[loop] = self._patch_loop
+        patches = {
+            "fer_jax.training.train": self._patch_train,
+            "fer_jax.training.loop": self._patch_loop,
+        }
         sys.meta_path.insert(0, PatchOnImport(patches))
 
     def _lap(self) -> float:
@@ -102,8 +94,8 @@ class Measurement:
         seconds, self._last = now - self._last, now
         return seconds
 
-    def _patch_open(self, function: str, module: ModuleType) -> None:
-        original = getattr(module, function)
+    def _patch_train(self, module: ModuleType) -> None:
+        original = module.make_session
 
         def timed(*arguments: Any) -> Any:
             self._figures["import"] = self._lap()
@@ -111,7 +103,7 @@ class Measurement:
             self._figures["data"] = self._lap()
             return result
 
-        setattr(module, function, timed)
+        module.make_session = timed  # type: ignore[attr-defined]
 
     def _patch_loop(self, module: ModuleType) -> None:
         import jax
