@@ -83,7 +83,7 @@ class Measurement:
 
     def install(self) -> None:
         """Patches the training modules when they are imported."""
-        patches = {
+        patches: dict[str, Callable[[ModuleType], None]] = {
             "fer_jax.training.train": self._patch_train,
             "fer_jax.training.loop": self._patch_loop,
         }
