@@ -71,9 +71,10 @@ class RunReport:
       count: number of images.
       accuracy: accuracy.
       balanced_accuracy: mean recall.
-      interval: low and high end of the interval of the accuracy.
+      interval: low and high end of the interval of the accuracy; None if there is none.
       marks: the report's warnings in short, such as "STAND-IN".
       settings: the run's configuration without its seed, to group runs.
+      interval_method: what the interval is over, or why there is none.
     """
 
     run: str
@@ -90,9 +91,10 @@ class RunReport:
     count: int
     accuracy: float
     balanced_accuracy: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     marks: tuple[str, ...]
     settings: str = ""
+    interval_method: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +234,7 @@ def summarize_names(runs: Iterable[str]) -> str:
 # Fields that may differ within a row, and the values that replace them for grouping.
 _UNGROUPED: dict[str, Any] = {
     "run": "", "seed": 0, "count": 0, "accuracy": 0.0, "balanced_accuracy": 0.0,
-    "interval": (0.0, 0.0),
+    "interval": None, "interval_method": "",
 }  # fmt: skip
 
 
@@ -248,7 +250,8 @@ def _read(folder: Path, path: Path) -> RunReport:
     report = json.loads(path.read_text())
     run = json.loads((folder / "run.json").read_text())
     card = report["card"]
-    low, high = report["intervals"]["accuracy"]
+    intervals = report["intervals"]
+    ends = intervals["accuracy"]
     return RunReport(
         run=folder.absolute().name,
         trained_on=str(run["data"]["name"]).split("/")[0],
@@ -264,9 +267,10 @@ def _read(folder: Path, path: Path) -> RunReport:
         count=int(report["count"]),
         accuracy=float(report["accuracy"]),
         balanced_accuracy=float(report["balanced_accuracy"]),
-        interval=(float(low), float(high)),
+        interval=None if ends is None else (float(ends[0]), float(ends[1])),
         marks=tuple(line.split(":")[0] for line in report["warnings"]),
         settings=_settings(folder),
+        interval_method=intervals.get("method", ""),
     )
 
 

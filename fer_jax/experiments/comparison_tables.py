@@ -17,8 +17,9 @@ _HEADER = (
 _NUMBERS = frozenset({2, 6, 7, 8, 9})  # right-aligned columns
 _NOTE = (
     "Results are comparable only if the protocols agree; the paper's random splits have the same "
-    "subjects in training and test. Brackets: 95 % bootstrap interval; ±: standard deviation "
-    "over seeds. The paper's splits: "
+    "subjects in training and test. Brackets: 95 % interval, over people where they are known; ±: "
+    "standard deviation over seeds. Balanced: mean recall of the classes with images in the split. "
+    "The paper's splits: "
     + "; ".join(f"{one.title} {one.protocol}" for one in comparison.TABLE_1)
     + "."
 )
@@ -68,8 +69,17 @@ def _cells(row: TableRow) -> tuple[str, ...]:
 def _accuracy(row: TableRow) -> str:
     if row.deviation is not None:
         return f"{row.accuracy:.2%} ± {100 * row.deviation:.2f}"
+    if row.runs[0].interval is None:
+        return f"{row.accuracy:.2%} (no interval)"
     low, high = row.runs[0].interval
     return f"{row.accuracy:.2%} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _note(rows: Sequence[TableRow]) -> str:
+    """Returns the text below Table 1, which says why a run has no interval."""
+    missing = [row.runs[0] for row in rows if len(row.runs) == 1 and row.runs[0].interval is None]
+    reasons = "; ".join(f"{run.run}: {run.interval_method}" for run in missing)
+    return _NOTE + (f" No interval: {reasons}." if reasons else "")
 
 
 def matrix_rows(matrix: CrossMatrix) -> list[tuple[str, ...]]:
@@ -90,7 +100,7 @@ def markdown(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
     """Formats both tables as aligned Markdown."""
     parts = ["# Table 1: the paper's results and ours\n"]
     parts.append(_markdown_table([_HEADER, *table_cells(rows)], _NUMBERS))
-    parts.append(_NOTE + "\n")
+    parts.append(_note(rows) + "\n")
     if matrix:
         parts.append("## Accuracy on other data sets\n")
         cells = matrix_rows(matrix)
@@ -141,7 +151,7 @@ def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
         yield [
             first.dataset, *paper, first.model, first.config, first.protocol, first.split,
             row.folds, row.seeds, first.count, row.accuracy,
-            "" if single else row.deviation, *(first.interval if single else ("", "")),
+            "" if single else row.deviation, *((single and first.interval) or ("", "")),
             row.balanced_accuracy, "; ".join(first.marks), "; ".join(r.run for r in row.runs),
         ]  # fmt: skip
 
@@ -150,7 +160,7 @@ def as_html(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
     """Formats both tables as one self-contained HTML page."""
     body = ["<h1>Table 1: the paper's results and ours</h1>"]
     body.append(_html_table([_HEADER, *table_cells(rows)], _NUMBERS, marks=len(_HEADER) - 1))
-    body.append(f"<p>{html.escape(_NOTE)}</p>")
+    body.append(f"<p>{html.escape(_note(rows))}</p>")
     if matrix:
         cells = matrix_rows(matrix)
         body.append("<h2>Accuracy on other data sets</h2>")

@@ -117,7 +117,7 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> Report
 
 
 def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> ReportPaths:
-    """Writes the report over all folds and seeds; the bootstrap resamples subjects."""
+    """Writes the report over all folds and seeds; its intervals are over subjects."""
     predictions = [saved.load(fold_run.predictions) for fold_run in fold_runs]
     runs = [run_directory.open_run(fold_run.folder) for fold_run in fold_runs]
     pooled = Predictions(

@@ -22,8 +22,9 @@ from fer_jax import files
 from fer_jax.report import plots, png, svg, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.examples import round_robin
+from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores
+from fer_jax.report.scores import CALIBRATION_BINS, Scores
 from fer_jax.report.slices import Slice
 
 EXAMPLES = 8
@@ -176,16 +177,16 @@ def data_url(image: np.ndarray) -> str:
 def _headline(scores: Scores) -> list[tuple[str, str, str, str]]:
     """Returns name, value, interval and explanation of each headline score."""
 
-    def between(interval: Interval) -> str:
-        return f"{interval.low:.1%} to {interval.high:.1%}"
+    def between(interval: Interval | None, form: str = ".1%") -> str:
+        return f"{interval.low:{form}} to {interval.high:{form}}" if interval else "no interval"
 
-    chance = 1 / len(scores.label_names)
+    classes = f"{scores.occurring} classes with images"
     return [
         (
             "balanced accuracy (UAR)",
             f"{scores.balanced_accuracy:.1%}",
             between(scores.balanced_accuracy_interval),
-            f"mean recall of the classes; chance {chance:.1%}",
+            f"mean recall of the {classes}; chance {scores.chance:.1%}",
         ),
         (
             "accuracy",
@@ -196,8 +197,8 @@ def _headline(scores: Scores) -> list[tuple[str, str, str, str]]:
         (
             "macro F1",
             f"{scores.macro.f1:.3f}",
-            f"{scores.macro_f1_interval.low:.3f} to {scores.macro_f1_interval.high:.3f}",
-            "unweighted mean F1 of the classes",
+            between(scores.macro_f1_interval, ".3f"),
+            f"mean F1 of the {classes}",
         ),
         (
             "calibration error",
@@ -255,7 +256,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("split", f"{card.split}, {scores.count:,} images"),
         ("ids in several splits", f"{card.leaks:,}"),
         ("near-duplicates across splits", f"{card.near_duplicates:,} pairs"),
-        ("intervals", f"{CONFIDENCE_LEVEL:.0%}, {scores.accuracy_interval.method}"),
+        ("intervals", scores.interval_note),
         *(("note", note) for note in card.notes),
     ]
     run = [

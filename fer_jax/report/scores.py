@@ -1,7 +1,7 @@
 """Scores of a report, computed from the integer confusion matrix.
 
-Definitions follow scikit-learn with `zero_division=0`. The functions accept batches of confusion
-matrices, for the bootstrap.
+Definitions follow scikit-learn with `zero_division=0`; unweighted means are over the classes that
+occur, as in training. The functions accept batches of confusion matrices, for `intervals`.
 """
 
 from __future__ import annotations
@@ -10,30 +10,20 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.report.intervals import CONFIDENCE_LEVEL, Groups, Interval
 from fer_jax.report.predictions import Predictions
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
-CONFIDENCE_LEVEL = 0.95
-RESAMPLES = 2000
-_CHUNK = 250  # resamples at a time; bounds the memory of the clustered bootstrap
+_COLLAPSED = 0.95  # share of the predictions in one class
 
 
 @dataclasses.dataclass(frozen=True)
 class Averages:
-    """Precision, recall and F1 averaged over the classes."""
+    """Precision, recall and F1 averaged over classes."""
 
     precision: float
     recall: float
     f1: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A percentile bootstrap interval; `method` describes what was resampled."""
-
-    low: float
-    high: float
-    method: str
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -70,12 +60,13 @@ class Scores:
       support: int64[C], number of images of each class.
       accuracy: fraction of correct predictions.
       balanced_accuracy: mean recall of the classes with images (unweighted average recall, UAR).
-      macro: unweighted averages over the classes.
+      macro: unweighted averages over the classes with images.
       weighted: averages weighted by support.
       reliability: calibration of the confidence.
-      accuracy_interval: interval of the accuracy at `CONFIDENCE_LEVEL`.
-      balanced_accuracy_interval: interval of the balanced accuracy.
-      macro_f1_interval: interval of macro F1.
+      accuracy_interval: interval of the accuracy at `CONFIDENCE_LEVEL`; None with too few groups.
+      balanced_accuracy_interval: interval of the balanced accuracy, or None.
+      macro_f1_interval: interval of macro F1, or None.
+      interval_method: what the intervals are over, or why there are none.
     """
 
     label_names: tuple[str, ...]
@@ -89,9 +80,10 @@ class Scores:
     macro: Averages
     weighted: Averages
     reliability: Reliability
-    accuracy_interval: Interval
-    balanced_accuracy_interval: Interval
-    macro_f1_interval: Interval
+    accuracy_interval: Interval | None
+    balanced_accuracy_interval: Interval | None
+    macro_f1_interval: Interval | None
+    interval_method: str
 
     @property
     def calibration_error(self) -> float:
@@ -103,13 +95,52 @@ class Scores:
         """Number of evaluated images."""
         return int(self.support.sum())
 
+    @property
+    def occurring(self) -> int:
+        """Number of classes with images; unweighted means are over these."""
+        return int(np.count_nonzero(self.support))
 
-def score(predictions: Predictions, seed: int = 0) -> Scores:
-    """Computes all scores; `seed` seeds the bootstrap."""
+    @property
+    def chance(self) -> float:
+        """Balanced accuracy of guessing: 1 / number of classes with images."""
+        return 1 / self.occurring
+
+    @property
+    def interval_note(self) -> str:
+        """Level and method of the intervals, or why there are none."""
+        level = "" if self.accuracy_interval is None else f"{CONFIDENCE_LEVEL:.0%} "
+        return level + self.interval_method
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about a network that has not learned, for the top of every report."""
+        if self.occurring < 2:
+            return ()
+        lines = []
+        predicted = self.confusion.sum(axis=0) / self.count
+        top = int(predicted.argmax())
+        if predicted[top] >= _COLLAPSED > self.support[top] / self.count:
+            lines.append(
+                f"COLLAPSE: {predicted[top]:.1%} of the images are predicted as "
+                f"{self.label_names[top]}"
+            )
+        interval = self.balanced_accuracy_interval
+        # A constant prediction has an interval of no width at chance, up to rounding.
+        if interval is not None and interval.low <= self.chance + 1e-9:
+            lines.append(
+                f"CHANCE: the {CONFIDENCE_LEVEL:.0%} interval of balanced accuracy, "
+                f"{interval.low:.4f} to {interval.high:.4f}, is not above chance "
+                f"({self.chance:.4f})"
+            )
+        return tuple(lines)
+
+
+def score(predictions: Predictions) -> Scores:
+    """Computes all scores and their intervals."""
     confusion = predictions.confusion()
     precision, recall, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
-    intervals = _intervals(predictions, seed)
+    occurs, groups = support > 0, Groups.of(predictions)
     return Scores(
         label_names=predictions.label_names,
         confusion=confusion,
@@ -119,14 +150,15 @@ def score(predictions: Predictions, seed: int = 0) -> Scores:
         support=support,
         accuracy=float(accuracy(confusion)),
         balanced_accuracy=float(balanced_accuracy(confusion)),
-        macro=Averages(*(float(values.mean()) for values in (precision, recall, f1))),
+        macro=Averages(*(float(values[occurs].mean()) for values in (precision, recall, f1))),
         weighted=Averages(
             *(float(np.average(values, weights=support)) for values in (precision, recall, f1))
         ),
         reliability=reliability(predictions.probabilities, predictions.labels),
-        accuracy_interval=intervals[0],
-        balanced_accuracy_interval=intervals[1],
-        macro_f1_interval=intervals[2],
+        accuracy_interval=groups.interval(accuracy),
+        balanced_accuracy_interval=groups.interval(balanced_accuracy),
+        macro_f1_interval=groups.interval(macro_f1),
+        interval_method=groups.method,
     )
 
 
@@ -148,9 +180,12 @@ def accuracy(confusion: np.ndarray) -> np.ndarray:
 
 def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     """Returns the mean recall of the classes with images (UAR), float64[...]."""
-    _, recall, _ = per_class(confusion)
-    present = (confusion.sum(axis=-1) > 0).sum(axis=-1)
-    return _ratio(recall.sum(axis=-1), present)
+    return _mean_over_occurring(per_class(confusion)[1], confusion)
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Returns the mean F1 of the classes with images, float64[...]."""
+    return _mean_over_occurring(per_class(confusion)[2], confusion)
 
 
 def reliability(
@@ -174,74 +209,10 @@ def reliability(
     return Reliability(count, *(_ratio(total, count) for total in sums))
 
 
-def resample(
-    predictions: Predictions, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[np.ndarray, str]:
-    """Draws bootstrap resamples of the confusion matrix.
-
-    With at least two groups, whole groups are drawn (cluster bootstrap): predictions of one
-    subject are correlated, and drawing single images would make the interval too narrow. An image
-    without a group is its own group.
-
-    Returns:
-      int64[resamples, C, C], and a description of what was resampled.
-    """
-    rng = np.random.default_rng(seed)
-    classes = len(predictions.label_names)
-    groups = len(set(predictions.groups) - {""})
-    if groups < 2:
-        cells = predictions.confusion().ravel()
-        # Drawing N images with replacement is one multinomial draw of the cell counts.
-        drawn = rng.multinomial(len(predictions), cells / cells.sum(), size=resamples)
-        method = f"bootstrap over {len(predictions)} images"
-    else:
-        drawn = _resample_clusters(_cluster_cells(predictions), rng, resamples)
-        method = f"bootstrap over {groups} groups"
-        ungrouped = predictions.groups.count("")
-        method += f" and {ungrouped} images without a group" if ungrouped else ""
-    return drawn.reshape(resamples, classes, classes), method
-
-
-def _intervals(predictions: Predictions, seed: int) -> tuple[Interval, Interval, Interval]:
-    drawn, method = resample(predictions, seed)
-    tail = (1 - CONFIDENCE_LEVEL) / 2
-
-    def interval(values: np.ndarray) -> Interval:
-        low, high = np.quantile(values, (tail, 1 - tail))
-        return Interval(float(low), float(high), method)
-
-    macro_f1 = per_class(drawn)[2].mean(axis=-1)
-    return interval(accuracy(drawn)), interval(balanced_accuracy(drawn)), interval(macro_f1)
-
-
-def _cluster_cells(predictions: Predictions) -> np.ndarray:
-    """Returns the flattened confusion matrix of each group, float64[clusters, C * C]."""
-    names = [
-        # The tuple separates an image without a group from a group named like its id.
-        ("", record_id, position) if group == "" else (group, "", 0)
-        for position, (record_id, group) in enumerate(
-            zip(predictions.ids, predictions.groups, strict=True)
-        )
-    ]
-    order = {name: index for index, name in enumerate(dict.fromkeys(names))}
-    index = np.array([order[name] for name in names])
-    cells = len(predictions.label_names) ** 2
-    cell = predictions.labels.astype(np.int64) * len(predictions.label_names)
-    flat = index * cells + cell + predictions.predicted
-    counts = np.bincount(flat, minlength=len(order) * cells)
-    return counts.reshape(len(order), cells).astype(np.float64)
-
-
-def _resample_clusters(cells: np.ndarray, rng: np.random.Generator, resamples: int) -> np.ndarray:
-    """Returns sums over clusters drawn with replacement, int64[resamples, cells]."""
-    clusters = len(cells)
-    uniform = np.full(clusters, 1 / clusters)
-    sums = []
-    for start in range(0, resamples, _CHUNK):
-        draws = rng.multinomial(clusters, uniform, size=min(_CHUNK, resamples - start))
-        # Integer products are exact in float64, whose matmul is much faster.
-        sums.append(draws.astype(np.float64) @ cells)
-    return np.rint(np.concatenate(sums)).astype(np.int64)
+def _mean_over_occurring(values: np.ndarray, confusion: np.ndarray) -> np.ndarray:
+    """Returns the mean of float64[..., C] over the classes with images."""
+    occurs = confusion.sum(axis=-1) > 0
+    return _ratio((values * occurs).sum(axis=-1), occurs.sum(axis=-1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fer_jax.report.intervals import Groups
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import CONFIDENCE_LEVEL, accuracy, balanced_accuracy, resample
+from fer_jax.report.scores import accuracy, balanced_accuracy
 
 _MAX_VALUES = 12  # more distinct numbers are binned into quartiles
-_RESAMPLES = 500  # per group; enough for two digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,20 +24,22 @@ class Slice:
       count: number of images.
       accuracy: fraction of correct predictions.
       balanced_accuracy: mean recall of the classes that occur (UAR).
-      low: lower end of the interval of the accuracy.
-      high: upper end.
+      low: lower end of the interval of the accuracy; None with too few groups.
+      high: upper end, or None.
+      method: what the interval is over, or why there is none.
     """
 
     value: str
     count: int
     accuracy: float
     balanced_accuracy: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+    method: str
 
 
 def slice_scores(
-    predictions: Predictions, attributes: Mapping[str, Sequence[str] | np.ndarray], seed: int = 0
+    predictions: Predictions, attributes: Mapping[str, Sequence[str] | np.ndarray]
 ) -> dict[str, tuple[Slice, ...]]:
     """Computes the scores of each value of each attribute.
 
@@ -45,7 +47,6 @@ def slice_scores(
       predictions: predictions of N images.
       attributes: N values by attribute name: strings or numbers. More than 12 distinct numbers
         are binned into quartiles.
-      seed: seed of the bootstrap.
 
     Returns:
       Slices by attribute name, without attributes that have a single value.
@@ -54,7 +55,7 @@ def slice_scores(
     for name, values in attributes.items():
         texts = _as_texts(np.asarray(values))
         of_attribute = tuple(
-            _slice(value, _take(predictions, [text == value for text in texts]), seed)
+            _slice(value, _take(predictions, [text == value for text in texts]))
             for value in _in_order(texts)
         )
         if len(of_attribute) > 1:
@@ -62,18 +63,18 @@ def slice_scores(
     return slices
 
 
-def _slice(value: str, predictions: Predictions, seed: int) -> Slice:
+def _slice(value: str, predictions: Predictions) -> Slice:
     confusion = predictions.confusion()
-    drawn, _ = resample(predictions, seed, _RESAMPLES)
-    tail = (1 - CONFIDENCE_LEVEL) / 2
-    low, high = np.quantile(accuracy(drawn), (tail, 1 - tail))
+    groups = Groups.of(predictions)
+    interval = groups.interval(accuracy)
     return Slice(
         value=value or "unknown",
         count=len(predictions),
         accuracy=float(accuracy(confusion)),
         balanced_accuracy=float(balanced_accuracy(confusion)),
-        low=float(low),
-        high=float(high),
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        method=groups.method,
     )
 
 

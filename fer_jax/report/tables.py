@@ -1,6 +1,6 @@
 """The report as plain ASCII text, for terminals and files.
 
-The per-class table is identical to scikit-learn's `classification_report`, which the paper uses.
+The per-class table has the form of scikit-learn's `classification_report`, which the paper uses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import textwrap
 from collections.abc import Sequence
 
 from fer_jax.report.card import ReportCard
-from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores
+from fer_jax.report.intervals import Interval
+from fer_jax.report.scores import CALIBRATION_BINS, Scores
 
 _WIDTH = 78
 _RECALL_HEADER = "   recall"
@@ -19,7 +20,7 @@ _HEADERS = ("precision", "recall", "f1-score", "support")
 def report_text(scores: Scores, card: ReportCard, digits: int = 2) -> str:
     """Formats the whole report: warnings, summary, per-class table and confusion matrix."""
     parts = [
-        banner(card),
+        banner(card, scores),
         summary(scores, card),
         classification_report(scores, digits),
         "Confusion matrix (rows true, columns predicted)\n\n" + confusion_text(scores),
@@ -27,13 +28,14 @@ def report_text(scores: Scores, card: ReportCard, digits: int = 2) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def banner(card: ReportCard) -> str:
-    """Formats the card's warnings in a frame of '#'; "" without warnings."""
-    if not card.warnings:
+def banner(card: ReportCard, scores: Scores) -> str:
+    """Formats the warnings in a frame of '#'; "" without warnings."""
+    warnings = (*card.warnings, *scores.warnings)
+    if not warnings:
         return ""
     lines = [
         f"#  {line:<{_WIDTH - 6}}  #"
-        for warning in card.warnings
+        for warning in warnings
         for line in textwrap.wrap(warning, _WIDTH - 6, subsequent_indent="    ")
     ]
     edge = "#" * _WIDTH
@@ -42,7 +44,8 @@ def banner(card: ReportCard) -> str:
 
 def summary(scores: Scores, card: ReportCard) -> str:
     """Formats what was evaluated and the overall scores."""
-    chance, majority = 1 / len(scores.label_names), scores.support.max() / scores.count
+    classes = f"{scores.occurring} of {len(scores.label_names)} classes"
+    majority = scores.support.max() / scores.count
     average, trained = "moving average at " * card.averaged, duration(card.train_seconds)
     rows = [
         ("run", run_text(card)),
@@ -64,8 +67,9 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ),
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
         ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
-        ("baselines", f"chance {chance:.4f}, most frequent class {majority:.4f}"),
-        ("intervals", f"{CONFIDENCE_LEVEL:.0%} {scores.accuracy_interval.method}"),
+        ("baselines", f"chance {scores.chance:.4f}, most frequent class {majority:.4f}"),
+        ("means", f"UAR, macro F1, chance: over {classes} with images"),
+        ("intervals", scores.interval_note),
         *(("note", note) for note in card.notes),
     ]
     return "".join(_summary_row(name, value) for name, value in rows)
@@ -83,8 +87,8 @@ def classification_report(scores: Scores, digits: int = 2) -> str:
     """Formats precision, recall, F1 and support of each class, and the averages.
 
     Identical to `sklearn.metrics.classification_report(..., zero_division=0)` with all classes as
-    `labels`, except that scikit-learn 1.9 prints a support of 3 as "3.0" if no prediction is
-    correct.
+    `labels`, except that "macro avg" is over the classes with images only, and that scikit-learn
+    1.9 prints a support of 3 as "3.0" if no prediction is correct.
     """
     names, count = scores.label_names, scores.count
     width = max(*map(len, names), len("weighted avg"), digits)
@@ -128,8 +132,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _with_interval(value: float, interval: Interval) -> str:
-    return f"{value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+def _with_interval(value: float, interval: Interval | None) -> str:
+    between = f"[{interval.low:.4f}, {interval.high:.4f}]" if interval else "(no interval)"
+    return f"{value:.4f} {between}"
 
 
 def _summary_row(name: str, value: str) -> str:

@@ -25,8 +25,9 @@ from fer_jax.errors import UserError
 from fer_jax.report import page, plots, png, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.examples import round_robin
+from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import CALIBRATION_BINS, CONFIDENCE_LEVEL, Interval, Scores, score
+from fer_jax.report.scores import CALIBRATION_BINS, Scores, score
 from fer_jax.report.slices import Slice, slice_scores
 
 _CURVES = "learning_curves"
@@ -142,17 +143,18 @@ def as_json(
         scores.label_names, scores.precision, scores.recall, scores.f1, scores.support, strict=True
     )
     return {
-        "warnings": list(card.warnings),
+        "warnings": [*card.warnings, *scores.warnings],
         "card": dataclasses.asdict(card),
         "count": scores.count,
         "accuracy": scores.accuracy,
         "balanced_accuracy": scores.balanced_accuracy,
         "macro": dataclasses.asdict(scores.macro),
         "weighted": dataclasses.asdict(scores.weighted),
+        "chance": scores.chance,
         "calibration_error": {"value": scores.calibration_error, "bins": CALIBRATION_BINS},
         "intervals": {
             "level": CONFIDENCE_LEVEL,
-            "method": scores.accuracy_interval.method,
+            "method": scores.interval_method,
             "accuracy": _ends(scores.accuracy_interval),
             "balanced_accuracy": _ends(scores.balanced_accuracy_interval),
             "macro_f1": _ends(scores.macro_f1_interval),
@@ -188,7 +190,7 @@ def _draw(
 ) -> dict[str, np.ndarray]:
     """Draws the plots, by file stem."""
     # Plots are shared without the report, so their titles repeat the warnings.
-    marks = ", ".join(warning.split(":")[0] for warning in card.warnings)
+    marks = ", ".join(warning.split(":")[0] for warning in (*card.warnings, *scores.warnings))
     title = f"{marks}\n{card.run}: {card.dataset}".lstrip()
     arrays = {
         "confusion_matrix": plots.confusion_matrix(
@@ -218,7 +220,7 @@ def _remove_stale(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _markdown(scores: Scores, card: ReportCard, plot_paths: tuple[Path, ...]) -> str:
     heading = f"# {card.run}: {card.dataset}, {card.split}\n"
-    warnings = [f"> **{warning}**\n" for warning in card.warnings]
+    warnings = [f"> **{warning}**\n" for warning in (*card.warnings, *scores.warnings)]
     blocks = (
         tables.summary(scores, card),
         tables.classification_report(scores),
@@ -229,5 +231,5 @@ def _markdown(scores: Scores, card: ReportCard, plot_paths: tuple[Path, ...]) ->
     return "\n".join([heading, *warnings, *fenced, *links])
 
 
-def _ends(interval: Interval) -> list[float]:
-    return [interval.low, interval.high]
+def _ends(interval: Interval | None) -> list[float] | None:
+    return [interval.low, interval.high] if interval else None
