@@ -98,7 +98,8 @@ class Groups:
         if value <= 0:
             return Interval(0.0, 1 - tail ** (1 / count))
         squares = (statistic(total - self.confusions) - value) ** 2
-        second, fourth = (self.copies @ squares**power / count for power in (1, 2))
+        second = float(self.copies @ squares) / count
+        fourth = float(self.copies @ squares**2) / count
         if second == 0:
             return Interval(value, value)
         error = np.sqrt((count - 1) * second) / (value * (1 - value))

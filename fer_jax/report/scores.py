@@ -210,9 +210,9 @@ def reliability(
 
 
 def _mean_over_occurring(values: np.ndarray, confusion: np.ndarray) -> np.ndarray:
-    """Returns the mean of float64[..., C] over the classes with images."""
-    occurs = confusion.sum(axis=-1) > 0
-    return _ratio((values * occurs).sum(axis=-1), occurs.sum(axis=-1))
+    """Returns the mean of recall or F1, float64[..., C], over the classes with images."""
+    # Both are 0 for the other classes.
+    return _ratio(values.sum(axis=-1), (confusion.sum(axis=-1) > 0).sum(axis=-1))
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

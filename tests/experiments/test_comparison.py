@@ -87,6 +87,18 @@ def test_a_run_is_beside_the_papers_result_with_its_protocol_and_warnings(tmp_pa
     )  # fmt: skip
 
 
+def test_a_run_without_an_interval_says_why(tmp_path, table):
+    path = write_report(tmp_path, "a", 0.9125) / "report" / "report.json"
+    reason = "8 people (or other groups) are needed for an interval; there are 5"
+    report = json.loads(path.read_text())
+    path.write_text(json.dumps(report | {"intervals": {"accuracy": None, "method": reason}}))
+    rows = table()
+    assert summary.table_cells(rows)[-1][8] == "91.25% (no interval)"
+    assert f"No interval: a: {reason}." in summary.markdown(rows, None)
+    assert reason in summary.as_html(rows, None)
+    assert list(csv.DictReader(io.StringIO(summary.as_csv(rows))))[-1]["accuracy_low"] == ""
+
+
 def test_runs_that_differ_only_in_their_seed_share_a_row(tmp_path, table):
     for seed, accuracy in enumerate((0.90, 0.92, 0.94)):
         write_report(tmp_path, f"s{seed}", accuracy, seed=seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html.parser
 import re
 
@@ -96,7 +97,8 @@ def test_it_shows_every_score_and_warning(written):
     for expected in (
         *CARD.warnings, "paper", "9 images/s", "left", "right",
         f"{result.accuracy:.1%}", f"{result.balanced_accuracy:.1%}", f"{result.macro.f1:.3f}",
-        f"{result.calibration_error:.3f}", result.accuracy_interval.method,
+        f"{result.calibration_error:.3f}", result.interval_note,
+        "8 people (or other groups) are needed", "no interval",
     ):  # fmt: skip
         assert re.sub(r"\s+", " ", expected) in text
     for row, support in zip(result.confusion, result.support, strict=True):
@@ -150,7 +152,12 @@ def test_slices_have_the_scores_of_their_images():
     for index, part in enumerate(parts["sex"][1:]):
         chosen = np.arange(30) % 3 == index
         assert part.accuracy == pytest.approx(correct[chosen].mean())
-        assert part.low <= part.accuracy <= part.high
+        assert (part.low, part.high) == (None, None)
+        assert part.method == "8 people (or other groups) are needed for an interval; there are 5"
+    without_people = dataclasses.replace(predictions, groups=("",) * 30)
+    for part in slices.slice_scores(without_people, {"sex": ["f", "m"] * 15})["sex"]:
+        assert part.low < part.accuracy < part.high
+        assert part.method == "jackknife over 15 images"
     ages = slices.slice_scores(predictions, {"yaw": np.tile([-45.0, 0.0, 45.0], 10)})["yaw"]
     assert [part.value for part in ages] == ["-45", "0", "45"]
 

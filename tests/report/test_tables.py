@@ -18,13 +18,15 @@ CARD = ReportCard(
 )  # fmt: skip
 
 
-def make_scores(names=("fear", "happiness"), labels=(0, 0, 0, 1), predicted=(0, 0, 1, 1)):
+def make_scores(
+    names=("fear", "happiness"), labels=(0, 0, 0, 1), predicted=(0, 0, 1, 1), groups=("",) * 4
+):
     return scores.score(
         Predictions(
-            ids=tuple("abcd"),
+            ids=tuple(f"id{row}" for row in range(len(labels))),
             labels=np.array(labels),
             probabilities=np.eye(len(names))[list(predicted)],
-            groups=("",) * 4,
+            groups=groups,
             label_names=names,
         )
     )
@@ -48,10 +50,26 @@ def test_summary_is_complete():
         "demo (seed 3)", "kdef / frontal", "subject-disjoint", "test, n = 4",
         "light_vgg, 5,391,055 parameters", "random initialization",
         "step 1,500, trained for 3 min 07 s",
-        "0.7500 [", "0.8333 [", "chance 0.5000", "most frequent class 0.7500",
-        "95% bootstrap over 4 images", "15 equal-width bins",
+        "0.7500 (no interval)", "0.8333 (no interval)", "chance 0.5000",
+        "most frequent class 0.7500", "over 2 of 2 classes with images",
+        "8 images are needed for an interval; there are 4", "15 equal-width bins",
     ):  # fmt: skip
         assert part in text
+
+
+def test_summary_has_intervals_over_people():
+    people = [f"p{row // 4}" for row in range(48)]
+    result = make_scores(labels=[0, 0, 1, 1] * 12, predicted=[0, 0, 1, 0, 1, 0, 1, 1] * 6,
+                         groups=people)  # fmt: skip
+    text = tables.summary(result, CARD)
+    low, high = result.accuracy_interval.low, result.accuracy_interval.high
+    assert f"accuracy        0.7500 [{low:.4f}, {high:.4f}]" in text
+    assert "95% jackknife over 12 groups" in text
+
+
+def test_a_collapse_is_at_the_top():
+    text = tables.report_text(make_scores(predicted=(1, 1, 1, 1)), CARD)
+    assert "COLLAPSE: 100.0% of the images are predicted as happiness" in text.splitlines()[1]
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,28 @@ def test_json_contains_scores_and_card(tmp_path, inputs):
     assert document["accuracy"] == pytest.approx(4 / 7)
     assert document["confusion"] == [[1, 1, 0], [0, 1, 1], [1, 0, 2]]
     assert document["classes"]["fear"]["support"] == 3
-    low, high = document["intervals"]["accuracy"]
-    assert low <= 4 / 7 <= high
+    assert document["chance"] == pytest.approx(1 / 3)
+    assert document["intervals"] == {
+        "level": 0.95,
+        "method": "8 people (or other groups) are needed for an interval; there are 7",
+        "accuracy": None, "balanced_accuracy": None, "macro_f1": None,
+    }  # fmt: skip
     with open(paths.predictions, newline="") as file:
         rows = list(csv.DictReader(file))
     assert sum(row["label"] == row["predicted"] for row in rows) == 4
+
+
+def test_intervals_and_a_collapse_are_in_every_file(tmp_path):
+    collapsed = build([0, 1, 2] * 4, [1] * 12)
+    images = np.zeros((12, 32, 32, 3), np.uint8)
+    paths = write.write_report(tmp_path / "report", collapsed, images, CARD, samples=0)
+    document = json.loads(paths.json.read_text())
+    warnings = [warning.split(":")[0] for warning in document["warnings"]]
+    assert warnings == ["COLLAPSE", "CHANCE"]
+    for path in (paths.text, paths.markdown, paths.page):
+        assert all(warning in path.read_text() for warning in warnings)
+    for low, high in (document["intervals"][name] for name in ("accuracy", "balanced_accuracy")):
+        assert low <= 1 / 3 <= high
 
 
 @pytest.mark.parametrize(
