@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from fer_jax.models.custom_cnn import CustomCNN
+from fer_jax.models.face_resnet import FaceResNet
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
 from fer_jax.models.resnet import ResNet18, ResNet50
@@ -29,6 +30,7 @@ class Network(NamedTuple):
 
 MODELS: dict[str, Network] = {
     "custom_cnn": Network(CustomCNN, 6),
+    "face_resnet": Network(FaceResNet, 103),
     "inception_resnet_v2": Network(InceptionResNetV2, 75),
     "light_vgg": Network(LightVGG, 4),
     "resnet18": Network(ResNet18, 1),
