@@ -271,7 +271,8 @@ def _match_dlib(source: Source, table: Table) -> _Matched:
             matched.layers[layer.path] = {"kernel": kernel}
         else:
             scale, bias = stored.arrays
-            if scale.shape == biases[layer.conv].shape:
+            # The shape check reports arrays of other shapes.
+            if layer.conv in biases and scale.shape == biases[layer.conv].shape:
                 bias = bias + scale * biases[layer.conv]
             matched.layers[layer.path] = {"scale": scale, "bias": bias}
     count = len(table.layers)
