@@ -67,11 +67,11 @@ def test_convolutions_of_stride_2_are_not_padded(traced):
 def block_output(x: np.ndarray, stride: int, **arrays: float) -> np.ndarray:
     """The output of a block of 5 filters whose second unit gives a constant."""
     block = ResidualBlock(5, stride)
-    variables = block.init(jax.random.key(0), x)
+    variables = jax.jit(block.init)(jax.random.key(0), x)
     unit = variables["params"]["unit2"]
     unit["conv"]["kernel"] = jnp.zeros_like(unit["conv"]["kernel"])
     unit["affine"]["bias"] = jnp.full(5, arrays["bias"])
-    return np.asarray(block.apply(variables, x))
+    return np.asarray(jax.jit(block.apply)(variables, x))
 
 
 def test_a_block_adds_its_input_before_the_last_relu():
