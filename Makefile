@@ -48,7 +48,7 @@ check: setup-check  ## Run every test, slow, browser and parity ones too; a skip
 check-marked: setup-check  ## Run the slow and browser tests, which `make test` leaves out.
 	$(PYTEST) --no-skips -m "($(IN_VENV)) and not parity" || [ $$? -eq 5 ]  # 5: no test is marked
 
-parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch and timm, in .venv-parity.
+parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch, timm and dlib, in .venv-parity.
 	$(PARITY)/bin/python -m pytest $(PYTEST_FLAGS) --no-skips -m parity tests/parity
 
 benchmark: $(PEERS)/stamp  ## Measure speed beside PyTorch, Keras, TensorFlow and ONNX Runtime; select with BENCHMARK_FLAGS.

@@ -91,14 +91,19 @@ def _model() -> ConfigDict:
     error.
     """
     model = ConfigDict()
-    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18 or resnet50.
+    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18, resnet50 or
+    # face_resnet.
     model.name = "light_vgg"
 
+    # Filters of each block (light_vgg, such as 32,64,128) or of each of the four layers (ResNets,
+    # such as 24,48,96,160). Published weights fit the default only.
+    model.widths = placeholder(tuple)
     # Dropout rate of the dense layers, in [0, 1].
     model.dropout = placeholder(float)
     # Widths of the dense layers before the logits, such as 512,512.
     model.head_widths = placeholder(tuple)
-    # Pooling of the last features: "average" or "max" (vgg16, inception_resnet_v2, ResNets).
+    # Pooling of the last features: "average" or "max" (vgg16, inception_resnet_v2, ResNets,
+    # face_resnet).
     model.pooling = placeholder(str)
     # BatchNorm after the convolutions (custom_cnn). The paper's network has none.
     model.batch_norm = placeholder(bool)
@@ -106,7 +111,7 @@ def _model() -> ConfigDict:
     # Published weights do not fit.
     model.small_stem = placeholder(bool)
     # Recompute blocks in the backward pass: less memory, more time (vgg16, inception_resnet_v2,
-    # ResNets).
+    # ResNets, face_resnet).
     model.remat = placeholder(bool)
 
     # Compute dtype: float32 or bfloat16. Parameters are float32.

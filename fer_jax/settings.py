@@ -80,6 +80,7 @@ class ModelSettings:
     """`config.model`."""
 
     name: str
+    widths: tuple[int, ...] | None
     dropout: float | None
     head_widths: tuple[int, ...] | None
     pooling: str | None
@@ -211,8 +212,9 @@ class Settings:
         """
         data, model = dict(config["data"]), dict(config["model"])
         data["crop"] = CropSettings(**data["crop"])
-        if model["head_widths"] is not None:  # JSON has lists
-            model["head_widths"] = tuple(model["head_widths"])
+        for field in ("widths", "head_widths"):
+            if model[field] is not None:  # JSON has lists
+                model[field] = tuple(model[field])
         settings = cls(
             seed=config["seed"],
             data=DataSettings(**data),
@@ -318,12 +320,14 @@ def _check_model(model: ModelSettings) -> None:
         raise UserError(
             f"expected one of {', '.join(POOLINGS)} for model.pooling, found {model.pooling!r}"
         )
-    widths = model.head_widths or ()
-    if not all(isinstance(width, int) and width > 0 for width in widths):
-        raise UserError(
-            f"expected positive integers for model.head_widths, found {widths}; "
-            "try --config.model.head_widths=512,512"
-        )
+    for field, widths in (("widths", model.widths), ("head_widths", model.head_widths)):
+        if not all(isinstance(width, int) and width > 0 for width in widths or ()):
+            raise UserError(
+                f"expected positive integers for model.{field}, found {widths}; "
+                f"try --config.model.{field}=512,512"
+            )
+    if model.widths == ():
+        raise UserError("expected one or more integers for model.widths, found none")
 
 
 def _check_augmentation(augment: Augmentation) -> None:

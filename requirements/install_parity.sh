@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates .venv-parity, where `make parity` compares with Keras, timm and PyTorch. It sees the
+# Creates .venv-parity, where `make parity` compares with Keras, timm, dlib and PyTorch. It sees the
 # packages of .venv and adds these; .venv is not changed. PyTorch is installed as a CPU build
 # without its dependencies, so that no CUDA package is downloaded.
 set -eu

@@ -16,7 +16,9 @@ from fer_jax.training.tta import VIEWS
 
 
 def test_the_way_to_json_and_back():
-    settings = configuration.load_settings("demo", ["model.head_widths=8,16", "data.crop.margin=1"])
+    settings = configuration.load_settings(
+        "demo", ["model.head_widths=8,16", "model.widths=4,4", "data.crop.margin=1"]
+    )
     stored = json.loads(json.dumps(settings.to_dict()))
     assert configuration.from_stored(stored) == settings
     assert stored == json.loads(json.dumps(_config_of("demo", settings)))
@@ -25,13 +27,14 @@ def test_the_way_to_json_and_back():
 def _config_of(name: str, settings: Settings) -> dict:
     config = configuration.load(name).to_dict()
     config["model"]["head_widths"] = settings.model.head_widths
+    config["model"]["widths"] = settings.model.widths
     config["data"]["crop"]["margin"] = settings.data.crop.margin
     return config
 
 
 def test_a_field_that_is_newer_than_the_file_gets_its_default():
     stored = configuration.load("demo").to_dict()
-    del stored["optim"]["sam_rho"], stored["data"]["crop"]
+    del stored["optim"]["sam_rho"], stored["data"]["crop"], stored["model"]["widths"]
     assert configuration.from_stored(stored) == configuration.load_settings("demo")
 
 

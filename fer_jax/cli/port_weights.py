@@ -2,8 +2,8 @@
 
     fer-jax port-weights SOURCE --model vgg16 --out vgg16.safetensors
 
-SOURCE is a file of Keras (.h5, .weights.h5, .keras), PyTorch (.pth) or safetensors with
-torchvision's or timm's names. The result is for --config.model.pretrained. Nothing is
+SOURCE is a file of Keras (.h5, .weights.h5, .keras), PyTorch (.pth), safetensors with torchvision's
+or timm's names, or dlib (.dat). The result is for --config.model.pretrained. Nothing is
 downloaded, and no code in the file is run.
 """
 
@@ -27,9 +27,11 @@ def main(arguments: Sequence[str]) -> None:
         description=__doc__.split("\n")[0],
         allow_abbrev=False,
     )
-    parser.add_argument("source", type=Path, help="weight file of Keras, torchvision or timm")
+    parser.add_argument("source", type=Path, help="weight file of Keras, torchvision, timm or dlib")
     parser.add_argument(
-        "--model", required=True, help="vgg16, inception_resnet_v2, resnet18 or resnet50"
+        "--model",
+        required=True,
+        help="vgg16, inception_resnet_v2, resnet18, resnet50 or face_resnet",
     )
     parser.add_argument("--out", required=True, type=Path, help="file to write (.safetensors)")
     options = parser.parse_args(arguments)

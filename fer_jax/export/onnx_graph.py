@@ -302,6 +302,13 @@ class _Graph:
         )
         return Tensor(output, nchw=True)
 
+    def _pad(self, value: Tensor, filling: Value, *, padding_config: Sequence[Any]) -> Value:
+        if min(map(min, padding_config)) < 0 or any(inner for _, _, inner in padding_config):
+            raise UnsupportedError("a padding that crops or is between elements")
+        order = _TO_NCHW if value.nchw else range(len(padding_config))
+        pads = np.array([padding_config[axis][end] for end in (0, 1) for axis in order])
+        return Tensor(self.node("Pad", [value, pads, filling]), value.nchw)
+
     def _reduce_window_max(self, value: Value, **params: Any) -> Value:
         return Tensor(self.node("MaxPool", [self.as_nchw(value)], **_window(params)), nchw=True)
 

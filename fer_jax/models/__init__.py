@@ -4,9 +4,18 @@ Imports jax and flax only: no data, no training, no configuration.
 """
 
 from fer_jax.models.custom_cnn import CustomCNN
+from fer_jax.models.face_resnet import FaceResNet
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
 from fer_jax.models.resnet import ResNet18, ResNet50
 from fer_jax.models.vgg import VGG16
 
-__all__ = ["VGG16", "CustomCNN", "InceptionResNetV2", "LightVGG", "ResNet18", "ResNet50"]
+__all__ = [
+    "VGG16",
+    "CustomCNN",
+    "FaceResNet",
+    "InceptionResNetV2",
+    "LightVGG",
+    "ResNet18",
+    "ResNet50",
+]

@@ -13,6 +13,8 @@ at 100 x 100 x 3 and 7 classes. Evidence: that published twin.
 | dense 512, dropout                        | 512              | 262,656    |
 | dense (classes)                           | classes          | 3,591      |
 
+`widths` replaces 8 and 16; with more widths there are more blocks, conv3_1 and so on.
+
 Parameters: conv1_1, conv1_2, conv2_1, conv2_2, head1, head2, head.
 """
 

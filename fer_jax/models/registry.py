@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 
 from fer_jax.models.custom_cnn import CustomCNN
+from fer_jax.models.face_resnet import FaceResNet
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
 from fer_jax.models.resnet import ResNet18, ResNet50
@@ -21,7 +22,10 @@ from fer_jax.models.vgg import VGG16
 
 
 class Network(NamedTuple):
-    """A network's module class, and the smallest image side in pixels that it accepts."""
+    """A network's module class, and the smallest image side in pixels that it accepts.
+
+    The side is that of the default settings, see `smallest_input`.
+    """
 
     module: type[nn.Module]
     min_size: int
@@ -29,6 +33,7 @@ class Network(NamedTuple):
 
 MODELS: dict[str, Network] = {
     "custom_cnn": Network(CustomCNN, 6),
+    "face_resnet": Network(FaceResNet, 103),
     "inception_resnet_v2": Network(InceptionResNetV2, 75),
     "light_vgg": Network(LightVGG, 4),
     "resnet18": Network(ResNet18, 1),
@@ -85,6 +90,12 @@ def find_network(name: str) -> Network:
         known = ", ".join(sorted(MODELS))
         raise UnknownModelError(f"unknown network {name!r}{hint} (networks: {known})")
     return MODELS[name]
+
+
+def smallest_input(name: str, model: nn.Module) -> int:
+    """Returns the smallest image side in pixels that `model`, a network of `name`, accepts."""
+    # Each block of LightVGG ends with a pooling that halves the map.
+    return 2 ** len(model.widths) if isinstance(model, LightVGG) else MODELS[name].min_size
 
 
 def has_setting(name: str, setting: str) -> bool:

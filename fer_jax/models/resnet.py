@@ -21,7 +21,7 @@ passes a 1x1 unit of the same stride. The last unit's ReLU follows the sum.
 
 The first 3x3 unit of layer2, layer3 and layer4 has stride 2. With `small_stem` the stem is
 64 3x3 of stride 1 without pooling (1,856 parameters), as is usual for training from scratch
-on images of 32 to 64 pixels.
+on images of 32 to 64 pixels. `widths` replaces 64, 128, 256 and 512, the stem's 64 included.
 
 Parameters (the names that ported weights use), all under `backbone/` except the head:
 
@@ -50,7 +50,7 @@ from fer_jax.models.layers.pool import global_pool, max_pool_3x3
 from fer_jax.models.layers.residual import relu_of_sum, wrap_block
 
 WIDTHS = (64, 128, 256, 512)
-"""Filters of layer1 to layer4; a bottleneck outputs four times as many."""
+"""Published filters of layer1 to layer4; a bottleneck outputs four times as many."""
 
 
 class Unit(NamedTuple):
@@ -122,6 +122,7 @@ class ResNetBackbone(nn.Module):
       depths: number of blocks in each layer.
       has_bottlenecks: use the blocks of ResNet-50, else those of ResNet-18.
       small_stem: start with a 3x3 convolution of stride 1 and no pooling.
+      widths: filters of each layer; the stem has as many as the first.
       dtype: of the computation; parameters and statistics are float32.
       remat: recompute each block's activations in the backward pass instead of storing them.
       shares_blocks: trace equal blocks once. Faster, but interceptors and captured
@@ -131,21 +132,25 @@ class ResNetBackbone(nn.Module):
     depths: Sequence[int]
     has_bottlenecks: bool
     small_stem: bool = False
+    widths: Sequence[int] = WIDTHS
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     shares_blocks: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
-        """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px."""
+        """Maps float images [B, H, W, 3] to features [B, H', W', 512 or 2048], 7 x 7 at 224 px.
+
+        Other `widths` change the number of channels.
+        """
         block = wrap_block(ResidualBlock, self.remat, self.shares_blocks)
         units_of = bottleneck if self.has_bottlenecks else basic
-        stem = Unit(64, 3) if self.small_stem else Unit(64, 7, 2)
+        stem = Unit(self.widths[0], 3) if self.small_stem else Unit(self.widths[0], 7, 2)
 
         x = ConvUnit(stem, dtype=self.dtype, name="stem")(images.astype(self.dtype), train)
         if not self.small_stem:
             x = max_pool_3x3(x, padding=1)
-        for layer, (width, depth) in enumerate(zip(WIDTHS, self.depths, strict=True), 1):
+        for layer, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True), 1):
             for number in range(1, depth + 1):
                 stride = 2 if layer > 1 and number == 1 else 1
                 units = units_of(width, stride)
@@ -163,6 +168,7 @@ class ResNet(nn.Module):
         published networks.
       pooling: global pooling of the features, "average" or "max".
       small_stem: for small images, as in `ResNetBackbone`; published weights do not fit.
+      widths: as in `ResNetBackbone`; published weights fit the default only.
       depths: number of blocks in each layer.
       dtype: of the computation; parameters, statistics and logits are float32.
       remat: as in `ResNetBackbone`.
@@ -174,6 +180,7 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     pooling: str = "average"
     small_stem: bool = False
+    widths: Sequence[int] = WIDTHS
     depths: Sequence[int] = (2, 2, 2, 2)
     dtype: DTypeLike = jnp.float32
     remat: bool = False
@@ -181,12 +188,20 @@ class ResNet(nn.Module):
 
     has_bottlenecks: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.depths):
+            raise ValueError(
+                f"expected {len(self.depths)} widths for a ResNet, one a layer, found "
+                f"{len(self.widths)}: {', '.join(map(str, self.widths))}"
+            )
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
         backbone = ResNetBackbone(
-            self.depths, self.has_bottlenecks, self.small_stem, self.dtype, self.remat,
-            self.shares_blocks, name="backbone",
+            self.depths, self.has_bottlenecks, self.small_stem, self.widths, self.dtype,
+            self.remat, self.shares_blocks, name="backbone",
         )  # fmt: skip
         pooled = global_pool(backbone(images, train), self.pooling)
         pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)

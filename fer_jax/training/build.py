@@ -12,15 +12,18 @@ import flax.linen as nn
 
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
-from fer_jax.models.registry import (
-    UnknownModelError,
-    UnknownSettingError,
-    create_model,
-    find_network,
-)
+from fer_jax.models.registry import UnknownSettingError, create_model, smallest_input
 from fer_jax.settings import Settings
 
-MODEL_SETTINGS = ("dropout", "head_widths", "pooling", "batch_norm", "small_stem", "remat")
+MODEL_SETTINGS = (
+    "widths",
+    "dropout",
+    "head_widths",
+    "pooling",
+    "batch_norm",
+    "small_stem",
+    "remat",
+)
 """Fields of `config.model` that only some networks have."""
 
 
@@ -28,22 +31,22 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
     """Returns the network of `settings.model` with `classes` outputs.
 
     Raises:
-      UserError: unknown network, a field that the network does not have, or an input that is
-        too small for it.
+      UserError: unknown network, a field that the network does not have, a wrong number of
+        widths, or an input that is too small for it.
     """
     name, size = settings.model.name, settings.data.size
     chosen = {field: getattr(settings.model, field) for field in MODEL_SETTINGS}
     fields = {field: value for field, value in chosen.items() if value is not None}
     try:
-        min_size = find_network(name).min_size
         model = create_model(name, classes, dtype=settings.model.dtype, **fields)
-    except UnknownModelError as error:
-        raise UserError(str(error)) from None
     except UnknownSettingError as error:
         raise UserError(
             f"{error}; leave config.model.{error.setting} unset: "
             f"--config.model.{error.setting}=none"
         ) from None
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    min_size = smallest_input(name, model)
     if size < min_size:
         raise UserError(
             f"expected images of at least {min_size} pixels for {name}, found {size}; "

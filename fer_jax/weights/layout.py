@@ -1,6 +1,7 @@
 """Types of a layer table: the name of each layer of a network in each file layout.
 
-vgg16.py, inception_resnet_v2.py and resnet.py define the tables; port.py matches files to them.
+vgg16.py, inception_resnet_v2.py, resnet.py and face_resnet.py define the tables; port.py matches
+files to them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """torchvision's input: [0, 1], normalized by the ImageNet means and standard deviations."""
 INCEPTION = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 """Keras' mode "tf", and timm's Inception constants: [-1, 1]."""
+DLIB = InputFormat("rgb", 1 / 256, (122.782 / 256, 117.001 / 256, 104.298 / 256))
+"""dlib's `input_rgb_image_sized`: 0..255 minus the means of its faces, over 256."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Norm:
       torch: prefix of its names in a PyTorch file.
       conv: path of the convolution whose output it normalizes; it has no bias.
       scaled: whether it has a scale in fer_jax; if not, a file's scale is folded into `conv`.
+      is_affine: whether it is dlib's affine layer, which has a scale and a bias but no statistics.
     """
 
     path: str
     torch: str
     conv: str
     scaled: bool = False
+    is_affine: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,7 @@ class Table:
       model: name of the network.
       layers: the layers with weights. If Keras has the network, in the order of Keras'
         `Model.layers`, which legacy files and the layer numbers of Keras 3 files follow.
-      formats: the input that the weights expect, by library: "keras" and "pytorch".
+      formats: the input that the weights expect, by library: "keras", "pytorch" and "dlib".
       torch_tops: prefixes of the names in a PyTorch file that are not in the backbone.
       no_keras: why files from Keras cannot be ported, if so.
     """
@@ -66,5 +71,5 @@ class Table:
     model: str
     layers: tuple[Conv | Norm, ...]
     formats: Mapping[str, InputFormat]
-    torch_tops: tuple[str, ...]
+    torch_tops: tuple[str, ...] = ()
     no_keras: str = ""

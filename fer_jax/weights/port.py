@@ -24,15 +24,27 @@ from fer_jax import files
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
-from fer_jax.weights import inception_resnet_v2, resnet, vgg16
+from fer_jax.weights import face_resnet, inception_resnet_v2, resnet, vgg16
 from fer_jax.weights.layout import Conv, Norm, Table
 from fer_jax.weights.load import FORMAT, METADATA
 from fer_jax.weights.source import Source, read_source
 
 TABLES: dict[str, Table] = {
     table.model: table
-    for table in (inception_resnet_v2.TABLE, resnet.RESNET18, resnet.RESNET50, vgg16.TABLE)
+    for table in (
+        face_resnet.TABLE,
+        inception_resnet_v2.TABLE,
+        resnet.RESNET18,
+        resnet.RESNET50,
+        vgg16.TABLE,
+    )
 }
+_LIBRARIES = {
+    "keras": ("Keras", "a .h5 or .keras file"),
+    "pytorch": ("torchvision or timm", "a .pth or safetensors file"),
+    "dlib": ("dlib", "its .dat file"),
+}
+"""Names of the libraries of `Table.formats`, and their files."""
 _KERAS_TOPS = re.compile(r"(predictions|fc\d+|dense(_\d+)?)")
 _KERAS_3_EXTRAS = re.compile(
     r"(.*/)?(layers/dense(_\d+)?/.*|optimizer/.*|metrics/.*|compile_metrics/.*|"
@@ -106,11 +118,13 @@ def port_source(source: Source, model: str) -> Port:
     """
     _check_model(model)
     table = TABLES[model]
-    kind = "pytorch" if source.layout == "pytorch" else "keras"
+    kind = source.layout if source.layout in _LIBRARIES else "keras"
     if kind not in table.formats:
+        libraries, kinds = zip(*(_LIBRARIES[library] for library in table.formats), strict=True)
+        why = f". {table.no_keras}" if kind == "keras" and table.no_keras else ""
         raise UserError(
-            f"expected weights of torchvision or timm for {model}, found {source.path} "
-            f"({source.layout}). {table.no_keras}; give a .pth or safetensors file"
+            f"expected weights of {', '.join(libraries)} for {model}, found {source.path} "
+            f"({source.layout}){why}; give {' or '.join(kinds)}"
         )
     matched = _MATCHERS[source.layout](source, table)
     _check_match(source, table, matched)
@@ -244,10 +258,36 @@ def _torch_names(layer: Conv | Norm) -> Iterator[tuple[str, str]]:
         yield "var", f"{layer.torch}.running_var"
 
 
+def _match_dlib(source: Source, table: Table) -> _Matched:
+    """Matches by position. The bias of a convolution is folded into the affine layer after it."""
+    matched = _Matched()
+    biases: dict[str, np.ndarray] = {}
+    for layer, stored in zip(table.layers, source.layers, strict=False):
+        kind = "con" if isinstance(layer, Conv) else "affine"
+        if not stored.name.startswith(kind):
+            matched.unknown.append(f"{stored.name} where {kind} is expected")
+        elif isinstance(layer, Conv):
+            kernel, biases[layer.path] = stored.arrays
+            matched.layers[layer.path] = {"kernel": kernel}
+        else:
+            scale, bias = stored.arrays
+            # The shape check reports arrays of other shapes.
+            if layer.conv in biases and scale.shape == biases[layer.conv].shape:
+                bias = bias + scale * biases[layer.conv]
+            matched.layers[layer.path] = {"scale": scale, "bias": bias}
+    count = len(table.layers)
+    matched.missing += [layer.path for layer in table.layers[len(source.layers) :]]
+    for stored in source.layers[count:]:
+        known = stored.name == "fc1"  # the face descriptor
+        (matched.dropped if known else matched.unknown).append(stored.name)
+    return matched
+
+
 _MATCHERS: dict[str, Callable[[Source, Table], _Matched]] = {
     "keras legacy h5": _match_legacy,
     "keras 3": _match_keras_3,
     "pytorch": _match_pytorch,
+    "dlib": _match_dlib,
 }
 
 

@@ -18,12 +18,12 @@ import safetensors
 import safetensors.numpy
 
 from fer_jax.errors import UserError
-from fer_jax.weights import keras_h5, torch_pth
+from fer_jax.weights import dlib_dat, keras_h5, torch_pth
 from fer_jax.weights.load import METADATA
 
 FORMATS = (
-    "Keras .h5, .weights.h5 and .keras, PyTorch .pth with tensors only, and safetensors with "
-    "torchvision's or timm's names"
+    "Keras .h5, .weights.h5 and .keras, PyTorch .pth with tensors only, safetensors with "
+    "torchvision's or timm's names, and dlib .dat"
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
       path: of the file.
-      layout: "keras legacy h5" (uses `layers`), "keras 3" or "pytorch" (use `tensors`).
+      layout: "keras legacy h5" or "dlib" (use `layers`), "keras 3" or "pytorch" (use `tensors`).
       sha256: hexadecimal digest of the file.
       layers: the layers with weights, in file order.
       tensors: arrays by name.
@@ -71,6 +71,8 @@ def read_source(path: Path) -> Source:
         return _keras(path, digest)
     if head.startswith(_ZIP):
         return _zipped(path, digest)
+    if head.startswith(dlib_dat.MAGIC):
+        return Source(path, "dlib", digest, layers=dlib_dat.read_dat(path))
     # Before pickles: the length at the start of safetensors may look like a pickle's first byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return Source(path, "pytorch", digest, tensors=_read_safetensors(path))

@@ -39,6 +39,19 @@ def test_every_shipped_config_fits_its_network(name):
     assert config.model.pretrained == "none" or config.model.name in published.IMAGENET
 
 
+@pytest.mark.parametrize(
+    ("overrides", "widths"),
+    [
+        ([], (8, 16)),
+        (["model.widths=4,6,8"], (4, 6, 8)),
+        (["model.name=resnet18"], (64, 128, 256, 512)),
+        (["model.name=resnet50", "model.widths=24,48,96,160"], (24, 48, 96, 160)),
+    ],
+)
+def test_widths_reach_the_network(overrides, widths):
+    assert make_model(configuration.load_settings("demo", overrides), classes=7).widths == widths
+
+
 def test_every_field_of_the_defaults_has_a_comment():
     source = (configuration.shipped_folder() / "defaults.py").read_text()
     lines = source.splitlines()

@@ -34,6 +34,17 @@ REFUSED = [
     ([DEMO, "--config.model.pooling=mean"], ["average, max for model.pooling", "'mean'"]),
     ([DEMO, "--config.model.head_widths=8,0"], ["model.head_widths", "found (8, 0)"]),
     ([DEMO, "--config.model.name=inception_resnet_v2"], ["at least 75 pixels", "found 48"]),
+    ([DEMO, "--config.model.widths=8,0"], ["model.widths", "found (8, 0)"]),
+    ([DEMO, "--config.model.widths="], ["one or more integers for model.widths"]),
+    ([DEMO, "--config.model.widths=4,4,4,4,4,4"], ["at least 64 pixels for light_vgg", "found 48"]),
+    (
+        [DEMO, "--config.model.name=resnet18", "--config.model.widths=8,16"],
+        ["expected 4 widths", "found 2: 8, 16"],
+    ),
+    (
+        [DEMO, "--config.model.name=vgg16", "--config.model.widths=8,16"],
+        ["vgg16 has no widths", "leave config.model.widths unset"],
+    ),
     ([DEMO, "--config.train.epochs=0"], ["train.epochs above 0, found 0"]),
     (
         [DEMO, "--config.train.batch_size=0"],

@@ -241,6 +241,7 @@ def test_smaller_variants_are_smaller(run, onnx_folder):
         ("inception_resnet_v2", 80, ()),
         ("resnet18", 40, ()),
         ("resnet50", 40, ()),
+        ("face_resnet", 110, ()),
     ],
 )
 def test_every_network_can_be_exported_to_both_formats(tmp_path, name, size, overrides):

@@ -18,6 +18,7 @@ from fer_jax.models.registry import MODELS, create_model
 # Settings that make a network small enough for a test.
 SMALL: dict[str, dict[str, Any]] = {
     "custom_cnn": {"head_widths": (16,), "batch_norm": True},
+    "face_resnet": {},
     "inception_resnet_v2": {"head_widths": (16,), "repeats": (1, 1, 1)},
     "light_vgg": {"head_widths": (16, 16)},
     "resnet18": {"small_stem": True, "depths": (1, 1, 1, 1)},
@@ -25,7 +26,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "vgg16": {"head_widths": (16,), "pooling": "max"},
 }
 CLASSES, BATCH, STEPS = 3, 6, 14
-SLOW = ("inception_resnet_v2", "resnet18", "resnet50", "vgg16")
+SLOW = ("face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16")
 RATES = {"vgg16": 2e-4}
 
 
@@ -119,7 +120,13 @@ def test_inference_updates_no_statistic(name):
 @pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize(
     ("name", "blocks"),
-    [("vgg16", 5), ("inception_resnet_v2", 3), ("resnet18", 4), ("resnet50", 5)],
+    [
+        ("vgg16", 5),
+        ("inception_resnet_v2", 3),
+        ("resnet18", 4),
+        ("resnet50", 5),
+        ("face_resnet", 14),
+    ],
 )
 def test_remat_recomputes_each_block(name, blocks, remat):
     model, size = small(name, remat=remat)

@@ -22,13 +22,14 @@ CLASSES, IMAGES = 3, 64
 # Settings that make a network small enough for a test, learning rate, maximum number of steps.
 SMALL = {
     "custom_cnn": ({"head_widths": (16,), "batch_norm": True}, 2e-3, 60),
+    "face_resnet": ({}, 5e-4, 60),
     "inception_resnet_v2": ({"head_widths": (16,), "repeats": (1, 1, 1)}, 1e-3, 40),
     "light_vgg": ({"head_widths": (32,)}, 5e-3, 120),
     "resnet18": ({"small_stem": True, "depths": (1, 1, 1, 1)}, 1e-3, 40),
     "resnet50": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
     "vgg16": ({"head_widths": (16,), "pooling": "max"}, 2e-4, 60),
 }
-SLOW = {"inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
+SLOW = {"face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
 
 
 def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

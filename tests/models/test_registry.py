@@ -9,11 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.models.registry import MODELS, UnknownModelError, UnknownSettingError, create_model
+from fer_jax.models.registry import (
+    MODELS,
+    UnknownModelError,
+    UnknownSettingError,
+    create_model,
+    smallest_input,
+)
 from fer_jax.training.state import count_parameters
 
 # Network, image side, classes, exact numbers of parameters and of statistics. From the paper,
-# which reports their sum, and from the published ResNets.
+# which reports their sum, from the published ResNets, and from dlib's file.
 COUNTS = [
     ("light_vgg", 100, 7, 5_391_055, 0),
     ("custom_cnn", 224, 6, 99_143_494, 0),
@@ -23,12 +29,14 @@ COUNTS = [
     ("resnet18", 224, 7, 11_180_103, 9_600),
     ("resnet50", 224, 1000, 25_557_032, 53_120),
     ("resnet50", 224, 7, 23_522_375, 53_120),
+    ("face_resnet", 150, 7, 5_578_272 + 7 * 257, 0),
 ]
 
 
 # Settings that give every kind of layer, but few of each.
 SMALL = {
     "custom_cnn": {"batch_norm": True},
+    "face_resnet": {"dropout": 0.5},
     "inception_resnet_v2": {"repeats": (1, 1, 1)},
     "resnet18": {"dropout": 0.5},
     "resnet50": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
@@ -48,6 +56,39 @@ def test_parameter_count_equals_the_published_one(name, size, classes, parameter
     _, variables = shapes_of(create_model(name, classes), size)
     assert count_parameters(variables["params"]) == parameters
     assert count_parameters(variables.get("batch_stats", {})) == statistics
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "settings", "parameters"),
+    [
+        ("light_vgg", 48, {"widths": (32, 64, 128), "head_widths": (512,)}, 2_650_920),
+        ("light_vgg", 100, {"widths": (8, 16)}, 5_391_568),
+        ("resnet18", 48, {"widths": (24, 48, 96, 160), "small_stem": True}, 1_239_392),
+        ("resnet18", 224, {"widths": (64, 128, 256, 512)}, 11_180_616),
+        ("resnet50", 224, {"widths": (32, 64, 128, 256)}, 5_900_840),
+    ],
+)
+def test_widths_give_the_expected_count_at_8_classes(name, size, settings, parameters):
+    model = create_model(name, 8, **settings)
+    assert count_parameters(shapes_of(model, size)[1]["params"]) == parameters
+
+
+@pytest.mark.parametrize(("widths", "smallest"), [((8, 16), 4), ((4, 4, 4, 4, 4), 32), ((5,), 2)])
+def test_the_smallest_input_of_light_vgg_follows_its_widths(widths, smallest):
+    model = create_model("light_vgg", 3, widths=widths)
+    assert smallest_input("light_vgg", model) == smallest
+    assert shapes_of(model, smallest)[1]["params"]["head1"]["kernel"].shape == (widths[-1], 512)
+
+
+def test_the_smallest_input_of_other_networks_is_the_registered_one():
+    assert smallest_input("vgg16", create_model("vgg16", 3)) == MODELS["vgg16"].min_size
+
+
+@pytest.mark.parametrize("widths", [(64, 128, 256), (8, 8, 8, 8, 8)])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_a_resnet_has_four_widths(name, widths):
+    with pytest.raises(ValueError, match=f"expected 4 widths .* found {len(widths)}: {widths[0]}"):
+        create_model(name, 3, widths=widths)
 
 
 def test_the_counts_of_all_networks_are_tested():

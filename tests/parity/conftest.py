@@ -1,4 +1,4 @@
-"""Fixtures for the libraries to compare with: Keras on JAX, PyTorch and timm.
+"""Fixtures for the libraries that several tests compare with: Keras on JAX, PyTorch and timm.
 
 They are installed in .venv-parity (`make parity`), never in .venv. The fixtures import them, so
 that the tests can be collected and counted without them.

@@ -55,11 +55,15 @@ def test_blocks_are_in_the_order_of_the_forward_pass():
     )  # fmt: skip
 
 
-def test_blocks_of_a_resnet_are_frozen_by_layer():
-    blocks = find_blocks(create_model("resnet18", 3), 32)
-    layers = [f"layer{layer}_{block}" for layer in (1, 2, 3, 4) for block in (1, 2)]
+@pytest.mark.parametrize(
+    ("name", "size", "depths", "count"),
+    [("resnet18", 32, (2, 2, 2, 2), 5), ("face_resnet", 103, (3, 4, 3, 3, 1), 8)],
+)
+def test_blocks_of_a_resnet_are_frozen_by_layer(name, size, depths, count):
+    blocks = find_blocks(create_model(name, 3), size)
+    layers = [f"layer{i}_{j + 1}" for i, depth in enumerate(depths, 1) for j in range(depth)]
     assert [path[-1] for path in blocks] == ["stem", *layers, "head"]
-    assert freeze("layer2", blocks).blocks == frozenset(blocks[:5])
+    assert freeze("layer2", blocks).blocks == frozenset(blocks[:count])
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,8 @@ def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
     if isinstance(layer, Conv):
         roles = ["kernel", "bias"] if layer.bias else ["kernel"]
     else:
-        roles = [*(["scale"] if layer.scaled else []), "bias", "mean", "var"]
+        roles = [*(["scale"] if layer.scaled else []), "bias"]
+        roles += [] if layer.is_affine else ["mean", "var"]
     return [
         (role, f"{'batch_stats' if role in ('mean', 'var') else 'params'}/{layer.path}/{role}")
         for role in roles

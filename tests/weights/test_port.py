@@ -25,6 +25,7 @@ from tests.weights import torchvision
 CAFFE = InputFormat("bgr", 1.0, (103.939, 116.779, 123.68))
 TF = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DLIB = InputFormat("rgb", 1 / 256, (122.782 / 256, 117.001 / 256, 104.298 / 256))
 INPUT = {
     ("vgg16", "keras"): CAFFE,
     ("vgg16", "pytorch"): TORCH,
@@ -32,6 +33,7 @@ INPUT = {
     ("inception_resnet_v2", "pytorch"): TF,
     ("resnet18", "pytorch"): TORCH,
     ("resnet50", "pytorch"): TORCH,
+    ("face_resnet", "dlib"): DLIB,
 }
 ANY = {"path": Path("weights"), "sha256": "0" * 64}
 
@@ -61,7 +63,20 @@ def pytorch(layers, extras=(), prefix="", scale=1.0) -> Source:
     return Source(layout="pytorch", tensors=tensors, **ANY)
 
 
-KINDS = {legacy: "keras", keras_3: "keras", pytorch: "pytorch"}
+def dlib(layers, extras=(), bias=0.0) -> Source:
+    """Convolutions have a bias in dlib's file."""
+    named = []
+    for number, (layer, arrays) in enumerate(layers):
+        if isinstance(layer, Conv):
+            values = arrays["kernel"], np.full(arrays["kernel"].shape[-1], bias, np.float32)
+            named.append(Layer(f"con{number // 2 + 1}", values))
+        else:
+            named.append(Layer(f"affine{number // 2 + 1}", tuple(arrays.values())))
+    named += [Layer(name, (np.zeros((256, 128)),)) for name in extras]
+    return Source(layout="dlib", layers=tuple(named), **ANY)
+
+
+KINDS = {legacy: "keras", keras_3: "keras", pytorch: "pytorch", dlib: "dlib"}
 PORTABLE = [(make, model) for make, kind in KINDS.items() for model, of in INPUT if of == kind]
 
 
@@ -118,6 +133,7 @@ def creation_order(path: str) -> tuple:
         (pytorch, "inception_resnet_v2", {"extras": ("classif.weight",)}, 1 + 204),
         (pytorch, "resnet18", {"extras": ("fc.weight", "fc.bias")}, 2 + 20),
         (pytorch, "resnet50", {"extras": ("fc.weight",), "prefix": "module."}, 1 + 53),
+        (dlib, "face_resnet", {"extras": ("fc1",)}, 1),
     ],
 )
 def test_known_extras_are_dropped_and_reported(marked, make, model, extras, dropped):
@@ -171,6 +187,9 @@ WRONG = [
     # An array of ResNet-34.
     (pytorch, "resnet18", same, {"extras": ("layer1.2.conv1.weight",)}, "layer1.2.* is unknown"),
     (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has non-finite numbers"),
+    (dlib, "face_resnet", without_last, {}, "layer5_1/unit2/affine is missing"),
+    (dlib, "face_resnet", swapped_kinds, {}, "affine1 where con is expected"),
+    (dlib, "face_resnet", same, {"extras": ("fc1", "con30")}, "con30 is unknown"),
 ]
 
 
@@ -187,6 +206,32 @@ def test_other_files_are_rejected(marked, make, model, change, extras, message):
 def test_weights_of_another_network_are_rejected(marked, make, of, to):
     with pytest.raises(UserError, match=f"expected the weights of {to} .*and \\d+ more"):
         port.port_source(make(marked(of)), to)
+
+
+@pytest.mark.parametrize(
+    ("make", "of", "to", "message"),
+    [
+        (dlib, "face_resnet", "vgg16", r"Keras, torchvision or timm for vgg16, .*\(dlib\); give a"),
+        (
+            pytorch,
+            "vgg16",
+            "face_resnet",
+            r"dlib for face_resnet, .*\(pytorch\); give its .dat file",
+        ),
+        (legacy, "vgg16", "face_resnet", r"dlib for face_resnet, .*\(keras legacy h5\); give its"),
+    ],
+)
+def test_weights_of_another_library_are_rejected(marked, make, of, to, message):
+    with pytest.raises(UserError, match=f"expected weights of {message}"):
+        port.port_source(make(marked(of)), to)
+
+
+def test_the_biases_of_dlibs_convolutions_go_into_the_affine_layers(marked):
+    plain = port.port_source(dlib(marked("face_resnet")), "face_resnet").tensors
+    biased = port.port_source(dlib(marked("face_resnet"), bias=0.5), "face_resnet").tensors
+    for name, array in biased.items():
+        shift = 0.5 * plain[name[:-4] + "scale"] if name.endswith("affine/bias") else 0.0
+        np.testing.assert_array_equal(array, plain[name] + shift)
 
 
 @pytest.mark.parametrize("make", [legacy, keras_3])
