@@ -57,6 +57,21 @@ class Reliability:
         return float((gaps * self.count).sum() / self.count.sum())
 
 
+@dataclasses.dataclass(frozen=True)
+class VoteScores:
+    """Predictions compared with the votes of people, means over the images.
+
+    Attributes:
+      divergence: Kullback-Leibler divergence of the probabilities from the votes, nats.
+      agreement: share of the votes for the predicted class.
+      ceiling: share of the votes for the majority, the highest possible agreement.
+    """
+
+    divergence: float
+    agreement: float
+    ceiling: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
     """All scores of a report over C classes.
@@ -76,6 +91,7 @@ class Scores:
       accuracy_interval: interval of the accuracy at `CONFIDENCE_LEVEL`.
       balanced_accuracy_interval: interval of the balanced accuracy.
       macro_f1_interval: interval of macro F1.
+      votes: comparison with the votes of people; None if unknown.
     """
 
     label_names: tuple[str, ...]
@@ -92,6 +108,7 @@ class Scores:
     accuracy_interval: Interval
     balanced_accuracy_interval: Interval
     macro_f1_interval: Interval
+    votes: VoteScores | None = None
 
     @property
     def calibration_error(self) -> float:
@@ -127,6 +144,21 @@ def score(predictions: Predictions, seed: int = 0) -> Scores:
         accuracy_interval=intervals[0],
         balanced_accuracy_interval=intervals[1],
         macro_f1_interval=intervals[2],
+        votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
+    )
+
+
+def vote_scores(predictions: Predictions, votes: np.ndarray) -> VoteScores:
+    """Compares predictions with the share of the votes for each class, float[N, C]."""
+    shares = votes.astype(np.float64)
+    # A probability that underflowed to 0 would make the divergence infinite.
+    floor = np.finfo(np.float32).tiny
+    probabilities = np.maximum(predictions.probabilities.astype(np.float64), floor)
+    terms = shares * np.log(np.where(shares > 0, shares, 1) / probabilities)
+    return VoteScores(
+        divergence=float(terms.sum(axis=1).mean()),
+        agreement=float(shares[np.arange(len(shares)), predictions.predicted].mean()),
+        ceiling=float(shares.max(axis=1).mean()),
     )
 
 

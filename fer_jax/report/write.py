@@ -150,6 +150,7 @@ def as_json(
         "macro": dataclasses.asdict(scores.macro),
         "weighted": dataclasses.asdict(scores.weighted),
         "calibration_error": {"value": scores.calibration_error, "bins": CALIBRATION_BINS},
+        "votes": None if scores.votes is None else dataclasses.asdict(scores.votes),
         "intervals": {
             "level": CONFIDENCE_LEVEL,
             "method": scores.accuracy_interval.method,
