@@ -77,6 +77,9 @@ def _data() -> ConfigDict:
     # unit variance per image) or "weights" (as the pretrained weights expect). "auto": "weights"
     # if model.pretrained is set, else "standardize".
     data.normalize = "auto"
+    # What training fits: "majority" (the label) or "votes" (the share of each class in the votes,
+    # for sets that store them: ferplus). Metrics and evaluation use the label.
+    data.targets = "majority"
     # Where decoded training images are stored: "device" (device memory), "host" (main memory) or
     # "stream" (decoded on demand, for sets larger than memory). "auto": the first that fits; on
     # CPUs never "device". The batches are the same.

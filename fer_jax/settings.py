@@ -22,6 +22,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
 POOLINGS = ("average", "max")
 SCHEDULES = ("cosine", "step", "plateau", "constant")
 STORES = ("auto", "device", "host", "stream")
+TARGETS = ("majority", "votes")
 TTA_VIEWS = ("none", "flip", "tencrop")
 
 WITH_WEIGHT_DECAY = ("adamw", "sgd", "lamb", "lion")
@@ -72,6 +73,7 @@ class DataSettings:
     face_margin: float | None
     mask: str
     normalize: str
+    targets: str
     store: str
 
 
@@ -282,6 +284,7 @@ def _check(settings: Settings) -> None:
 
 def _check_names(settings: Settings) -> None:
     for field, found, known in (
+        ("data.targets", settings.data.targets, TARGETS),
         ("data.store", settings.data.store, STORES),
         ("model.dtype", settings.model.dtype, DTYPES),
         ("train.balance", settings.train.balance, BALANCES),

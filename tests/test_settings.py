@@ -66,6 +66,7 @@ def test_every_name_has_its_meaning(names, known):
         ({"optim.finetune_rate": 0.0}, "optim.finetune_rate above 0"),
         ({"optim.decay_factor": 1.0}, "optim.decay_factor between 0 and 1"),
         ({"data.store": "disk"}, "data.store, found 'disk'"),
+        ({"data.targets": "vote"}, "majority, votes for data.targets, found 'vote'"),
         ({"train.steps_per_dispatch": 0}, "steps_per_dispatch of at least 1, found 0"),
         ({"train.keep": 1}, "train.keep of at least 2"),
         ({"model.dropout": 1.5}, r"model.dropout in \[0, 1\], found 1.5"),

@@ -58,6 +58,18 @@ class Prepared:
         numbers = {name: number for number, name in enumerate(self.label_names)}
         return np.array([numbers[self.entries[row].label] for row in self.splits[split]], np.int32)
 
+    def votes(self, split: str) -> np.ndarray | None:
+        """float32[N, C]: the share of each class in an image's votes; None if none are stored.
+
+        Votes for none of `label_names` do not count.
+        """
+        if not self.builder.VOTES:
+            return None
+        counts = np.array([self.record(int(row))["votes"] for row in self.splits[split]])
+        columns = [self.builder.VOTES.index(name) for name in self.label_names]
+        counts = counts.reshape(-1, len(self.builder.VOTES))[:, columns].astype(np.float32)
+        return counts / counts.sum(axis=1, keepdims=True)
+
     def attributes(self, split: str) -> dict[str, list[str] | list[float]]:
         """Scalar and text features of each record, by feature name.
 

@@ -29,6 +29,8 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
 
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]]
     GROUP: ClassVar[str] = "subject"
+    VOTES: ClassVar[tuple[str, ...]] = ()
+    """The choice that each number of the feature `votes` counts; () without that feature."""
 
     def stored_info(
         self,

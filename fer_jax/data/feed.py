@@ -37,9 +37,10 @@ class Feed(Protocol):
         """Returns the arguments for rows int64[K, B]: a tree of arrays [K, B, ...]."""
 
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
-        """Traced: returns image uint8[B, S, S, 3] and label int32[B] of one step, split by rows.
+        """Traced: returns image uint8[B, S, S, 3] and label of one step, split by rows.
 
-        `item` is one of the K slices of what `put` returned.
+        The label is int32[B], or float32[B, C] where training fits distributions. `item` is one
+        of the K slices of what `put` returned.
         """
 
 

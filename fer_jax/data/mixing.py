@@ -19,11 +19,11 @@ _TABLE = 1025  # entries of `beta_quantile`'s table; more make no visible differ
 
 @flax.struct.dataclass
 class Labels:
-    """Labels of a batch: one or two classes per image.
+    """Labels of a batch: one or two per image, each a class or a distribution over the classes.
 
     Attributes:
-      first: int32[B].
-      second: int32[B], the partner's class.
+      first: int32[B], or float32[B, C] whose rows sum to 1.
+      second: the partner's; as `first`.
       share: float32[B], weight of `first`; `second` has the rest.
     """
 
@@ -34,18 +34,25 @@ class Labels:
     def targets(self, classes: int) -> jax.Array:
         """Returns float32[B, classes]: the target distributions."""
         share = self.share[:, None]
-        first, second = (jax.nn.one_hot(label, classes) for label in (self.first, self.second))
+        first, second = (
+            jax.nn.one_hot(label, classes) if label.ndim == 1 else label
+            for label in (self.first, self.second)
+        )
         return first * share + second * (1 - share)
 
     @property
     def main(self) -> jax.Array:
-        """int32[B]: the class with the larger share."""
-        return jnp.where(self.share >= 0.5, self.first, self.second)
+        """int32[B]: the class, or the majority, of the image with the larger share."""
+        first, second = (
+            label if label.ndim == 1 else label.argmax(axis=-1).astype(jnp.int32)
+            for label in (self.first, self.second)
+        )
+        return jnp.where(self.share >= 0.5, first, second)
 
 
 def unmixed(labels: jax.Array) -> Labels:
-    """Returns the labels of unmixed images; `labels` is int32[B]."""
-    return Labels(labels, labels, jnp.ones(labels.shape, jnp.float32))
+    """Returns the labels of unmixed images; `labels` is int32[B] or float32[B, C]."""
+    return Labels(labels, labels, jnp.ones(labels.shape[0], jnp.float32))
 
 
 def mix(
@@ -55,7 +62,7 @@ def mix(
 
     Args:
       images: float32[B, H, W, 3].
-      labels: int32[B].
+      labels: int32[B], or float32[B, C] whose rows sum to 1.
       keys: one random key per image, key[B].
       settings: probabilities and Beta parameters.
 
@@ -68,7 +75,7 @@ def mix(
     weight = jax.vmap(lambda key: _weight(key, shape, settings))(keys)
     mixed = images * weight + jnp.roll(images, 1, axis=0) * (1 - weight)
     share = weight.mean(axis=(1, 2, 3))
-    return mixed, Labels(labels, jnp.roll(labels, 1), share)
+    return mixed, Labels(labels, jnp.roll(labels, 1, axis=0), share)
 
 
 def _weight(key: jax.Array, shape: tuple[int, ...], settings: Augmentation) -> jax.Array:

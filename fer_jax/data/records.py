@@ -1,4 +1,4 @@
-"""The records of one split of a prepared data set: labels, ids, groups and images.
+"""The records of one split of a prepared data set: labels, votes, ids, groups and images.
 
 `open_split` reads no images; `Split.read` decodes one, and `decode_all` all of them into memory.
 `sampling` chooses which rows form a batch.
@@ -45,6 +45,9 @@ class Prepared(Protocol):
     def labels(self, split: str) -> np.ndarray:
         """Indices into `label_names`."""
 
+    def votes(self, split: str) -> np.ndarray | None:
+        """Share of the votes for each class, float32[N, C]; None if the set stores no votes."""
+
     def record(self, row: int) -> Mapping[str, Any]:
         """Image (encoded), id, face_box and landmarks of a record."""
 
@@ -58,8 +61,9 @@ class Split:
       ids: one unique name per record.
       groups: subject, video or movie of each record; "" if the set has none.
       label_names: the classes in index order.
-      digest: of the encoded images, labels, ids, groups, class order and framing.
+      digest: of the encoded images, labels, ids, groups, class order, framing and targets.
       read: maps a row number to its framed RGB image, uint8[S, S, 3]; thread-safe.
+      targets: float32[N, C], the distributions that training fits; None to fit the labels.
     """
 
     labels: np.ndarray
@@ -68,6 +72,7 @@ class Split:
     label_names: tuple[str, ...]
     digest: str
     read: Callable[[int], np.ndarray]
+    targets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(
@@ -101,22 +106,26 @@ class Records:
     groups: tuple[str, ...]
     label_names: tuple[str, ...]
     digest: str
+    targets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> Split:
+def open_split(
+    prepared: Prepared, split: str, preprocessing: Preprocessing, targets: str = "majority"
+) -> Split:
     """Opens a split without reading its images.
 
     Args:
       prepared: a data set under a protocol.
       split: name of the split, such as "train".
       preprocessing: frames the images; normalization is not applied.
+      targets: what training fits, one of `settings.TARGETS`.
 
     Raises:
       UserError: a missing or empty split, `face_margin` for images that are cropped already,
-        labels out of range or duplicate ids.
+        labels out of range, duplicate ids, or "votes" of a set without votes.
     """
     rows = prepared.splits.get(split)
     if rows is None or not len(rows):
@@ -129,7 +138,8 @@ def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> 
         _check_whole(prepared)
     entries = [prepared.entries[row] for row in rows]
     labels = prepared.labels(split)
-    digest = _digest(entries, labels, prepared.label_names, preprocessing)
+    votes = _votes(prepared, split) if targets == "votes" else None
+    digest = _digest(entries, (labels, votes), prepared.label_names, preprocessing)
 
     def read(row: int) -> np.ndarray:
         record = prepared.record(int(rows[row]))
@@ -144,12 +154,24 @@ def open_split(prepared: Prepared, split: str, preprocessing: Preprocessing) -> 
         label_names=prepared.label_names,
         digest=digest,
         read=read,
+        targets=votes,
     )
+
+
+def _votes(prepared: Prepared, split: str) -> np.ndarray:
+    votes = prepared.votes(split)
+    if votes is None:
+        raise UserError(
+            f"expected a data set that stores votes for data.targets=votes, found "
+            f"{prepared.full_name}, which stores one label per image; use "
+            "--config.data.targets=majority"
+        )
+    return votes
 
 
 def _digest(
     entries: Sequence[Any],
-    labels: np.ndarray,
+    arrays: Sequence[np.ndarray | None],
     label_names: Sequence[str],
     preprocessing: Preprocessing,
 ) -> str:
@@ -158,14 +180,23 @@ def _digest(
     lines = ["\0".join((*label_names, framing))]
     lines += [f"{one.id}\0{one.subject}\0{one.digest}" for one in entries]
     text = "\n".join(lines).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(text + labels.tobytes()).hexdigest()
+    values = b"".join(array.tobytes() for array in arrays if array is not None)
+    return hashlib.sha256(text + values).hexdigest()
 
 
 def decode_all(split: Split) -> Records:
     """Decodes all images of a split into memory."""
     with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL
         images = np.stack(list(pool.map(split.read, range(len(split)))))
-    return Records(images, split.labels, split.ids, split.groups, split.label_names, split.digest)
+    return Records(
+        images=images,
+        labels=split.labels,
+        ids=split.ids,
+        groups=split.groups,
+        label_names=split.label_names,
+        digest=split.digest,
+        targets=split.targets,
+    )
 
 
 def decode_image(encoded: bytes, record_id: str) -> np.ndarray:

@@ -27,7 +27,7 @@ class Store(Protocol):
     """Images by row.
 
     Attributes:
-      labels: int32[N].
+      labels: int32[N], or float32[N, C] if training fits distributions.
     """
 
     labels: np.ndarray
@@ -40,7 +40,7 @@ class HostStore:
     """Decoded images in main memory."""
 
     def __init__(self, records: Records) -> None:
-        self.labels = records.labels
+        self.labels = records.labels if records.targets is None else records.targets
         self._images = records.images
 
     @property
@@ -62,7 +62,7 @@ class StreamStore:
     """
 
     def __init__(self, split: Split, threads: int | None = None) -> None:
-        self.labels = split.labels
+        self.labels = split.labels if split.targets is None else split.targets
         self._read = split.read
         self._pool = ThreadPoolExecutor(threads or os.cpu_count(), "decode")
 

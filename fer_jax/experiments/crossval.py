@@ -120,6 +120,8 @@ def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> 
     """Writes the report over all folds and seeds; its intervals are over subjects."""
     predictions = [saved.load(fold_run.predictions) for fold_run in fold_runs]
     runs = [run_directory.open_run(fold_run.folder) for fold_run in fold_runs]
+    prepared = [evaluate.open_data(run) for run in runs]
+    votes = [found for data in prepared if (found := data.votes("test")) is not None]
     pooled = Predictions(
         ids=tuple(
             f"seed_{fold_run.seed}/{record_id}" if seeds > 1 else record_id
@@ -130,8 +132,8 @@ def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> 
         probabilities=np.concatenate([one.probabilities for one in predictions]),
         groups=_groups(predictions),
         label_names=predictions[0].label_names,
+        votes=np.concatenate(votes) if votes else None,
     )
-    prepared = [evaluate.open_data(run) for run in runs]
     splits = [
         open_split(data, "test", run.preprocessing)
         for data, run in zip(prepared, runs, strict=True)

@@ -126,6 +126,7 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
             probabilities=probabilities,
             groups=records.groups,
             label_names=run.labels,
+            votes=votes_of(run, data, split, rows, other.unmapped),
         ),
         attributes=attributes_of(data, split, rows),
         card=make_card(run, data, split, trained, notes),
@@ -256,6 +257,25 @@ def map_labels(
     if missing:
         notes.append(f"classes missing from the data: {', '.join(missing)}")
     return labels[rows], rows, tuple(notes)
+
+
+def votes_of(
+    run: Run, data: Prepared, split: str, rows: np.ndarray, unmapped: str
+) -> np.ndarray | None:
+    """Returns the votes of `rows` for the network's classes, float32[M, C] whose rows sum to 1.
+
+    None if the data stores no votes. Votes for classes that the network lacks do not count.
+    """
+    votes = data.votes(split)
+    if votes is None:
+        return None
+    mapped = np.zeros((len(rows), len(run.labels)), np.float32)
+    for votes_of_class, number in zip(
+        votes[rows].T, label_map(data.label_names, run.labels, unmapped), strict=True
+    ):
+        if number is not None:
+            mapped[:, number] = votes_of_class
+    return mapped / mapped.sum(axis=1, keepdims=True)
 
 
 def select(records: Records, rows: np.ndarray) -> Records:

@@ -266,4 +266,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("checkpoint", f"step {card.step:,}, best on validation"),
         ("trained for", tables.duration(card.train_seconds)),
     ]
-    return {"Data": data, "Run": run}
+    facts: dict[str, Rows] = {"Data": data, "Run": run}
+    if votes := tables.vote_rows(scores):
+        facts["Votes of people"] = votes
+    return facts

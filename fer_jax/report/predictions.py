@@ -31,6 +31,7 @@ class Predictions:
       probabilities: float32[N, C]; rows sum to 1.
       groups: N subject, video or movie ids; "" if unknown.
       label_names: C class names in index order.
+      votes: float32[N, C], share of people's votes for each class; None if unknown. Not saved.
 
     Raises:
       UserError: the lengths differ, a label is out of range, or a row is not a probability
@@ -42,6 +43,7 @@ class Predictions:
     probabilities: np.ndarray
     groups: tuple[str, ...]
     label_names: tuple[str, ...]
+    votes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "groups", "label_names"):
@@ -130,6 +132,11 @@ def _check_shapes(predictions: Predictions) -> None:
         "groups": (len(predictions.groups),),
         "probabilities": shape[:1],
     }
+    if predictions.votes is not None and np.shape(predictions.votes) != shape:
+        raise UserError(
+            f"expected votes of shape {shape}, found {np.shape(predictions.votes)}; pass the share "
+            "of each class for each image"
+        )
     for name, shape in counts.items():
         if shape != (images,):
             raise UserError(

@@ -47,6 +47,21 @@ class Reliability:
         return float((gaps * self.count).sum() / self.count.sum())
 
 
+@dataclasses.dataclass(frozen=True)
+class VoteScores:
+    """Predictions compared with the votes of people, means over the images.
+
+    Attributes:
+      divergence: Kullback-Leibler divergence of the probabilities from the votes, nats.
+      agreement: share of the votes for the predicted class.
+      ceiling: share of the votes for the majority, the highest possible agreement.
+    """
+
+    divergence: float
+    agreement: float
+    ceiling: float
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scores:
     """All scores of a report over C classes.
@@ -67,6 +82,7 @@ class Scores:
       balanced_accuracy_interval: interval of the balanced accuracy, or None.
       macro_f1_interval: interval of macro F1, or None.
       interval_method: what the intervals are over, or why there are none.
+      votes: comparison with the votes of people; None if unknown.
     """
 
     label_names: tuple[str, ...]
@@ -84,6 +100,7 @@ class Scores:
     balanced_accuracy_interval: Interval | None
     macro_f1_interval: Interval | None
     interval_method: str
+    votes: VoteScores | None = None
 
     @property
     def calibration_error(self) -> float:
@@ -159,6 +176,21 @@ def score(predictions: Predictions) -> Scores:
         balanced_accuracy_interval=groups.interval(balanced_accuracy),
         macro_f1_interval=groups.interval(macro_f1),
         interval_method=groups.method,
+        votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
+    )
+
+
+def vote_scores(predictions: Predictions, votes: np.ndarray) -> VoteScores:
+    """Compares predictions with the share of the votes for each class, float[N, C]."""
+    shares = votes.astype(np.float64)
+    # A probability that underflowed to 0 would make the divergence infinite.
+    floor = np.finfo(np.float32).tiny
+    probabilities = np.maximum(predictions.probabilities.astype(np.float64), floor)
+    terms = shares * np.log(np.where(shares > 0, shares, 1) / probabilities)
+    return VoteScores(
+        divergence=float(terms.sum(axis=1).mean()),
+        agreement=float(shares[np.arange(len(shares)), predictions.predicted].mean()),
+        ceiling=float(shares.max(axis=1).mean()),
     )
 
 

@@ -67,12 +67,25 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ),
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
         ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
+        *vote_rows(scores),
         ("baselines", f"chance {scores.chance:.4f}, most frequent class {majority:.4f}"),
         ("means", f"UAR, macro F1, chance: over {classes} with images"),
         ("intervals", scores.interval_note),
         *(("note", note) for note in card.notes),
     ]
     return "".join(_summary_row(name, value) for name, value in rows)
+
+
+def vote_rows(scores: Scores) -> list[tuple[str, str]]:
+    """Returns the comparison with the votes of people as a table; empty if they are unknown."""
+    if scores.votes is None:
+        return []
+    votes = scores.votes
+    agreement = f"{votes.agreement:.4f} of the votes are for the predicted class"
+    return [
+        ("agreement", f"{agreement}, at most {votes.ceiling:.4f}"),
+        ("KL divergence", f"{votes.divergence:.4f} nats, of the probabilities from the votes"),
+    ]
 
 
 def run_text(card: ReportCard) -> str:

@@ -152,6 +152,7 @@ def as_json(
         "weighted": dataclasses.asdict(scores.weighted),
         "chance": scores.chance,
         "calibration_error": {"value": scores.calibration_error, "bins": CALIBRATION_BINS},
+        "votes": None if scores.votes is None else dataclasses.asdict(scores.votes),
         "intervals": {
             "level": CONFIDENCE_LEVEL,
             "method": scores.interval_method,

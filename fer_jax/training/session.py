@@ -189,7 +189,7 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
     make_preprocessing(settings, pretrained)  # wrong settings are reported before a long build
     data = prepare.prepare(**wanted)
     preprocessing = make_preprocessing(settings, pretrained, data.metadata["mask"])
-    training = open_split(data, "train", preprocessing)
+    training = open_split(data, "train", preprocessing, settings.data.targets)
     validation = open_split(data, "validation", preprocessing)
     # The remainder of the records runs on into the next epoch.
     steps = count_steps(settings, max(1, len(training) // settings.train.batch_size))

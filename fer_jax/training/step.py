@@ -94,7 +94,8 @@ def make_step_function(
       mesh: needed if devices shard the state, to gather and split arrays.
 
     Returns:
-      A function of the state and a batch with image: uint8[B, H, W, 3] and label: int32[B].
+      A function of the state and a batch with image: uint8[B, H, W, 3] and label: int32[B], or
+      float32[B, C] whose rows sum to 1.
     """
     run_pass = make_pass(model, recipe, frozen, mesh)
 

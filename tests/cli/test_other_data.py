@@ -47,6 +47,16 @@ def test_unknown_classes_are_refused_or_dropped():
     assert evaluate.select(records, kept).ids == ("r1", "r3")
 
 
+def test_votes_follow_the_classes_of_the_network():
+    run, names = run_of(("anger", "neutral")), ("neutral", "contempt", "anger")
+    votes = np.array([[0.5, 0.3, 0.2], [0, 0.9, 0.1], [0.1, 0, 0.9]], np.float32)
+    data = types.SimpleNamespace(label_names=names, votes=lambda _: votes)
+    found = evaluate.votes_of(run, data, "test", np.array([0, 2]), "drop")
+    np.testing.assert_allclose(found, [[2 / 7, 5 / 7], [0.9, 0.1]], rtol=1e-5)
+    data.votes = lambda _: None
+    assert evaluate.votes_of(run, data, "test", np.array([0, 2]), "drop") is None
+
+
 @pytest.mark.parametrize(
     ("margin", "crop", "name", "pictures", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -49,12 +50,14 @@ def split_of(records: Records) -> Split:
         time.sleep(0.001 * (row % 3))  # some later rows are decoded before earlier ones
         return records.images[row]
 
-    return Split(records.labels, records.ids, records.groups, records.label_names, "", read)
+    return Split(
+        records.labels, records.ids, records.groups, records.label_names, "", read, records.targets
+    )
 
 
-def feeds(mesh: Mesh):
+def feeds(mesh: Mesh, records: Records | None = None):
     """Yields the name and feed of every store."""
-    records = faces()
+    records = records or faces()
     host, split = HostStore(records), split_of(records)
     yield "device", make_feed(host, Placement("device", False, ""), mesh)
     yield "sharded", make_feed(host, Placement("device", True, ""), mesh)
@@ -99,6 +102,17 @@ def compare(devices: int, fsdp: int) -> None:
 def test_batches_equal_array_indexing(devices, fsdp):
     with jax.transfer_guard("disallow"):
         compare(devices, fsdp)
+
+
+def test_every_feed_brings_distributions_instead_of_labels():
+    mesh, votes = mesh_of(2), np.random.default_rng(1).dirichlet(np.ones(3), RECORDS)
+    records = dataclasses.replace(faces(), targets=votes.astype(np.float32))
+    rows = BatchSampler(records.labels, BATCH, seed=3).rows(0, STEPS)
+    for name, feed in feeds(mesh, records):
+        for batch, expected in zip(batches(feed, mesh, 0, 5), rows, strict=True):
+            np.testing.assert_array_equal(batch["image"], records.images[expected], name)
+            np.testing.assert_array_equal(batch["label"], records.targets[expected], name)
+            assert batch["label"].dtype == np.float32
 
 
 @pytest.mark.slow

@@ -19,10 +19,13 @@ IMAGES = np.broadcast_to(
 ).copy()
 
 
-def run(**chances):
+VOTES = np.random.default_rng(0).dirichlet(np.ones(CLASSES), ROWS).astype(np.float32)
+
+
+def run(own=LABELS, **chances):
     settings = dataclasses.replace(OFF, mixup_alpha=1.0, **chances)
     keys = jax.random.split(jax.random.key(0), ROWS)
-    images, labels = jax.jit(lambda x, k: mix(x, LABELS, k, settings))(IMAGES, keys)
+    images, labels = jax.jit(lambda x, k: mix(x, own, k, settings))(IMAGES, keys)
     return np.asarray(images), jax.device_get(labels)
 
 
@@ -47,6 +50,16 @@ def test_labels_are_mixed_like_the_pixels(chances):
     np.testing.assert_array_equal(targets[np.arange(ROWS), labels.main], targets.max(axis=1))
     mixed = labels.share < 1
     assert abs(mixed.mean() - sum(chances.values())) < 0.2
+
+
+@pytest.mark.parametrize("chances", [{}, {"mixup": 0.4, "cutmix": 0.4}])
+def test_distributions_are_mixed_like_the_pixels(chances):
+    _, mixed = run(VOTES, **chances)
+    share, partner = mixed.share[:, None], np.roll(VOTES, 1, axis=0)
+    expected = VOTES * share + partner * (1 - share)
+    np.testing.assert_allclose(mixed.targets(CLASSES), expected, atol=1e-6)
+    larger = np.where(share >= 0.5, VOTES, partner)
+    np.testing.assert_array_equal(mixed.main, larger.argmax(axis=1))
 
 
 def test_cutmix_pastes_one_rectangle_and_mixup_blends():

@@ -75,6 +75,22 @@ def test_different_data_has_different_digests():
     assert digests[0] == digest()
 
 
+def test_votes_are_the_targets_of_training_if_requested():
+    some, votes = prepared([record("r0"), record("r1", 1)]), np.array([[0.3, 0.7], [1, 0]], "f4")
+    some.votes = {"train": votes}.get
+    plain, wanted = (open_split(some, "train", Preprocessing(8, "unit"), targets)
+                     for targets in ("majority", "votes"))  # fmt: skip
+    assert plain.targets is None
+    np.testing.assert_array_equal(decode_all(wanted).targets, votes)
+    np.testing.assert_array_equal(wanted.labels, plain.labels)
+    some.votes = {"train": votes[::-1]}.get
+    other = open_split(some, "train", Preprocessing(8, "unit"), "votes")
+    assert len({plain.digest, wanted.digest, other.digest}) == 3
+    some.votes = {}.get
+    with pytest.raises(UserError, match=r"stores votes.*found set/face/1\.0\.0 subject.*majority"):
+        open_split(some, "train", Preprocessing(8, "unit"), "votes")
+
+
 def test_opening_a_split_reads_no_images():
     some = prepared([record("r0", image=b"-")])
     some.record = None

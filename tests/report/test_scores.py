@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import warnings
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from fer_jax.errors import UserError
 from fer_jax.report import scores, tables
 from fer_jax.report.predictions import Predictions
 from fer_jax.training.metrics import scalars
@@ -50,6 +52,29 @@ CASES = {
     "nothing correct": build([0, 1, 2], [1, 2, 0], 3),
     "large": draw(99, classes=8, count=20_000),
 }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_votes_are_compared_as_by_hand(seed):
+    plain = draw(seed)
+    cast = np.random.default_rng(seed).multinomial(10, np.full(7, 1 / 7), len(plain))
+    probabilities = plain.probabilities.copy()
+    probabilities[0] = np.eye(7)[cast[0].argmin()]  # 0 for most votes, and yet finite
+    predictions = dataclasses.replace(plain, probabilities=probabilities, votes=cast / 10)
+    found, votes = scores.score(predictions).votes, cast / 10
+    pairs = list(zip(votes, np.maximum(probabilities, 2.0**-126).astype(float), strict=True))
+    expected = [sum(v * np.log(v / p) for v, p in zip(*pair, strict=True) if v) for pair in pairs]
+    assert found.divergence == pytest.approx(np.mean(expected), rel=1e-6)
+    chosen = [one[row.argmax()] for one, row in pairs]
+    assert found.agreement == pytest.approx(np.mean(chosen))
+    assert found.ceiling == pytest.approx(np.mean([one.max() for one, _ in pairs]))
+    assert found.agreement <= found.ceiling
+    assert scores.score(plain).votes is None
+
+
+def test_votes_for_other_classes_are_refused():
+    with pytest.raises(UserError, match=r"votes of shape \(211, 7\), found \(211, 8\)"):
+        dataclasses.replace(draw(0), votes=np.full((211, 8), 1 / 8))
 
 
 @pytest.mark.parametrize("predictions", CASES.values(), ids=CASES.keys())

@@ -88,6 +88,25 @@ def test_intervals_and_a_collapse_are_in_every_file(tmp_path):
         assert low <= 1 / 3 <= high
 
 
+def test_votes_are_in_every_form_of_the_report(tmp_path, inputs):
+    plain = write.write_report(tmp_path / "plain", card=CARD, samples=0, **inputs)
+    votes = np.full((7, 3), 1 / 3)
+    voted = inputs | {"predictions": dataclasses.replace(inputs["predictions"], votes=votes)}
+    paths = write.write_report(tmp_path / "report", card=CARD, samples=0, **voted)
+    found = json.loads(paths.json.read_text())["votes"]
+    third = pytest.approx(1 / 3)
+    divergence = -np.log(3) - np.log([0.8, 0.1, 0.1]).mean()
+    assert found == {
+        "agreement": third, "ceiling": third, "divergence": pytest.approx(divergence, rel=1e-5)
+    }  # fmt: skip
+    for path in (paths.text, paths.markdown, paths.page):
+        text = " ".join(path.read_text().split())  # the text report wraps its lines
+        assert "0.3333 of the votes are for the predicted class, at most 0.3333" in text
+    assert json.loads(plain.json.read_text())["votes"] is None
+    for path in (plain.text, plain.markdown, plain.page):
+        assert "votes" not in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

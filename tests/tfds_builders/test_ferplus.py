@@ -99,6 +99,11 @@ def test_prepare_compares_with_the_published_counts(
     record = prepared.record(int(prepared.splits["train"][0]))
     assert record["votes"].sum() == 10
     assert votes.majority(record["votes"].tolist()) == labels.FERPLUS[record["label"]]
+    for split, rows in prepared.splits.items():
+        shares = prepared.votes(split)
+        cast = np.array([prepared.record(int(row))["votes"][:8] for row in rows])
+        np.testing.assert_allclose(shares, cast / cast.sum(axis=1, keepdims=True), rtol=1e-6)
+        np.testing.assert_array_equal(shares.argmax(axis=1), prepared.labels(split))
 
 
 def test_full_scale_has_the_published_counts() -> None:

@@ -59,15 +59,17 @@ def compiled(recipe: Recipe, model: nn.Module, augmentation: Augmentation):
 
 
 def run(
-    recipe: Recipe, model: nn.Module | None = None, steps: int = 2, augmentation=OFF, **changes: Any
-):
+    recipe: Recipe, model: nn.Module | None = None, steps: int = 2, augmentation=OFF,
+    votes: jax.Array | None = None, **changes: Any,
+):  # fmt: skip
     """Returns the state after a few steps of gradient descent, and the last metrics."""
     model, optimizer = model or Network(), OPTIMIZER
     step = compiled(recipe, model, augmentation)
     state = create_state(model, optimizer, SIZE, 0, recipe)
     state = dataclasses.replace(state, **changes)
     for number in range(steps):
-        state, metrics = step(state, batch(number))
+        label = {} if votes is None else {"label": votes}
+        state, metrics = step(state, batch(number) | label)
     return jax.device_get(state), jax.device_get(metrics)
 
 
@@ -75,10 +77,10 @@ def close(one: Any, other: Any, **tolerance: float) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **tolerance), one, other)
 
 
-def gradient(params: Any, recipe: Recipe = PLAIN, seed: int = 0) -> Any:
+def gradient(params: Any, recipe: Recipe = PLAIN, seed: int = 0, targets: Any = None) -> Any:
     """Returns the gradient of the batch's loss, computed directly."""
     data = batch(seed)
-    targets = jax.nn.one_hot(data["label"], CLASSES)
+    targets = jax.nn.one_hot(data["label"], CLASSES) if targets is None else targets
     inputs = PIXELS.normalized(data["image"])
 
     def loss(params: Any) -> jax.Array:
@@ -101,6 +103,27 @@ def test_accumulation_equals_one_large_batch():
     split, same = run(dataclasses.replace(recipe, accumulate=2), network, augmentation=changes)
     close(whole, split, rtol=1e-4, atol=1e-6)
     close(metrics, same, rtol=1e-4)
+
+
+VOTES = jnp.asarray(np.random.default_rng(2).dirichlet(np.ones(CLASSES), BATCH), jnp.float32)
+
+
+def test_votes_are_the_targets_of_the_loss():
+    recipe = Recipe(0.1, focal_gamma=2.0, class_weights=(0.5, 1.5, 1.0), accumulate=2)
+    state, metrics = run(recipe, steps=1, votes=VOTES)
+    params = first_params()
+    slope = gradient(params, recipe, targets=VOTES)
+    close(state.params, jax.tree.map(lambda p, g: p - 0.1 * g, params, slope), rtol=1e-4, atol=1e-6)
+    majority = np.bincount(VOTES.argmax(axis=1), minlength=CLASSES)
+    np.testing.assert_array_equal(metrics.confusion.counts.sum(axis=1), majority)
+
+
+def test_unanimous_votes_train_like_labels():
+    recipe = Recipe(label_smoothing=0.1, class_weights=(0.5, 1.5, 1.0))
+    changes = dataclasses.replace(OFF, mixup=0.5, cutmix=0.5)
+    unanimous = jax.nn.one_hot(batch()["label"], CLASSES)
+    by_label = run(recipe, augmentation=changes)
+    close(by_label, run(recipe, augmentation=changes, votes=unanimous), rtol=1e-5, atol=1e-7)
 
 
 def test_accumulation_updates_batch_norm_once_by_the_mean():

@@ -47,6 +47,7 @@ class Builder(manual.ManualBuilder):
     }
     EXPECTED = sum(names.expected().values())
     GROUP = ""
+    VOTES = votes.CHOICES
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
     def extra_features(self) -> dict[str, Any]:
