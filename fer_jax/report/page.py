@@ -255,6 +255,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("split", f"{card.split}, {scores.count:,} images"),
         ("ids in several splits", f"{card.leaks:,}"),
         ("near-duplicates across splits", f"{card.near_duplicates:,} pairs"),
+        *([("learned from", card.overlap.text)] if card.overlap else []),
         ("intervals", f"{CONFIDENCE_LEVEL:.0%}, {scores.accuracy_interval.method}"),
         *(("note", note) for note in card.notes),
     ]
