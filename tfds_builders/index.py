@@ -73,7 +73,10 @@ def read(folder: Path) -> list[Entry]:
             header, *rows = csv.reader(file)
         if header not in (_COLUMNS, _OLD_COLUMNS):
             raise ValueError(f"columns {', '.join(header)}")
-        return [Entry(*row[:6], b"", *row[len(header) - 1 :]) for row in rows]
+        return [
+            Entry(record_id, split, label, subject, stratum, face, b"", digest)
+            for record_id, split, label, subject, stratum, face, *_, digest in rows
+        ]
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise errors.UserError(
             f"expected the index of the records in {path}, found: {error}. Prepare the set again "

@@ -62,8 +62,8 @@ def _near_duplicates(
         if row >= 0 and np.array_equal(learned.looks[number], data.looks[row]):
             place[number] = row
     of_learned: dict[int, list[int]] = {}
-    for number in np.flatnonzero(place >= 0):
-        of_learned.setdefault(int(place[number]), []).append(int(number))
+    for number in np.flatnonzero(place >= 0).tolist():
+        of_learned.setdefault(int(place[number]), []).append(number)
     of_tested = {int(row): number for number, row in enumerate(rows)}
     found = [
         (of_tested[first], number)
