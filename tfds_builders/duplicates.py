@@ -36,6 +36,7 @@ _HOPELESS = 0.8  # a smaller fine similarity after two steps is not registered f
 _STEPS = 4
 _LISTS = 4  # lists of the inverted index that contain an image
 _CHUNK = 1_024  # images compared at a time
+_PRODUCTS = 2**23  # and pairs of their windows, which limits the memory
 
 
 def look(image: np.ndarray) -> bytes:
@@ -251,9 +252,11 @@ def _candidates(
     edges = np.searchsorted(nearest[order], np.arange(1, len(lists)))
     parts = []
     for queries, rows in zip(np.split(order, edges), members, strict=True):
-        scores = windows[queries] @ centers[rows].T
-        query, member = np.nonzero(scores >= _CANDIDATE)
-        parts.append((queries[query], rows[member], scores[query, member]))
+        step = max(1, _PRODUCTS // max(1, len(rows)))
+        for block in np.split(queries, range(step, len(queries), step)):
+            scores = windows[block] @ centers[rows].T
+            query, member = np.nonzero(_nearest(scores))
+            parts.append((block[query], rows[member], scores[query, member]))
     query, other, score = (np.concatenate(part) for part in zip(*parts, strict=True))
     row, window = np.divmod(query, len(_WINDOWS))
     order = np.lexsort([-score, other, row])
@@ -265,6 +268,17 @@ def _candidates(
     rank = np.arange(len(row)) - np.searchsorted(row, row)
     keep = rank < MAX_NEAREST
     return row[keep], other[keep], window[keep]
+
+
+def _nearest(scores: np.ndarray) -> np.ndarray:
+    """Marks candidates, at most `MAX_NEAREST` of each row: bool, like `scores`."""
+    is_near: np.ndarray = scores >= _CANDIDATE
+    crowded = np.flatnonzero(is_near.sum(1) > MAX_NEAREST)
+    if len(crowded):
+        best = np.argpartition(-scores[crowded], MAX_NEAREST, 1)[:, :MAX_NEAREST]
+        is_near[crowded] = False
+        is_near[crowded[:, None], best] = True
+    return is_near
 
 
 def _register(

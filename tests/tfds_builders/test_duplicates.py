@@ -92,9 +92,8 @@ def test_the_number_of_pairs_is_limited(faces: list[np.ndarray], monkeypatch) ->
     monkeypatch.setattr(duplicates, "MAX_NEAREST", 3)
     assert len(duplicates.pairs(looks_of(faces[:1] * 40))[0]) <= 3 * 40
     nothing = looks_of([])
-    assert (
-        duplicates.pairs(nothing)[0].shape == duplicates.matches(nothing, nothing).shape == (0, 2)
-    )
+    assert duplicates.pairs(nothing)[0].shape == (0, 2)
+    assert duplicates.matches(nothing, looks_of(faces[:2])).shape == (0, 2)
 
 
 @pytest.mark.slow
