@@ -99,8 +99,8 @@ def _windows() -> np.ndarray:
     """
     near, far = (-0.04, 0.0, 0.04), (-0.08, -0.04, 0.0, 0.04, 0.08)
     plain = [(1.0, x, y, 0) for x, y in itertools.product(far, far)]
-    plain += [(zoom, x, y, 0) for zoom in (0.9, 0.8) for x, y in itertools.product(near, near)]
-    plain += [(1.0, 0.0, 0.0, 5), (0.9, 0.0, 0.0, 5), (0.9, 0.0, 0.0, -5)]
+    plain += [(zoom, x, y, 0) for zoom in (0.92, 0.85) for x, y in itertools.product(near, near)]
+    plain += [(0.8, 0.0, 0.0, 0), (1.0, 0.0, 0.0, 5), (0.9, 0.0, 0.0, 5), (0.9, 0.0, 0.0, -5)]
     maps = []
     for (zoom, x, y, degrees), side in itertools.product(plain, (1, -1)):
         if zoom == 1 and (y < 0 or (y == 0 and x < 0 and side == 1)):
