@@ -2,6 +2,7 @@
 
     config.json      every field of the config
     run.json         classes, preprocessing, data, versions: what prediction needs
+    learned.npz      provenance of the records that the network learned from
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
     metrics.jsonl    one line per logged step, next to TensorBoard's events
@@ -19,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import math
@@ -33,6 +35,7 @@ import fer_jax
 from fer_jax import config as configuration
 from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
 from fer_jax.settings import Settings, flatten
 
@@ -58,6 +61,8 @@ CHANGEABLE = frozenset(
 
 LONGER = "train.epochs"
 """The field that may make a run longer; the schedule then follows its longer curve."""
+
+LEARNED = "learned.npz"
 
 STEPS_PER_DISPATCH, TOTAL_STEPS = "steps_per_dispatch", "total_steps"
 
@@ -85,6 +90,7 @@ class Run:
         training uses.
       weights: description of the initial weights, as `Weights.to_json`; None if random.
       engine: what else the bits of the parameters depend on: steps per program, devices.
+      learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
     """
 
     folder: Path
@@ -94,6 +100,7 @@ class Run:
     data: dict[str, Any]
     weights: dict[str, Any] | None = None
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)
+    learned: str = ""
 
     @property
     def name(self) -> str:
@@ -159,6 +166,7 @@ def start(
     data: dict[str, Any],
     weights: dict[str, Any] | None = None,
     engine: dict[str, Any] | None = None,
+    learned: Provenance | None = None,
     report: Callable[[str], None] = print,
 ) -> Run:
     """Starts a run in `folder`, or joins the one in it if it is the same.
@@ -174,13 +182,16 @@ def start(
       data: description of the data.
       weights: description of the initial weights.
       engine: of the run.
+      learned: provenance of the records that the run and its ancestors learn from.
       report: gets a line per allowed difference.
 
     Raises:
       UserError: the run in it has different settings, classes, data or initial weights; the
         message lists the differences.
     """
-    run = Run(folder, settings, labels, preprocessing, data, weights, engine or {})
+    content = b"" if learned is None else learned.to_bytes()
+    digest = hashlib.sha256(content).hexdigest() if content else ""
+    run = Run(folder, settings, labels, preprocessing, data, weights, engine or {}, digest)
     if (folder / "run.json").exists():
         old = open_run(folder)
         _check_same(old, run)
@@ -196,9 +207,12 @@ def start(
         "data": data,
         "weights": weights,
         "engine": run.engine,
+        "learned": digest,
         "versions": versions(),
     }
     files.write_text(folder / "config.json", _dump(settings.to_dict()))
+    if content:
+        files.write_bytes(folder / LEARNED, content)
     # run.json last: without it, the directory is not a run yet.
     files.write_text(folder / "run.json", _dump(description))
     return run
@@ -233,12 +247,24 @@ def open_run(folder: Path) -> Run:
             data=description["data"],
             weights=description.get("weights"),  # format 1 has none
             engine=description.get("engine", {}),
+            learned=description.get("learned", ""),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"the run {folder} cannot be read ({type(error).__name__}: {error}); "
             "restore its run.json and config.json or use another --workdir"
         ) from error
+
+
+def read_learned(run: Run) -> Provenance | None:
+    """Returns what the run and its ancestors learned from; None if not recorded, or damaged."""
+    try:
+        content = (run.folder / LEARNED).read_bytes()
+        if hashlib.sha256(content).hexdigest() != run.learned:
+            return None
+        return Provenance.from_bytes(content)
+    except (OSError, ValueError):
+        return None
 
 
 def _name_protocol(data: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from fer_jax import errors
 from tfds_builders import protocols
@@ -29,7 +28,7 @@ class Entry:
       subject: the person, video, movie or photo; "" if unknown.
       stratum: what is balanced over the splits; "" for nothing.
       face: how the face was found.
-      look: perceptual hashes of the stored image, `duplicates.look`.
+      look: of the stored image, `duplicates.look`; b"" when read: looks.npy contains it.
       digest: hash of the stored image file, 16 hex digits.
     """
 
@@ -48,7 +47,8 @@ class Entry:
         return protocols.Row(self.id, self.label, self.subject, self.split, self.stratum)
 
 
-_COLUMNS = [field.name for field in dataclasses.fields(Entry)]
+_COLUMNS = ["id", "split", "label", "subject", "stratum", "face", "digest"]
+_OLD_COLUMNS = [*_COLUMNS[:-1], "look", "digest"]  # with hashes that are not used any more
 
 
 def write(folder: Path, entries: Iterable[Entry]) -> str:
@@ -57,8 +57,7 @@ def write(folder: Path, entries: Iterable[Entry]) -> str:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(_COLUMNS)
         for entry in entries:
-            *texts, look, digest = dataclasses.astuple(entry)
-            table.writerow([*texts, look.hex(), digest])
+            table.writerow([getattr(entry, column) for column in _COLUMNS])
     return hashlib.sha256((folder / FILE).read_bytes()).hexdigest()
 
 
@@ -72,19 +71,17 @@ def read(folder: Path) -> list[Entry]:
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             header, *rows = csv.reader(file)
-        if header != _COLUMNS:
+        if header not in (_COLUMNS, _OLD_COLUMNS):
             raise ValueError(f"columns {', '.join(header)}")
-        return [_entry(row) for row in rows]
+        return [
+            Entry(record_id, split, label, subject, stratum, face, b"", digest)
+            for record_id, split, label, subject, stratum, face, *_, digest in rows
+        ]
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise errors.UserError(
             f"expected the index of the records in {path}, found: {error}. Prepare the set again "
             "with --rebuild."
         ) from error
-
-
-def _entry(row: Sequence[str]) -> Entry:
-    values: list[Any] = [*row[:-2], bytes.fromhex(row[-2]), row[-1]]
-    return Entry(*values)
 
 
 def is_unchanged(folder: Path, digest: str) -> bool:

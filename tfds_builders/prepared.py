@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from fer_jax import errors
+from fer_jax.faces.decode import decode
 from tfds_builders import index, leaks, protocols
 
+_NO_LOOKS = np.zeros((0, 0), np.uint8)
 _NO_ATTRIBUTES = frozenset({"image", "label", "id", "subject"})
 
 
@@ -34,7 +36,9 @@ class Prepared:
       entries: the index entries of all records, in stored order.
       splits: split to int64[N], row numbers of `entries`.
       metadata: metadata of the builder, and protocol, label_names, notes, mask, leaks,
-        near_duplicates and digest of this protocol.
+        near_duplicates, test_copies and digest of this protocol.
+      looks: uint8[N, B], `duplicates.look` of each entry.
+      pairs: int64[P, 2], near-duplicate entries.
       is_new: whether the records were prepared just now.
     """
 
@@ -45,6 +49,8 @@ class Prepared:
     entries: Sequence[index.Entry]
     splits: Mapping[str, np.ndarray]
     metadata: Mapping[str, Any]
+    looks: np.ndarray
+    pairs: np.ndarray
     is_new: bool = False
     _sources: dict[str, Any] = dataclasses.field(default_factory=dict, repr=False)
 
@@ -52,6 +58,13 @@ class Prepared:
     def full_name(self) -> str:
         """Set, variant, version and protocol: "kdef/face/2.0.0 subject"."""
         return f"{self.builder.info.full_name} {self.protocol.name}"
+
+    @property
+    def origin(self) -> str:
+        """The set, within which ids and subjects are comparable; for a folder also its name."""
+        name = str(self.builder.name)
+        is_folder = name == "image_folder"
+        return f"{name}/{self.builder.builder_config.name}" if is_folder else name
 
     def labels(self, split: str) -> np.ndarray:
         """int32[N]: indices into `label_names`, in the order of `splits`."""
@@ -133,6 +146,12 @@ def open_prepared(
         )
         for split in protocols.SPLITS
     }
+    result = Prepared(
+        builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
+    )
+    looks, pairs = leaks.read(
+        Path(builder.data_dir), entries, lambda row: decode(result.record(row)["image"])
+    )
     metadata = dict(builder.info.metadata.items()) | {
         "protocol": protocol.name,
         "protocol_seed": seed,
@@ -141,13 +160,15 @@ def open_prepared(
         "mask": protocol.mask,
         "notes": [note for note in (builder.info.metadata["notes"], protocol.note) if note],
         "leaks": leaks.count_shared(entries, assigned),
-        "near_duplicates": _near_duplicates(builder, protocol, seed, entries, assigned),
+        "similar_pairs": len(pairs),
+        "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
+        "test_copies": leaks.count_copies(entries, pairs, assigned),
         "left_out": dict(
             collections.Counter(entry.label for entry in entries if entry.label not in names)
         ),
         "digest": _digest(entries, rows, names),
     }
-    return Prepared(builder, protocol, seed, names, entries, rows, metadata, is_new)
+    return dataclasses.replace(result, metadata=metadata, looks=looks, pairs=pairs)
 
 
 def assign(
@@ -180,21 +201,6 @@ def assign(
                 "The copy is incomplete."
             )
     return assigned
-
-
-def _near_duplicates(
-    builder: Any,
-    protocol: protocols.Protocol,
-    seed: int,
-    entries: Sequence[index.Entry],
-    assigned: Mapping[str, str],
-) -> int:
-    """Near-duplicate pairs across splits; for seed 0 they are counted at preparation."""
-    counts = builder.info.metadata["protocols"].get(protocol.name)
-    if counts is not None and seed == 0:
-        return int(counts["near_duplicates"])
-    pairs = leaks.read_pairs(Path(builder.data_dir), entries)
-    return leaks.count_pairs(entries, pairs, assigned)
 
 
 def _digest(

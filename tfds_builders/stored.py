@@ -101,8 +101,8 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
     def finish(self, entries: Sequence[index.Entry]) -> None:
         """Writes the index and the near-duplicates after all records are written."""
         folder = Path(self.data_dir)
-        pairs = duplicates.pairs([entry.look for entry in entries])
-        leaks.write_pairs(folder, entries, pairs)
+        looks = duplicates.stack([entry.look for entry in entries])
+        pairs = leaks.write(folder, entries, looks)
         counts = {}
         for name, protocol in self.PROTOCOLS.items():
             names = protocol.label_names or self.info.metadata["label_names"]

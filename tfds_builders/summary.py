@@ -61,9 +61,17 @@ def describe(prepared: Prepared) -> str:
     lines += _face_lines(counts)
     if metadata["group"]:
         lines.append(f"  {metadata['group']}s in more than one split: {metadata['leaks']:,}")
+    tested = [prepared.entries[row] for row in prepared.splits["test"]]
+    if unknown := sum(not entry.subject for entry in tested):
+        lines.append(f"  people unknown: {unknown:,} of {len(tested):,} test images")
     lines.append(
         f"  near-duplicates across splits: {metadata['near_duplicates']:,} pairs (of "
         f"{metadata['similar_pairs']:,} in the whole set, see duplicates.csv)"
+    )
+    copies, relabeled = metadata["test_copies"]
+    lines.append(
+        f"  {copies:,} of {len(tested):,} test images have a near-duplicate in train or "
+        f"validation ({relabeled:,} with another label)"
     )
     lines += [f"  note     {note}" for note in metadata["notes"]]
     return "\n".join(lines)

@@ -10,7 +10,9 @@ it was stopped. The pooled report is in WORKDIR/report.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,14 +23,17 @@ from fer_jax import run_dir as run_directory
 from fer_jax.data.records import Split, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
+from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report import predictions as saved
-from fer_jax.report.card import ReportCard
+from fer_jax.report.card import Overlap, ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import accuracy, balanced_accuracy
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run_dir import Run
 from fer_jax.settings import Settings
 from fer_jax.training import train
+from fer_jax.training.build import data_arguments
+from tfds_builders import prepare
 
 MIN_FOLDS = 3  # one each for test, validation and training
 
@@ -97,10 +102,12 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> Report
       seeds: number of seeds per fold, starting at `settings.seed`.
 
     Raises:
-      UserError: wrong input, or the folder has a cross-validation with other folds.
+      UserError: wrong input, initial weights of a run that learned from the data, or the folder
+        has a cross-validation with other folds.
       InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
     """
     fold_runs = plan(settings, folder, folds, seeds)
+    _check_ancestors(fold_runs[0].settings)
     _check_folds(folder, folds)
     for number, fold_run in enumerate(fold_runs, start=1):
         title = (
@@ -188,7 +195,7 @@ def _groups(predictions: Sequence[Predictions]) -> tuple[str, ...]:
 
 
 def _card(runs: Sequence[Run]) -> ReportCard:
-    """Returns the first run's card, with the total time and the maximum number of leaks."""
+    """Returns the first run's card, with the total time and the leaks of all folds."""
     stored = [json.loads((run.report / "report.json").read_text())["card"] for run in runs]
     cards = [ReportCard.from_json(one) for one in stored]
     return dataclasses.replace(
@@ -196,7 +203,33 @@ def _card(runs: Sequence[Run]) -> ReportCard:
         train_seconds=sum(card.train_seconds for card in cards),
         leaks=max(card.leaks for card in cards),
         near_duplicates=max(card.near_duplicates for card in cards),
+        overlap=_pooled([card.overlap for card in cards]),
     )
+
+
+def _pooled(overlaps: Sequence[Overlap | None]) -> Overlap | None:
+    """Returns the sum over all runs; None if some fold was tested by an older version."""
+    known = [one for one in overlaps if one is not None]
+    return functools.reduce(operator.add, known) if len(known) == len(overlaps) else None
+
+
+def _check_ancestors(settings: Settings) -> None:
+    """Refuses initial weights of a run that learned from images or people of the folds.
+
+    Over all folds everyone is tested, so that no such weights are fair.
+    """
+    pretrained = Path(settings.model.pretrained)
+    if not (pretrained / "run.json").is_file():
+        return
+    learned = run_directory.read_learned(run_directory.open_run(pretrained))
+    data = prepare.prepare(**data_arguments(settings))
+    found = count_overlap(learned, data, np.concatenate(list(data.splits.values())), "")
+    if found.ids or found.subjects:
+        raise UserError(
+            f"expected initial weights that have not seen the people tested in the folds, found "
+            f"{pretrained}, which learned from {found.ids:,} of the {found.images:,} images and "
+            f"from {found.subjects:,} people; choose another config.model.pretrained"
+        )
 
 
 def _check_folds(folder: Path, folds: int) -> None:

@@ -17,9 +17,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
+from fer_jax.experiments.overlap import count_overlap
 from fer_jax.inference.network import Network
 from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
@@ -129,7 +131,12 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
             votes=votes_of(run, data, split, rows, other.unmapped),
         ),
         attributes=attributes_of(data, split, rows),
-        card=make_card(run, data, split, trained, notes),
+        card=dataclasses.replace(
+            make_card(run, data, split, trained, notes),
+            overlap=count_overlap(
+                run_directory.read_learned(run), data, data.splits[split][rows], run.name
+            ),
+        ),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
         is_own=other.name is None,
     )

@@ -8,6 +8,75 @@ from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
+class Overlap:
+    """What the evaluated images share with what the network learned from.
+
+    That is train and validation of the run, and of the runs that it started from.
+
+    Attributes:
+      images: number of evaluated images.
+      ids: images that the network learned from.
+      subjects: people (videos, movies) of the images that it learned from.
+      anonymous: images whose person may be among those, because people are unknown.
+      copies: images with a near-duplicate among those that it learned from.
+      relabeled: images with such a near-duplicate of another label.
+      unknown: runs whose records are unknown, so that nothing is counted for them.
+    """
+
+    images: int
+    ids: int = 0
+    subjects: int = 0
+    anonymous: int = 0
+    copies: int = 0
+    relabeled: int = 0
+    unknown: tuple[str, ...] = ()
+
+    def __add__(self, other: Overlap) -> Overlap:
+        """Pools disjoint test splits."""
+        counts = {
+            field.name: getattr(self, field.name) + getattr(other, field.name)
+            for field in dataclasses.fields(self)
+        }
+        return Overlap(**counts | {"unknown": tuple(sorted({*self.unknown, *other.unknown}))})
+
+    @property
+    def text(self) -> str:
+        """One line for tables."""
+        counts = (
+            f"{self.ids:,} of {self.images:,} images, {self.subjects:,} of their people, "
+            f"near-duplicates of {self.copies:,} ({self.relabeled:,} with another label)"
+        )
+        return f"{counts}; unknown for {', '.join(self.unknown)}" if self.unknown else counts
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The part of `ReportCard.warnings` that follows from these counts."""
+        lines = []
+        if self.ids or self.subjects:
+            lines.append(
+                f"LEAK: the network learned from {self.ids:,} of the {self.images:,} images and "
+                f"from {self.subjects:,} of their people; results are too high for unseen subjects"
+            )
+        if self.unknown:
+            lines.append(
+                f"UNCHECKED: what {', '.join(self.unknown)} learned from is not recorded; these "
+                "images or people may be among it"
+            )
+        if self.anonymous:
+            lines.append(
+                f"PEOPLE UNKNOWN: the people of {self.anonymous:,} of {self.images:,} images may "
+                "be among those that the network learned from; results may be too high for unseen "
+                "subjects"
+            )
+        if self.copies:
+            lines.append(
+                f"NEAR-DUPLICATES: {self.copies:,} of {self.images:,} images have a near-duplicate "
+                f"in train or validation ({self.relabeled:,} with another label)"
+            )
+        return tuple(lines)
+
+
+@dataclasses.dataclass(frozen=True)
 class ReportCard:
     """Data, network and training of one evaluation.
 
@@ -34,6 +103,8 @@ class ReportCard:
       notes: further notes for the reader, one sentence each.
       folds: number of cross-validation folds; 0 for a single split.
       seeds: number of pooled seeds.
+      overlap: what the images share with those that the network learned from; None in reports of
+        versions that did not count it.
     """
 
     run: str
@@ -58,11 +129,14 @@ class ReportCard:
     notes: tuple[str, ...] = ()
     folds: int = 0
     seeds: int = 1
+    overlap: Overlap | None = None
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
         """Reads back the "card" of a report.json."""
-        return cls(**{**stored, "notes": tuple(stored["notes"])})
+        counts = stored.get("overlap")
+        overlap = Overlap(**{**counts, "unknown": tuple(counts["unknown"])}) if counts else None
+        return cls(**{**stored, "notes": tuple(stored["notes"]), "overlap": overlap})
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -78,9 +152,9 @@ class ReportCard:
         if self.derived_labels:
             rule = f"the rule {self.label_rule}" if self.label_rule else "a rule"
             lines.append(f"DERIVED LABELS: labels are computed by {rule}, not annotated")
-        if self.leaks:
+        if self.leaks and (self.overlap is None or self.overlap.unknown):
             lines.append(
                 f"LEAK: {self.leaks} ids are in more than one split; "
                 "results are too high for unseen subjects"
             )
-        return tuple(lines)
+        return (*lines, *(self.overlap.warnings if self.overlap else ()))

@@ -256,6 +256,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("split", f"{card.split}, {scores.count:,} images"),
         ("ids in several splits", f"{card.leaks:,}"),
         ("near-duplicates across splits", f"{card.near_duplicates:,} pairs"),
+        *([("learned from", card.overlap.text)] if card.overlap else []),
         ("intervals", scores.interval_note),
         *(("note", note) for note in card.notes),
     ]

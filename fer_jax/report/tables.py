@@ -56,6 +56,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
             "across splits",
             f"{card.leaks:,} shared ids, {card.near_duplicates:,} near-duplicate pairs",
         ),
+        *([("learned from", card.overlap.text)] if card.overlap else []),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
         ("checkpoint", f"{average}step {card.step:,}, trained for {trained}"),

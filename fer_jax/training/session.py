@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from fer_jax import run_dir
 from fer_jax.data.feed import Feed, make_feed
 from fer_jax.data.preprocess import InputFormat
+from fer_jax.data.provenance import Provenance
 from fer_jax.data.records import Split, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import (
@@ -32,7 +33,7 @@ from fer_jax.settings import Settings
 from fer_jax.training.build import data_arguments, make_model, make_preprocessing
 from fer_jax.training.dispatch import ChunkPlan, ChunkProgram, choose_steps, make_chunk_program
 from fer_jax.training.evaluation import Evaluator, make_eval_function
-from fer_jax.training.initial_weights import InitialWeights, find_initial_weights
+from fer_jax.training.initial_weights import InitialWeights, RunWeights, find_initial_weights
 from fer_jax.training.recipe import Recipe, make_recipe
 from fer_jax.training.stages import Stage, make_stages
 from fer_jax.training.state import TrainState, abstract_state
@@ -202,10 +203,26 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
             _describe_data(data, training, validation),
             description,
             _describe_engine(settings, steps, mesh),
+            _learned_from(data, weights, existing),
         ),
         lambda: run_dir.open_run(folder),
     )
     return _Opened(run, weights, training, validation, steps)
+
+
+def _learned_from(
+    data: Prepared, weights: InitialWeights | None, existing: Run | None
+) -> Provenance:
+    """Provenance of train and validation, and of what the initial weights learned from."""
+    if existing and (stored := run_dir.read_learned(existing)):
+        return stored
+    rows = np.concatenate([data.splits["train"], data.splits["validation"]])
+    learned = Provenance.of(data, rows)
+    if isinstance(weights, RunWeights):
+        return learned.joined(run_dir.read_learned(weights.run), weights.run.name)
+    if existing and existing.weights and existing.weights["layout"] == "run":
+        return learned.joined(None, existing.weights["file"])
+    return learned
 
 
 def _pretrained_normalization(

@@ -138,7 +138,7 @@ def test_the_cross_data_set_matrix(tmp_path):
     matrix = comparison.cross_matrix(reports)
     assert summary.matrix_rows(matrix) == [
         ("trained on", "kdef", "raf_db"),
-        ("kdef (paper), custom_cnn: k", "90.00%", "30.00% (STAND-IN)"),
+        ("kdef (paper), custom_cnn: k", "90.00%", "30.00% (STAND-IN, UNCHECKED)"),
         ("kdef (subject), custom_cnn: s0 and 1 more", "82.00%", ""),
         ("raf_db (paper), light_vgg: r", "", "70.00%"),
     ]

@@ -21,6 +21,7 @@ from fer_jax.experiments import evaluate
 from fer_jax.models import registry
 from fer_jax.report import predictions
 from tests.tiny_network import Tiny
+from tfds_builders import duplicates
 
 ARCHIVE = Path(__file__).parent / "fixture" / "format_3.zip"
 
@@ -53,7 +54,11 @@ def test_an_old_run_evaluates_and_predicts_the_same_numbers(old, name):
     assert found.card.step == stored["card"]["step"]
     assert found.card.averaged == (name == "averaged") == stored["card"]["averaged"]
 
+    # Their near-duplicates are found again; what they learned from is not recorded.
     data = evaluate.open_data(run, other)
+    assert data.looks.shape == (len(data.entries), duplicates.LOOK_BYTES)
+    assert (Path(data.builder.data_dir) / "looks.npy").is_file()
+    assert found.card.overlap.unknown == (name,)
     faces = decode_all(open_split(data, "test", run.preprocessing)).images
     model = fer_jax.load(old / name)
     np.testing.assert_allclose(model.predict_faces(faces), before.probabilities, rtol=0, atol=1e-5)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
 from fer_jax import labels
 from fer_jax.report import scores, tables
-from fer_jax.report.card import ReportCard
+from fer_jax.report.card import Overlap, ReportCard
 from fer_jax.report.predictions import Predictions, load
 
 CARD = ReportCard(
@@ -82,11 +83,17 @@ def test_a_collapse_is_at_the_top():
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
         ({}, []),
+        ({"leaks": 3, "overlap": Overlap(9)}, []),  # only train and validation share people
+        ({"overlap": Overlap(9, ids=2, subjects=1)}, ["LEAK: the network learned from 2 of the 9"]),
+        ({"overlap": Overlap(9, copies=4, relabeled=1)}, ["NEAR-DUPLICATES: 4 of 9"]),
+        ({"overlap": Overlap(9, anonymous=9)}, ["PEOPLE UNKNOWN: the people of 9 of 9"]),
+        ({"leaks": 3, "overlap": Overlap(9, unknown=("old",))}, ["LEAK: 3", "UNCHECKED: what old"]),
     ],
 )
 def test_warnings_are_at_the_top(changes, expected):
     card = dataclasses.replace(CARD, **changes)
     text = tables.report_text(make_scores(), card)
+    assert ReportCard.from_json(json.loads(json.dumps(dataclasses.asdict(card)))) == card
     assert len(card.warnings) == len(expected)
     assert text.startswith("####") == bool(expected)
     top = text[: text.index("run  ")]

@@ -1,0 +1,183 @@
+"""Each way in which a network can have seen its test images or people is found and shown.
+
+Runs are started, not trained: what counts is which records they learn from.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fer_jax import config as configuration
+from fer_jax import run_dir
+from fer_jax.errors import UserError
+from fer_jax.experiments import comparison, comparison_tables, crossval, evaluate
+from fer_jax.experiments.evaluate import OWN_DATA, OtherData
+from fer_jax.faces.decode import decode
+from fer_jax.models import registry
+from fer_jax.training import train
+from fer_jax.training.checkpoint import Checkpoints
+from fer_jax.training.session import make_session
+from tests.tiny_network import Tiny
+from tfds_builders.encode import encode_jpeg
+from tfds_builders.synthetic_faces import fixture
+
+CLASSES = ("happiness", "surprise", "anger")
+CHANGES = {
+    "mirrored": lambda face: np.ascontiguousarray(face[:, ::-1]),
+    "cropped": lambda face: face[3:-3, 3:-3],
+    "recompressed": lambda face: cv2.resize(face, (80, 80)),
+}
+
+
+def write_folder(
+    root: Path,
+    people: range,
+    *,
+    has_subjects: bool = True,
+    change: Callable[[np.ndarray], np.ndarray] = lambda face: face,
+    split: Callable[[str], str] = lambda _: "",
+) -> Path:
+    """Writes one face per person and class; `split` gives the split folder of a class."""
+    rows = []
+    for number, record in enumerate(fixture.read("test")):
+        person, label = number // 7, record.truth["expression"]
+        if person in people and label in CLASSES:
+            name = Path(split(label)) / label / f"{person}.jpg"
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(encode_jpeg(change(decode(record.jpeg)), 60))
+            rows.append((str(name), record.truth["subject"]))
+    if has_subjects:
+        with open(root / "subjects.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("file", "subject"), *rows])
+    return root
+
+
+class Runs:
+    """Folders of faces and the runs on them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        write_folder(root / "faces", range(9))
+        write_folder(root / "others", range(20, 29))
+        write_folder(root / "nobody", range(60, 69), has_subjects=False)
+        for name, change in CHANGES.items():
+            write_folder(root / name, range(9), has_subjects=False, change=change)
+        self.start("own", "faces")
+        self.start("child", "others", pretrained="own")
+        self.start("nobody_run", "nobody")
+        shutil.copytree(root / "own", root / "old")
+        (root / "old" / "learned.npz").unlink()
+        self.start("child_of_old", "others", pretrained="old")
+
+    def settings(self, faces: str, pretrained: str = "none"):
+        initial = pretrained if pretrained == "none" else self.root / pretrained
+        return configuration.load_settings("image_folder", [
+            "model.name=tiny", "model.dropout=none", f"data.dir={self.root / 'tfds'}",
+            "data.size=8", f"data.manual_dir={self.root / faces}", "data.protocol=fold1of3",
+            "eval.samples=0", "eval.explain=false", "train.batch_size=8", "eval.batch_size=8",
+            f"model.pretrained={initial}",
+        ])  # fmt: skip
+
+    def start(self, name: str, faces: str, pretrained: str = "none") -> None:
+        session = make_session(self.settings(faces, pretrained), self.root / name)
+        with Checkpoints(session.run.checkpoints) as checkpoints:
+            loop_state = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
+            checkpoints.save(train._initial_state(session), loop_state)
+            checkpoints.wait()
+
+    def other(self, faces: str, protocol: str | None) -> OtherData:
+        if faces == "own":
+            return OtherData(protocol=protocol) if protocol else OWN_DATA
+        return OtherData(name="image_folder", protocol=protocol, manual_dir=str(self.root / faces))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Runs:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.MODELS, "tiny", registry.Network(Tiny, 4))
+        yield Runs(tmp_path_factory.mktemp("leaks"))
+
+
+@pytest.mark.parametrize(
+    ("run", "faces", "protocol", "split", "marks"),
+    [
+        pytest.param("own", "own", None, "test", (), id="clean fold"),
+        pytest.param("own", "own", None, "train", ("LEAK",), id="same ids"),
+        pytest.param("own", "own", "fold2of3", "test", ("LEAK",), id="another protocol"),
+        pytest.param("own", "others", "fold1of3", "test", (), id="other people"),
+        pytest.param("own", "mirrored", None, "train", ("NEAR-DUPLICATES",), id="mirrored"),
+        pytest.param("own", "cropped", None, "train", ("NEAR-DUPLICATES",), id="cropped"),
+        pytest.param("own", "recompressed", None, "train", ("NEAR-DUPLICATES",), id="recompressed"),
+        pytest.param("child", "own", None, "test", (), id="child's clean fold"),
+        pytest.param("child", "faces", "fold1of3", "test", (), id="the ancestor's clean fold"),
+        pytest.param("child", "faces", "fold2of3", "test", ("LEAK",), id="through an ancestor"),
+        pytest.param("nobody_run", "own", None, "test", ("PEOPLE UNKNOWN",), id="people unknown"),
+        pytest.param("old", "own", None, "test", ("UNCHECKED",), id="older run"),
+        pytest.param("child_of_old", "own", None, "test", ("UNCHECKED",), id="child of older run"),
+    ],
+)
+def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, marks):
+    shutil.copytree(runs.root / run, tmp_path / run)  # a run may be moved
+    opened = run_dir.open_run(tmp_path / run)
+    paths = evaluate.evaluate(opened, split, runs.other(faces, protocol))
+    report = json.loads(paths.json.read_text())
+    expected = [line for line in report["warnings"] if line.split(":")[0] in marks]
+    assert [line.split(":")[0] for line in report["warnings"]] == list(marks)
+    overlap = report["card"]["overlap"]
+    assert overlap["images"] == report["count"]
+    assert bool(overlap["ids"]) == bool(overlap["subjects"]) == ("LEAK" in marks)
+    assert bool(overlap["anonymous"]) == ("PEOPLE UNKNOWN" in marks)
+    assert bool(overlap["unknown"]) == ("UNCHECKED" in marks)
+    if "NEAR-DUPLICATES" in marks:
+        assert overlap["copies"] >= 0.5 * report["count"]  # those of the test fold are unseen
+    elif not marks:
+        assert overlap["copies"] == overlap["relabeled"] == 0
+
+    text, page, markdown = (
+        " ".join(path.read_text().replace("#", "").split())
+        for path in (paths.text, paths.page, paths.markdown)
+    )
+    for line in expected:
+        assert line in text
+        assert line in page
+        assert line in markdown
+    assert "learned from" in text
+    reports, _ = comparison.read_runs([opened.folder])
+    assert [one.marks for one in reports] == [marks]
+    row = comparison.table_1(reports)[-1]
+    assert comparison_tables.table_cells([row])[0][-1] == ", ".join(marks)
+
+
+def test_the_summary_prefers_the_evaluation_that_does_not_leak(runs, tmp_path):
+    shutil.copytree(runs.root / "own", tmp_path / "own")
+    run = run_dir.open_run(tmp_path / "own")
+    for protocol, split in (("fold2of3", "test"), (None, "test"), (None, "train")):
+        evaluate.evaluate(run, split, runs.other("own", protocol))
+    reports, _ = comparison.read_runs([run.folder])
+    assert len(reports) == 3
+    row = comparison.table_1(reports)[-1]
+    assert [(one.protocol, one.split, one.marks) for one in row.runs] == [("fold1of3", "test", ())]
+
+
+def test_a_cross_validation_refuses_an_ancestor_that_saw_its_people(runs, tmp_path):
+    with pytest.raises(UserError, match=r"learned from \d+ of the 27 images and from 6 people"):
+        crossval.crossval(runs.settings("faces", "own"), tmp_path, folds=3, seeds=1)
+    crossval._check_ancestors(runs.settings("faces", "nobody_run"))
+
+
+def test_a_resumed_run_still_knows_its_ancestor(runs, tmp_path):
+    shutil.copytree(runs.root / "child", tmp_path / "child")
+    before = run_dir.open_run(tmp_path / "child")
+    session = make_session(runs.settings("others", "own"), tmp_path / "child")
+    assert session.run.learned == before.learned
+    assert len(run_dir.read_learned(session.run)) == 2 * 18
+    (tmp_path / "child" / "learned.npz").write_bytes(b"damaged")
+    assert run_dir.read_learned(before) is None
