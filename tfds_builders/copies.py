@@ -7,8 +7,8 @@ then the tree with its archives. Each builder defines what a complete copy is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from fer_jax import errors
 from tfds_builders import crops, manual, sources
@@ -17,7 +17,6 @@ Lacks = Callable[[sources.Source], str]
 """Source to what it lacks, as text to follow the word "expected"; "" for a complete copy."""
 
 _MISSING_SHARE = 0.01  # a larger share is a missing archive, not a few missing files
-_UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no dependency reads these
 
 
 def open_copy(
@@ -42,10 +41,8 @@ def open_copy(
         if not missing:
             return source
     missing = missing or lacks(sources.JoinedSource(manual_dir, ()))
-    packed = _packed(manual_dir)
-    hint = f" Unpack {packed} first: 7z and rar are not supported." if packed else ""
     raise errors.UserError(
-        f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.{hint}\n"
+        f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.\n"
         f"{how_to_get}"
     )
 
@@ -137,10 +134,3 @@ def _candidates(
         yield sources.gather(manual_dir, archives)
     elif manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
         yield sources.gather(manual_dir, archives)
-
-
-def _packed(manual_dir: Path) -> str:
-    if not manual_dir.is_dir():
-        return ""
-    names: Mapping[str, int] = sources.FolderSource(manual_dir).sizes()
-    return manual.some([name for name in names if _UNREADABLE.fullmatch(PurePosixPath(name).name)])
