@@ -20,7 +20,13 @@ _MISSING_SHARE = 0.01  # a larger share is a missing archive, not a few missing 
 
 
 def open_copy(
-    manual_dir: Path, archives: str, lacks: Lacks, how_to_get: str, *, in_parts: bool = False
+    manual_dir: Path,
+    archives: str,
+    lacks: Lacks,
+    how_to_get: str,
+    *,
+    in_parts: bool = False,
+    otherwise: Lacks | None = None,
 ) -> sources.Source:
     """Opens the user's copy as one source.
 
@@ -31,14 +37,20 @@ def open_copy(
       how_to_get: how to get the set, for the error message.
       in_parts: whether the set consists of several archives, so that archives beside a tree
         are read too unless they are unpacked.
+      otherwise: as `lacks`, for a lesser form of the set: accepted if there is no complete copy,
+        neither in the tree nor in its archives.
 
     Raises:
       errors.UserError: The copy is incomplete, or an archive cannot be read.
     """
-    missing = ""
+    missing, candidates = "", []
     for source in _candidates(manual_dir, re.compile(archives, re.IGNORECASE), in_parts=in_parts):
         missing = lacks(source)
         if not missing:
+            return source
+        candidates.append(source)
+    for source in candidates:
+        if otherwise and not otherwise(source):
             return source
     missing = missing or lacks(sources.JoinedSource(manual_dir, ()))
     raise errors.UserError(

@@ -5,6 +5,7 @@ The one vocabulary of all builders. What a set's splits are used for is up to it
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable
 
@@ -53,6 +54,7 @@ def is_split(folder: str) -> bool:
     return bool(by_folder([folder]))
 
 
+@functools.cache
 def _word(folder: str) -> str:
     words = [word.lower() for word in _WORD.findall(folder)]
     return "".join(word for word in words if word not in _FILLERS).removesuffix("set")

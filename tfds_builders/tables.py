@@ -21,6 +21,7 @@ from tfds_builders import sources
 
 MAX_BYTES = 2**30  # the largest, FER2013's, has 287 MB
 
+_HEADER_BYTES = 10_000  # of a first line: a csv of pixels may lack line breaks
 _PUBLISHED = "Use the file as the set's publisher sent it."
 _OWN = "Save the table as csv with these columns."
 
@@ -56,6 +57,13 @@ def rows(
                 f"expected a table in {name} in {source.path}, found unreadable text after line "
                 f"{table.line_num} ({error}). Get this file again."
             ) from error
+
+
+def header(source: sources.Source, name: str) -> list[str]:
+    """The first line of a csv file as column names in lower case, whatever it contains."""
+    with _open(source, name) as stream:
+        line = stream.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace")
+    return [column.strip(' "\r\n').lower() for column in line.split(",")]
 
 
 def own_rows(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
@@ -122,7 +122,7 @@ class Builder(manual.ManualBuilder):
         folders = [f"{split} ({folder})" for folder, split in sorted(layout.splits.items())]
         number = len({record.subject for record in records} - {""})
         subjects = (
-            f"{number:,} subjects in {layout.table}"
+            f"{number:,} subjects in {PurePosixPath(layout.table).name}"
             if number
             else f"no {tree.SUBJECTS}: the same person may be in several splits"
         )
