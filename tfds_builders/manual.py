@@ -137,7 +137,7 @@ class ManualBuilder(stored.StoredBuilder):
         """Opens and indexes the user's copy."""
         source = self.open_source(manual_dir)
         records, drops = self.index(source)
-        used = source.touched | {one.file for one in (*records, *drops)}
+        used = source.touched | {one.file for one in records} | {one.file for one in drops}
         rest = unused.count(source, used)
         self.opened = Opened(source, records, drops, _has_stand_in_file(manual_dir, source), rest)
         return self.opened

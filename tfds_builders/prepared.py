@@ -171,7 +171,7 @@ def assign(
             raise errors.UserError(
                 f"expected images of every class in every split of {name} (protocol "
                 f"{protocol.name}), found none of {', '.join(missing)} in {split}. "
-                "The copy is incomplete."
+                "The copy is incomplete, or another protocol fits it (--protocol)."
             )
     return assigned
 

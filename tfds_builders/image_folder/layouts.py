@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from fer_jax import labels
-from tfds_builders import sources, splits
+from tfds_builders import sources, splits, tables
 
 _FERPLUS = re.compile(r"(.*/)?(label\.csv|fer2013new\.csv)", re.IGNORECASE)
 _RAF_DB = re.compile(r"(.*/)?(train|test)_labels\.csv", re.IGNORECASE)
@@ -34,14 +34,57 @@ def advice(source: sources.Source, root: str, files: Sequence[str]) -> str:
         return f"If this is FER+: fer-jax prepare ferplus --manual_dir {place}"
     if any(_RAF_DB.fullmatch(name) for name in names):
         return f"If this is RAF-DB: fer-jax prepare raf_db --config folder_raf --manual_dir {place}"
-    if lists := [name for name in names if name.startswith(root) and _YOLO.fullmatch(name)]:
-        return _sort_yolo(source, root, [name.removeprefix(root) for name in lists])
     if all(labels.named(_last_word(file)) for file in files):
         return _sort_by_name(source.path / root, files)
     inner = {PurePosixPath(file).parent.name for file in files}
     if all(file.count("/") == 2 for file in files) and len(splits.by_folder(inner)) == len(inner):
         return _swap_folders(source.path / root)
     return ""
+
+
+def yolo_advice(source: sources.Source) -> str:
+    """How to prepare a YOLO tree; "" for other folders.
+
+    It has images/<split>/* with labels/<split>/*, or <split>/images/* with <split>/labels/*.
+    """
+    names = source.sizes()
+    lists = [name for name in names if _YOLO.fullmatch(name)]
+    stems = {str(PurePosixPath(name).with_suffix("")) for name in names if "images/" in name}
+    if not any(_images_of(name) in stems for name in lists):
+        return ""
+    folders = sorted({str(PurePosixPath(name).parent) for name in lists})
+    classes = _yolo_classes(source)
+    globs = " ".join(f"{shlex.quote(folder)}/*.txt" for folder in folders)
+    return _commands(
+        source.path,
+        "Sort a copy into class folders, by the first face of each image"
+        + (":" if classes else ", then rename the folders 0, 1 ... to its classes:"),
+        f"names=({' '.join(map(shlex.quote, classes))}); for f in {globs}; do "
+        "c=$(head -n1 \"$f\" | cut -d' ' -f1); [ \"$c\" ] || continue; "
+        'd=$out/$(dirname "$f" | sed -E "s#(^|/)labels(/|\\$)#\\2#;s#^/##")/${names[$c]:-$c}; '
+        'i=$(echo "${f%.txt}" | sed -E "s#(^|/)labels/#\\1images/#"); '
+        'mkdir -p "$d" && cp "$i".* "$d/"; done',
+    )
+
+
+def _images_of(name: str) -> str:
+    """The path of a label list's image, without its suffix."""
+    return re.sub(r"(^|/)labels/", r"\1images/", name.removesuffix(".txt"), count=1)
+
+
+def _yolo_classes(source: sources.Source) -> list[str]:
+    """The names in data.yaml, in the order of their numbers; [] if there are none."""
+    for name in sources.find(source, r"[^/]+\.ya?ml"):
+        text = tables.read_text(source, name).partition("names:")[2]
+        inline = re.match(r"\s*\[(.*?)\]", text, re.DOTALL)
+        lines = re.match(r"(?:\s*(?:-|\d+:)[ \t]*\S.*\n?)+", text)
+        found = (
+            inline[1].split(",") if inline else re.findall(r"(?:-|\d+:)[ \t]*(\S.*)", lines[0])
+            if lines else []
+        )  # fmt: skip
+        if found:
+            return [one.strip(" '\"\n\r") for one in found]
+    return []
 
 
 def numbered_advice(source: sources.Source, folders: Sequence[str]) -> str:
@@ -70,21 +113,6 @@ def _sort_by_name(place: Path, files: Sequence[str]) -> str:
         "The names of the images end in emotions. Sort a copy into class folders:",
         f'for f in {globs}; do c=${{f%.*}}; d=$out/$(dirname "$f")/${{c##*[-_. ]}}; '
         'mkdir -p "$d" && cp "$f" "$d/"; done',
-    )
-
-
-def _sort_yolo(source: sources.Source, root: str, lists: Sequence[str]) -> str:
-    """Commands for images/<split>/* with labels/<split>/*, or <split>/images/* with labels."""
-    folders = sorted({str(PurePosixPath(name).parent) for name in lists})
-    globs = " ".join(f"{shlex.quote(folder)}/*.txt" for folder in folders)
-    return _commands(
-        source.path / root,
-        "This is a YOLO tree. Sort a copy into class folders, by the first face of each image, "
-        "then rename the folders 0, 1 ... to the names in its data.yaml:",
-        f"for f in {globs}; do c=$(head -n1 \"$f\" | cut -d' ' -f1); "
-        'd=$out/$(dirname "$f" | sed -E "s#(^|/)labels(/|\\$)#\\2#;s#^/##")/$c; '
-        'mkdir -p "$d" && cp "$(echo "${f%.txt}" | sed -E "s#(^|/)labels/#\\1images/#")".* "$d/"; '
-        "done",
     )
 
 

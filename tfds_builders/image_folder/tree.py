@@ -57,6 +57,11 @@ def parse(source: sources.Source) -> Tree:
     """
     visible = [name for name in source.sizes() if not sources.is_hidden(name)]
     images = [name for name in visible if name.lower().endswith(sources.IMAGE_SUFFIXES)]
+    if advice := layouts.yolo_advice(source):
+        raise errors.UserError(
+            f"expected a folder for each class in {source.path}, found a YOLO tree, with labels in "
+            f"text files. {advice}"
+        )
     root = _root(images)
     table = _subject_table(source, visible)
     used = {*images, table}
@@ -70,7 +75,8 @@ def parse(source: sources.Source) -> Tree:
     _check_empty(source, root, classes, split_of, others)
     if split_of and protocols.TRAIN not in split_of.values():
         raise errors.UserError(
-            f"expected a folder train beside {', '.join(split_of)} in {source.path}, found none."
+            f"expected a folder train beside {', '.join(split_of)} in {source.path}, found none. "
+            f"To split the images of {', '.join(split_of)} themselves, give that folder."
         )
     return Tree(root, tuple(files), others, classes, split_of, table)
 
