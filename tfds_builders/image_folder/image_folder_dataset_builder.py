@@ -137,5 +137,6 @@ def _open(manual_dir: Path) -> sources.Source:
     if manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
         return sources.open_archive(manual_dir)
     raise errors.UserError(
-        f"expected a folder of images, or a zip of one, found none at {manual_dir}.\n{HOW_TO_GET}"
+        f"expected a folder of images, or a zip of one, found none at {manual_dir}: "
+        f"{manual.describe_folder(manual_dir)}.\n{HOW_TO_GET}"
     )

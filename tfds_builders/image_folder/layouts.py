@@ -34,9 +34,10 @@ def advice(source: sources.Source, root: str, files: Sequence[str]) -> str:
         return f"If this is FER+: fer-jax prepare ferplus --manual_dir {place}"
     if any(_RAF_DB.fullmatch(name) for name in names):
         return f"If this is RAF-DB: fer-jax prepare raf_db --config folder_raf --manual_dir {place}"
-    if all(labels.named(_last_word(file)) for file in files):
-        return _sort_by_name(source.path / root, files)
     inner = {PurePosixPath(file).parent.name for file in files}
+    in_classes = any(map(labels.named, inner))
+    if not in_classes and all(labels.named(_last_word(file)) for file in files):
+        return _sort_by_name(source.path / root, files)
     if all(file.count("/") == 2 for file in files) and len(splits.by_folder(inner)) == len(inner):
         return _swap_folders(source.path / root)
     return ""
@@ -60,7 +61,7 @@ def yolo_advice(source: sources.Source) -> str:
         "Sort a copy into class folders, by the first face of each image"
         + (":" if classes else ", then rename the folders 0, 1 ... to its classes:"),
         f"names=({' '.join(map(shlex.quote, classes))}); for f in {globs}; do "
-        "c=$(head -n1 \"$f\" | cut -d' ' -f1); [ \"$c\" ] || continue; "
+        'c=$(head -n1 "$f" | cut -d\' \' -f1); [ "$c" ] || continue; '
         'd=$out/$(dirname "$f" | sed -E "s#(^|/)labels(/|\\$)#\\2#;s#^/##")/${names[$c]:-$c}; '
         'i=$(echo "${f%.txt}" | sed -E "s#(^|/)labels/#\\1images/#"); '
         'mkdir -p "$d" && cp "$i".* "$d/"; done',

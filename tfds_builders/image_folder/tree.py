@@ -14,8 +14,13 @@ from pathlib import Path, PurePosixPath
 from fer_jax import errors, labels
 from tfds_builders import manual, protocols, sources, splits, tables
 from tfds_builders.image_folder import layouts
+from tfds_builders.stand_in_mark import STAND_IN_FILE
 
 SUBJECTS = "subjects.csv"
+_WHERE = (
+    "Move each to its class folder; split folders are named train, val, test or alike (Training, "
+    "dev, PublicTest, test_set ...)."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +70,9 @@ def parse(source: sources.Source) -> Tree:
     root = _root(images)
     table = _subject_table(source, visible)
     used = {*images, table}
-    others = tuple(name for name in visible if name not in used)
+    others = tuple(
+        name for name in visible if name not in used and PurePosixPath(name).name != STAND_IN_FILE
+    )
     files = [name.removeprefix(root) for name in images]
     first = splits.by_folder({file.split("/")[0] for file in files if "/" in file})
     in_splits = [file for file in files if file.count("/") == 2 and file.split("/")[0] in first]
@@ -162,7 +169,7 @@ def _check_depth(
         advice = layouts.advice(source, root, files)
         raise errors.UserError(
             f"expected every image below {place} as {layout}, found {len(wrong):,} elsewhere: "
-            f"{manual.some(wrong)}. {advice or 'Move each to its class folder.'}"
+            f"{manual.some(wrong)}. {advice or _WHERE}"
         )
     as_classes = splits.by_folder({PurePosixPath(file).parent.name for file in files})
     if as_classes:
