@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Collection, Mapping
-from pathlib import PurePosixPath
-
 from tfds_builders import sources
 
 _TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".json", ".parquet")
@@ -27,20 +25,24 @@ def count(source: sources.Source, used: Collection[str]) -> dict[str, dict[str, 
       "images", "tables" and "archives", if there are any, to the number by folder; tables and
       archives by name.
     """
-    names = [name for name in source.sizes() if not sources.is_hidden(name)]
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for name in names:
+    for name in source.sizes():
         lower = name.lower()
-        if name in used:
+        if name in used or sources.is_hidden(name):
             continue
         if lower.endswith(_IMAGES):
-            counts["images"]["/".join(PurePosixPath(name).parts[:-1][:2]) or "."] += 1
+            counts["images"]["/".join(name.split("/")[:-1][:2]) or "."] += 1
         elif lower.endswith(_TABLES):
             counts["tables"][name] += 1
-        elif sources.is_archive(name) and sources.without_suffix(name) not in folders:
+        elif sources.is_archive(name) and not _is_unpacked(source, name):
             counts["archives"][name] += 1
     return {kind: dict(of_kind.most_common()) for kind, of_kind in counts.items()}
+
+
+def _is_unpacked(source: sources.Source, archive: str) -> bool:
+    """Whether the folder that an archive appears as has files."""
+    folder = f"{sources.without_suffix(archive)}/"
+    return any(name.startswith(folder) for name in source.sizes())
 
 
 def describe(counts: Mapping[str, Mapping[str, int]]) -> list[str]:

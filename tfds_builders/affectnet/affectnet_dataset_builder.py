@@ -130,8 +130,8 @@ def _layout(source: sources.Source) -> str:
     """Returns "npy", "tables" or "folders"."""
     if any(map(names.is_crop, source.sizes())):
         return "npy"
-    in_folders = names.by_class(source.sizes()) and not names.tables_among(source.sizes())
-    return "folders" if in_folders else "tables"
+    has_tables = bool(names.tables_among(source.sizes()))
+    return "tables" if has_tables or not names.by_class(source.sizes()) else "folders"
 
 
 def _rows_of_tables(source: sources.Source) -> Iterator[manual.Record | crops.Drop]:

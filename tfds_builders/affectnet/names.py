@@ -92,8 +92,8 @@ def is_crop(file: str) -> bool:
 
 def by_class(files: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Split and class folder of the images in <split>/<class>/ of copies without annotations."""
-    parts_of = {file: PurePosixPath(file).parts for file in files if _IMAGE.fullmatch(file)}
-    inner = {file: parts[-3:-1] for file, parts in parts_of.items() if len(parts) >= 3}
+    parts_of = {file: file.split("/")[-3:-1] for file in files if _IMAGE.fullmatch(file)}
+    inner = {file: parts for file, parts in parts_of.items() if len(parts) == 2}
     split_of = splits.by_folder({split for split, _ in inner.values()})
     return {
         file: (split_of[split], folder)
