@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Collection, Mapping
+
 from tfds_builders import sources
 
 _TABLES = (".csv", ".tsv", ".xls", ".xlsx", ".json", ".parquet")
