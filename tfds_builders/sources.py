@@ -120,6 +120,7 @@ class _ArchiveSource:
     Attributes:
       path: path of the archive; of an archive inside an archive, for messages only.
       file: the open archive, if it is inside another.
+      touched: as in `Source`.
     """
 
     path: Path
@@ -261,6 +262,7 @@ class JoinedSource:
       path: the user's folder or archive.
       parts: pairs of folder (ending with a slash, or "") and source. Of files with the same name,
         the first counts.
+      touched: as in `Source`.
     """
 
     path: Path

@@ -7,6 +7,7 @@ import pathlib
 import shlex
 import shutil
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -323,7 +324,7 @@ def _yolo_by_split(root: pathlib.Path) -> None:
 
 def _add(file: pathlib.Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(_draw(hash(str(file)) % 1000))
+    file.write_bytes(_draw(zlib.crc32(file.name.encode() + file.parent.name.encode()) % 1000))
 
 
 @pytest.mark.parametrize("write", [_named, _swapped, _yolo, _yolo_by_split])

@@ -88,9 +88,10 @@ class Builder(manual.ManualBuilder):
     @classmethod
     def variant_for(cls, manual_dir: Path | None, variant: manual.Variant) -> manual.Variant:
         """Returns `ckextended` instead of the default for a copy with that csv only."""
-        if variant.name != cls.BUILDER_CONFIGS[0].name or not (manual_dir and manual_dir.is_dir()):
+        folder = manual_dir.expanduser() if manual_dir else None
+        if variant.name != cls.BUILDER_CONFIGS[0].name or not (folder and folder.is_dir()):
             return variant
-        source = sources.FolderSource(manual_dir)
+        source = sources.FolderSource(folder)
         is_extended = sources.find(source, re.escape(names.EXTENDED)) and all(
             names.parse_frame(file) is None and not sources.is_archive(file)
             for file in source.sizes()

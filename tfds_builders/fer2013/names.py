@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -95,7 +95,7 @@ def read_challenge(source: sources.Source, table: str) -> Iterator[CsvRow]:
 
 def read_table(
     source: sources.Source, table: str, codes: Mapping[str, str] = CODES
-) -> Iterator[CsvRow]:
+) -> Generator[CsvRow, None, None]:
     """Yields the rows of the csv; another Usage, or an emotion not in `codes`, is a `UserError`."""
     for number, (line, values) in enumerate(tables.rows(source, table, COLUMNS)):
         emotion, pixels, usage = values

@@ -8,6 +8,7 @@ the majority vote (votes.py); all votes are stored with each record.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -137,17 +138,20 @@ def _join(source: sources.Source) -> Iterator[_Voted]:
     table, vote_table = names.find_table(source.sizes()), _find_votes(source)
     assert table is not None  # `_lacks` has checked both
     assert vote_table is not None
-    pairs = itertools.zip_longest(names.read_table(source, table), votes.read(source, vote_table))
-    for number, (row, vote) in enumerate(pairs):
-        if row is None or vote is None or row.usage != vote[0]:
-            found = "no row" if row is None else row.usage
-            other = "no row" if vote is None else vote[0]
-            raise errors.UserError(
-                f"expected the same rows in {table} and {vote_table} in {source.path}, found "
-                f"{found} and {other} in row {number}, counted from 0. One of them was sorted "
-                "or truncated: get it again."
-            )
-        yield _Voted(row.id, names.USAGES[row.usage], table, vote[1], vote[2], row.pixels)
+    with (
+        contextlib.closing(names.read_table(source, table)) as rows,
+        contextlib.closing(votes.read(source, vote_table)) as cast,
+    ):
+        for number, (row, vote) in enumerate(itertools.zip_longest(rows, cast)):
+            if row is None or vote is None or row.usage != vote[0]:
+                found = "no row" if row is None else row.usage
+                other = "no row" if vote is None else vote[0]
+                raise errors.UserError(
+                    f"expected the same rows in {table} and {vote_table} in {source.path}, found "
+                    f"{found} and {other} in row {number}, counted from 0. One of them was sorted "
+                    "or truncated: get it again."
+                )
+            yield _Voted(row.id, names.USAGES[row.usage], table, vote[1], vote[2], row.pixels)
 
 
 def _join_images(source: sources.Source) -> Iterator[_Voted]:

@@ -5,7 +5,7 @@ Ten people each chose one of eight emotions, "unknown" or "no face" (NF).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from fer_jax import errors, labels
 from tfds_builders import protocols, sources, tables
@@ -43,7 +43,9 @@ def majority(votes: Sequence[int]) -> str:
     return CHOICES[counted.index(most)] if 2 * most > sum(counted) else UNKNOWN
 
 
-def read(source: sources.Source, table: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def read(
+    source: sources.Source, table: str
+) -> Generator[tuple[str, str, tuple[int, ...]], None, None]:
     """Yields usage, image name ("" if FER+ excludes the image) and votes of every row.
 
     Raises:
