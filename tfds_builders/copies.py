@@ -7,8 +7,8 @@ then the tree with its archives. Each builder defines what a complete copy is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from fer_jax import errors
 from tfds_builders import crops, manual, sources
@@ -17,11 +17,16 @@ Lacks = Callable[[sources.Source], str]
 """Source to what it lacks, as text to follow the word "expected"; "" for a complete copy."""
 
 _MISSING_SHARE = 0.01  # a larger share is a missing archive, not a few missing files
-_UNREADABLE = re.compile(r".*\.(7z|rar)(\.\d+)?", re.IGNORECASE)  # no dependency reads these
 
 
 def open_copy(
-    manual_dir: Path, archives: str, lacks: Lacks, how_to_get: str, *, in_parts: bool = False
+    manual_dir: Path,
+    archives: str,
+    lacks: Lacks,
+    how_to_get: str,
+    *,
+    in_parts: bool = False,
+    otherwise: Lacks | None = None,
 ) -> sources.Source:
     """Opens the user's copy as one source.
 
@@ -32,20 +37,24 @@ def open_copy(
       how_to_get: how to get the set, for the error message.
       in_parts: whether the set consists of several archives, so that archives beside a tree
         are read too unless they are unpacked.
+      otherwise: as `lacks`, for a lesser form of the set: accepted if there is no complete copy,
+        neither in the tree nor in its archives.
 
     Raises:
       errors.UserError: The copy is incomplete, or an archive cannot be read.
     """
-    missing = ""
+    missing, candidates = "", []
     for source in _candidates(manual_dir, re.compile(archives, re.IGNORECASE), in_parts=in_parts):
         missing = lacks(source)
         if not missing:
             return source
+        candidates.append(source)
+    for source in candidates:
+        if otherwise and not otherwise(source):
+            return source
     missing = missing or lacks(sources.JoinedSource(manual_dir, ()))
-    packed = _packed(manual_dir)
-    hint = f" Unpack {packed} first: 7z and rar are not supported." if packed else ""
     raise errors.UserError(
-        f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.{hint}\n"
+        f"expected {missing} in {manual_dir}, found {manual.describe_folder(manual_dir)}.\n"
         f"{how_to_get}"
     )
 
@@ -137,10 +146,3 @@ def _candidates(
         yield sources.gather(manual_dir, archives)
     elif manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
         yield sources.gather(manual_dir, archives)
-
-
-def _packed(manual_dir: Path) -> str:
-    if not manual_dir.is_dir():
-        return ""
-    names: Mapping[str, int] = sources.FolderSource(manual_dir).sizes()
-    return manual.some([name for name in names if _UNREADABLE.fullmatch(PurePosixPath(name).name)])

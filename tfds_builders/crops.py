@@ -36,9 +36,6 @@ from tfds_builders.stand_in_mark import is_stand_in
 BLACK = "black"
 UNREADABLE = "unreadable"
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
-"""Image formats of data sets, as `fer_jax.faces.decode` names them."""
-
 _BLACK_MEAN = 10.0  # KDEF's black images are below it, lit ones far above
 _IN_FLIGHT = 4  # images per thread
 
@@ -166,7 +163,7 @@ def crop_one(
     if image is None:
         try:
             data = source.read(request.file)
-            image = decode(data, FORMATS)
+            image = decode(data)
         except (UnreadableError, sources.MemberError) as error:
             return Drop(request.id, request.file, UNREADABLE, str(error))
     elif image.ndim == 2:

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
-from tfds_builders import crops, protocols, sources, stored
+from tfds_builders import crops, protocols, sources, stored, unused
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders write manual.Record
 from tfds_builders.stand_in_mark import STAND_IN_FILE
@@ -64,6 +64,7 @@ class Opened:
     records: Sequence[Record]
     drops: Sequence[crops.Drop]
     stand_in: bool
+    unused: Mapping[str, Mapping[str, int]]  # see `unused.count`
 
 
 class ManualBuilder(stored.StoredBuilder):
@@ -136,7 +137,9 @@ class ManualBuilder(stored.StoredBuilder):
         """Opens and indexes the user's copy."""
         source = self.open_source(manual_dir)
         records, drops = self.index(source)
-        self.opened = Opened(source, records, drops, _has_stand_in_file(manual_dir, source))
+        used = source.touched | {one.file for one in records} | {one.file for one in drops}
+        rest = unused.count(source, used)
+        self.opened = Opened(source, records, drops, _has_stand_in_file(manual_dir, source), rest)
         return self.opened
 
     def stamp(self) -> dict[str, Any]:
@@ -178,10 +181,16 @@ class ManualBuilder(stored.StoredBuilder):
         encoding = "png" if self.builder_config.lossless else "jpeg"
         return self.stored_info(self.label_names, self.extra_features(), metadata, encoding)
 
+    def _split_generators(self, dl_manager: Any) -> Mapping[str, stored.Pairs]:
+        # TFDS accepts only a folder as manual_dir, `open` an archive too.
+        return self.generate(None) if self.opened else super()._split_generators(dl_manager)
+
     def generate(self, manual_dir: Path | None) -> Mapping[str, stored.Pairs]:
         """See `StoredBuilder`; crops lazily."""
-        assert manual_dir is not None  # every such set has MANUAL_DOWNLOAD_INSTRUCTIONS
-        opened = self.opened or self.open(manual_dir)
+        opened = self.opened
+        if opened is None:
+            assert manual_dir is not None  # every such set has MANUAL_DOWNLOAD_INSTRUCTIONS
+            opened = self.open(manual_dir)
         self._drops: list[crops.Drop] = list(opened.drops)
         self._unreadable: list[str] = []
         self._is_stand_in = opened.stand_in
@@ -243,6 +252,8 @@ class ManualBuilder(stored.StoredBuilder):
         for drop in self._drops:
             dropped[drop.reason].append(drop.id)
         records, drops = opened.records, self._drops
+        own = self.metadata_of(opened.source, records)
+        own["summary"] = [*own.get("summary", []), *unused.describe(opened.unused)]
         expected = self.builder_config.expected or self.EXPECTED
         self.info.metadata.update(
             stand_in=self._is_stand_in,
@@ -254,7 +265,8 @@ class ManualBuilder(stored.StoredBuilder):
             dropped=dict(dropped),
             misnamed={record.misnamed: record.id for record in records if record.misnamed},
             stamp=self.stamp(),
-            **self.metadata_of(opened.source, records),
+            unused=opened.unused,
+            **own,
         )
         with open(Path(self.data_dir) / "dropped.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -294,13 +306,18 @@ def _has_stand_in_file(manual_dir: Path, source: sources.Source) -> bool:
 def describe_folder(manual_dir: Path) -> str:
     """Describes the content of a folder or archive that is not a copy, for a message."""
     if manual_dir.is_file():
+        if other := sources.other_archive(manual_dir):
+            return f"a {other} archive, which cannot be read: unpack it and give the folder"
         if sources.ARCHIVE.fullmatch(manual_dir.name):
             return "an archive without any of them"
         return "a file that is not an archive (give its folder instead)"
     if not manual_dir.exists():
         return "no such folder"
+    names = sources.FolderSource(manual_dir).sizes()
+    packed = [name for name in names if not sources.is_hidden(name) and sources.other_suffix(name)]
+    hint = f". Unpack {some(packed)} first: such archives cannot be read" if packed else ""
     entries = sorted(entry.name for entry in manual_dir.iterdir())
-    return some(entries) if entries else "an empty folder"
+    return some(entries) + hint if entries else "an empty folder"
 
 
 def some(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ import fcntl
 import importlib
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -309,12 +310,12 @@ def _check_unchanged(builder: Any, source_dir: Path | None) -> None:
     ]
     changes += _source_changes(builder, source_dir)
     if changes:
-        manual = f" --manual_dir {source_dir}" if source_dir else ""
+        manual = f" --manual_dir {shlex.quote(str(source_dir))}" if source_dir else ""
         raise errors.UserError(
             f"expected {builder.name} in {builder.data_dir} to be prepared from the same source "
             f"with the same settings; found {'; '.join(changes)}. Choose another data_dir, or "
             f"replace it: fer-jax prepare {builder.name}{_flags(builder)} "
-            f"--data_dir {builder.data_dir_root}{manual} --rebuild"
+            f"--data_dir {shlex.quote(str(builder.data_dir_root))}{manual} --rebuild"
         )
 
 
@@ -326,7 +327,7 @@ def _flags(builder: Any) -> str:
         return f" --config {config.name}"
     crop, base_crop = config.crop, builder.builder_configs[base].crop
     changed = [
-        f" --{flag} {getattr(crop, field)}"
+        f" --{flag} {shlex.quote(str(getattr(crop, field)))}"
         for flag, field in CROP_FLAGS.items()
         if getattr(crop, field) != getattr(base_crop, field)
     ]
@@ -334,19 +335,53 @@ def _flags(builder: Any) -> str:
 
 
 def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
-    """Compares the copy in `source_dir` with the prepared one; a missing copy is no change."""
+    """Compares the copy in `source_dir` with the prepared one.
+
+    A copy that is gone from where it was prepared is a note on stderr, and no change.
+
+    Raises:
+      errors.UserError: `source_dir` is another folder, without a copy of the set.
+    """
     if source_dir is None or not hasattr(builder, "open"):
         return []
     metadata = builder.info.metadata
+    before = metadata.get("source")
     if sources.fingerprint(source_dir) == metadata.get("fingerprint"):
         return []
     try:
         opened = builder.open(source_dir)
-    except errors.UserError:
+    except errors.UserError as error:
+        if source_dir.exists() and str(source_dir) != before:
+            raise errors.UserError(
+                f"{error}\n{builder.name} was prepared from {before} into {builder.data_dir}. To "
+                "use that, leave --manual_dir (config.data.manual_dir) out."
+            ) from error
+        console.print_stderr(
+            f"no copy of {builder.name} in {source_dir} any more: using what was prepared from "
+            f"{before}"
+        )
         return []
     if builder.source_digest(opened) == metadata.get("source_digest"):
         return []
-    return [f"source: {metadata.get('source')} then, {opened.source.path} now"]
+    now = opened.source.path
+    place = f"{before} has changed" if str(now) == before else f"{before} then, {now} now"
+    return [f"source: {place} ({_compare(builder, opened)})"]
+
+
+def _compare(builder: Any, opened: Any) -> str:
+    """Describes the new and the missing images of a copy."""
+    from tfds_builders import manual  # imports TFDS
+
+    dropped: Mapping[str, list[str]] = builder.info.metadata.get("dropped", {})
+    before = {entry.id for entry in index.read(Path(builder.data_dir))}
+    before.update(*dropped.values())
+    now = {one.id for one in (*opened.records, *opened.drops)}
+    parts = [
+        f"{len(ids):,} {word}: {manual.some(sorted(ids))}"
+        for word, ids in (("new", now - before), ("gone", before - now))
+        if ids
+    ]
+    return "; ".join(parts) or "the same names with other sizes, labels or subjects"
 
 
 def _check_writable(root: Path) -> None:

@@ -101,10 +101,16 @@ class Prepared:
         """A stored record, its image still encoded; `row` as in `splits`.
 
         Raises:
-          errors.UserError: Another record is stored in this row.
+          errors.UserError: The data is damaged, or another record is stored in this row.
         """
         entry = self.entries[row]
-        record: Mapping[str, Any] = self._source(entry.split)[row - self._first_rows[entry.split]]
+        try:
+            record = self._source(entry.split)[row - self._first_rows[entry.split]]
+        except Exception as error:  # array_record and protobuf raise errors of many types
+            raise errors.UserError(
+                f"expected the record {entry.id} in {self.builder.data_dir}, found damaged data "
+                f"({error}); prepare the set again with --rebuild"
+            ) from error
         if _text(record["id"]) != entry.id:
             raise errors.UserError(
                 f"expected the record {entry.id} in {self.builder.data_dir}, found "
@@ -198,7 +204,7 @@ def assign(
             raise errors.UserError(
                 f"expected images of every class in every split of {name} (protocol "
                 f"{protocol.name}), found none of {', '.join(missing)} in {split}. "
-                "The copy is incomplete."
+                "The copy is incomplete, or another protocol fits it (--protocol)."
             )
     return assigned
 

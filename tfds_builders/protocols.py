@@ -25,6 +25,7 @@ STORED = "pictures"  # TFDS split of a set without splits; TFDS reserves "all"
 
 _FOLD = re.compile(r"fold(\d+)of(\d+)")
 _LISTED = 5  # group ids in a message
+_SINGLE = "record "  # prefix of the group of a record without one
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ def _cover_classes(rows: Sequence[Row], of_group: dict[str, str], seed: int) -> 
 
 
 def _group(row: Row) -> str:
-    return row.group or f"record {row.id}"
+    return row.group or _SINGLE + row.id
 
 
 def _by_stratum(rows: Sequence[Row]) -> dict[str, list[str]]:
@@ -295,10 +296,16 @@ def _by_stratum(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def _check_enough(groups: Sequence[str], stratum: str, minimum: int, why: str) -> None:
-    if len(groups) < minimum:
-        names = ", ".join(groups[:_LISTED])
+    if len(groups) >= minimum:
+        return
+    names = ", ".join(group.removeprefix(_SINGLE) for group in groups[:_LISTED])
+    if groups[0].startswith(_SINGLE):
+        expected = f"{minimum} images of {stratum}"
+        advice = f"Add images, or leave the class {stratum} out."
+    else:
         kind = f" of stratum {stratum!r}" if stratum else ""
-        raise errors.UserError(
-            f"expected at least {minimum} people or other groups{kind}, so that {why}, found "
-            f"{len(groups)}: {names}. The copy is incomplete."
-        )
+        expected = f"{minimum} people or other groups{kind}"
+        advice = "The copy is incomplete, or too small."
+    raise errors.UserError(
+        f"expected at least {expected}, so that {why}, found {len(groups)}: {names}. {advice}"
+    )

@@ -29,15 +29,16 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
 from fer_jax import errors
+from fer_jax.faces import decode
 
 MAX_MEMBER_BYTES = 64 * 2**20  # images of known sets are below 20 MB
 MAX_NESTED_BYTES = 64 * 2**30  # for an archive inside an archive; AffectNet's are the largest
 ARCHIVE = re.compile(r".*\.(zip|tar|tar\.gz|tgz|tar\.bz2|tar\.xz)", re.IGNORECASE)
 """Names of archives that can be read."""
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = tuple(sorted(decode.SUFFIXES))
 """Suffixes of image files, in lower case."""
 
-_MAX_DEPTH = 6  # levels of folders: the deepest known copy has four
+_MAX_DEPTH = 100  # levels of folders; below Python's recursion limit
 _MAX_NESTING = 2  # levels of archives in archives
 _MAX_RATIO = 200  # only a decompression bomb has a higher one
 _CHUNK = 2**20
@@ -50,6 +51,11 @@ class Source(Protocol):
     @property
     def path(self) -> Path:
         """The archive or folder, for messages."""
+        ...
+
+    @property
+    def touched(self) -> set[str]:
+        """Names of the files that were read."""
         ...
 
     def sizes(self) -> Mapping[str, int]:
@@ -76,13 +82,14 @@ class MemberError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """A folder and its subfolders, to a depth of `_MAX_DEPTH`."""
+    """A folder and its subfolders. Links to missing files have size 0 and cannot be read."""
 
     path: Path
+    touched: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
-        return dict(sorted(_walk(self.path, "", _MAX_DEPTH)))
+        return dict(sorted(_walk(self.path)))
 
     def sizes(self) -> Mapping[str, int]:
         """See `Source`."""
@@ -90,6 +97,7 @@ class FolderSource:
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
+        self.touched.add(name)
         _refuse_oversized(self._sizes[name], limit)
         try:
             return (self.path / name).read_bytes()
@@ -98,6 +106,7 @@ class FolderSource:
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
+        self.touched.add(name)
         try:
             return open(self.path / name, "rb")
         except OSError as error:
@@ -111,10 +120,12 @@ class _ArchiveSource:
     Attributes:
       path: path of the archive; of an archive inside an archive, for messages only.
       file: the open archive, if it is inside another.
+      touched: as in `Source`.
     """
 
     path: Path
     file: IO[bytes] | None = None
+    touched: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _close_with(self, self.file)
@@ -131,16 +142,23 @@ class ZipSource(_ArchiveSource):
             raise _broken(self.path, error) from error
 
     @functools.cached_property
-    def _sizes(self) -> dict[str, int]:
-        members = [member for member in self._archive.infolist() if not member.is_dir()]
-        for member in members:
-            _refuse_foreign(self.path, member.filename)
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        members = {}
+        for member in self._archive.infolist():
+            name = _portable(self.path, member.filename)
+            if name.endswith("/"):
+                continue
             if member.flag_bits & 1:
                 raise errors.UserError(
                     f"expected a readable archive, found {self.path} encrypted. Unpack it with its "
                     "password and give the folder instead."
                 )
-        return dict(sorted((member.filename, member.file_size) for member in members))
+            members[name] = member
+        return dict(sorted(members.items()))
+
+    @functools.cached_property
+    def _sizes(self) -> dict[str, int]:
+        return {name: member.file_size for name, member in self._members.items()}
 
     def sizes(self) -> Mapping[str, int]:
         """See `Source`."""
@@ -148,17 +166,22 @@ class ZipSource(_ArchiveSource):
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
+        self.touched.add(name)
         _refuse_oversized(self._sizes[name], limit)
         try:
-            with self._archive.open(name) as member:
+            with self._archive.open(self._members[name]) as member:
                 return member.read(self._sizes[name])
         except _DAMAGES as error:
             raise MemberError(f"damaged in the archive ({error})") from error
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
+        self.touched.add(name)
+        member = self._members[name]
+        if member.file_size > max(_CHUNK, _MAX_RATIO * member.compress_size):
+            raise _too_large(self.path / name, _MAX_RATIO * member.compress_size)
         try:
-            return self._archive.open(name)
+            return self._archive.open(member)
         except _DAMAGES as error:
             raise MemberError(f"damaged in the archive ({error})") from error
 
@@ -196,11 +219,15 @@ class TarSource(_ArchiveSource):
         try:
             with tarfile.open(fileobj=_Shared(self._plain), mode="r:") as archive:
                 for member in archive:
-                    _refuse_foreign(self.path, member.name)
+                    name = _portable(self.path, member.name)
                     if member.isreg() and not member.issparse():
-                        members[member.name.removeprefix("./")] = (member.offset_data, member.size)
+                        members[name.removeprefix("./")] = (member.offset_data, member.size)
+                end = archive.offset
         except (tarfile.TarError, OSError, EOFError) as error:
             raise _broken(self.path, error) from error
+        # tarfile takes a truncated or damaged header for the end of the archive.
+        if os.pread(self._plain.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+            raise _broken(self.path, tarfile.ReadError("no end-of-archive block"))
         return members
 
     @functools.cached_property
@@ -213,6 +240,7 @@ class TarSource(_ArchiveSource):
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
+        self.touched.add(name)
         start, size = self._members[name]
         _refuse_oversized(size, limit)
         data = os.pread(self._plain.fileno(), size, start)
@@ -222,6 +250,7 @@ class TarSource(_ArchiveSource):
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
+        self.touched.add(name)
         return io.BufferedReader(_Range(self._plain.fileno(), *self._members[name]))
 
 
@@ -233,10 +262,12 @@ class JoinedSource:
       path: the user's folder or archive.
       parts: pairs of folder (ending with a slash, or "") and source. Of files with the same name,
         the first counts.
+      touched: as in `Source`.
     """
 
     path: Path
     parts: Sequence[tuple[str, Source]]
+    touched: set[str] = dataclasses.field(default_factory=set, compare=False, repr=False)
 
     @functools.cached_property
     def _places(self) -> dict[str, tuple[Source, str, int]]:
@@ -256,11 +287,13 @@ class JoinedSource:
 
     def read(self, name: str, limit: int | None = None) -> bytes:
         """See `Source`."""
+        self.touched.add(name)
         source, inner, _ = self._places[name]
         return source.read(inner, limit)
 
     def stream(self, name: str) -> IO[bytes]:
         """See `Source`."""
+        self.touched.add(name)
         source, inner, _ = self._places[name]
         return source.stream(inner)
 
@@ -303,7 +336,7 @@ def _with_nested(base: Source, root: Path, archives: re.Pattern[str], depth: int
     folders = {folder for name in names for folder in _folders(name)}
     parts: list[tuple[str, Source]] = [("", base)]
     for name in names:
-        place = _without_suffix(name)
+        place = without_suffix(name)
         matches = archives.fullmatch(PurePosixPath(name).name) and ARCHIVE.fullmatch(name)
         if not depth or not matches or _is_shadow(name) or place in folders:
             continue
@@ -375,17 +408,20 @@ def fingerprint(manual_dir: Path) -> str:
     if manual_dir.is_file():
         files = [manual_dir]
     elif manual_dir.is_dir():
-        files = [manual_dir / name for name, _ in _walk(manual_dir, "", _MAX_DEPTH)]
+        files = [manual_dir / name for name, _ in _walk(manual_dir)]
     else:
         return ""
     lines = []
     for file in files:
-        state = file.stat()
+        state = file.stat() if file.exists() else file.lstat()
         lines.append(f"{file} {state.st_size} {state.st_mtime_ns}")
     text = "\n".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text).hexdigest()[:16]
 
 
+_OTHER_ARCHIVES = {b"Rar!\x1a\x07": "rar", b"7z\xbc\xaf\x27\x1c": "7z", b"\x28\xb5\x2f\xfd": "zst"}
+_OTHER_SUFFIX = re.compile(r"\.(rar|7z|zst|lz4|cab|iso)(\.\d+)?$", re.IGNORECASE)
+_DRIVE = re.compile(r"[A-Za-z]:(/|$)")
 _COMPRESSIONS = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ": "xz"}
 _DAMAGES = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, OSError,
@@ -465,29 +501,41 @@ def _to_temporary(stream: IO[bytes], limit: int, path: Path) -> IO[bytes]:
 def _copy(stream: IO[bytes], file: IO[bytes], limit: int, path: Path) -> None:
     """Copies a stream; a `UserError` for more than `limit` bytes or a full disk."""
     copied = 0
-    try:
-        while chunk := stream.read(_CHUNK):
-            copied += len(chunk)
-            if copied > limit:
-                raise errors.UserError(
-                    f"expected at most {limit:,} bytes in {path}, found more: this is not a copy "
-                    "of a data set. Get the file again."
-                )
+    while chunk := _read_chunk(stream, path):
+        copied += len(chunk)
+        if copied > limit:
+            raise _too_large(path, limit)
+        try:
             file.write(chunk)
-    except OSError as error:
-        if isinstance(error, zipfile.BadZipFile):
-            raise _broken(path, error) from error
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        raise errors.UserError(
-            f"expected to read {path} through a temporary file in {tempfile.gettempdir()} "
-            f"({free:,} bytes free), found: {error}. Unpack the archive and give the folder, or "
-            "choose a larger temporary folder (TMPDIR)."
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
+        except OSError as error:
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+            raise errors.UserError(
+                f"expected to read {path} through a temporary file in {tempfile.gettempdir()} "
+                f"({free:,} bytes free), found: {error}. Unpack the archive and give the folder, "
+                "or choose a larger temporary folder (TMPDIR)."
+            ) from error
+
+
+def _read_chunk(stream: IO[bytes], path: Path) -> bytes:
+    try:
+        return stream.read(_CHUNK)
+    except _DAMAGES as error:
         raise _broken(path, error) from error
 
 
+def _too_large(path: Path, limit: int) -> errors.UserError:
+    return errors.UserError(
+        f"expected at most {limit:,} bytes in {path}, found more: this is not a copy of a data "
+        "set. Get the file again."
+    )
+
+
 def _broken(path: Path, error: Exception) -> errors.UserError:
+    if other := other_archive(path):
+        return errors.UserError(
+            f"expected a zip or tar archive, found {path}, which is a {other} archive. Unpack it "
+            "and give the folder."
+        )
     kind = "zip" if path.name.lower().endswith(".zip") else "zip or tar"
     return errors.UserError(
         f"expected a {kind} archive, found {path}, which cannot be read ({error}). "
@@ -495,17 +543,41 @@ def _broken(path: Path, error: Exception) -> errors.UserError:
     )
 
 
+def other_archive(path: Path) -> str:
+    """The format of an archive that cannot be read here, by its content or name; else ""."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(8)
+    except OSError:
+        start = b""
+    by_content = [name for magic, name in _OTHER_ARCHIVES.items() if start.startswith(magic)]
+    return by_content[0] if by_content else other_suffix(path.name)
+
+
+def other_suffix(name: str) -> str:
+    """The format of an archive that cannot be read here, by its name; else ""."""
+    match = _OTHER_SUFFIX.search(name)
+    return match[1].lower() if match else ""
+
+
 def _length(file: IO[bytes]) -> int:
     return os.fstat(file.fileno()).st_size
 
 
-def _refuse_foreign(path: Path, name: str) -> None:
-    pure = PurePosixPath(name)
-    if pure.is_absolute() or ".." in pure.parts or ":" in name or "\\" in name:
+def _portable(path: Path, name: str) -> str:
+    """The name of a member with forward slashes; some programs of Windows write backslashes.
+
+    Raises:
+      errors.UserError: The name points outside of the archive.
+    """
+    plain = name.replace("\\", "/")
+    pure = PurePosixPath(plain)
+    if pure.is_absolute() or ".." in pure.parts or _DRIVE.match(plain):
         raise errors.UserError(
             f"expected only relative names in {path}, found {name!r}, which "
             "points outside. The set's publisher did not send this file: get the archive again."
         )
+    return plain
 
 
 def _refuse_oversized(size: int, limit: int | None) -> None:
@@ -521,19 +593,46 @@ def _folders(name: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(name).parents]
 
 
-def _without_suffix(name: str) -> str:
-    return re.sub(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz))$", "", name, flags=re.IGNORECASE)
+def is_hidden(name: str) -> bool:
+    """Whether a file or one of its folders is hidden, or a shadow file of macOS."""
+    parts = PurePosixPath(name).parts
+    return _is_shadow(name) or any(part.startswith(".") for part in parts)
 
 
-def _walk(root: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
-    """Yields names and sizes of the files below `root`; a `UserError` for unreadable folders."""
+def is_archive(name: str) -> bool:
+    """Whether a file is an archive by its name, of a format that can be read or not."""
+    return bool(ARCHIVE.fullmatch(name) or _OTHER_SUFFIX.search(name))
+
+
+def without_suffix(name: str) -> str:
+    """An archive's name without its suffix: the folder that it appears as."""
+    return re.sub(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz)|rar|7z)$", "", name, flags=re.IGNORECASE)
+
+
+def _walk(
+    root: Path, prefix: str = "", above: frozenset[tuple[int, int]] = frozenset()
+) -> Iterator[tuple[str, int]]:
+    """Yields names and sizes of the files below `root`; a `UserError` for unreadable folders.
+
+    A link to a folder above itself (`above`: device and inode of each) is not followed.
+    """
     try:
         entries = sorted(os.scandir(root), key=lambda entry: entry.name)
+        state = root.stat()
     except OSError as error:
         raise errors.UserError(f"expected a readable folder, found {root}: {error}") from error
+    if len(above) > _MAX_DEPTH:
+        raise errors.UserError(
+            f"expected at most {_MAX_DEPTH} levels of folders, found more in {root}. Give the "
+            "folder of the data set itself."
+        )
+    here = (state.st_dev, state.st_ino)
+    if here in above:
+        return
     for entry in entries:
         if entry.is_dir():
-            if depth:
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {here})
         elif entry.is_file():
             yield prefix + entry.name, entry.stat().st_size
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            yield prefix + entry.name, 0

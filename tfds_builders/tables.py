@@ -6,6 +6,7 @@ Builders interpret the values.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import io
@@ -19,6 +20,10 @@ from fer_jax import errors
 from tfds_builders import sources
 
 MAX_BYTES = 2**30  # the largest, FER2013's, has 287 MB
+
+_HEADER_BYTES = 10_000  # of a first line: a csv of pixels may lack line breaks
+_PUBLISHED = "Use the file as the set's publisher sent it."
+_OWN = "Save the table as csv with these columns."
 
 
 def rows(
@@ -54,6 +59,39 @@ def rows(
             ) from error
 
 
+def header(source: sources.Source, name: str) -> list[str]:
+    """The first line of a csv file as column names in lower case, whatever it contains."""
+    with _open(source, name) as stream:
+        line = stream.readline(_HEADER_BYTES).decode("utf-8-sig", errors="replace")
+    return [column.strip(' "\r\n').lower() for column in line.split(",")]
+
+
+def own_rows(
+    source: sources.Source, name: str, columns: Sequence[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """As `rows`, for a small table that the user wrote, such as with a spreadsheet program.
+
+    Columns may be separated by commas, semicolons or tabs; text may be UTF-8, UTF-16 or
+    Windows-1252.
+    """
+    try:
+        text = _decode(source.read(name))
+    except sources.MemberError as error:
+        raise _damaged(source, name, error) from error
+    where = f"{name} in {source.path}"
+    first = text.partition("\n")[0].lower()
+    separator = max(",;\t", key=first.count)
+    table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    try:
+        header = [column.strip().lower() for column in next(table, [])]
+        yield from _pick(table, _positions(header, columns, where, _OWN), name, _OWN)
+    except csv.Error as error:
+        raise errors.UserError(
+            f"expected a table in {where}, found unreadable text after line {table.line_num} "
+            f"({error}). {_OWN}"
+        ) from error
+
+
 def words(source: sources.Source, name: str, count: int) -> Iterator[tuple[int, list[str]]]:
     """Yields the line number and `count` words of every line; only the first may have spaces.
 
@@ -85,25 +123,34 @@ def read_text(source: sources.Source, name: str) -> str:
     try:
         return source.read(name).decode("utf-8-sig", errors="replace")
     except sources.MemberError as error:
-        raise errors.UserError(
-            f"expected to read {name} in {source.path}, found it damaged ({error}). Get this file "
-            "again."
-        ) from error
+        raise _damaged(source, name, error) from error
 
 
-def _positions(header: Sequence[str], columns: Sequence[str], where: str) -> list[int]:
+def _decode(data: bytes) -> str:
+    """Decodes a text file as spreadsheet programs save it."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
+def _positions(
+    header: Sequence[str], columns: Sequence[str], where: str, advice: str = _PUBLISHED
+) -> list[int]:
     missing = [column for column in columns if column.lower() not in header]
     if missing:
         actual = ", ".join(column or "''" for column in header)[:200] or "an empty file"
         raise errors.UserError(
             f"expected the columns {', '.join(columns)} in the first line of {where}, found "
-            f"{actual}. Use the file as the set's publisher sent it."
+            f"{actual}. {advice}"
         )
     return [header.index(column.lower()) for column in columns]
 
 
 def _pick(
-    table: Iterator[list[str]], at: Sequence[int], name: str
+    table: Iterator[list[str]], at: Sequence[int], name: str, advice: str = _PUBLISHED
 ) -> Iterator[tuple[int, list[str]]]:
     last = max(at)
     for row in table:
@@ -113,7 +160,7 @@ def _pick(
         elif row:
             raise errors.UserError(
                 f"expected at least {last + 1} values in line {number} of {name}, found "
-                f"{len(row)}. Use the file as the set's publisher sent it."
+                f"{len(row)}. {advice}"
             )
 
 
@@ -123,6 +170,13 @@ def _wrong_line(
     return errors.UserError(
         f"expected {count} words in line {number} of {name} in {source.path}, found {actual!r}. "
         "Use the file as the set's publisher sent it."
+    )
+
+
+def _damaged(source: sources.Source, name: str, error: Exception) -> errors.UserError:
+    return errors.UserError(
+        f"expected to read {name} in {source.path}, found it damaged ({error}). Get this file "
+        "again."
     )
 
 
@@ -139,10 +193,7 @@ def _open(source: sources.Source, name: str) -> Iterator[IO[bytes]]:
         with source.stream(name) as stream:
             yield stream
     except _DAMAGES as error:
-        raise errors.UserError(
-            f"expected to read {name} in {source.path}, found it damaged ({error}). Get this file "
-            "again."
-        ) from error
+        raise _damaged(source, name, error) from error
 
 
 _DAMAGES = (

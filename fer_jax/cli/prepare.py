@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
+from fer_jax.errors import UserError
 from tfds_builders import prepare as builders
 from tfds_builders import summary
 
@@ -30,6 +32,11 @@ def main(arguments: Sequence[str]) -> None:
         crop=crop,
         rebuild=options.rebuild,
     )
+    if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
+        raise UserError(
+            f"expected a copy of {options.name} in {options.manual_dir}, found no such folder. To "
+            f"see what was prepared in {prepared.builder.data_dir}, leave --manual_dir out."
+        )
     if not prepared.is_new:  # otherwise `prepare` has printed it
         print("already prepared, nothing to do:")
         print(summary.describe(prepared), flush=True)

@@ -82,7 +82,7 @@ class RunEvaluation:
       attributes: further attributes of the images, by name.
       card: data, network and training behind the scores.
       folder: folder of the report.
-      is_own: whether the data is the run's own set.
+      is_own: whether the data is what the run was trained on, by the digest of its train split.
     """
 
     run: Run
@@ -138,7 +138,7 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
             ),
         ),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
-        is_own=other.name is None,
+        is_own=other.name is None and is_training_data(run, data, preprocessing),
     )
 
 
@@ -195,6 +195,14 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
         if (value := getattr(other, field)) is not None:
             arguments[field] = value
     return build.prepare(**arguments)
+
+
+def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> bool:
+    """Whether the run was trained on the train split of `data`; reads no images.
+
+    Another copy of the same set has the set's name, but is other data.
+    """
+    return open_split(data, "train", preprocessing).digest == run.data["train"]
 
 
 def evaluation_name(data: Prepared, split: str) -> str:

@@ -196,6 +196,6 @@ def common(pattern: str, expected: str) -> list:
         pytest.param(half_an_archive, "cannot be read", id="half_an_archive"),
         pytest.param(outside, "points outside", id="outside"),
         pytest.param(truncated(pattern), "truncated", id="truncated"),
-        pytest.param(no_image(pattern), "not a JPEG, PNG, TIFF or BMP", id="no_image"),
+        pytest.param(no_image(pattern), "not a JPEG, PNG, TIFF, BMP", id="no_image"),
         pytest.param(huge(pattern), "60000 x 60000 pixels", id="huge"),
     ]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import pathlib
+import shlex
 import shutil
+import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -93,9 +97,10 @@ def test_prepare_without_split_folders(faces: pathlib.Path, tmp_path: pathlib.Pa
     [
         ((), {"train": {"pictures"}, "validation": {"pictures"}, "test": {"pictures"}}),
         (("train", "test"), {"train": {"train"}, "validation": {"train"}, "test": {"test"}}),
+        (("train",), {"train": {"train"}, "validation": {"train"}, "test": {"train"}}),
         (("Train", "VAL"), {"train": {"train"}, "validation": {"validation"}, "test": {"train"}}),
         (
-            ("training", "valid", "testing"),
+            ("Train_Set", "eval", "FER2013Test"),
             {"train": {"train"}, "validation": {"validation"}, "test": {"test"}},
         ),
     ],
@@ -134,12 +139,39 @@ def test_two_folders_share_a_data_dir(tmp_path: pathlib.Path) -> None:
     assert small.label_names == ("a", "b")
 
 
+def test_changes_of_a_folder_are_named_with_a_command_that_works(tmp_path: pathlib.Path) -> None:
+    root, data = _write(tmp_path / "it's mine", "a", "b", each=6), tmp_path / "data"
+    _prepare(tmp_path, root, crop={"margin": 0.2})
+    _add(root / "a" / "new.jpg")
+    (root / "b" / "0.jpg").unlink()
+    with pytest.raises(errors.UserError) as refused:
+        _prepare(tmp_path, root, crop={"margin": 0.2})
+    message = str(refused.value)
+    assert "it's mine has changed (1 new: a/new.jpg; 1 gone: b/0.jpg)" in message
+    command = shlex.split(message[message.index("fer-jax prepare") :])
+    assert command[-3:] == ["--manual_dir", str(root), "--rebuild"]
+    assert str(data) in command
+    commands.run(*command[1:])
+    assert not _prepare(tmp_path, root, crop={"margin": 0.2}).is_new
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_manual_dir_may_be_an_archive(kind: str, tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", "a", "b", each=3)
+    archive = shutil.make_archive(
+        str(tmp_path / "packed"), {"tar.gz": "gztar"}.get(kind, kind), tmp_path, root.name
+    )
+    first = _prepare(tmp_path, pathlib.Path(archive))
+    assert [one.id for one in first.entries] == [f"{c}/{i}.jpg" for c in "ab" for i in range(3)]
+    assert not _prepare(tmp_path, pathlib.Path(archive)).is_new
+
+
 @pytest.mark.parametrize(
     ("folders", "names"),
     [
         (("Angry", "Happy"), {"Happy": "happiness", "Angry": "anger"}),
-        (("angry", "smirk"), {"angry": "angry", "smirk": "smirk"}),
-        (("0", "1", "10"), {"0": "0", "1": "1", "10": "10"}),
+        (("angry", "bored", "Happy"), {"Happy": "happiness", "angry": "anger", "bored": "bored"}),
+        (("0", "1", "calm"), {"0": "0", "1": "1", "calm": "calm"}),
     ],
 )
 def test_class_names(folders, names, tmp_path: pathlib.Path) -> None:
@@ -166,6 +198,17 @@ def _merge_words(root: pathlib.Path) -> pathlib.Path:
     return root
 
 
+def _numbers(root: pathlib.Path) -> pathlib.Path:
+    for split in ("train", "val", "test"):
+        for number, folder in enumerate(sorted((root / "faces" / split).glob("[!.]*"))):
+            folder.rename(folder.with_name(str(number)))
+    return root
+
+
+def _many_tables(root: pathlib.Path) -> pathlib.Path:
+    return damage.added("faces/train/Subjects.CSV", b"file,subject")(root)
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -185,6 +228,13 @@ def _merge_words(root: pathlib.Path) -> pathlib.Path:
         pytest.param(damage.removed("faces/train"), "expected a folder train", id="no_train"),
         pytest.param(_one_class, "at least two class folders", id="one_class"),
         pytest.param(_merge_words, "for one emotion", id="two_words"),
+        pytest.param(
+            damage.removed("faces/train/Sad"), "rename test/Sad, val/Sad to .Sad", id="leave_out"
+        ),
+        pytest.param(_numbers, "prepare affectnet --manual_dir", id="numbers"),
+        pytest.param(damage.renamed("faces/val", "part2"), "named train, val, test", id="unknown"),
+        pytest.param(damage.added("faces/dev/1.txt"), "found none (.txt files) in dev", id="dev"),
+        pytest.param(_many_tables, "expected one subjects.csv", id="two_tables"),
         pytest.param(
             damage.replaced("faces/subjects.csv", "file,", "name,"), "file, subject", id="header"
         ),
@@ -214,3 +264,104 @@ def test_bad_folder_exits_with_code_2(
         commands.run("prepare", "image_folder", "--manual_dir", _write(tmp_path / "mine", "happy"))
     assert stopped.value.code == 2
     assert "error: expected at least two class folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "encoding"),
+    [
+        ("subjects.csv", ";", "utf-8-sig"),
+        ("Subjects.CSV", "\t", "utf-16"),
+        ("SUBJECTS.csv", ",", "cp1252"),
+    ],
+)
+def test_subject_tables_of_spreadsheet_programs(
+    name: str, separator: str, encoding: str, tmp_path: pathlib.Path
+) -> None:
+    root = _write(tmp_path / "mine", "happy", "sad", each=3)
+    (root / "happy" / "0.jpg").rename(root / "happy" / "e\u0301.jpg")  # as macOS writes it
+    rows = [["File", "Subject"], ["happy\\\u00e9.jpg", "Zo\u00eb 0"]]
+    rows += [[f"{folder}/{i}.jpg", f"Zo\u00eb {i}"] for folder in ("happy", "sad")
+             for i in range(3) if (folder, i) != ("happy", 0)]  # fmt: skip
+    (root / name).write_bytes("\r\n".join(map(separator.join, rows)).encode(encoding))
+    records = damage.open_copy("image_folder", tmp_path, root).records
+    assert {one.subject for one in records} == {"Zo\u00eb 0", "Zo\u00eb 1", "Zo\u00eb 2"}
+
+
+def test_class_with_two_images_is_named(tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", "happy", "sad", each=3)
+    (root / "sad" / "2.jpg").unlink()
+    with pytest.raises(errors.UserError, match=r"3 images of sadness.*found 2: sad.*leave the cl"):
+        _prepare(tmp_path, root)
+
+
+def _named(root: pathlib.Path) -> None:
+    for number in range(8):
+        for word in ("happy", "Sad"):
+            _add(root / "train" / f"p{number}_{word}.jpg")
+            _add(root / "Test set" / f"p{number} {word}.jpg")
+
+
+def _swapped(root: pathlib.Path) -> None:
+    for folder in ("happy/train", "happy/test", "Sad/train", "Sad/test"):
+        for number in range(8):
+            _add(root / folder / f"{number}.jpg")
+
+
+def _yolo(root: pathlib.Path, place: str = "{kind}/{split}", names: str = "[happy, 'Sad']") -> None:
+    for split in ("train", "test"):
+        for number in range(17):
+            stem = place.format(kind="images", split=split)
+            _add(root / stem / f"{number} a.jpg")
+            lines = root / place.format(kind="labels", split=split) / f"{number} a.txt"
+            lines.parent.mkdir(parents=True, exist_ok=True)
+            lines.write_text(f"{number % 2} 0.5 0.5 1 1\n" if number < 16 else "")
+    (root / "data.yaml").write_text(f"nc: 2\nnames: {names}\nroboflow: x\n")
+
+
+def _yolo_by_split(root: pathlib.Path) -> None:
+    _yolo(root, "{split}/{kind}", "\n  0: happy\n  1: Sad")
+
+
+def _add(file: pathlib.Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(_draw(zlib.crc32(file.name.encode() + file.parent.name.encode()) % 1000))
+
+
+@pytest.mark.parametrize("write", [_named, _swapped, _yolo, _yolo_by_split])
+def test_the_commands_for_other_layouts_work(write, tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "it's mine"
+    write(root)
+    with pytest.raises(errors.UserError) as refused:
+        damage.open_copy("image_folder", tmp_path, root)
+    *commands_, prepare = str(refused.value).splitlines()[1:]
+    assert prepare == '  fer-jax prepare image_folder --manual_dir "$out"'
+    subprocess.run(["bash", "-euc", "\n".join(commands_)], check=True, cwd=tmp_path)
+    records = damage.open_copy("image_folder", tmp_path, tmp_path / "it's mine_sorted").records
+    counts = collections.Counter((one.split, one.label) for one in records)
+    assert set(counts.values()) == {8}
+    assert set(counts) == {
+        (split, label) for split in ("train", "test") for label in ("happiness", "sadness")
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("FER2013Train/label.csv", "fer-jax prepare ferplus --manual_dir"),
+        ("train_labels.csv", "fer-jax prepare raf_db --config folder_raf --manual_dir"),
+        ("readme.txt", "Put the images of each split into one folder per class"),
+    ],
+)
+def test_split_folders_are_never_classes(file: str, message: str, tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "my faces", "FER2013Train", "FER2013Test")
+    (root / file).write_text("")
+    with pytest.raises(errors.UserError, match="names of splits: FER2013Test, FER") as refused:
+        damage.open_copy("image_folder", tmp_path, root)
+    assert message in str(refused.value)
+
+
+def test_only_a_test_folder_is_refused(tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", "test/happy", "test/sad")
+    with pytest.raises(errors.UserError, match="a folder train beside test"):
+        damage.open_copy("image_folder", tmp_path, root)
+    assert damage.open_copy("image_folder", tmp_path, root / "test").records

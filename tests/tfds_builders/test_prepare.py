@@ -248,15 +248,48 @@ def test_all_protocols_read_the_same_records(
 
 
 def test_another_copy_is_refused_and_a_missing_one_is_not_needed(
-    kdef_data: pathlib.Path, kdef_copy, tmp_path: pathlib.Path
+    kdef_data: pathlib.Path, kdef_copy, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = str(kdef_data)
     other = kdef_copy()
     shutil.rmtree(other / "BM31")
-    with pytest.raises(errors.UserError, match="source: "):
+    with pytest.raises(errors.UserError, match=r"source: .* then, .* now \(35 gone: BM31AFFL, BM"):
         build.prepare("kdef", None, data, str(other))
+    assert capsys.readouterr().err == ""
     assert build.prepare("kdef", None, data, str(tmp_path / "gone")).entries
+    assert f"no copy of kdef in {tmp_path / 'gone'} any more" in capsys.readouterr().err
     assert build.prepare("kdef", None, data).entries
+
+
+def test_the_command_line_refuses_a_missing_folder(
+    kdef_data: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("kdef", "--data_dir", kdef_data, "--manual_dir", tmp_path / "typo")
+    with pytest.raises(SystemExit) as stopped:
+        commands.run("prepare", *arguments)
+    printed = capsys.readouterr()
+    assert (stopped.value.code, printed.out) == (2, "")
+    assert "found no such folder" in printed.err
+    assert "leave --manual_dir out" in printed.err
+
+
+def test_a_folder_without_a_copy_is_refused_although_data_is_prepared(
+    kdef_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(errors.UserError, match=r"KDEF_and_AKDEF(.|\n)* was prepared from ") as stop:
+        build.prepare("kdef", None, str(kdef_data), str(tmp_path))
+    assert "leave --manual_dir (config.data.manual_dir) out" in str(stop.value)
+
+
+def test_a_flipped_bit_in_the_records_is_a_message(kdef_data_copy: pathlib.Path) -> None:
+    prepared = build.prepare("kdef", None, str(kdef_data_copy))
+    file = next(pathlib.Path(prepared.builder.data_dir).glob("*.array_record*"))
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 4
+    file.write_bytes(bytes(data))
+    damaged = build.prepare("kdef", None, str(kdef_data_copy))
+    with pytest.raises(errors.UserError, match=r"found damaged data .*--rebuild"):
+        list(map(damaged.record, range(len(damaged.entries))))
 
 
 def test_of_two_processes_one_prepares_and_the_other_waits(

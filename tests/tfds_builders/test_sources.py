@@ -35,6 +35,12 @@ def _tar(files: dict[str, bytes], mode: str = "w") -> bytes:
     return buffer.getvalue()
 
 
+def _spoiled(data: bytes, at: int) -> bytes:
+    changed = bytearray(data)
+    changed[at] ^= 255
+    return bytes(changed)
+
+
 def _write(root: pathlib.Path, files: dict[str, bytes]) -> pathlib.Path:
     for name, data in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +148,19 @@ BAD = {
     "half a tgz": ("a.tgz", _tar(FILES, "w:gz")[:90], "a.tgz, which cannot be read"),
     "half a tar": ("a.tar", _tar({"a": b"1" * 4000})[:700], "a.tar, which cannot be read"),
     "no archive": ("a.tar", b"<html>sign in</html>" * 90, "a.tar, which cannot be read"),
+    "a tar without its end": (
+        "a.tar", _tar({"a": b"1" * 400, "b": b"2" * 400})[:1024], "no end-of-archive block",
+    ),
+    "a damaged header": (
+        "a.tar", _spoiled(_tar({"a": b"1" * 400, "b": b"2" * 400}), 1100), "no end-of-archive",
+    ),
+    "a damaged tgz": (
+        "a.tgz", _spoiled(_tar({"a": bytes(range(256)) * 40}, "w:gz"), -6), "incomplete: get the",
+    ),
+    "a rar by its content": ("a.zip", b"Rar!\x1a\x07\0rest", "a rar archive. Unpack it"),
+    "a zip bomb in a zip": (
+        "a.zip", _zip({"b.zip": _zip({"c": bytes(2**22)}, zipfile.ZIP_STORED)}), "not a copy of",
+    ),
     "a bomb": ("a.tgz", _tar({"a": bytes(2**20)}, "w:gz"), "not a copy of a data set"),
     "damaged inside": (
         "a.zip", _zip({"b.zip": _zip(FILES)[:90]}), "b.zip, which cannot be read",
@@ -155,6 +174,43 @@ def test_a_bad_archive_is_refused(kind: str, tmp_path: pathlib.Path) -> None:
     _write(tmp_path, {name: data})
     with pytest.raises(errors.UserError, match=re.escape(message)):
         sources.gather(tmp_path).sizes()
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Image\\a.jpg", "Image/a.jpg"),  # PowerShell's Compress-Archive
+        ("Image/12:30 a.jpg", "Image/12:30 a.jpg"),
+        (".\\a.jpg", "./a.jpg"),
+    ],
+)
+@pytest.mark.parametrize("pack", [_zip, _tar])
+def test_names_of_other_systems(pack, written: str, read: str, tmp_path: pathlib.Path) -> None:
+    # zipfile replaces os.sep only, so it writes backslashes on Linux.
+    path = tmp_path / ("a.zip" if pack is _zip else "a.tar")
+    path.write_bytes(pack({written: b"image"}))
+    source = sources.open_archive(path)
+    name = read if pack is _zip else read.removeprefix("./")
+    assert list(source.sizes()) == [name]
+    assert source.read(name) == b"image"
+    assert source.touched == {name}
+
+
+def test_folders_of_powershell_are_no_files(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.zip").write_bytes(_zip({"Image\\": b"", "Image\\a.jpg": b"image"}))
+    assert list(sources.ZipSource(tmp_path / "a.zip").sizes()) == ["Image/a.jpg"]
+
+
+def test_deep_folders_links_to_above_and_links_to_nothing(tmp_path: pathlib.Path) -> None:
+    deep = "/".join("abcdefghijkl")
+    root = _write(tmp_path / "copy", {f"{deep}/1.jpg": b"image"})
+    (root / deep / "up").symlink_to(root)
+    (root / "gone.jpg").symlink_to(tmp_path / "not mounted")
+    source = sources.FolderSource(root)
+    assert source.sizes() == {f"{deep}/1.jpg": 5, "gone.jpg": 0}
+    with pytest.raises(sources.MemberError, match="No such file"):
+        source.read("gone.jpg")
+    assert sources.fingerprint(root)
 
 
 def test_a_missing_folder_is_refused(tmp_path: pathlib.Path) -> None:

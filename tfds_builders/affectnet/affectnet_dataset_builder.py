@@ -1,13 +1,12 @@
 """TFDS builder of AffectNet, the manually annotated part: about 290,000 faces from the web.
 
 Reads the csv lists with face boxes, or the smaller release of face crops with npy
-annotations (Mollahosseini et al., 2017). Reports test on the set's validation part,
-because its test part is not published; our validation split comes out of train.
+annotations (Mollahosseini et al., 2017), or copies in class folders. Reports test on the set's
+validation part, because its test part is not published; our validation split comes out of train.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,8 @@ HOW_TO_GET = copies.how_to_get(
     """\
 To get AffectNet: request it at http://mohammadmahoor.com/affectnet (professors only, for
 non-commercial use). You receive the images with training.csv and validation.csv, or the folders
-train_set and val_set. Unpack rar archives, put everything into one folder and run:""",
+train_set and val_set. Unpack rar archives, put everything into one folder and run (copies in
+class folders, train/0/ to val/7/ or train/happy/ ..., are read too):""",
 )
 NO_IMAGE = "image missing"
 NO_LABEL = "label file missing"
@@ -34,6 +34,13 @@ LISTED_TWICE = "listed twice"
 _ARCHIVES = r".*(affect|manual|train|val).*\.(zip|tar)"
 _WHOLE = (0, 0, 10**6, 10**6)  # clipped to the image: images of the npy layout are face crops
 _SEVEN = labels.AFFECTNET[:7]
+
+
+def split_as_published(rows: Sequence[protocols.Row], seed: int) -> Mapping[str, str]:
+    """Tests on the validation part, or on the test folder that some copies have."""
+    has_test = any(row.split == protocols.TEST for row in rows)
+    test = protocols.TEST if has_test else protocols.VALIDATION
+    return protocols.official(rows, seed, validation=0.05, test=test)
 
 
 class Builder(manual.ManualBuilder):
@@ -55,9 +62,9 @@ class Builder(manual.ManualBuilder):
             f"{count} expressions; tests on AffectNet's validation part, validates on 5 % of "
             "train.",
             classes,
-            functools.partial(protocols.official, validation=0.05, test=protocols.VALIDATION),
-            note="the test split is AffectNet's validation part, as in published results; people "
-            "are not identified",
+            split_as_published,
+            note="the test split is AffectNet's validation part, as in published results, unless "
+            "the copy has a test folder; people are not identified",
         )
         for name, count, classes in (
             ("official", "Eight", labels.AFFECTNET),
@@ -81,7 +88,7 @@ class Builder(manual.ManualBuilder):
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
         """See `ManualBuilder`. Reads row by row; a record takes about 1 kB."""
-        rows = _rows_of_npy(source) if _is_npy(source) else _rows_of_tables(source)
+        rows = _ROWS[_layout(source)](source)
         by_id: dict[str, manual.Record] = {}
         drops = []
         for row in rows:
@@ -91,16 +98,24 @@ class Builder(manual.ManualBuilder):
                 drops.append(crops.Drop(row.id, row.file, LISTED_TWICE, row.label))
             else:
                 by_id[row.id] = row
-        records = list(by_id.values())
+        order = protocols.SPLITS.index
+        records = sorted(by_id.values(), key=lambda record: order(record.split))
         missing = [drop.file for drop in drops if drop.reason in (NO_IMAGE, NO_LABEL)]
         listed = len(records) + len(drops)
         copies.check_missing(missing, listed, "an image and a label for every entry", source)
-        copies.check_classes(records, labels.AFFECTNET, source)
+        # Many copies in class folders have no contempt: the protocol "seven".
+        in_folders = _layout(source) == "folders"
+        copies.check_classes(records, _SEVEN if in_folders else labels.AFFECTNET, source)
         return records, drops
 
 
 def _lacks(source: sources.Source) -> str:
-    if _is_npy(source):
+    layout = _layout(source)
+    if layout == "folders":
+        splits = {split for split, _ in names.by_class(source.sizes()).values()}
+        complete = protocols.TRAIN in splits and len(splits) > 1
+        return "" if complete else "AffectNet's train and val folders"
+    if layout == "npy":
         splits = {PurePosixPath(file).parts[-3] for file in source.sizes() if names.is_crop(file)}
         missing = sorted(set(names.FOLDERS.values()) - splits)
         return f"AffectNet's {', '.join(missing)}/images" if missing else ""
@@ -111,8 +126,12 @@ def _lacks(source: sources.Source) -> str:
     return f"AffectNet's {' and '.join(missing)}" if missing else ""
 
 
-def _is_npy(source: sources.Source) -> bool:
-    return any(map(names.is_crop, source.sizes()))
+def _layout(source: sources.Source) -> str:
+    """Returns "npy", "tables" or "folders"."""
+    if any(map(names.is_crop, source.sizes())):
+        return "npy"
+    has_tables = bool(names.tables_among(source.sizes()))
+    return "tables" if has_tables or not names.by_class(source.sizes()) else "folders"
 
 
 def _rows_of_tables(source: sources.Source) -> Iterator[manual.Record | crops.Drop]:
@@ -165,6 +184,27 @@ def _rows_of_npy(source: sources.Source) -> Iterator[manual.Record | crops.Drop]
                     "arousal": _scalar(source, file, "aro"),
                 },
             )
+
+
+def _rows_of_folders(source: sources.Source) -> Iterator[manual.Record | crops.Drop]:
+    for file, (split, folder) in names.by_class(source.sizes()).items():
+        image_id = f"{split}/{folder.lower()}/{PurePosixPath(file).stem}"
+        if folder in names.UNUSED:
+            reason = f"no expression: {names.UNUSED[folder]}"
+            yield crops.Drop(image_id, file, reason, f"folder {folder}")
+            continue
+        yield manual.Record(
+            id=image_id,
+            file=file,
+            label=names.CODES.get(folder) or labels.named(folder) or "",
+            subject="",
+            split=split,
+            face_box=_WHOLE,
+            extras={"valence": -2.0, "arousal": -2.0},
+        )
+
+
+_ROWS = {"npy": _rows_of_npy, "tables": _rows_of_tables, "folders": _rows_of_folders}
 
 
 def _label(source: sources.Source, file: str, line: int, code: str) -> str:

@@ -1,4 +1,4 @@
-"""AffectNet's two layouts: csv lists with face boxes, or face crops with npy annotations.
+"""AffectNet's layouts: csv lists with face boxes, or face crops with npy annotations or in folders.
 
 Parses rows, file names and codes, for the builder and the stand-in.
 """
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from fer_jax import labels
-from tfds_builders import protocols
+from tfds_builders import protocols, splits
 
 COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height",
@@ -88,6 +88,18 @@ def is_crop(file: str) -> bool:
     parts = PurePosixPath(file).parts
     in_images = len(parts) >= 3 and parts[-2] == "images" and parts[-3] in FOLDERS.values()
     return in_images and bool(_IMAGE.fullmatch(file))
+
+
+def by_class(files: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Split and class folder of the images in <split>/<class>/ of copies without annotations."""
+    parts_of = {file: file.split("/")[-3:-1] for file in files if _IMAGE.fullmatch(file)}
+    inner = {file: parts for file, parts in parts_of.items() if len(parts) == 2}
+    split_of = splits.by_folder({split for split, _ in inner.values()})
+    return {
+        file: (split_of[split], folder)
+        for file, (split, folder) in inner.items()
+        if split in split_of and (folder in CODES or folder in UNUSED or labels.named(folder))
+    }
 
 
 def annotation(image: str, kind: str) -> str:

@@ -1,8 +1,9 @@
-"""TFDS builder of CK+, from its image sequences with emotion files, or from the copy CK+48.
+"""TFDS builder of CK+, from its image sequences with emotion files, or from small copies.
 
 593 sequences of 123 people from neutral to peak, 327 of them labeled (Lucey et al., 2010).
 As is customary, the last three frames of a labeled sequence show its expression. The first
-frame is neutral by design; only the protocol `neutral` uses it.
+frame is neutral by design; only the protocol `neutral` uses it. The small copies are CK+48, and
+ckextended.csv, which has its own splits and does not identify people.
 """
 
 from __future__ import annotations
@@ -19,16 +20,23 @@ from fer_jax import errors, labels
 from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.ck_plus import names
+from tfds_builders.fer2013 import names as fer2013
 
 SEVEN: tuple[str, ...] = labels.CK_PLUS[1:]  # without neutral, as in CK+48 and published results
 SMALL = "ck48"
+EXTENDED = "ckextended"
+
+USAGE = protocols.Protocol(
+    "usage", "The splits of ckextended.csv.", labels.CK_PLUS, protocols.stored
+)
 
 HOW_TO_GET = copies.how_to_get(
     "ck_plus",
     """\
 To get CK+: request it at http://www.jeffcohn.net/Resources (signed agreement, for non-commercial
 use). You receive extended-cohn-kanade-images.zip and Emotion_labels.zip. Put both, packed or
-unpacked, into a folder and run (add --config ck48 for the 48 x 48 copy CK+48):""",
+unpacked, into a folder and run (add --config ck48 for the 48 x 48 copy CK+48, --config ckextended
+for ckextended.csv):""",
 )
 _ARCHIVES = r".*(cohn|kanade|ck|emotion).*\.(zip|tar|tgz|tar\.gz)"
 
@@ -51,6 +59,13 @@ class Builder(manual.ManualBuilder):
             lossless=True,
             expected=names.LABELED * names.PEAKS,
         ),
+        manual.Variant(
+            name=EXTENDED,
+            description="The copy ckextended.csv: 920 faces of 48 x 48 pixels, stored losslessly.",
+            crop=FaceCrop(margin=0.0, method="keep"),
+            lossless=True,
+            expected=names.EXTENDED_IMAGES,
+        ),
     ]
     LABEL_NAMES = labels.CK_PLUS
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
@@ -70,18 +85,45 @@ class Builder(manual.ManualBuilder):
     EXPECTED = names.LABELED * (names.PEAKS + 1)
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
 
+    @classmethod
+    def variant_for(cls, manual_dir: Path | None, variant: manual.Variant) -> manual.Variant:
+        """Returns `ckextended` instead of the default for a copy with that csv only."""
+        folder = manual_dir.expanduser() if manual_dir else None
+        if variant.name != cls.BUILDER_CONFIGS[0].name or not (folder and folder.is_dir()):
+            return variant
+        source = sources.FolderSource(folder)
+        is_extended = sources.find(source, re.escape(names.EXTENDED)) and all(
+            names.parse_frame(file) is None and not sources.is_archive(file)
+            for file in source.sizes()
+        )
+        return cls.builder_configs[EXTENDED] if is_extended else variant
+
+    def protocol(self, name: str | None) -> protocols.Protocol | None:
+        """As in all sets; `ckextended` has its own splits only, or folds."""
+        if self._variant != EXTENDED:
+            return super().protocol(name)
+        return protocols.find({"usage": USAGE}, name)
+
+    @property
+    def _variant(self) -> str:
+        config = self.builder_config
+        return config.base or config.name
+
     @property
     def _is_small(self) -> bool:
-        config = self.builder_config
-        return (config.base or config.name) == SMALL
+        return self._variant == SMALL
 
     def open_source(self, manual_dir: Path) -> sources.Source:
         """Opens the sequences with their emotion files, or CK+48, in or below `manual_dir`."""
-        lacks = _lacks_small if self._is_small else _lacks
+        lacks = {SMALL: _lacks_small, EXTENDED: _lacks_extended}.get(self._variant, _lacks)
         return copies.open_copy(manual_dir, _ARCHIVES, lacks, HOW_TO_GET)
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
         """See `ManualBuilder`. Reads the emotion files."""
+        if self._variant == EXTENDED:
+            records = _extended(source)
+            copies.check_classes(records, labels.CK_PLUS, source)
+            return records, []
         frames = {file: frame for file in source.sizes() if (frame := names.parse_frame(file))}
         if self._is_small:
             labeled, drops = _small(source, frames)
@@ -107,6 +149,8 @@ class Builder(manual.ManualBuilder):
         """Summarizes how many sequences have an emotion label."""
         if self._is_small:
             return {}
+        if self._variant == EXTENDED:
+            return {"notes": "people are not identified and are in several splits"}
         frames = map(names.parse_frame, source.sizes())
         sequences = {frame.key for frame in frames if frame}
         labeled = {tuple(record.id.split("_")[:2]) for record in records}
@@ -126,7 +170,10 @@ def _lacks(source: sources.Source) -> str:
     if not any(map(names.parse_emotion_file, source.sizes())):
         missing.append("Emotion/S005/001/S005_001_00000011_emotion.txt ...")
     small = any(map(names.is_small, frames)) and len(missing) == 2
-    return " and ".join(missing) + " (to use CK+48, which is present: --config ck48)" * small
+    hint = " (to use CK+48, which is present: --config ck48)" * small
+    if sources.find(source, re.escape(names.EXTENDED)):
+        hint = " (to use ckextended.csv, which is present: --config ckextended)"
+    return " and ".join(missing) + hint * bool(missing)
 
 
 def _lacks_small(source: sources.Source) -> str:
@@ -135,6 +182,25 @@ def _lacks_small(source: sources.Source) -> str:
         return ""
     hint = " (to use the sequences, which are present: --config face)" * bool(frames)
     return "CK+48/<class>/S010_004_00000017.png ..." + hint
+
+
+def _lacks_extended(source: sources.Source) -> str:
+    return "" if sources.find(source, re.escape(names.EXTENDED)) else names.EXTENDED
+
+
+def _extended(source: sources.Source) -> list[manual.Record]:
+    (table, *_) = sources.find(source, re.escape(names.EXTENDED))
+    return [
+        manual.Record(
+            id=row.id,
+            file=table,
+            label=row.label,
+            subject="",
+            split=fer2013.USAGES[row.usage],
+            pixels=row.pixels,
+        )
+        for row in fer2013.read_table(source, table, names.EXTENDED_CODES)
+    ]
 
 
 def _small(

@@ -37,6 +37,14 @@ SMALL_FOLDERS: dict[str, str] = {
 }
 """The class folders of CK+48."""
 
+EXTENDED = "ckextended.csv"  # emotion, pixels, Usage, as in fer2013.csv; people are not identified
+EXTENDED_CODES: dict[str, str] = {
+    str(code): label for code, label in enumerate((*labels.FER2013, labels.CONTEMPT))
+}
+"""The codes of ckextended.csv: FER2013's, and 7 for contempt."""
+
+EXTENDED_IMAGES = 920
+
 _FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})", re.IGNORECASE)
 _EMOTION = re.compile(r"(S\d{3})_(\d{3})_(\d{8})_emotion\.txt", re.IGNORECASE)
 _ENDING = re.compile(r"\.(png|jpe?g|tiff?)", re.IGNORECASE)

@@ -6,9 +6,9 @@ detection. People are not identified, and many images are in the set more than o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -24,6 +24,15 @@ To get FER2013: download fer2013.tar.gz or icml_face_data.csv from the Kaggle ch
 "Challenges in Representation Learning: Facial Expression Recognition". Put the file, packed or
 unpacked, into a folder and run:""",
 )
+_DRAWN = (
+    "train.csv has no PublicTest and PrivateTest: validation and test are drawn from it, so "
+    "results do not compare with published ones"
+)
+
+
+def split_as_stored(rows: Sequence[protocols.Row], seed: int) -> Mapping[str, str]:
+    """The three official splits; drawn by class for the challenge's train.csv, which has none."""
+    return protocols.stored(rows, seed) or protocols.by_group(rows, seed)
 
 
 class Builder(manual.ManualBuilder):
@@ -45,7 +54,7 @@ class Builder(manual.ManualBuilder):
             "official",
             "Training, PublicTest as validation, PrivateTest as test.",
             labels.FER2013,
-            protocols.stored,
+            split_as_stored,
             note="people are not identified and may be in several splits",
         ),
     }
@@ -55,15 +64,30 @@ class Builder(manual.ManualBuilder):
 
     def open_source(self, manual_dir: Path) -> sources.Source:
         """Opens the csv or the class folders in or below `manual_dir`."""
-        return copies.open_copy(manual_dir, names.ARCHIVES, _lacks, HOW_TO_GET)
+        return copies.open_copy(
+            manual_dir, names.ARCHIVES, _lacks, HOW_TO_GET, otherwise=_lacks_challenge
+        )
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
         """See `ManualBuilder`. Holds a csv's pixels in memory: 83 MB for a complete copy."""
         table = names.find_table(source.sizes())
-        records, drops = _from_table(source, table) if table else _from_folders(source)
+        challenge = None if table or not _lacks(source) else names.find_challenge(source)
+        if table:
+            records = _from_rows(table, names.read_table(source, table))
+        elif challenge:
+            records = _from_rows(challenge, names.read_challenge(source, challenge))
+        records, drops = (records, []) if table or challenge else _from_folders(source)
         copies.check_classes(records, labels.FER2013, source)
-        _check_splits(records, source)
+        if not challenge:
+            _check_splits(records, source)
         return records, drops
+
+    def metadata_of(
+        self, source: sources.Source, records: Sequence[manual.Record]
+    ) -> dict[str, Any]:
+        """A note if the splits are drawn."""
+        del source
+        return {"notes": _DRAWN} if records[0].split == protocols.STORED else {}
 
 
 def _lacks(source: sources.Source) -> str:
@@ -75,19 +99,22 @@ def _lacks(source: sources.Source) -> str:
     )
 
 
-def _from_table(source: sources.Source, table: str) -> tuple[list[manual.Record], list[crops.Drop]]:
-    records = [
+def _lacks_challenge(source: sources.Source) -> str:
+    return "" if names.find_challenge(source) else names.CHALLENGE
+
+
+def _from_rows(table: str, rows: Iterable[names.CsvRow]) -> list[manual.Record]:
+    return [
         manual.Record(
             id=row.id,
             file=table,
             label=row.label,
             subject="",
-            split=names.USAGES[row.usage],
+            split=names.USAGES.get(row.usage, protocols.STORED),
             pixels=row.pixels,
         )
-        for row in names.read_table(source, table)
+        for row in rows
     ]
-    return records, []
 
 
 def _from_folders(
@@ -101,16 +128,18 @@ def _from_folders(
             f"{source.path}, found others: {manual.some(unknown)}. Rename the folders: numbers "
             "can mean the csv's order or the alphabetical one."
         )
-    _check_test_splits(source, files)
-    pairs = [(names.record_id(file), file) for file in files]
+    split_of = names.split_of(files)
+    _check_test_splits(source, split_of)
+    pairs = [(names.record_id(file, split), file) for file, split in split_of.items()]
     first, drops = copies.first_by_id(source, pairs)
-    return [_record(record_id, file) for record_id, file in first.items()], drops
+    records = [_record(record_id, file, split_of[file]) for record_id, file in first.items()]
+    return records, drops
 
 
-def _check_test_splits(source: sources.Source, files: Sequence[str]) -> None:
+def _check_test_splits(source: sources.Source, split_of: Mapping[str, str]) -> None:
     """Checks that PublicTest and PrivateTest, which most copies put in one folder, differ."""
-    unnamed = [file for file in files if not names.has_usage(file)]
-    if unnamed and not any(names.split_of(file) == protocols.VALIDATION for file in files):
+    unnamed = [file for file in split_of if not names.has_usage(file)]
+    if unnamed and protocols.VALIDATION not in split_of.values():
         raise errors.UserError(
             f"expected PublicTest_ and PrivateTest_ in the names of the images in "
             f"{source.path}, or a folder validation beside train and test, found "
@@ -119,10 +148,9 @@ def _check_test_splits(source: sources.Source, files: Sequence[str]) -> None:
         )
 
 
-def _record(record_id: str, file: str) -> manual.Record:
-    label, split = names.label_of(file), names.split_of(file)
+def _record(record_id: str, file: str, split: str) -> manual.Record:
+    label = names.label_of(file)
     assert label is not None  # `_from_folders` has refused other folders
-    assert split is not None
     return manual.Record(id=record_id, file=file, label=label, subject="", split=split)
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
 
 from fer_jax import errors, labels
 from fer_jax.faces.decode import UnreadableError
-from tfds_builders import protocols, sources, tables
+from tfds_builders import protocols, sources, splits, tables
 
 SIDE = 48  # pixels
 COLUMNS = ("emotion", "pixels", "Usage")
@@ -25,6 +25,9 @@ USAGES: dict[str, str] = {
 }
 """The csv's `Usage` to split; published results are on PrivateTest."""
 
+CODES: dict[str, str] = {str(code): label for code, label in enumerate(labels.FER2013)}
+"""The csv's `emotion`."""
+
 COUNTS: dict[str, tuple[int, ...]] = {
     "Training": (3_995, 436, 4_097, 7_215, 4_830, 3_171, 4_965),
     "PublicTest": (467, 56, 496, 895, 653, 415, 607),
@@ -33,9 +36,9 @@ COUNTS: dict[str, tuple[int, ...]] = {
 """Images per class of a complete copy by usage, in the order of `labels.FER2013`."""
 
 TABLES = ("fer2013.csv", "icml_face_data.csv")  # the second has spaces in its header
+CHALLENGE = "train.csv"  # the challenge's labeled part: emotion and pixels, without Usage
 ARCHIVES = r".*(fer.?2013|icml|facial.?expression|archive).*\.(zip|tar|tgz|tar\.gz)"
 
-_SPLITS = {"train": protocols.TRAIN, "validation": protocols.VALIDATION, "test": protocols.TEST}
 _USAGE = re.compile(r"(training|publictest|privatetest)_", re.IGNORECASE)
 _IMAGE = re.compile(r".*\.(jpe?g|png|bmp)", re.IGNORECASE)
 
@@ -46,7 +49,7 @@ class CsvRow:
 
     Attributes:
       id: usage and row number, from 0.
-      usage: one of `USAGES`.
+      usage: one of `USAGES`; "" in the challenge's train.csv.
       label: one of `labels.FER2013`.
       values: the 48 x 48 gray values, row by row; empty if the row is invalid.
     """
@@ -70,34 +73,59 @@ def find_table(names: Iterable[str]) -> str | None:
     return next((by_name[table] for table in TABLES if table in by_name), None)
 
 
-def read_table(source: sources.Source, table: str) -> Iterator[CsvRow]:
-    """Yields the rows of the csv; a row that is not FER2013's is a `UserError`."""
+def find_challenge(source: sources.Source) -> str | None:
+    """The challenge's train.csv, told from others of that name by its columns; None if missing."""
+    found = sources.find(source, CHALLENGE.replace(".", r"\."))
+    return next(
+        (name for name in found if tables.header(source, name) == ["emotion", "pixels"]), None
+    )
+
+
+def read_challenge(source: sources.Source, table: str) -> Iterator[CsvRow]:
+    """Yields the rows of the challenge's train.csv."""
+    for number, (line, values) in enumerate(tables.rows(source, table, COLUMNS[:2])):
+        emotion, pixels = values
+        if emotion not in CODES:
+            raise errors.UserError(
+                f"expected an emotion from 0 to 6 in line {line} of {table} in {source.path}, "
+                f"found {emotion[:20]!r}. Use the file as its publisher sent it."
+            )
+        yield CsvRow(f"train_{number:05d}", "", CODES[emotion], _parse_values(pixels))
+
+
+def read_table(
+    source: sources.Source, table: str, codes: Mapping[str, str] = CODES
+) -> Generator[CsvRow, None, None]:
+    """Yields the rows of the csv; another Usage, or an emotion not in `codes`, is a `UserError`."""
     for number, (line, values) in enumerate(tables.rows(source, table, COLUMNS)):
         emotion, pixels, usage = values
-        if usage not in USAGES or emotion not in _CODES:
+        if usage not in USAGES or emotion not in codes:
             raise errors.UserError(
-                f"expected an emotion from 0 to 6 and a Usage of {', '.join(USAGES)} in line "
-                f"{line} of {table} in {source.path}, found {emotion[:20]!r} and {usage[:20]!r}. "
-                "Use the file as its publisher sent it."
+                f"expected an emotion from 0 to {len(codes) - 1} and a Usage of "
+                f"{', '.join(USAGES)} in line {line} of {table} in {source.path}, found "
+                f"{emotion[:20]!r} and {usage[:20]!r}. Use the file as its publisher sent it."
             )
-        yield CsvRow(f"{usage}_{number:05d}", usage, _CODES[emotion], _parse_values(pixels))
+        yield CsvRow(f"{usage}_{number:05d}", usage, codes[emotion], _parse_values(pixels))
 
 
 def is_image(file: str) -> bool:
     """Whether a file of the folder layout is an image in the folder of a split."""
-    return bool(_IMAGE.fullmatch(file)) and _split_folder(file) is not None
+    return bool(_IMAGE.fullmatch(file)) and splits.is_split(_split_folder(file))
 
 
-def split_of(file: str) -> str | None:
-    """The split of an image of the folder layout: from its name, otherwise from its folder.
+def split_of(files: Sequence[str]) -> dict[str, str]:
+    """The split of each image of the folder layout: from its name, otherwise from its folder.
 
     A test folder may contain both PublicTest and PrivateTest, which differ by name only.
     """
-    usage = _USAGE.match(PurePosixPath(file).name)
-    if usage:
-        by_usage = {word.lower(): split for word, split in USAGES.items()}
-        return by_usage[usage[1].lower()]
-    return _split_folder(file)
+    by_folder = splits.by_folder({_split_folder(file) for file in files})
+    by_usage = {word.lower(): split for word, split in USAGES.items()}
+    return {
+        file: by_usage[usage[1].lower()]
+        if (usage := _USAGE.match(PurePosixPath(file).name))
+        else by_folder[_split_folder(file)]
+        for file in files
+    }
 
 
 def label_of(file: str) -> str | None:
@@ -111,10 +139,10 @@ def has_usage(file: str) -> bool:
     return _USAGE.match(PurePosixPath(file).name) is not None
 
 
-def record_id(file: str) -> str:
+def record_id(file: str, split: str) -> str:
     """Split, class and name: some copies number the images of each class from 1."""
     path = PurePosixPath(file)
-    return f"{split_of(file)}/{path.parent.name.lower()}/{path.stem}"
+    return f"{split}/{path.parent.name.lower()}/{path.stem}"
 
 
 def expected() -> Mapping[str, int]:
@@ -122,9 +150,10 @@ def expected() -> Mapping[str, int]:
     return {USAGES[usage]: sum(counts) for usage, counts in COUNTS.items()}
 
 
-def _split_folder(file: str) -> str | None:
+def _split_folder(file: str) -> str:
+    """The folder above the class folder; "" if there is none."""
     parts = PurePosixPath(file).parts
-    return _SPLITS.get(parts[-3].lower()) if len(parts) >= 3 else None
+    return parts[-3] if len(parts) >= 3 else ""
 
 
 def _parse_values(text: str) -> bytes:
@@ -132,6 +161,3 @@ def _parse_values(text: str) -> bytes:
         return bytes(map(int, text.split()))
     except ValueError:  # not a number, or not from 0 to 255
         return b""
-
-
-_CODES = {str(code): label for code, label in enumerate(labels.FER2013)}

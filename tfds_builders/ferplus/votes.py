@@ -5,17 +5,19 @@ Ten people each chose one of eight emotions, "unknown" or "no face" (NF).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from fer_jax import errors, labels
 from tfds_builders import protocols, sources, tables
 from tfds_builders.fer2013 import names
 
 TABLE = "fer2013new.csv"
+FOLDER_TABLE = "label.csv"  # beside the images of a split, as FER+'s own script writes them
 UNKNOWN, NO_FACE = "unknown", "NF"
 CHOICES: tuple[str, ...] = (*labels.FERPLUS, UNKNOWN, NO_FACE)
 """The choices of a vote, in the order of the table's columns."""
 
+FOLDER_COLUMNS = ("Image name", "box", *CHOICES)
 COLUMNS = ("Usage", "Image name", *CHOICES)
 MAJORITY_COUNTS: dict[str, int] = {
     protocols.TRAIN: 25_060,
@@ -41,7 +43,9 @@ def majority(votes: Sequence[int]) -> str:
     return CHOICES[counted.index(most)] if 2 * most > sum(counted) else UNKNOWN
 
 
-def read(source: sources.Source, table: str) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+def read(
+    source: sources.Source, table: str
+) -> Generator[tuple[str, str, tuple[int, ...]], None, None]:
     """Yields usage, image name ("" if FER+ excludes the image) and votes of every row.
 
     Raises:
@@ -55,3 +59,19 @@ def read(source: sources.Source, table: str) -> Iterator[tuple[str, str, tuple[i
                 f"{', '.join(votes)}. Use the file as its publisher sent it."
             )
         yield usage, name, tuple(map(int, votes))
+
+
+def read_folder(source: sources.Source, table: str) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yields image name and votes of every row of a split folder's label.csv.
+
+    Raises:
+      errors.UserError: A row has invalid votes.
+    """
+    rows = tables.rows(source, table, FOLDER_COLUMNS, no_header=True)
+    for line, (name, _, *votes) in rows:
+        if not all(vote.isdecimal() for vote in votes):
+            raise errors.UserError(
+                f"expected {len(CHOICES)} numbers of votes in line {line} of {table} in "
+                f"{source.path}, found {', '.join(votes)}. Use the file as its publisher sent it."
+            )
+        yield name, tuple(map(int, votes))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
@@ -21,14 +21,14 @@ from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.image_folder import tree
 
 HOW_TO_GET = """\
-Put your images (JPEG, PNG, TIFF, BMP) into one folder per class, with or without splits,
+Put your images (JPEG, PNG, TIFF, BMP, WebP) into one folder per class, with or without splits,
   FOLDER/happy/*.jpg  FOLDER/sad/*.jpg ...   or   FOLDER/train/happy/*.jpg  FOLDER/test/happy/*.jpg
 and pass the folder, or a zip of it:
   fer-jax prepare image_folder --manual_dir FOLDER
 Images are stored unchanged. For photos that show more than a face, add --config face.
 To keep each person in one split, add FOLDER/subjects.csv with the columns file, subject."""
 
-NO_IMAGE = "not an image file"
+NO_IMAGE = "not an image of a known format"
 
 
 def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
@@ -37,7 +37,7 @@ def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     Draws by subject if subjects are known, else at random within each class.
     """
     stored = {row.split for row in rows}
-    if stored == {protocols.STORED}:
+    if stored in ({protocols.STORED}, {protocols.TRAIN}):
         return protocols.by_group(rows, seed)
     if protocols.TEST in stored:
         return protocols.official(rows, seed)
@@ -118,14 +118,15 @@ class Builder(manual.ManualBuilder):
         self, source: sources.Source, records: Sequence[manual.Record]
     ) -> dict[str, Any]:
         """Summarizes the split folders and the number of subjects."""
-        splits = ", ".join(tree.parse(source).splits) or "none"
+        layout = tree.parse(source)
+        folders = [f"{split} ({folder})" for folder, split in sorted(layout.splits.items())]
         number = len({record.subject for record in records} - {""})
         subjects = (
-            f"{number:,} subjects in {tree.SUBJECTS}"
+            f"{number:,} subjects in {PurePosixPath(layout.table).name}"
             if number
             else f"no {tree.SUBJECTS}: the same person may be in several splits"
         )
-        return {"summary": [f"split folders: {splits}; {subjects}"]}
+        return {"summary": [f"split folders: {', '.join(folders) or 'none'}; {subjects}"]}
 
 
 def _open(manual_dir: Path) -> sources.Source:
@@ -136,5 +137,6 @@ def _open(manual_dir: Path) -> sources.Source:
     if manual_dir.is_file() and sources.ARCHIVE.fullmatch(manual_dir.name):
         return sources.open_archive(manual_dir)
     raise errors.UserError(
-        f"expected a folder of images, or a zip of one, found none at {manual_dir}.\n{HOW_TO_GET}"
+        f"expected a folder of images, or a zip of one, found none at {manual_dir}: "
+        f"{manual.describe_folder(manual_dir)}.\n{HOW_TO_GET}"
     )

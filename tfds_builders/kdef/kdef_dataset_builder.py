@@ -118,6 +118,6 @@ def _record(image_id: str, file: str) -> manual.Record:
         subject=gender + number,
         stratum=gender,
         view_box=box,
-        misnamed=stem if stem != image_id else "",
+        misnamed="" if stem.startswith(image_id) else stem,
         extras={"yaw": yaw},
     )

@@ -44,14 +44,19 @@ BLACK: tuple[str, ...] = (
 
 _NAME = re.compile(r"([AB])([FM])(\d\d)(AF|AN|DI|HA|NE|SA|SU)(FL|HL|S|HR|FR)")
 _SESSION_FOLDER = re.compile(r"[AB][FM]\d\d", re.IGNORECASE)
-_IMAGE = re.compile(r".*\.jpe?g", re.IGNORECASE)
+_IMAGE = re.compile(r".*\.(jpe?g|png|bmp|tiff?)", re.IGNORECASE)
+_WITH_SUFFIX = re.compile(rf"({_NAME.pattern})[^A-Z0-9].*")
 _AVERAGES = "AKDEF"  # averages over all people, who are in every split
 
 
 def image_id(file: str) -> str:
-    """The stem of a file name in upper case, with `MISNAMED` corrected."""
+    """The stem of a file name in upper case, with `MISNAMED` corrected.
+
+    Without what copies append, as in AF01AFS_crop.png.
+    """
     stem = PurePosixPath(file).stem.upper()
-    return MISNAMED.get(stem, stem)
+    match = _WITH_SUFFIX.fullmatch(stem)
+    return match[1] if match else MISNAMED.get(stem, stem)
 
 
 def parse(name: str) -> re.Match[str] | None:

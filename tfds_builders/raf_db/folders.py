@@ -1,7 +1,7 @@
-"""Indexes copies of RAF-DB in class folders: train/<class>/ and test/<class>/.
+"""Indexes copies of RAF-DB in class folders, or in split folders with train_labels.csv.
 
-Such copies number the class folders in one of two orders. Nothing in a copy identifies the
-order, so the user chooses it by the config.
+Such copies number the classes in one of two orders. Nothing in a copy identifies the order, so
+the user chooses it by the config.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import collections
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from fer_jax import errors, labels
-from tfds_builders import copies, crops, manual, sources
+from tfds_builders import copies, crops, manual, protocols, sources, splits, tables
 from tfds_builders.raf_db import names
 
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -20,45 +21,67 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 """Config to the classes of its numbered folders, in order."""
 
-_PATH = re.compile(r"(?:.*/)?(train|test)/([^/]+)/([^/]+)\.[^./]+", re.IGNORECASE)
-_Path = tuple[str, str, str]  # split, class folder, name of the image in its split
+UNLISTED = "not in the label table"
+_TABLE = re.compile(r"(?:.*/)?([^/]+)_labels\.csv", re.IGNORECASE)
+_Path = tuple[str, str, str]  # split, class folder or label, name of the image in its split
 
 
-def images(source: sources.Source) -> list[str]:
-    """The images in class folders of train or test."""
+def locate(source: sources.Source) -> dict[str, _Path]:
+    """The location of each image below split folders; the label is "" if no table has it.
+
+    Images directly in a split folder count only if there are label tables.
+    """
     files = sources.files_with_suffix(source, names.ENDINGS)
-    return [file for file in files if _PATH.fullmatch(file)]
+    parents = {file: PurePosixPath(file).parts[:-1] for file in files}
+    split_of = splits.by_folder({part for parts in parents.values() for part in parts[-2:]})
+    listed = _listed(source)
+    paths = {}
+    for file, folders in parents.items():
+        stem = PurePosixPath(file).stem.lower()
+        if len(folders) > 1 and folders[-2] in split_of and folders[-1] not in split_of:
+            split, label = split_of[folders[-2]], folders[-1].lower()
+        elif folders and folders[-1] in split_of and listed:
+            split = split_of[folders[-1]]
+            label = listed.get((split, stem.removesuffix("_aligned")), "")
+        else:
+            continue
+        paths[file] = (split, label, stem.removesuffix("_aligned").removeprefix(f"{split}_"))
+    return paths
+
+
+def _listed(source: sources.Source) -> dict[tuple[str, str], str]:
+    """Split and stem of the images in train_labels.csv, test_labels.csv ..., to label."""
+    tables_of = {match[1]: match[0] for name in source.sizes() if (match := _TABLE.fullmatch(name))}
+    return {
+        (split, PurePosixPath(image).stem.lower().removesuffix("_aligned")): label.lower()
+        for word, split in splits.by_folder(tables_of).items()
+        for _, (image, label) in tables.rows(source, tables_of[word], ("image", "label"))
+    }
 
 
 def index(source: sources.Source, variant: str) -> tuple[list[manual.Record], list[crops.Drop]]:
     """Records of all images, train first; drops are duplicates.
 
     Args:
-      source: a copy with class folders.
+      source: a copy with class folders or label tables.
       variant: one of `ORDERS`; any other config if the folders are named.
 
     Raises:
       errors.UserError: Folders are unknown or missing; folders are numbered and `variant`
         is not one of `ORDERS`; the number of images contradicts the chosen order.
     """
-    paths = {file: _parse(file) for file in images(source)}
+    located = locate(source)
+    paths = {file: path for file, path in located.items() if path[1]}
+    unlisted = [crops.Drop(file, file, UNLISTED, "") for file in located if file not in paths]
     folders = sorted({folder for _, folder, _ in paths.values()})
     classes = _classes(folders, variant, source, paths)
     pairs = [(f"{split}_{stem}", file) for file, (split, _, stem) in paths.items()]
     first, drops = copies.first_by_id(source, pairs)
     records = [_record(image_id, file, classes, paths[file]) for image_id, file in first.items()]
-    records.sort(key=lambda record: (record.split != "train", record.id))
+    records.sort(key=lambda record: (protocols.SPLITS.index(record.split), record.id))
     copies.check_classes(records, labels.RAF_DB, source, names.SPLITS)
     _check_order(records, classes, variant, source)
-    return records, drops
-
-
-def _parse(file: str) -> _Path:
-    match = _PATH.fullmatch(file)
-    assert match is not None  # called for the images of `images` only
-    split, folder, stem = match[1].lower(), match[2].lower(), match[3].lower()
-    stem = stem.removesuffix("_aligned").removeprefix(f"{split}_")
-    return split, folder, stem
+    return records, drops + unlisted
 
 
 def _record(image_id: str, file: str, classes: Mapping[str, str], path: _Path) -> manual.Record:

@@ -129,14 +129,14 @@ class Builder(manual.ManualBuilder):
         if _has_list(source.sizes()):
             lacking = _LACKS_CROPS if shipped else _LACKS_ORIGINALS
             return "" if basic.images(source, aligned=shipped) else lacking
-        if folders.images(source):
+        if folders.locate(source):
             return "" if shipped else _LACKS_ORIGINALS
         return _LACKS_ALL
 
 
 _LACKS_ALL = (
     f"RAF-DB's basic part (EmoLabel/{names.LABEL_LIST}, Image/aligned ...) or train/ and test/ "
-    "with a folder for each class"
+    "with a folder for each class, or with train_labels.csv and test_labels.csv"
 )
 _LACKS_CROPS = (
     "the shipped crops beside the label list (Image/aligned/train_00001_aligned.jpg ... or "

@@ -10,6 +10,7 @@ import re
 from pathlib import PurePosixPath
 
 from fer_jax import labels
+from tfds_builders import splits
 
 FOLDERS: dict[str, str] = {
     "Angry": labels.ANGER,
@@ -34,8 +35,6 @@ FRAMES = {"train": 958, "validation": 436, "test": 372}
 ENDINGS = (".png", ".jpg", ".jpeg")
 WIDTH, HEIGHT = 143, 181
 
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_SPLIT_FOLDER = re.compile(r"(train|val|test)(_aligned_faces)?(_new)?", re.IGNORECASE)
 _MOVIE = re.compile(r"(.+?)_\d{9}(?!\d)")
 
 
@@ -54,17 +53,17 @@ def parse(file: str) -> Location | None:
     path = PurePosixPath(file)
     if path.suffix.lower() not in ENDINGS:
         return None
-    matches = [_SPLIT_FOLDER.fullmatch(part) for part in path.parts[:-1]]
-    last = max((at for at, match in enumerate(matches) if match), default=-1)
-    match = matches[last] if last >= 0 else None
-    if match is None:
+    folders = path.parts[:-1]
+    split_of = splits.by_folder(folders)
+    last = max((at for at, folder in enumerate(folders) if folder in split_of), default=-1)
+    if last < 0:
         return None
     inner = path.parts[last + 1 : -1]
     return Location(
-        split=_SPLITS[match[1].lower()],
+        split=split_of[folders[last]],
         folder=inner[0] if inner else "",
         stem=path.stem,
-        is_aligned=any(found is not None and bool(found[2]) for found in matches),
+        is_aligned=any("aligned" in folder.lower() for folder in split_of),
     )
 
 
