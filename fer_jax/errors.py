@@ -14,6 +14,8 @@ import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
+from fer_jax.printable import printable
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed next time
@@ -52,7 +54,8 @@ def exit_cleanly() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        message = printable(str(error), keep="\n")
+        print(f"error: {message}", file=sys.stderr, flush=True)
         _leave(EXIT_USER_ERROR)
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

@@ -30,9 +30,9 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WebP", "PNM", "GIF", "AVIF", "HEIC")
 MAX_BYTES = 100_000_000
 MAX_PIXELS = 100_000_000  # twice a large camera's; a larger JPEG is reduced to it
 MAX_JPEG_PIXELS = 250_000_000  # more than a phone's 200 megapixels
-MIN_SIDE = 8
+MIN_SIDE, MAX_SIDE = 8, 20_000  # the square around a longer image needs gigabytes
 MAX_ASPECT = 100
-"""Longer side by shorter side. A longer strip shows no face, and its square needs gigabytes."""
+"""Longer side by shorter side; a longer strip shows no face."""
 
 _HOLLOW_PIXELS = 10_000_000
 _HOLLOW_RATIO = 4_000  # pixels per byte; a photo has less than 100, a blank PNG about 1,000
@@ -106,13 +106,14 @@ def decode(data: bytes, formats: Collection[str] = FORMATS) -> np.ndarray:
 def _check_size(name: str, data: bytes) -> bool:
     """Checks what the header claims; returns whether to decode at half the size."""
     width, height = _CHECKS[name](data)
-    is_reduced = name == "JPEG" and width * height > MAX_PIXELS and _can_reduce(data)
+    is_large = width * height > MAX_PIXELS or max(width, height) > MAX_SIDE
+    is_reduced = name == "JPEG" and is_large and _can_reduce(data)
     limit = MAX_JPEG_PIXELS if is_reduced else MAX_PIXELS
     if width * height > limit:
         raise UnreadableError(f"{width} x {height} pixels, more than {limit:,}")
     if width * height > max(_HOLLOW_PIXELS, _HOLLOW_RATIO * len(data)):
         raise UnreadableError(f"{width} x {height} pixels claimed by {len(data):,} bytes")
-    check_shape(width, height)
+    check_shape(width >> is_reduced, height >> is_reduced)
     return is_reduced
 
 
@@ -131,12 +132,15 @@ def check_shape(width: int, height: int) -> None:
     """Checks that an image can show a face.
 
     Raises:
-      UnreadableError: a side below `MIN_SIDE`, or the aspect ratio is above `MAX_ASPECT`.
+      UnreadableError: a side is below `MIN_SIDE` or above `MAX_SIDE`, or the aspect ratio is
+        above `MAX_ASPECT`.
     """
     if not width or not height:
         raise UnreadableError("no pixels")
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
         raise UnreadableError(f"{width} x {height} pixels, too narrow for a face")
+    if max(width, height) > MAX_SIDE:
+        raise UnreadableError(f"{width} x {height} pixels, a side of more than {MAX_SIDE:,}")
 
 
 def blend_with_white(image: np.ndarray) -> np.ndarray:
