@@ -227,6 +227,7 @@ def test_a_pickle_opens_the_run_anew(model, portraits):
     assert again.predict(portraits[0])[0].to_json() == model.predict(portraits[0])[0].to_json()
 
 
+@pytest.mark.slow
 def test_a_forked_process_is_refused_instead_of_hanging(run):
     program = f"""
 import multiprocessing, numpy, fer_jax
