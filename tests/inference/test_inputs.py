@@ -193,7 +193,7 @@ def test_cameras_and_streams_are_recognized(argument, name, camera, url):
 
 def test_a_stream_that_does_not_answer_is_one_message(run, tmp_path):
     with pytest.raises(
-        UserError, match=r"a video stream at http://127\.0\.0\.1:9/live, found none"
+        UserError, match=r"a video stream at http://127\.0\.0\.1:9/live, found"
     ):
         predict(run, "http://me:secret@127.0.0.1:9/live", "--out", tmp_path / "out")
 
