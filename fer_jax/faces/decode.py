@@ -93,7 +93,7 @@ def decode(data: bytes, formats: Collection[str] = FORMATS) -> np.ndarray:
         raise UnreadableError(f"not a {' or '.join([', '.join(most), last] if most else [last])}")
     try:
         is_reduced = _check_size(name, data)
-        if name == "JPEG" and data.find(_JPEG_END, _jpeg_header(data).scan) < 0:
+        if name == "JPEG" and not _has_end(data):
             data = _complete_jpeg(data, is_reduced)
         has_alpha = name in _MAY_HAVE_ALPHA and _MAY_HAVE_ALPHA[name](data)
     except (struct.error, IndexError) as error:
@@ -253,6 +253,11 @@ def _check_jpeg(data: bytes) -> tuple[int, int]:
 def _can_reduce(data: bytes) -> bool:
     """Whether a JPEG can be decoded at half size without all its coefficients in memory."""
     return _jpeg_header(data).frame in (0xC0, 0xC1)
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether a JPEG has its end marker; the one of an embedded thumbnail does not count."""
+    return data.endswith(_JPEG_END) or data.find(_JPEG_END, _jpeg_header(data).scan) >= 0
 
 
 def _complete_jpeg(data: bytes, is_reduced: bool) -> bytes:

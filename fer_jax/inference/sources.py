@@ -126,14 +126,14 @@ def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
         path = Path(argument)
         if argument.lower().startswith(STREAMS):
             found.sources.append(Source(_USER.sub("", argument), "camera", url=argument))
-        elif (number := _camera_number(argument)) is not None and not path.exists():
+        elif (number := _camera_number(argument)) is not None and not os.path.exists(path):
             found.sources.append(Source(argument, "camera", camera=number))
-        elif path.is_dir():
+        elif os.path.isdir(path):
             _search(path, out, found)
-        elif path.is_file():
+        elif os.path.isfile(path):
             found.sources.append(_file_source(path))
         else:
-            what = "no regular file" if path.exists() else "nothing"
+            what = "no regular file" if os.path.exists(path) else "nothing"
             raise UserError(
                 f"expected an image, a video, a folder, {CAMERA!r} or a stream's URL, found {what} "
                 f"at {argument}; check the path"
@@ -205,8 +205,8 @@ def _search(folder: Path, out: Path | None, found: Found) -> None:
                 found.ignored.append((path, "of an earlier prediction"))
             elif path.suffix.lower() not in picture_files.SUFFIXES | VIDEO_SUFFIXES:
                 found.ignored.append((path, path.suffix or "without suffix"))
-            elif not path.is_file():
-                what = "broken link" if path.is_symlink() else "not a regular file"
+            elif not os.path.isfile(path):  # False, too, in a folder that may not be entered
+                what = "broken link" if os.path.islink(path) else "not a regular file"
                 found.ignored.append((path, what))
             else:
                 found.sources.append(_file_source(path))

@@ -292,3 +292,23 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path) -> None:
     for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
         with pytest.raises(UnreadableError, match="not a regular file"):
             read_image(path)
+
+
+def test_mutated_files_are_read_or_refused() -> None:
+    """Seeded: each file has a few bytes changed, inserted or cut out."""
+    rng = np.random.default_rng(5)
+    small = cv2.resize(SMOOTH, (90, 60))
+    whole = [_encoded(suffix, image=small) for suffix in (".jpg", ".png", ".tiff", ".bmp", ".webp",
+             ".ppm", ".gif", ".avif")]  # fmt: skip
+    for data in [*whole, HEIC] * 40:
+        changed = bytearray(data)
+        for _ in range(rng.integers(1, 6)):
+            at = int(rng.integers(len(changed)) * rng.choice([0.02, 1]))
+            kept = at + int(rng.choice([0, 1, 30]))
+            changed[at:kept] = rng.bytes(int(rng.choice([0, 1, 30])))
+        try:
+            image = decode(bytes(changed))
+        except UnreadableError:
+            continue
+        assert image.dtype == np.uint8
+        assert image.shape[2] == 3

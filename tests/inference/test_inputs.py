@@ -192,9 +192,7 @@ def test_cameras_and_streams_are_recognized(argument, name, camera, url):
 
 
 def test_a_stream_that_does_not_answer_is_one_message(run, tmp_path):
-    with pytest.raises(
-        UserError, match=r"a video stream at http://127\.0\.0\.1:9/live, found"
-    ):
+    with pytest.raises(UserError, match=r"a video stream at http://127\.0\.0\.1:9/live, found"):
         predict(run, "http://me:secret@127.0.0.1:9/live", "--out", tmp_path / "out")
 
 
@@ -291,3 +289,19 @@ def test_a_terminated_prediction_keeps_its_results(run, tmp_path, portraits, num
     assert process.wait(timeout=60) == 128 + number
     assert len(content_of(tmp_path / "o")["frames"]) > 10
     assert not list((tmp_path / "o").rglob(".*"))
+
+
+@pytest.mark.slow
+def test_optimized_python_and_a_closed_stdout_are_no_tracebacks(run, media, tmp_path):
+    """`python -OO` has no docstrings; `| head` closes the pipe."""
+    command = [sys.executable, "-OO", "-m", "fer_jax.predict", run.folder, media / "anna.png"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [*map(str, command), "--out", str(tmp_path / "out")],
+        stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    os.close(writing)
+    assert (done.returncode, "Traceback" in done.stderr) == (141, False), done.stderr
+    assert len(content_of(tmp_path / "out")["sources"]) == 1

@@ -197,7 +197,9 @@ def test_stand_in_has_all_people_and_cameras() -> None:
     views = [view for number in range(12) for view in rafd._views(number, each)]
     assert {camera for camera, _ in views} == set(names.VIEWS)
     assert {gaze for _, gaze in views} == set(names.GAZES)
-    assert {rafd._PREFIXED, rafd._AS_PNG, rafd._DUPLICATED} <= {one.number for one in rafd.people(0.01)}
+    assert {rafd._PREFIXED, rafd._AS_PNG, rafd._DUPLICATED} <= {
+        one.number for one in rafd.people(0.01)
+    }
 
 
 def test_stand_in_files_and_traps(
