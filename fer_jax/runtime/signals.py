@@ -87,8 +87,8 @@ def interrupt_on_terminate() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            previous[number] = signal.signal(number, interrupt)
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            previous[name] = signal.signal(name, interrupt)
     try:
         yield received
     finally:

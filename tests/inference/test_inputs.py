@@ -59,12 +59,12 @@ def odd(run, tmp_path_factory):
         (folder / name).write_bytes(b"x" * 100)
     (folder / "gone.jpg").symlink_to("nowhere")
     os.mkfifo(folder / "pipe.jpg")
-    out = folder / "out"
+    out = folder / "out \u05d0"  # a Latin-1 terminal lacks the letter
     command = ["fer_jax.predict", folder, "--out", out, "--figures=9"]
     command = [sys.executable, "-m", command[0], run.folder, *command[1:]]
     done = subprocess.run(
         list(map(str, command)), capture_output=True, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "latin-1"},
     )  # fmt: skip
     return folder, out, done
 
