@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fer_jax.api import Model
 
+# OpenCV reads its limit once, when it is loaded, and every command imports this package first.
+# `faces.decode` checks headers before; this holds where a header and its image disagree.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
+
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 

@@ -14,8 +14,11 @@ import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
+from fer_jax.printable import printable
+
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+EXIT_PIPE = 141  # 128 + SIGPIPE
 EXIT_PEER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed next time
 
 
@@ -46,14 +49,18 @@ def end_at_once() -> None:
 def exit_cleanly() -> Iterator[None]:
     """Wraps a command: no traceback for a user's mistake.
 
-    A `UserError` becomes a message on stderr and exit code 2, Ctrl-C exit code 130, a lost
-    process of the job exit code 75.
+    A `UserError` becomes a message on stderr and exit code 2, Ctrl-C exit code 130, a closed
+    stdout 141, a lost process of the job 75.
     """
     try:
         yield
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        message = printable(str(error), keep="\n")
+        print(f"error: {message}", file=sys.stderr, flush=True)
         _leave(EXIT_USER_ERROR)
+    except BrokenPipeError:  # of a command such as `fer-jax predict ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(EXIT_PIPE)
     except PeerLostError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         # Immediately: cleanup at exit would wait for the process that is gone.

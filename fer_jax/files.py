@@ -14,8 +14,17 @@ CACHE_VARIABLE = "FER_JAX_CACHE"
 
 
 def cache_folder() -> Path:
-    """Returns the folder for files that can be made or downloaded again; it may not exist."""
-    return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
+    """Returns the folder for files that can be made or downloaded again; it may not exist.
+
+    Raises:
+      UserError: this user has no home, as in a container, and the variable is not set.
+    """
+    try:
+        return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"expected a home for the cache, found none; set HOME, or {CACHE_VARIABLE} to a folder"
+        ) from None
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

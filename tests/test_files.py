@@ -50,3 +50,14 @@ def test_a_damaged_line_is_named(tmp_path, line):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         files.read_json_lines(tmp_path / "none.jsonl")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
+    """As in a container with a bare user id."""
+
+    def homeless(path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(files.Path, "expanduser", homeless)
+    with pytest.raises(UserError, match="found none; set HOME, or FER_JAX_CACHE"):
+        files.cache_folder()

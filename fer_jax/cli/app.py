@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -51,6 +52,8 @@ def script(verb: str | None = None) -> None:
         command line.
     """
     arguments = [verb, *sys.argv[1:]] if verb else sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a Latin-1 terminal lacks most characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     with errors.exit_cleanly():
         if arguments and _verb(arguments)[0] in _WITH_HUGE_PAGES:
             huge_pages.restart()

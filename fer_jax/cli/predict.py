@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.printable import printable
 
 _FIGURES = 12  # each takes a third of a second
 
@@ -29,49 +30,63 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.inference import sources as inputs
 
     run = run_dir.open_run(options.run)
-    sources = inputs.find_sources(options.inputs, exclude=options.out)
-    for source in sources:
+    found = inputs.find_sources(options.inputs, options.out)
+    for source in found.sources:
         if source.kind == "camera":
             inputs.check_camera(source)
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
+    from fer_jax.inference.locate import takes_whole_images
     from fer_jax.inference.predict import describe, predict
     from fer_jax.inference.stream import PredictOptions
-    from fer_jax.runtime import compile_cache
+    from fer_jax.runtime import compile_cache, signals
 
     quiet_orbax()
     compile_cache.enable()
+    if options.faces is None and takes_whole_images(run):
+        print(
+            "note: the run was trained on uncropped images, so whole images are classified; "
+            "--faces=all detects faces"
+        )
+        options.faces = "whole"
     wanted = PredictOptions(
-        options.faces, options.no_face == "whole", options.explain, options.min_face
+        options.faces or "all", options.no_face == "whole", options.explain, options.min_face
     )
-    outputs = predict(
-        run, sources, options.out, wanted, options.figures, not options.no_pictures, options.seconds
-    )
+    with signals.interrupt_on_terminate() as received:
+        outputs = predict(
+            run, found, options.out, wanted, options.figures, not options.no_pictures,
+            options.seconds,
+        )  # fmt: skip
     if not outputs.sources and not outputs.interrupted:
         raise UserError(
-            f"expected an image or video that can be read, found none among {len(sources):,}; "
-            f"{options.out / 'predictions.json'} says why"
+            f"expected an image or video that can be read, found none among "
+            f"{len(found.sources):,}; {options.out / 'predictions.json'} says why"
         )
-    for line in describe(outputs, run_dir.report_warnings(run)):
-        print(line)
-    if outputs.interrupted and all(source.kind != "camera" for source in sources):
+    for line in describe(outputs, run_dir.report_warnings(run), found.count_ignored()):
+        print(printable(line))
+    if received:
+        raise SystemExit(128 + received[0])
+    if outputs.interrupted and all(source.kind != "camera" for source in found.sources):
         raise KeyboardInterrupt
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax predict", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax predict", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument(
-        "inputs", nargs="+", help="images, folders, videos, or camera (camera:1 is the second)"
-    )
+        "inputs", nargs="+",
+        help="images, folders, videos, camera (camera:1 is the second), or rtsp and http URLs",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument(
-        "--faces", choices=("all", "largest"), default="all", help="which faces (default: all)"
-    )
+        "--faces", choices=("all", "largest", "whole"),
+        help="which faces (default: all); whole: each image is cropped to a face already, "
+        "which is the default of a run on uncropped images of yours",
+    )  # fmt: skip
     parser.add_argument(
         "--min_face", type=float, default=0.1, metavar="SHARE",
         help="smallest face side, as a share of the image's shorter side (default: 0.1)",

@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.printable import printable
 
 
 def main(arguments: Sequence[str]) -> None:
     """Serves until Ctrl-C.
 
     Raises:
-      UserError: no run, gradio missing, or a port that is taken.
+      UserError: no run, gradio missing, a port that is taken, or an address that is not ours.
     """
     options = parse(arguments)
     if options.port is not None and not 0 < options.port < 65536:
@@ -31,21 +32,34 @@ def main(arguments: Sequence[str]) -> None:
     # Importing gradio and JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
     from fer_jax.inference.model import Model
-    from fer_jax.runtime import compile_cache
+    from fer_jax.runtime import compile_cache, signals
     from fer_jax.serve import page
 
-    page.import_gradio()
-    quiet_orbax()
-    compile_cache.enable()
-    address = page.launch(page.make_page(Model(run)), options.host, options.port)
-    print(f"{run.name} is served at {address}  (Ctrl-C ends it)", flush=True)
-    threading.Event().wait()
+    page.check_address(options.host, options.port)
+    with signals.interrupt_on_terminate() as received:
+        try:
+            with page.private_folder() as folder:
+                page.import_gradio()
+                quiet_orbax()
+                compile_cache.enable()
+                shown = page.make_page(Model(run))
+                address = page.launch(shown, options.host, options.port, folder)
+                try:
+                    name = printable(run.name)
+                    print(f"{name} is served at {address}  (Ctrl-C ends it)", flush=True)
+                    threading.Event().wait()
+                finally:
+                    shown.close(verbose=False)
+        except KeyboardInterrupt:
+            if received:
+                raise SystemExit(128 + received[0]) from None
+            raise
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax serve", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax serve", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument(

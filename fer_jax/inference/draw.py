@@ -14,6 +14,7 @@ import numpy as np
 from fer_jax import labels
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face
+from fer_jax.printable import printable
 
 Color = tuple[int, int, int]
 
@@ -66,7 +67,7 @@ def _draw_face(canvas: np.ndarray, face: Face, scale: float, unit: int) -> None:
     color = _COLORS.get(face.label, _OTHER_COLOR)
     for line, thickness in ((_INK, 3 * unit), (color, unit)):  # dark outline, for contrast
         cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), line, thickness)
-    text = f"{face.label} {face.confidence:.0%}"
+    text = f"{printable(face.label)} {face.confidence:.0%}"
     if face.found == "whole":
         text = f"no face found; whole image: {text}"
     _draw_text(canvas, text, (x, y), color, unit, above=True)
@@ -86,6 +87,7 @@ def _draw_text(
     size, pad = 0.5 * unit, 3 * unit
     (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, size, unit)
     if text_width + 2 * pad > width:
+        pad = min(pad, width // 4)
         size *= (width - 2 * pad) / text_width
         (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, size, unit)
     label_width, label_height = text_width + 2 * pad, text_height + baseline + 2 * pad

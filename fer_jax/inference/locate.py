@@ -17,8 +17,13 @@ from fer_jax.faces.crop import FaceCrop, crop_origin, crop_square, shrink
 from fer_jax.faces.detect import Face
 from fer_jax.run_dir import Run
 
-Choice = Literal["largest", "all"]
-"""Which faces of an image to return."""
+Choice = Literal["largest", "all", "whole"]
+"""Which faces of an image to return; "whole": the image is cropped to a face already."""
+
+GIVEN = "given"
+"""`found` of a face that was not detected, because the caller said that the image is one."""
+
+_WHOLE_SIDE = 4096  # pixels; a larger image without a face is reduced before it is padded
 
 MIN_SHARE = 0.1
 """Smallest face side, as a fraction of the image's shorter side. Lower than for the data sets'
@@ -41,7 +46,7 @@ class LocatedFace:
     Attributes:
       box: x, y, width, height in pixels of the image.
       found: detector that found the face, such as "haar", "profile" or "yunet"; "whole" if no
-        face was detected and the whole image is used.
+        face was detected and the whole image is used; "given" if the image is a face already.
       pixels: uint8[S, S, 3] RGB, the network's input before normalization.
       square: x, y and side of the image region shown in `pixels`; may extend past the border.
     """
@@ -73,9 +78,11 @@ class FaceFinder:
 
         Args:
           image: uint8[H, W, 3] RGB.
-          choice: the largest face only, or all.
+          choice: the largest face only, all, or the whole image as one face.
           whole_image: use the whole image if no face is detected, like the data set builders.
         """
+        if choice == "whole":
+            return [self._whole(image)]
         detected = self._detect(image)
         if not detected and whole_image:
             height, width = image.shape[:2]
@@ -89,9 +96,20 @@ class FaceFinder:
             return detected
         return [_to_stored_box(face, image.shape[1], image.shape[0]) for face in detected]
 
+    def _whole(self, image: np.ndarray) -> LocatedFace:
+        """Frames an image that is a face already, as data sets of such images are stored."""
+        height, width = image.shape[:2]
+        stored = shrink(image, self._settings.longest_side)
+        pixels = frame_crop(self._preprocessing, stored)
+        return LocatedFace((0, 0, width, height), GIVEN, pixels, (0, 0, max(width, height)))
+
     def _crop(self, image: np.ndarray, face: Face) -> LocatedFace:
         margin, settings = self._preprocessing.face_margin, self._settings
         square = crop_origin(face.box, settings.margin if margin is None else margin)
+        if face.source == "whole" and max(image.shape) > _WHOLE_SIDE:
+            image = shrink(image, _WHOLE_SIDE)
+            small = self._crop(image, Face((0, 0, image.shape[1], image.shape[0]), "whole"))
+            return dataclasses.replace(small, box=face.box, square=square)
         points = None if face.landmarks is None else np.array(face.landmarks)
         if margin is not None:
             shares = None if points is None else points / (image.shape[1], image.shape[0])
@@ -132,6 +150,16 @@ def frame_crop(
     """
     uncropped = dataclasses.replace(preprocessing, face_margin=None)
     return uncropped.framed(face, (0, 0, face.shape[1], face.shape[0]), landmarks)
+
+
+def takes_whole_images(run: Run) -> bool:
+    """Whether a run's images were stored as the user has them, uncropped.
+
+    Prediction then classifies whole images, unless it is told to detect faces. Published sets
+    that ship face crops are different: users of such a run predict photos.
+    """
+    is_own = run.data["name"].split("/")[0] == "image_folder"
+    return is_own and run.preprocessing.face_margin is None and _crop_settings(run).method == "keep"
 
 
 def _crop_settings(run: Run) -> FaceCrop:

@@ -5,25 +5,35 @@ Reads image files. Videos, cameras and whole folders are handled by `stream`.
 
 from __future__ import annotations
 
-import os
+import functools
+import threading
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
 from fer_jax.errors import UserError
-from fer_jax.faces.decode import UnreadableError, read_image
-from fer_jax.inference.locate import MIN_SHARE, Choice, FaceFinder, LocatedFace, frame_crop
+from fer_jax.inference import images as image_inputs
+from fer_jax.inference.images import ImageInput
+from fer_jax.inference.locate import (
+    MIN_SHARE,
+    Choice,
+    FaceFinder,
+    LocatedFace,
+    frame_crop,
+    takes_whole_images,
+)
 from fer_jax.inference.network import Network
 from fer_jax.inference.results import Face, Prediction
 from fer_jax.run_dir import Run
 
-ImageInput = str | os.PathLike[str] | np.ndarray
-"""A path, or an image uint8[H, W, 3] RGB."""
+CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 class Model:
-    """A trained run, ready to predict. Not thread-safe: use one per thread.
+    """A trained run, ready to predict.
+
+    Threads may share it. A pickle names the run directory and opens it anew.
 
     Args:
       run: a trained run.
@@ -31,9 +41,25 @@ class Model:
     """
 
     def __init__(self, run: Run, min_share: float = MIN_SHARE) -> None:
-        self.run = run
-        self.network = Network(run)
-        self._finder = FaceFinder(run, min_share)
+        self.__setstate__((run, min_share))
+        self.network  # noqa: B018 - reports wrong input now
+        self._finder()
+
+    def __getstate__(self) -> tuple[Run, float]:
+        return self.run, self._min_share
+
+    def __setstate__(self, state: tuple[Run, float]) -> None:
+        self.run, self._min_share = state
+        self._of_thread = threading.local()
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The trained network.
+
+        A pickle's is opened at its first use: an error while a worker of a
+        `multiprocessing.Pool` unpickles would make the pool hang.
+        """
+        return Network(self.run)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -47,17 +73,19 @@ class Model:
 
     def predict(
         self,
-        images: ImageInput | Sequence[ImageInput],
+        images: ImageInput | Iterable[ImageInput],
         *,
-        choice: Choice = "largest",
+        choice: Choice | None = None,
         whole_image: bool = True,
         explain: bool = False,
     ) -> list[Prediction]:
         """Detects the faces in images and classifies their expressions.
 
         Args:
-          images: one or more paths, or arrays uint8[H, W, 3] RGB.
-          choice: the "largest" face of each image, or "all" faces.
+          images: one or more paths, contents of files, PIL images, or arrays uint8[H, W, 3] RGB
+            (also uint8[H, W] gray and uint8[H, W, 4] RGBA).
+          choice: the "largest" face of each image, "all" faces, or "whole": the image is a face
+            already. By default "largest", but "whole" for a run on uncropped images of your own.
           whole_image: classify the whole image if no face is detected; the resulting face has
             `found == "whole"`.
           explain: also compute Grad-CAM heat maps.
@@ -66,35 +94,38 @@ class Model:
           One prediction per image, in input order.
 
         Raises:
-          UserError: a file is not a readable image, or an array has the wrong shape or dtype.
+          UserError: an input is not a readable image, or `choice` is none of the above.
         """
-        inputs = [images] if isinstance(images, str | os.PathLike | np.ndarray) else images
-        located = [self._finder.find(_pixels(image), choice, whole_image) for image in inputs]
+        choice = choice or ("whole" if takes_whole_images(self.run) else "largest")
+        if choice not in CHOICES:
+            raise UserError(f"expected a choice of {', '.join(CHOICES)}, found {choice!r}")
+        self.network.check_process()  # the detector's threads would hang, too
+        names, located = [], []
+        for image in image_inputs.split(images):
+            located.append(self._finder().find(image_inputs.pixels(image), choice, whole_image))
+            names.append(image_inputs.name(image))
         faces = iter(self.classify([face for group in located for face in group], explain))
         return [
-            Prediction(_name(image), tuple(next(faces) for _ in group))
-            for image, group in zip(inputs, located, strict=True)
+            Prediction(name, tuple(next(faces) for _ in group))
+            for name, group in zip(names, located, strict=True)
         ]
 
-    def predict_faces(self, faces: np.ndarray) -> np.ndarray:
+    def predict_faces(self, faces: ImageInput | Iterable[ImageInput]) -> np.ndarray:
         """Classifies images that are already cropped to a face.
 
         Args:
-          faces: uint8[N, H, W, 3] RGB, of any size.
+          faces: uint8[N, H, W, 3] RGB, or images of any sizes and kinds that `predict` takes.
 
         Returns:
           Probabilities float32[N, C].
 
         Raises:
-          UserError: the array has the wrong shape or dtype.
+          UserError: an input is not a readable image.
         """
-        if np.ndim(faces) != 4 or faces.shape[-1] != 3 or faces.dtype != np.uint8:
-            raise UserError(
-                "expected faces as uint8[N, height, width, 3] in RGB, found "
-                f"{getattr(faces, 'dtype', type(faces).__name__)}{list(np.shape(faces))}; "
-                "convert them first"
-            )
-        framed = [frame_crop(self.run.preprocessing, face) for face in faces]
+        framed = [
+            frame_crop(self.run.preprocessing, image_inputs.pixels(face))
+            for face in image_inputs.split(faces)
+        ]
         return self.network.classify(self._stack(framed))
 
     def classify(self, located: Iterable[LocatedFace], explain: bool = False) -> list[Face]:
@@ -120,26 +151,12 @@ class Model:
             for face, row, heat in zip(faces, probabilities, heat_maps, strict=True)
         ]
 
+    def _finder(self) -> FaceFinder:
+        """This thread's own: detectors have internal state."""
+        if not hasattr(self._of_thread, "finder"):
+            self._of_thread.finder = FaceFinder(self.run, self._min_share)
+        return self._of_thread.finder
+
     def _stack(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         empty = np.zeros((0, self.size, self.size, 3), np.uint8)
         return np.stack(faces) if faces else empty
-
-
-def _pixels(image: ImageInput) -> np.ndarray:
-    if not isinstance(image, np.ndarray):
-        try:
-            return read_image(Path(image))
-        except UnreadableError as error:
-            raise UserError(
-                f"expected an image, found {image}: {error}; remove or replace it"
-            ) from None
-    if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8 or not image.size:
-        raise UserError(
-            "expected images as paths or uint8[height, width, 3] in RGB, found "
-            f"{image.dtype}{list(image.shape)}; convert them first"
-        )
-    return image
-
-
-def _name(image: ImageInput) -> str:
-    return "" if isinstance(image, np.ndarray) else os.fspath(image)

@@ -7,6 +7,7 @@ the same few programs. It detects no faces and reads no files.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax.errors import UserError
 from fer_jax.inference import gradcam
 from fer_jax.run_dir import Run
 from fer_jax.runtime import sharding, xla_options
@@ -28,6 +30,35 @@ EXPLAIN_BATCH_SIZES = (1, 8)
 Program = Callable[[Any, np.ndarray], Any]
 
 
+class _Fork:
+    """Whether this process is a fork of one that used a network: JAX would hang."""
+
+    used = forked = False
+
+    @classmethod
+    def after(cls) -> None:
+        cls.forked = cls.used
+
+    @classmethod
+    def check(cls) -> None:
+        """Records the use of a network.
+
+        Raises:
+          UserError: in a forked process.
+        """
+        if cls.forked:
+            raise UserError(
+                "expected a process that was started, found one forked from a process that uses "
+                'JAX, where JAX would hang; use multiprocessing.get_context("spawn"), or threads: '
+                "a model may be shared by threads"
+            )
+        cls.used = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Fork.after)
+
+
 class Network:
     """A run's best weights on one device.
 
@@ -36,17 +67,24 @@ class Network:
       trained: the run's weights, if they are loaded already.
 
     Raises:
-      UserError: no checkpoint, a damaged one, or one that does not match the configuration.
+      UserError: no checkpoint, a damaged one, one that does not match the configuration, or a
+        process forked from one that used a network. The methods raise the latter, too.
     """
 
     def __init__(self, run: Run, trained: Trained | None = None) -> None:
+        _Fork.check()
         trained = trained or load_trained(run, sharding.one_device_mesh())
         self.run, self.model = run, trained.model
         self.step = trained.step
         self.variables = trained.variables
 
+    def check_process(self) -> None:
+        """Raises `UserError` in a process forked from one that used a network."""
+        _Fork.check()
+
     def classify(self, faces: np.ndarray) -> np.ndarray:
         """Returns probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
+        _Fork.check()
         results = [
             np.asarray(self._classify(self.variables, batch))[:count]
             for batch, count in _batches(faces, BATCH_SIZES)
@@ -62,6 +100,7 @@ class Network:
         Returns:
           Probabilities float32[N, C] and maps float32[N, S, S] in [0, 1].
         """
+        _Fork.check()
         probabilities, maps = [self._empty()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
         for batch, count in _batches(faces, EXPLAIN_BATCH_SIZES):
             batch_probabilities, heat = self._explain(self.variables, batch)

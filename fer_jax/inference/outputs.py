@@ -6,16 +6,19 @@
     figures/NAME_1.png        a face beside its class probabilities, for images
 
 Tables and videos are written to temporary files and renamed when complete; if writing fails, the
-results of an earlier prediction remain. No network is run here.
+results of an earlier prediction remain. If it succeeds, what the earlier one wrote and this one
+did not is deleted. No network is run here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -28,14 +31,18 @@ from fer_jax.errors import UserError
 from fer_jax.inference.draw import annotate
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face, Prediction
-from fer_jax.inference.sources import Frame, Source, Unreadable
+from fer_jax.inference.sources import OUTPUT_FOLDERS, Frame, Source, Unreadable
+from fer_jax.printable import csv_text, printable
 from fer_jax.report import plots, png
 
 FORMAT = 1
 """Version of predictions.json; increased when older readers cannot read it."""
 
 _COLUMNS = ("source", "frame", "seconds", "face", "x", "y", "width", "height", "found", "label")
+_LAST_COLUMN = "annotated"  # path in the output folder, which tells files of one name apart
 _JPEG_QUALITY = 92
+_MAX_GAP_SECONDS = 10.0  # a longer gap between two frames is shortened
+_MAX_STEM = 100  # characters; file systems take 255 bytes
 
 
 class Outputs:
@@ -47,6 +54,7 @@ class Outputs:
       label_names: class names in index order.
       max_figures: how many faces of images get a figure.
       annotate: whether to write annotated images and videos, and figures.
+      ignored: files in the input folders that were not read, with the reason.
 
     Raises:
       UserError: the folder cannot be written.
@@ -59,14 +67,16 @@ class Outputs:
         label_names: tuple[str, ...],
         max_figures: int,
         annotate: bool = True,
+        ignored: Sequence[tuple[Path, str]] = (),
     ) -> None:
         self.folder = folder
-        self.faces = self.figures = 0
+        self.faces = self.without_face = self.figures = 0
         self.sources: list[dict[str, Any]] = []
         self.unreadable: list[Unreadable] = []
         self.interrupted = False
         self._header, self._label_names = header, label_names
-        self._max_figures, self._annotate = max_figures, annotate
+        self._max_figures, self._annotate, self._ignored = max_figures, annotate, ignored
+        self._earlier: list[Path] = []
         self._names: set[str] = set()
         self._video: _Video | None = None
         self._current: Source | None = None
@@ -74,10 +84,12 @@ class Outputs:
     def __enter__(self) -> Outputs:
         with _write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._csv = open(_temporary(self.folder / "predictions.csv"), "w", newline="")
-            self._json = open(_temporary(self.folder / "predictions.json"), "w")
+            self._earlier = _earlier_files(self.folder)
+            self._csv = _open_text(self.folder / "predictions.csv")
+            self._json = _open_text(self.folder / "predictions.json")
         self._table = csv.writer(self._csv)
-        self._table.writerow([*_COLUMNS, *(f"probability_{name}" for name in self._label_names)])
+        names = (f"probability_{printable(name)}" for name in self._label_names)
+        self._table.writerow([*_COLUMNS, *names, _LAST_COLUMN])
         head = json.dumps({"format": FORMAT, **self._header}, indent=2)
         self._json.write(head.removesuffix("\n}") + ',\n  "frames": [')
         self._separator = "\n    "
@@ -98,10 +110,12 @@ class Outputs:
             "unreadable": [
                 {"source": item.source.name, "reason": item.reason} for item in self.unreadable
             ],
+            "ignored": [{"path": str(path), "reason": reason} for path, reason in self._ignored],
         }
         self._json.write("\n  ],\n  " + json.dumps(tail, indent=2).removeprefix("{\n  ") + "\n")
         for file in (self._csv, self._json):
             _rename_complete(file)
+        self._delete_earlier()
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         """Writes the prediction of a frame."""
@@ -109,12 +123,14 @@ class Outputs:
             self._finish_source()
             self._start_source(frame)
         with _write_errors(self.folder):
-            self._add_rows(frame, prediction)
             if self._annotate:
                 self._add_annotated(frame, prediction)
+            self._add_rows(frame, prediction)
+        faces = sum(face.found != "whole" for face in prediction.faces)
         self.sources[-1]["frames"] += 1
-        self.sources[-1]["faces"] += len(prediction.faces)
-        self.faces += len(prediction.faces)
+        self.sources[-1]["faces"] += faces
+        self.faces += faces
+        self.without_face += not faces
 
     def add_unreadable(self, unreadable: Unreadable) -> None:
         """Records a source that could not be read."""
@@ -145,9 +161,10 @@ class Outputs:
     def _add_rows(self, frame: Frame, prediction: Prediction) -> None:
         seconds = "" if frame.seconds is None else f"{frame.seconds:.3f}"
         for number, face in enumerate(prediction.faces):
-            position = (frame.source.name, frame.index, seconds, number, *face.box)
+            position = (csv_text(frame.source.name), frame.index, seconds, number, *face.box)
             probabilities = [f"{value:.6f}" for value in face.probabilities.values()]
-            self._table.writerow([*position, face.found, face.label, *probabilities])
+            row = [*position, face.found, csv_text(face.label), *probabilities]
+            self._table.writerow([*row, csv_text(self.sources[-1].get("annotated", ""))])
         content = {
             "source": frame.source.name,
             "frame": frame.index,
@@ -170,25 +187,44 @@ class Outputs:
             path = self.folder / "annotated" / self._unique_name(frame.source, ".mp4")
             self._video = _Video(path, frame.rate, annotated)
             self.sources[-1]["annotated"] = str(path.relative_to(self.folder))
-        self._video.add(annotated)
+        self._video.add(annotated, frame.seconds or 0.0)
 
     def _add_figures(self, prediction: Prediction, stem: str) -> None:
         for number, face in enumerate(prediction.faces, 1):
             if self.figures >= self._max_figures:
                 return
             path = self.folder / "figures" / f"{stem}_{number}.png"
-            files.write_bytes(path, png.encode(draw_figure(face, Path(prediction.source).name)))
+            title = printable(Path(prediction.source).name)
+            files.write_bytes(path, png.encode(draw_figure(face, title)))
+            self.sources[-1].setdefault("figures", []).append(str(path.relative_to(self.folder)))
             self.figures += 1
 
     def _unique_name(self, source: Source, suffix: str) -> str:
-        """Returns a file name based on the source's, numbered if it is taken."""
-        stem = source.path.stem if source.path else source.name.replace(":", "_")
-        name, number = f"{stem}{suffix}", 1
-        while name in self._names:
-            number += 1
-            name = f"{stem}_{number}{suffix}"
-        self._names.add(name)
+        """Returns a file name based on the source's: with its folder, then numbered, if taken."""
+        stem = _file_stem(source.path.stem if source.path else source.name)
+        folder = _file_stem(source.path.absolute().parent.name) if source.path else ""
+        longer = f"{folder}_{stem}".strip("_")
+        numbered = (f"{longer}_{number}" for number in itertools.count(2))
+        candidates = (f"{name}{suffix}" for name in itertools.chain((stem, longer), numbered))
+        name = next(name for name in candidates if name.lower() not in self._names)
+        self._names.add(name.lower())  # folders of macOS and Windows ignore case
         return name
+
+    def _delete_earlier(self) -> None:
+        """Deletes what an earlier prediction wrote into the folder and this one did not."""
+        written = {
+            self.folder / name
+            for source in self.sources
+            for name in (source.get("annotated"), *source.get("figures", ()))
+            if name
+        }
+        for path in self._earlier:
+            if path not in written:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        for name in OUTPUT_FOLDERS:
+            with contextlib.suppress(OSError):  # not empty, or missing
+                (self.folder / name).rmdir()
 
 
 def draw_figure(face: Face, title: str) -> np.ndarray:
@@ -205,10 +241,17 @@ def draw_figure(face: Face, title: str) -> np.ndarray:
 
 
 class _Video:
-    """An mp4 file, written frame by frame to a temporary file and renamed when complete."""
+    """An mp4 file, written frame by frame to a temporary file and renamed when complete.
+
+    The file has a constant rate. Where the frames of the source have not, as those of phones and
+    cameras, frames are repeated or left out, so that each is shown at its time.
+    """
 
     def __init__(self, path: Path, rate: float, first: np.ndarray) -> None:
         self._path, self._part = path, path.with_name(f".{path.name}.part.mp4")
+        self._rate, self._frames = rate, 0
+        self._first: float | None = None  # seconds
+        self._last: np.ndarray | None = None
         self._height, self._width = (side // 2 * 2 for side in first.shape[:2])  # must be even
         path.parent.mkdir(parents=True, exist_ok=True)
         codec = cv2.VideoWriter.fourcc(*"mp4v")
@@ -219,12 +262,22 @@ class _Video:
                 "install opencv-python-headless 4.x, or use --no_pictures"
             )
 
-    def add(self, image: np.ndarray) -> None:
-        """Adds a frame, resized or cropped to the size of the first."""
+    def add(self, image: np.ndarray, seconds: float) -> None:
+        """Adds a frame, resized or cropped to the size of the first, at its time."""
+        if self._first is None:
+            self._first = seconds
+        position = round((seconds - self._first) * self._rate)
+        gap = min(position - self._frames, round(_MAX_GAP_SECONDS * self._rate))
+        if gap < 0:
+            return
         if image.shape[0] < self._height or image.shape[1] < self._width:
             image = cv2.resize(image, (self._width, self._height))
         image = image[: self._height, : self._width]
-        self._writer.write(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        shown = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        for _ in range(gap):
+            self._writer.write(shown if self._last is None else self._last)
+        self._writer.write(shown)
+        self._last, self._frames = shown, position + 1
 
     def close(self) -> None:
         """Completes the file and renames it to its final name."""
@@ -249,8 +302,26 @@ def _write_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
+def _open_text(path: Path) -> TextIO:
+    """Opens the temporary file of `path`."""
+    return open(path.with_name(f".{path.name}.part"), "w", encoding="utf-8", newline="")
+
+
+def _file_stem(text: str) -> str:
+    """Returns a text as part of a file name that any program can open."""
+    return re.sub(r"[/\\:*?\"<>|]+", "_", printable(text))[:_MAX_STEM]
+
+
+def _earlier_files(folder: Path) -> list[Path]:
+    """The images and videos that an earlier prediction wrote into `folder`, by its table."""
+    try:
+        sources = json.loads((folder / "predictions.json").read_text("utf-8"))["sources"]
+        names = [n for s in sources for n in (s.get("annotated"), *s.get("figures", ())) if n]
+        paths = [Path(name) for name in names]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [folder / path for path in paths
+            if len(path.parts) == 2 and path.parts[0] in OUTPUT_FOLDERS]  # fmt: skip
 
 
 def _rename_complete(file: TextIO) -> None:

@@ -6,6 +6,7 @@ Implements `fer-jax predict`; its flags are in `fer_jax.cli.predict`.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from fer_jax.monitor.console import ProgressBar
 
 def predict(
     run: run_dir.Run,
-    sources: Sequence[inputs.Source],
+    found: inputs.Found,
     out: Path,
     options: PredictOptions,
     figures: int,
@@ -31,7 +32,7 @@ def predict(
 
     Args:
       run: a trained run.
-      sources: from `find_sources`.
+      found: from `find_sources`.
       out: output folder.
       options: which faces to classify, and how.
       figures: maximum number of probability figures.
@@ -52,9 +53,11 @@ def predict(
         "labels": list(run.labels),
     }
     with (
-        Outputs(out, header, run.labels, figures, annotate) as outputs,
-        contextlib.closing(_limit(predict_frames(model, sources, options), seconds)) as results,
-        PredictionProgress(len(sources)) as progress,
+        Outputs(out, header, run.labels, figures, annotate, found.ignored) as outputs,
+        contextlib.closing(
+            _limit(predict_frames(model, found.sources, options), seconds)
+        ) as results,
+        PredictionProgress(len(found.sources)) as progress,
     ):
         try:
             for result in results:
@@ -103,14 +106,20 @@ class PredictionProgress(ProgressBar):
         rate = self._frames / max(time.monotonic() - self._start, 1e-9)
         self.update(
             self._done + fraction,
-            Path(self._source).name,
+            os.path.basename(self._source),
             f"{fraction:.0%}" if fraction else "",
             f"{rate:,.0f} frames/s",
         )
 
 
-def describe(outputs: Outputs, warnings: Sequence[str]) -> Iterator[str]:
-    """Yields the closing lines: the run's warnings, the counts, and the files written."""
+def describe(outputs: Outputs, warnings: Sequence[str], ignored: str = "") -> Iterator[str]:
+    """Yields the closing lines: the run's warnings, the counts, and the files written.
+
+    Args:
+      outputs: of the prediction.
+      warnings: of the run's report.
+      ignored: counts of files that were not read.
+    """
     yield from (f"note: the run's report warns: {line}" for line in warnings)
     frames = sum(source["frames"] for source in outputs.sources)
     videos = sum(source["kind"] != "picture" for source in outputs.sources)
@@ -118,10 +127,15 @@ def describe(outputs: Outputs, warnings: Sequence[str]) -> Iterator[str]:
     kinds = [_plural(count, name) for name, count in counts.items() if count]
     total = f"{_plural(outputs.faces, 'face')} in {_plural(frames, 'frame')}"
     yield f"{total} of {' and '.join(kinds)}"
+    if outputs.without_face:
+        yield f"no face was detected in {_plural(outputs.without_face, 'frame')}"
     if outputs.unreadable:
         yield f"{len(outputs.unreadable):,} could not be read; predictions.json lists them"
+    if ignored:
+        yield f"not read, as no images or videos: {ignored}; predictions.json lists them"
     for path in sorted(outputs.folder.iterdir()):
-        yield str(path)
+        if not path.name.startswith("."):
+            yield str(path)
 
 
 def _plural(count: int, name: str) -> str:

@@ -16,7 +16,8 @@ class Face:
     Attributes:
       box: x, y, width, height in pixels of the image.
       found: detector that found the face, such as "haar", "profile" or "yunet"; "whole" if no
-        face was detected and the whole image was classified.
+        face was detected and the whole image was classified; "given" if the image was passed as
+        a face.
       label: most probable class.
       probabilities: probability by class name, in the order of the run's labels; they sum to 1.
       pixels: uint8[S, S, 3] RGB, the network's input before normalization.

@@ -1,4 +1,4 @@
-"""Reads frames from image files, folders, videos and cameras.
+"""Reads frames from image files, folders, videos, cameras and network streams.
 
 Videos are decoded frame by frame and never held in memory. An input that cannot be read yields an
 `Unreadable` in its place, so that one bad file does not end a long prediction.
@@ -6,9 +6,11 @@ Videos are decoded frame by frame and never held in memory. An input that cannot
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,33 +24,44 @@ from fer_jax.faces import decode as picture_files
 from fer_jax.faces.decode import UnreadableError
 
 VIDEO_SUFFIXES = frozenset({
-    ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv",
+    ".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg",
+    ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv",
 })  # fmt: skip
 
 CAMERA = "camera"
-"""Name of the first camera on the command line; "camera:1" is the second."""
+"""Name of the first camera on the command line; "camera:1", or "1", is the second."""
 
+STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "srt://")
+
+OUTPUT_FOLDERS = ("annotated", "figures")
+"""Folders of images that a prediction writes beside its tables."""
+
+_TABLE = "predictions.csv"
 _DEFAULT_RATE = 25.0  # frames per second, for a file without a frame rate
 _MAX_RATE = 1000.0  # a higher rate means a broken header
+_OPEN_SECONDS = 15  # to wait for a stream
+_USER = re.compile(r"(?<=://)[^/@]*@")  # user:password of a URL
 
 Kind = Literal["picture", "video", "camera"]  # stored in predictions.json
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """An image, a video or a camera.
+    """An image, a video, a camera or a network stream.
 
     Attributes:
-      name: its path as given, or "camera".
-      kind: "picture" (an image file), "video" or "camera".
+      name: its path as given, "camera", or its URL without user and password.
+      kind: "picture" (an image file), "video" or "camera" (a stream, too).
       path: path of the file; None for a camera.
       camera: camera index.
+      url: of a stream; "" if it is none.
     """
 
     name: str
     kind: Kind
     path: Path | None = None
     camera: int = 0
+    url: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,32 +93,58 @@ class Unreadable:
     reason: str
 
 
-def find_sources(inputs: Sequence[str], exclude: Path | None = None) -> list[Source]:
-    """Lists the images, videos and cameras named on a command line, in order.
+@dataclasses.dataclass
+class Found:
+    """What the inputs of a command line hold.
+
+    Attributes:
+      sources: images, videos, cameras and streams, in order.
+      ignored: files in folders that are none of these, with the reason.
+    """
+
+    sources: list[Source] = dataclasses.field(default_factory=list)
+    ignored: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
+
+    def count_ignored(self) -> str:
+        """Returns the ignored files by reason, such as "3 .txt, 1 earlier result"; "" if none."""
+        counts = collections.Counter(reason for _, reason in self.ignored)
+        return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+
+
+def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
+    """Lists the images, videos, cameras and streams named on a command line, in order.
 
     Args:
-      inputs: files, folders (searched recursively), or "camera".
-      exclude: the output folder, which is not searched.
+      inputs: files, folders (searched recursively), "camera" or a camera's number, or URLs.
+      out: the output folder; the images that a prediction writes there are ignored.
 
     Raises:
-      UserError: a path that does not exist, or a folder without images and videos.
+      UserError: a path that does not exist or is no file, or inputs without images and videos.
     """
-    sources: list[Source] = []
+    found = Found()
     for argument in inputs:
-        name, _, number = argument.partition(":")
         path = Path(argument)
-        if name == CAMERA and (number.isdigit() or not number) and not path.exists():
-            sources.append(Source(argument, "camera", camera=int(number or 0)))
-        elif path.is_dir():
-            sources += _folder_sources(path, exclude)
-        elif path.exists():
-            sources.append(_file_source(path))
+        if argument.lower().startswith(STREAMS):
+            found.sources.append(Source(_USER.sub("", argument), "camera", url=argument))
+        elif (number := _camera_number(argument)) is not None and not os.path.exists(path):
+            found.sources.append(Source(argument, "camera", camera=number))
+        elif os.path.isdir(path):
+            _search(path, out, found)
+        elif os.path.isfile(path):
+            found.sources.append(_file_source(path))
         else:
+            what = "no regular file" if os.path.exists(path) else "nothing"
             raise UserError(
-                f"expected an image, a video, a folder or {CAMERA!r}, found nothing at "
-                f"{argument}; check the path"
+                f"expected an image, a video, a folder, {CAMERA!r} or a stream's URL, found {what} "
+                f"at {argument}; check the path"
             )
-    return sources
+    if not found.sources:
+        suffixes = " ".join(sorted(picture_files.SUFFIXES | VIDEO_SUFFIXES))
+        raise UserError(
+            f"expected images or videos in {', '.join(inputs)}, found "
+            f"{found.count_ignored() or 'none'}; supported file types: {suffixes}"
+        )
+    return found
 
 
 def frames(source: Source) -> Iterator[Frame | Unreadable]:
@@ -121,37 +160,68 @@ def frames(source: Source) -> Iterator[Frame | Unreadable]:
 
 
 def check_camera(source: Source) -> None:
-    """Checks that a camera can be opened.
+    """Checks that a camera or a stream can be opened.
 
     Raises:
-      UserError: no such camera, or another program is using it.
+      UserError: no such camera or stream, or another program is using it.
     """
     capture = _open(source)
     opened = capture.isOpened()
     capture.release()
-    if not opened:
+    if opened:
+        return
+    if source.url:
         raise UserError(
-            f"expected a camera with number {source.camera}, found none that opens; connect one, "
-            f"close the program that uses it, or choose another, such as {CAMERA}:1"
+            f"expected a video stream at {source.name}, found none that opens within "
+            f"{_OPEN_SECONDS} seconds; check the address, the password and the network"
         )
+    raise UserError(
+        f"expected a camera with number {source.camera}, found none that opens; connect one, "
+        f"close the program that uses it, or choose another, such as {CAMERA}:1"
+    )
 
 
-def _folder_sources(folder: Path, exclude: Path | None) -> list[Source]:
-    excluded = exclude.absolute() if exclude else None
-    sources = [
-        _file_source(path)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in picture_files.SUFFIXES | VIDEO_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-        and not (excluded and path.absolute().is_relative_to(excluded))
-    ]
-    if not sources:
-        suffixes = " ".join(sorted(picture_files.SUFFIXES | VIDEO_SUFFIXES))
-        raise UserError(
-            f"expected images or videos in {folder}, found none; supported file types: {suffixes}"
-        )
-    return sources
+def _camera_number(argument: str) -> int | None:
+    name, _, number = argument.partition(":")
+    if name == CAMERA and (number.isdecimal() or not number):
+        return int(number or 0)
+    return int(argument) if argument.isdecimal() and len(argument) < 3 else None
+
+
+def _search(folder: Path, out: Path | None, found: Found) -> None:
+    """Adds the files in a folder and its subfolders; hidden ones count as absent."""
+    results = {out.absolute()} if out else set()
+    first = len(found.sources)
+    for place, folders, names in os.walk(folder, onerror=lambda error: _unlisted(error, found)):
+        here = Path(place)
+        if _TABLE in names:
+            results.add(here.absolute())
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = here / name
+            if name.startswith("."):
+                continue
+            if _is_result(path.absolute(), results):
+                found.ignored.append((path, "of an earlier prediction"))
+            elif path.suffix.lower() not in picture_files.SUFFIXES | VIDEO_SUFFIXES:
+                found.ignored.append((path, path.suffix or "without suffix"))
+            elif not os.path.isfile(path):  # False, too, in a folder that may not be entered
+                what = "broken link" if os.path.islink(path) else "not a regular file"
+                found.ignored.append((path, what))
+            else:
+                found.sources.append(_file_source(path))
+    found.sources[first:] = sorted(found.sources[first:], key=lambda source: source.path or here)
+
+
+def _is_result(path: Path, results: set[Path]) -> bool:
+    """Whether a prediction wrote a file: a table, or an image in one of `OUTPUT_FOLDERS`."""
+    if path.parent in results:
+        return path.stem == Path(_TABLE).stem
+    return path.parent.name in OUTPUT_FOLDERS and path.parent.parent in results
+
+
+def _unlisted(error: OSError, found: Found) -> None:
+    found.ignored.append((Path(os.fsdecode(error.filename)), "folder that cannot be read"))
 
 
 def _file_source(path: Path) -> Source:
@@ -160,27 +230,26 @@ def _file_source(path: Path) -> Source:
 
 
 def _capture(source: Source) -> Iterator[Frame]:
-    """Yields the frames of a video or a camera.
+    """Yields the frames of a video, a camera or a stream.
 
     Raises:
-      UnreadableError: it cannot be opened, has no frame, or ends early.
+      UnreadableError: it cannot be opened, has no frame, is too large, or ends early.
     """
     capture = _open(source)
     try:
         if not capture.isOpened():
             raise UnreadableError("not a video that can be decoded")
         rate = _rate(capture.get(cv2.CAP_PROP_FPS))
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if source.kind == "video" else 0
+        count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if source.path or source.url else 0
         expected = int(count) if 0 < count < 1e9 else 0
-        index, start = 0, time.monotonic()
+        index, clock = 0, _Clock(rate)
         while (read := capture.read())[0]:
-            # Files with a variable rate have a timestamp per frame; some files have none. A
-            # camera's timestamps start at an arbitrary time.
-            timestamp = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            seconds = timestamp if timestamp > 0 or index == 0 else index / rate
-            if source.kind == "camera":
-                seconds = time.monotonic() - start
+            # Timestamps of a camera start at any time; a file at a URL has a frame count.
+            is_live = source.kind == "camera" and not expected
+            milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
+            seconds = clock.live() if is_live else clock.recorded(milliseconds / 1000)
             image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
+            picture_files.check_shape(image.shape[1], image.shape[0])
             yield Frame(source, index, seconds, image, rate, expected)
             index += 1
     finally:
@@ -192,14 +261,46 @@ def _capture(source: Source) -> Iterator[Frame]:
         raise UnreadableError(f"damaged: {index:,} of {expected:,} frames could be read")
 
 
+class _Clock:
+    """Times of successive frames, which always rise.
+
+    Some files have no timestamps, and those of concatenated files start again.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._step, self._start = 1 / rate, time.monotonic()
+        self._last, self._offset = -1 / rate, 0.0
+
+    def live(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def recorded(self, timestamp: float) -> float:
+        """The timestamp of the next frame, moved behind the frame before if it lies ahead."""
+        if timestamp + self._offset <= self._last:
+            self._offset = self._last + self._step - timestamp
+        self._last = timestamp + self._offset
+        return self._last
+
+
 def _open(source: Source) -> cv2.VideoCapture:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # errors are reported by this module
     level = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # of every failed backend
     try:
+        if source.url:
+            timeout = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 1000 * _OPEN_SECONDS]
+            return cv2.VideoCapture(source.url, cv2.CAP_FFMPEG, timeout)
         if source.path is None:
             return cv2.VideoCapture(source.camera)
+        try:
+            str(source.path).encode()
+        except UnicodeEncodeError:  # OpenCV takes UTF-8 names only
+            with open(source.path, "rb") as file:
+                return cv2.VideoCapture(f"/dev/fd/{file.fileno()}", cv2.CAP_FFMPEG)
         return cv2.VideoCapture(str(source.path), cv2.CAP_FFMPEG)
+    except OSError as error:
+        raise UnreadableError((error.strerror or str(error)).lower()) from error
     finally:
         cv2.utils.logging.setLogLevel(level)
 

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 
+import cv2
+
 from fer_jax.inference.locate import Choice, FaceFinder, LocatedFace
 from fer_jax.inference.model import Model
 from fer_jax.inference.network import BATCH_SIZES
@@ -34,7 +36,7 @@ class PredictOptions:
     """Which faces of each frame to classify, and how.
 
     Attributes:
-      choice: the "largest" face or "all".
+      choice: the "largest" face, "all", or the "whole" image as one face.
       whole_image: classify the whole image if no face is detected. Ignored for videos and
         cameras, where frames without a person are common.
       explain: compute Grad-CAM heat maps.
@@ -98,12 +100,20 @@ def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) ->
             for item in decoded:
                 pending.append((item, _submit(pool, find, item)))
                 if len(pending) > threads:
-                    oldest, located = pending.popleft()
-                    yield oldest, located.result()
+                    yield _result(*pending.popleft())
             for item, located in pending:
-                yield item, located.result()
+                yield _result(item, located)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(item: Frame | Unreadable, located: futures.Future[list[LocatedFace]]) -> _Pending:
+    """Waits for the faces of a frame; one that OpenCV fails on does not end the others."""
+    try:
+        return item, located.result()
+    except (cv2.error, MemoryError) as error:
+        reason = str(error).strip().split("\n")[0] or "not enough memory"
+        return Unreadable(item.source, f"no faces could be detected: {reason}"), []
 
 
 def _submit(

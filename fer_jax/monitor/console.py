@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Column
 
+from fer_jax.printable import printable
+
 _Item = TypeVar("_Item")
 
 RATE_SECONDS = 30.0  # window of the throughput
@@ -343,7 +345,7 @@ class TrainingProgress(ProgressBar):
 
 
 def _join(parts: Iterable[str]) -> str:
-    return "  ".join(filter(None, parts)).rstrip()
+    return printable("  ".join(filter(None, parts)).rstrip())
 
 
 def _is_live(console: Console) -> bool:

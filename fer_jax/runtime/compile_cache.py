@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+from fer_jax.errors import UserError
 from fer_jax.files import cache_folder
 
 MAX_BYTES = 2 * 2**30
@@ -31,12 +32,12 @@ def enable() -> Path | None:
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
         return None
-    folder = cache_folder() / "programs" / _machine()
     try:
+        folder = cache_folder() / "programs" / _machine()
         folder.mkdir(parents=True, exist_ok=True)
         _trim(folder, MAX_BYTES)
-    except OSError:
-        return None  # the home is not writable: slower, not wrong
+    except (OSError, UserError):
+        return None  # no home, or one that is not writable: slower, not wrong
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Initialization compiles many programs, each in an instant.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -70,3 +71,26 @@ def _exit_on_second(signals: socket.socket) -> None:
                     # No saving, no waiting for threads; the files on disk are whole.
                     os._exit(EXIT_INTERRUPTED)
                 stop_requested = stop_requested or number in (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def interrupt_on_terminate() -> Iterator[list[int]]:
+    """Raises KeyboardInterrupt on SIGTERM and SIGHUP too; yields the list of those received.
+
+    Outside the main thread, where handlers cannot be set, it has no effect.
+    """
+    received: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in (signal.SIGTERM, signal.SIGHUP):
+            previous[name] = signal.signal(name, interrupt)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

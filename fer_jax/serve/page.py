@@ -5,20 +5,29 @@ The page makes no request to another host: it uses system fonts, and gradio's an
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import html
 import os
+import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import UserError
+from fer_jax.inference.locate import Choice, takes_whole_images
 from fer_jax.inference.model import Model
 from fer_jax.run_dir import report_warnings
 from fer_jax.serve import response
+from fer_jax.serve.guard import Guard
 
 EXAMPLES = Path(__file__).parent / "examples"
 """Rendered faces, made by `python tools/render_examples.py` in a checkout."""
 
 MAX_UPLOAD = "10mb"
+
+_DELETE_SECONDS = (60, 600)  # how often files are deleted, and from which age on
 
 _STYLE = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
@@ -50,7 +59,9 @@ def make_page(model: Model) -> Any:
     """
     gradio = import_gradio()
     labels, empty = ", ".join(model.labels), response.respond(model, None, "all", False)
-    with gradio.Blocks(title=f"fer_jax: {model.run.name}", analytics_enabled=False) as page:
+    with gradio.Blocks(
+        title=f"fer_jax: {model.run.name}", analytics_enabled=False, delete_cache=_DELETE_SECONDS
+    ) as page:
         gradio.HTML(_heading(model))
         with gradio.Row():
             with gradio.Column(min_width=320):
@@ -65,6 +76,10 @@ def make_page(model: Model) -> Any:
                     all_faces = gradio.Checkbox(
                         True, label="All faces", elem_id="every", min_width=120
                     )
+                    is_face = gradio.Checkbox(
+                        takes_whole_images(model.run), label="The photo is one face already",
+                        elem_id="given", min_width=180,
+                    )  # fmt: skip
                     explain = gradio.Checkbox(
                         False, label="Heat maps (Grad-CAM)", elem_id="why", min_width=180
                     )
@@ -79,12 +94,15 @@ def make_page(model: Model) -> Any:
                 )  # fmt: skip
                 details = gradio.HTML(empty.details, elem_id="listed", label=labels)
 
-        def respond(path: str | None, is_all: bool, with_maps: bool) -> tuple[Any, str]:
-            result = response.respond(model, path, "all" if is_all else "largest", with_maps)
+        def respond(
+            path: str | None, is_all: bool, is_whole: bool, with_maps: bool
+        ) -> tuple[Any, str]:
+            choice: Choice = "whole" if is_whole else "all" if is_all else "largest"
+            result = response.respond(model, path, choice, with_maps)
             return result.image, result.details
 
-        inputs, outputs = [photo, all_faces, explain], [annotated, details]
-        for event in (photo.change, all_faces.input, explain.input):
+        inputs, outputs = [photo, all_faces, is_face, explain], [annotated, details]
+        for event in (photo.change, all_faces.input, is_face.input, explain.input):
             event(
                 respond, inputs, outputs,
                 show_progress="minimal", concurrency_limit=1, api_name=False,
@@ -111,18 +129,64 @@ def import_gradio() -> Any:
     return gradio
 
 
-def launch(page: Any, host: str, port: int | None) -> str:
+@contextlib.contextmanager
+def private_folder() -> Iterator[Path]:
+    """Makes a folder that only this user can read, for all that the page stores; deletes it.
+
+    Enter it before gradio is imported and a page is made.
+    """
+    earlier = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="fer_jax_serve_", ignore_cleanup_errors=True) as name:
+        os.environ["GRADIO_TEMP_DIR"] = name
+        tempfile.tempdir = name  # for uploads that are being received
+        try:
+            yield Path(name)
+        finally:
+            tempfile.tempdir = earlier
+
+
+def check_address(host: str, port: int | None) -> None:
+    """Checks that the server can listen.
+
+    Raises:
+      UserError: the port is in use or reserved, or the host is no address of this machine.
+    """
+    at = f"{host}{f':{port}' if port else ''}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port or 0, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        if number in (errno.EADDRINUSE, errno.EACCES):
+            why = "in use" if number == errno.EADDRINUSE else "reserved for the administrator"
+            raise UserError(
+                f"expected a free port, found {at} {why}; choose another --port, or leave it out"
+            ) from None
+        raise UserError(
+            f"expected --host to be an address of this machine, found {host}; use 127.0.0.1 for "
+            "this machine only, or 0.0.0.0 for all of its addresses"
+        ) from None
+
+
+def launch(page: Any, host: str, port: int | None, folder: Path) -> str:
     """Serves a page in background threads and returns its URL.
 
     Args:
       page: the result of `make_page`.
       host: address to listen on.
       port: port to listen on; None for the first free one from 7860.
+      folder: from `private_folder`.
 
     Raises:
       UserError: the port is in use, or the host is not an address of this machine.
     """
     gradio = import_gradio()
+    from starlette.middleware import Middleware  # a dependency of gradio
+
     theme = gradio.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
@@ -130,10 +194,12 @@ def launch(page: Any, host: str, port: int | None) -> str:
     )
     try:
         _, address, _ = page.launch(
-            server_name=host, server_port=port, prevent_thread_lock=True, quiet=True,
-            share=False, inbrowser=False, show_error=True, max_file_size=MAX_UPLOAD,
-            theme=theme, css=_STYLE, ssr_mode=False, footer_links=[], run_history=False,
-            enable_monitoring=False, mcp_server=False,
+            server_name=f"[{host}]" if ":" in host else host, server_port=port,
+            prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
+            show_error=True, max_file_size=MAX_UPLOAD, theme=theme, css=_STYLE,
+            ssr_mode=False, footer_links=[], run_history=False, enable_monitoring=False,
+            mcp_server=False,
+            app_kwargs={"middleware": [Middleware(Guard, host=host, folder=folder)]},
         )  # fmt: skip
     except OSError as error:
         raise UserError(
@@ -155,6 +221,6 @@ def _heading(model: Model) -> str:
     return (
         f"<h1>{html.escape(run.name)}</h1>{banners}"
         f'<p class="fer-about">{html.escape(about)}. Photos are sent only to the machine that '
-        "serves this page and stored in its temporary folder. An expression does not show what a "
-        "person feels.</p>"
+        "serves this page. It stores them in a folder of its own, for about ten minutes, and "
+        "deletes it when it ends. An expression does not show what a person feels.</p>"
     )

@@ -27,7 +27,7 @@ MAX_FACES = 12
 _MAX_SIDE = 1600  # pixels, of the annotated image sent to the browser
 _THUMBNAIL = 112  # pixels
 
-# One image at a time: the server's threads share the network and the face detector.
+# One image at a time bounds the memory.
 _LOCK = threading.Lock()
 
 
@@ -50,7 +50,7 @@ def respond(model: Model, path: str | None, choice: Choice, explain: bool) -> Re
     Args:
       model: the opened run.
       path: path of the uploaded file; None if nothing was uploaded.
-      choice: the largest face or all.
+      choice: the largest face, all, or the whole image as one face.
       explain: whether to overlay Grad-CAM heat maps.
     """
     if path is None:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pickle
 import subprocess
 import sys
+from concurrent import futures
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import fer_jax
 from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.faces.align import ALIGNED_SHARES, align
-from fer_jax.faces.crop import FaceCrop, crop_square, shrink
+from fer_jax.faces.crop import METHODS, FaceCrop, crop_square, shrink
 from fer_jax.faces.detect import Face
 from fer_jax.inference import locate, network
 from tests.small_runs import SIZE, write_run
@@ -105,8 +108,17 @@ def test_margin_and_size_are_those_of_the_run(tmp_path, portraits):
     ("images", "message"),
     [
         ("nowhere.jpg", "expected an image, found nowhere.jpg: no such file"),
-        (np.zeros((4, 4), np.uint8), r"expected images as paths or uint8.*uint8\[4, 4\]"),
-        (np.zeros((4, 4, 3), np.float32), r"found float32\[4, 4, 3\]"),
+        (np.zeros((9, 9, 3), np.float32), r"expected an image as a path.*found float32\[9, 9, 3\]"),
+        (np.zeros((9, 9, 2), np.uint8), r"found uint8\[9, 2\]: 2 x 9 pixels, too narrow"),
+        (np.zeros((1, 3000, 3), np.uint8), r"uint8\[1, 3000, 3\]: 3000 x 1 pixels, too narrow"),
+        (np.zeros((0, 9, 3), np.uint8), "no pixels"),
+        (b"hello", "expected an image, found 5 bytes: not a JPEG"),
+        ("a\0b.jpg", r"found a\\x00b.jpg: embedded null"),
+        (None, "found None, which cv2.imread returns for a file that it cannot read"),
+        ([None], "found None, which"),
+        (3, "or several, found a int"),
+        ([3], "found a int"),
+        (Image.new("F", (9, 9)), "found a PIL image of mode F; pass the file's path"),
     ],
 )
 def test_wrong_images_are_a_user_error(model, images, message):
@@ -115,8 +127,124 @@ def test_wrong_images_are_a_user_error(model, images, message):
 
 
 def test_faces_of_wrong_shape_are_a_user_error(model):
-    with pytest.raises(UserError, match=r"uint8\[N, height, width, 3\].*found float64\[2, 3\]"):
+    with pytest.raises(UserError, match=r"uint8\[height, width, 3\].*found float64\[2, 3\]"):
         model.predict_faces(np.zeros((2, 3)))
+
+
+def test_a_misspelt_choice_is_a_user_error(model, portraits):
+    with pytest.raises(UserError, match="a choice of largest, all, whole, found 'everything'"):
+        model.predict(portraits[0], choice="everything")
+
+
+KINDS = {
+    "path": lambda path: str(path),
+    "bytes": lambda path: path.read_bytes(),
+    "PIL": Image.open,
+    "PIL with a palette": lambda path: Image.fromarray(np.asarray(Image.open(path))),
+    "array": lambda path: np.asarray(Image.open(path)),
+    "RGBA": lambda path: np.asarray(Image.open(path).convert("RGBA")),
+    "device array": lambda path: jnp.asarray(np.asarray(Image.open(path))),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: [x], lambda x: (y for y in [x])])
+def test_every_kind_of_image_gives_the_same_face(model, media, kind, make):
+    path = media / "anna.png"
+    (expected,) = model.predict(path)
+    (prediction,) = model.predict(make(KINDS[kind](path)))
+    assert prediction.faces[0].to_json() == expected.faces[0].to_json()
+
+
+def test_a_turned_transparent_or_gray_image_is_taken(model, portraits, tmp_path):
+    turned = Image.fromarray(np.rot90(portraits[0]))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tmp_path / "turned.png", exif=exif)
+    opened = Image.open(tmp_path / "turned.png")
+    assert model.predict(opened)[0].faces[0].box == model.predict(portraits[0])[0].faces[0].box
+    clear = Image.new("RGBA", (40, 40), (255, 0, 255, 0))
+    (face,) = model.predict(clear, choice="whole")[0].faces
+    assert face.pixels.min() == 255
+    gray = portraits[0][..., 1]
+    (face,), (same,) = (
+        prediction.faces
+        for prediction in model.predict([gray, np.repeat(gray[..., None], 3, 2)])
+    )  # fmt: skip
+    assert face.to_json() == same.to_json()
+
+
+def test_faces_of_several_sizes_are_taken(model, portraits):
+    crops = [portraits[0], portraits[1][::2, ::2], portraits[2][..., 0]]
+    together = model.predict_faces(crops)
+    one_by_one = np.concatenate([model.predict_faces(crop) for crop in crops])
+    np.testing.assert_allclose(together, one_by_one, atol=1e-5)
+    stack = np.zeros((4, 48, 48), np.uint8)
+    assert model.predict_faces(stack).shape == (4, 7)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", ["image_folder/keep/1.0.0", "fer2013/default/1.0.0"])
+def test_runs_on_uncropped_images_get_whole_images(tmp_path, portraits, method, name):
+    """The images that such a run was trained on reach the network as they did in training."""
+    whole = Preprocessing(SIZE, "unit")
+    run = write_run(tmp_path / "run", preprocessing=whole)
+    crop = FaceCrop(method=method, margin=0.0).to_json()
+    run = dataclasses.replace(run, data={"name": name, "crop": crop})
+    image = np.hstack(portraits[:2])
+    model = fer_jax.api.Model(run)
+    (prediction,) = model.predict(image)
+    is_whole = method == "keep" and name.startswith("image_folder")
+    assert (prediction.faces[0].found == "given") == is_whole
+    (given,) = model.predict(image, choice="whole")[0].faces
+    assert given.box == (0, 0, 400, 200)
+    stored = shrink(image, FaceCrop().longest_side)
+    np.testing.assert_array_equal(given.pixels, whole.framed(stored, (0, 0, *stored.shape[1::-1])))
+    assert model.predict(image, choice="largest")[0].faces[0].found == "haar"
+
+
+def test_a_long_image_without_a_face_is_padded_within_bounds(run):
+    """Padded at full size, it would take a gigabyte."""
+    image = np.full((200, 19_000, 3), 127, np.uint8)
+    (face,) = locate.FaceFinder(run).find(image)
+    assert (face.found, face.box) == ("whole", (0, 0, 19_000, 200))
+    assert np.ptp(face.pixels.astype(int)) <= 1
+
+
+def test_threads_share_a_model(run, portraits):
+    model = fer_jax.load(run.folder)
+    rng = np.random.default_rng(0)
+    images = [np.roll(np.tile(image, (2, 3, 1)), rng.integers(90), 1) for image in portraits]
+    alone = [model.predict(image, choice="all")[0].to_json() for image in images]
+    with futures.ThreadPoolExecutor(8) as pool:
+        together = pool.map(lambda image: model.predict(image, choice="all"), images * 6)
+        for number, (prediction,) in enumerate(together):
+            assert prediction.to_json() == alone[number % 4]
+
+
+def test_a_pickle_opens_the_run_anew(model, portraits):
+    again = pickle.loads(pickle.dumps(model))
+    assert again.predict(portraits[0])[0].to_json() == model.predict(portraits[0])[0].to_json()
+
+
+@pytest.mark.slow
+def test_a_forked_process_is_refused_instead_of_hanging(run):
+    program = f"""
+import multiprocessing, numpy, fer_jax
+model = fer_jax.load({str(run.folder)!r})
+image = numpy.zeros((40, 40, 3), numpy.uint8)
+model.predict(image)
+def shared(_): return model.predict(image)
+for work in (shared, model.predict):
+    try:
+        multiprocessing.get_context("fork").Pool(1).map(work, [image])
+    except fer_jax.errors.UserError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.count('use multiprocessing.get_context("spawn")') == 2, done.stderr
 
 
 def test_a_folder_without_a_run_is_a_user_error(tmp_path):

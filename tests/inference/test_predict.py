@@ -44,7 +44,8 @@ def test_tables_have_one_line_per_face_and_frame(done, run, media):
     assert [len(frame["faces"]) for frame in content["frames"][:3]] == [1, 1, 2]
     flat = [(frame, number, face) for frame in content["frames"]
             for number, face in enumerate(frame["faces"])]  # fmt: skip
-    assert len(flat) == len(rows) == done.faces
+    assert len(flat) == len(rows) == done.faces + 1  # the wall was classified whole
+    assert done.without_face == 1
     for (frame, number, face), row in zip(flat, rows, strict=True):
         assert row["source"] == frame["source"]
         assert [int(row[c]) for c in ("frame", "face")] == [frame["frame"], number]
@@ -109,8 +110,8 @@ def test_flags_choose_the_faces(run, media, tmp_path, capsys, flags, faces):
         "predictions.csv", "predictions.json",
     }  # fmt: skip
     printed = capsys.readouterr().out
-    assert f"{sum(faces)} face" in printed
-    assert "2 frames of 2 images" in printed
+    assert f"{faces[0]} face{'s' * (faces[0] > 1)} in 2 frames of 2 images\n" in printed
+    assert "no face was detected in 1 frame\n" in printed
 
 
 def test_a_second_prediction_ignores_earlier_results(run, media, tmp_path):
@@ -129,7 +130,7 @@ def test_a_second_prediction_ignores_earlier_results(run, media, tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (["nowhere.jpg"], "expected an image, a video, a folder or 'camera', found nothing at"),
+        (["nowhere.jpg"], "a folder, 'camera' or a stream's URL, found nothing at"),
         (["empty"], r"expected images or videos in empty, found none; supported .*\.jpg"),
         (["notes.txt", "half.jpg"], "found none among 2; .*predictions.json says why"),
         (["truncated.mp4"], "found none among 1"),
@@ -197,7 +198,7 @@ def test_earlier_results_remain_if_writing_fails(run, media, tmp_path, monkeypat
     cli.main(arguments)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
-    def full(self, image):
+    def full(self, image, seconds):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(outputs._Video, "add", full)
@@ -226,7 +227,7 @@ def test_a_truncated_video_is_used_and_reported(media, tmp_path):
         writer.write(image)
     writer.release()
     video.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
-    (source,) = sources.find_sources([str(video)])
+    (source,) = sources.find_sources([str(video)]).sources
     *read, last = sources.frames(source)
     assert 10 < len(read) < 30
     assert isinstance(last, sources.Unreadable)
@@ -234,7 +235,7 @@ def test_a_truncated_video_is_used_and_reported(media, tmp_path):
 
 
 def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_consumer(media):
-    (source,) = sources.find_sources([str(media / "anna.png")])
+    (source,) = sources.find_sources([str(media / "anna.png")]).sources
     decoded = 0
 
     def endless():
@@ -282,8 +283,9 @@ def test_a_long_video_is_never_held_in_memory(run, model, tmp_path, portraits, m
     monkeypatch.setattr(sources, "Frame", Counted)
     out = outputs.Outputs(tmp_path / "out", {}, run.labels, 0, annotate=False)
     options = stream.PredictOptions("all", True, False, 0.1)
+    found = sources.find_sources([str(video)])
     with out:
-        for result in stream.predict_frames(model, sources.find_sources([str(video)]), options):
+        for result in stream.predict_frames(model, found.sources, options):
             out.add(*result)
     assert out.sources[0]["frames"] == 80
     assert stream.MAX_PENDING <= maximum <= stream.DECODE_AHEAD + stream.MAX_PENDING + 16

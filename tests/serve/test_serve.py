@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import pytest
 
 from fer_jax.cli import serve
 from fer_jax.errors import UserError
-from fer_jax.serve import page, response
+from fer_jax.serve import guard, page, response
 from tests.small_runs import write_image
 
 ROOT = Path(__file__).parents[2]
@@ -85,9 +89,9 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def start(run, port: int) -> subprocess.Popen[str]:
+def start(run, port: int, **variables: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fer_jax.serve", run.folder, "--port", port]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
     return subprocess.Popen(
         list(map(str, command)), env=environment, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -200,12 +204,111 @@ def test_the_server_listens_on_localhost_only_and_refuses_a_large_upload(served,
 
 
 @pytest.mark.browser
-def test_a_port_in_use_is_a_user_error(run):
+def test_the_server_refuses_other_sites_and_deletes_its_folder(run, tmp_path):
+    """A name that resolves here, a page of another site, and what lies on disk."""
+    port = free_port()
+    process = start(run, port, TMPDIR=str(tmp_path))
+    assert "is served at" in process.stdout.readline()
+    (folder,) = tmp_path.glob("fer_jax_serve_*")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert ask(port, "GET", {"Host": f"127.0.0.1:{port}"}) == 200
+    assert ask(port, "GET", {"Host": f"rebound.example.org:{port}"}) == 403
+    assert ask(port, "POST", {"Origin": "http://evil.example.org", "Content-Length": "3"}) == 403
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143, stderr
+    assert not folder.exists()
+
+
+def ask(port: int, method: str, headers: dict[str, str]) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, "/", headers=headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+OURS = {"host": "127.0.0.1:7860", "content-length": "100"}
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("GET", {"host": "localhost:7860"}, 200),
+        ("GET", {"host": "[::1]:7860"}, 200),
+        ("GET", {"host": "10.1.2.3"}, 200),
+        ("GET", {"host": "Served.Example.org"}, 200),
+        ("GET", {"host": "rebound.example.org"}, 403),
+        ("GET", {"host": "127.0.0.1.example.org"}, 403),
+        ("GET", {"host": "[::1"}, 403),
+        ("GET", {}, 403),
+        ("POST", OURS, 200),
+        ("POST", OURS | {"origin": "http://127.0.0.1:7860"}, 200),
+        ("POST", OURS | {"origin": "http://127.0.0.1:8000"}, 403),
+        ("POST", OURS | {"origin": "https://example.org"}, 403),
+        ("POST", OURS | {"origin": "null"}, 403),
+        ("GET", {"host": "localhost", "origin": "https://example.org"}, 403),
+        ("POST", {"host": "localhost"}, 411),
+        ("POST", OURS | {"transfer-encoding": "chunked"}, 411),
+        ("POST", OURS | {"content-length": "-1"}, 411),
+        ("POST", OURS | {"content-length": "11000001"}, 413),
+        ("POST", OURS | {"content-length": "5001"}, 507),
+    ],
+)
+def test_the_guard_judges_requests(tmp_path, monkeypatch, method, headers, status):
+    monkeypatch.setattr(guard, "MAX_STORED", 10_000)
+    (tmp_path / "photo").mkdir()
+    (tmp_path / "photo" / "a.jpg").write_bytes(bytes(5_000))
+    judge = guard.Guard(None, "served.example.org", tmp_path).judge
+    raw = [(key.title().encode(), value.encode()) for key, value in headers.items()]
+    assert judge(method, raw)[0] == status
+
+
+def test_a_refused_request_does_not_reach_the_page(tmp_path):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def page(scope, receive, send):
+        await send({"type": "page"})
+
+    guarded = guard.Guard(page, "127.0.0.1", tmp_path)
+    for host in (b"localhost", b"example.org"):
+        scope = {"type": "http", "method": "GET", "headers": [(b"host", host)]}
+        asyncio.run(guarded(scope, None, send))
+    assert [message.get("status", message["type"]) for message in sent] == [
+        "page", 403, "http.response.body",
+    ]  # fmt: skip
+
+
+def test_the_folder_of_a_server_is_private_and_goes(monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    with page.private_folder() as folder:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder) == tempfile.gettempdir()
+        (folder / "sub").mkdir()
+        (folder / "sub" / "photo.jpg").write_bytes(b"x")
+    assert not folder.exists()
+    assert tempfile.gettempdir() != str(folder)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid", "a" * 70, "é" * 300])
+def test_an_address_of_another_machine_is_one_message(run, host):
+    with pytest.raises(UserError, match="expected --host to be an address of this machine"):
+        serve.main([str(run.folder), "--host", host])
+
+
+def test_a_port_in_use_is_one_message(run):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        process = start(run, taken.getsockname()[1])
-        _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert "choose another --port" in stderr
-    assert "Traceback" not in stderr
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=rf"127\.0\.0\.1:{port} in use; choose another --port"):
+            serve.main([str(run.folder), f"--port={port}"])
+
+
+def test_a_photo_can_be_one_face_already(model, media):
+    result = response.respond(model, str(media / "group.jpg"), "whole", explain=False)
+    assert result.details.count("<section") == 1
+    assert "No face was found" not in result.details
