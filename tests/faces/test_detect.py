@@ -76,7 +76,7 @@ def test_haar_frontal_has_no_profile_cascade() -> None:
 
 
 def test_a_missing_yunet_model_is_refused(tmp_path) -> None:
-    with pytest.raises(errors.UserError, match=r"haar, haar_frontal or the file.*yunet_2023mar"):
+    with pytest.raises(errors.UserError, match=r"mtcnn, haar, haar_frontal or the file.*yunet_2023mar"):
         FaceCrop(detector=str(tmp_path / "yunet.onnx")).make_detector()
 
 
