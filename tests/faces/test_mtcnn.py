@@ -91,6 +91,12 @@ def test_small_faces_in_large_photos_are_found_on_request(portrait, share, count
         assert face.source == "mtcnn"
 
 
+@pytest.mark.parametrize(("share", "count"), [(0.41, 1), (0.43, 0)])
+def test_faces_below_the_minimum_size_are_ignored(portrait, share, count) -> None:
+    """The face has 0.42 of the image's side."""
+    assert len(MtcnnDetector(share).detect(portrait)) == count
+
+
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 3000), (3000, 1), (10, 2000), (11, 11), (21, 21), (33, 700), (500, 500)]
 )
