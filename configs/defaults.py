@@ -57,7 +57,7 @@ def _data() -> ConfigDict:
     data.crop.margin = placeholder(float)
     # Smallest accepted face, as a share of the image's shorter side.
     data.crop.min_share = placeholder(float)
-    # Face detector: "haar" (frontal, then profile), "haar_frontal", or a YuNet model file (.onnx).
+    # Face detector: "mtcnn", "haar" (frontal, then profile), "haar_frontal", or a YuNet model file.
     data.crop.detector = placeholder(str)
     # Crop of an image without a detected face: "view" (the camera view's usual box, if known) or
     # "whole".

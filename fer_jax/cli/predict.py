@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
     from fer_jax import run_dir
+    from fer_jax.faces.crop import FaceCrop
     from fer_jax.inference import sources as inputs
 
     run = run_dir.open_run(options.run)
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     for source in found.sources:
         if source.kind == "camera":
             inputs.check_camera(source)
+
+    if options.detector:
+        FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -51,7 +55,11 @@ def main(arguments: Sequence[str]) -> None:
         )
         options.faces = "whole"
     wanted = PredictOptions(
-        options.faces or "all", options.no_face == "whole", options.explain, options.min_face
+        options.faces or "all",
+        options.no_face == "whole",
+        options.explain,
+        options.min_face,
+        options.detector,
     )
     with signals.interrupt_on_terminate() as received:
         outputs = predict(
@@ -90,6 +98,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--min_face", type=float, default=0.1, metavar="SHARE",
         help="smallest face side, as a share of the image's shorter side (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detector", metavar="NAME",
+        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: mtcnn, or haar for "
+        "a run on faces that it cropped)",
     )  # fmt: skip
     parser.add_argument(
         "--no_face", choices=("whole", "skip"), default="whole",

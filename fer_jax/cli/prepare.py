@@ -55,7 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--protocol_seed", type=int, default=0, help="seed of a random protocol")
     parser.add_argument("--margin", type=float, help="around the face, as a share of its box")
     parser.add_argument("--min_share", type=float, help="smallest face, as a share of the image")
-    parser.add_argument("--detector", help="haar, haar_frontal, or the file of a YuNet model")
+    parser.add_argument("--detector", help="mtcnn, haar, haar_frontal, or a YuNet model file")
     parser.add_argument("--fallback", help="where no face is found: view or whole")
     parser.add_argument("--size", type=int, help="longest side of the stored faces, pixels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")

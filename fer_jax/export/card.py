@@ -14,7 +14,7 @@ from fer_jax.inference import locate
 from fer_jax.inference.network import Network
 from fer_jax.run_dir import Run, report_warnings
 
-FORMAT = 1
+FORMAT = 2
 """Version of the metadata; increased when older scripts cannot read it."""
 
 

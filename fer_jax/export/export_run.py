@@ -17,6 +17,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
+from fer_jax.faces import align, mtcnn
 from fer_jax.run_dir import Run
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples
 
     network = Network(run)
     run_file = _write(network, file_format, variant, out, samples)
-    files.write_text(out.parent / SCRIPT, Path(__file__).with_name(SCRIPT).read_text())
+    write_script(out.parent)
     expected, actual = network.classify(samples.faces), run_file(samples.faces)
     comparison = compare(expected, actual, samples.labels)
     if variant == "float32" and not comparison.difference < PARITY:
@@ -98,6 +99,13 @@ def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples
             "this with the versions in run.json"
         )
     return comparison
+
+
+def write_script(folder: Path) -> None:
+    """Writes the script that runs exported files, and what it needs."""
+    for source in (Path(__file__).with_name(SCRIPT), Path(align.__file__), Path(mtcnn.__file__)):
+        files.write_text(folder / source.name, source.read_text())
+    files.write_bytes(folder / mtcnn.WEIGHTS.name, mtcnn.WEIGHTS.read_bytes())
 
 
 def _write(

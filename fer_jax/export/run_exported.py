@@ -2,13 +2,15 @@
 
     python run_exported.py demo.onnx photo.jpg ...
 
-Needs numpy and opencv-python-headless 4.x; ONNX files also need onnxruntime, StableHLO files jax
-and flatbuffers. Detects the largest face of each image, crops it with the margin of the training
-data, and prints one JSON line with its probabilities.
+Needs numpy and opencv-python-headless 4.x, and the files mtcnn.py, mtcnn.npz and align.py beside
+it; ONNX files also need onnxruntime, StableHLO files jax and flatbuffers. Detects the largest face
+of each image, crops or aligns it like the training data, and prints one JSON line with its
+probabilities.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -19,15 +21,45 @@ import cv2
 import numpy as np
 
 
-def find_face(image: np.ndarray, faces: dict) -> tuple[int, int, int, int]:
-    """Returns x, y, width, height of the largest face, or the whole image if there is none.
+def find_face(
+    image: np.ndarray, faces: dict
+) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
+    """Finds the largest face.
 
     Args:
       image: uint8[H, W, 3] RGB.
       faces: the entry `faces` of the file's metadata.
+
+    Returns:
+      x, y, width and height of the face, or of the whole image if there is none; and the five
+      landmarks, float[5, 2], or None.
     """
     height, width = image.shape[:2]
-    scale = min(1.0, 320 / max(height, width))
+    box, landmarks = _DETECTORS[faces["detector"]](image)
+    if box is None:
+        return (0, 0, width, height), None
+    right, bottom = min(round(box[0] + box[2]), width), min(round(box[1] + box[3]), height)
+    x, y = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
+    box_width, box_height = max(1, right - x), max(1, bottom - y)
+    if faces["box_change"] is None:
+        return (x, y, box_width, box_height), landmarks
+    move_right, move_down, share = faces["box_change"]
+    longer = max(box_width, box_height)
+    side = max(1, round(share * longer))
+    left = round(x + box_width / 2 + move_right * longer - side / 2)
+    top = round(y + box_height / 2 + move_down * longer - side / 2)
+    x, y = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
+    return (x, y, min(left + side, width) - x, min(top + side, height) - y), landmarks
+
+
+def _mtcnn(image: np.ndarray) -> tuple[list[float] | None, np.ndarray | None]:
+    boxes, landmarks = importlib.import_module("mtcnn").Mtcnn(0.1).find(image)
+    return (boxes[0].tolist(), landmarks[0]) if len(boxes) else (None, None)
+
+
+def _haar(image: np.ndarray) -> tuple[list[float] | None, None]:
+    height, width = image.shape[:2]
+    scale = min(1.0, max(320 / max(height, width), 20 / max(1.0, 0.1 * min(height, width))))
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     if scale < 1:
         gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -36,32 +68,38 @@ def find_face(image: np.ndarray, faces: dict) -> tuple[int, int, int, int]:
     min_side = max(20, int(0.1 * min(gray.shape)))
     boxes = cascade.detectMultiScale(cv2.equalizeHist(gray), 1.1, 5, minSize=(min_side, min_side))
     if not len(boxes):
-        return 0, 0, width, height
-    x, y, box_width, box_height = max(boxes, key=lambda box: box[2] * box[3]) / scale
-    right, bottom = min(round(x + box_width), width), min(round(y + box_height), height)
-    x, y = max(round(x), 0), max(round(y), 0)
-    box_width, box_height = right - x, bottom - y
-    if faces["box_change"] is None:
-        return x, y, box_width, box_height
-    move_right, move_down, share = faces["box_change"]
-    longer = max(box_width, box_height)
-    side = round(share * longer)
-    left = round(x + box_width / 2 + move_right * longer - side / 2)
-    top = round(y + box_height / 2 + move_down * longer - side / 2)
-    x, y = max(left, 0), max(top, 0)
-    return x, y, min(left + side, width) - x, min(top + side, height) - y
+        return None, None
+    return (max(boxes, key=lambda box: box[2] * box[3]) / scale).tolist(), None
 
 
-def crop_face(image: np.ndarray, box: tuple[int, int, int, int], metadata: dict) -> np.ndarray:
-    """Crops the square around a box and resizes it to the network's input: uint8[S, S, 3] RGB."""
-    x, y, width, height = box
-    side = max(1, round(max(width, height) * (1 + 2 * metadata["faces"]["margin"])))
-    left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
-    padded = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
-    square = padded[top + side : top + 2 * side, left + side : left + 2 * side]
-    stored, size = metadata["faces"]["longest_side"], metadata["input"]["size"]
-    if stored and side > stored:  # the size at which the training data is stored
+_DETECTORS = {"mtcnn": _mtcnn, "haar_frontal": _haar}
+
+
+def crop_face(
+    image: np.ndarray,
+    box: tuple[int, int, int, int],
+    landmarks: np.ndarray | None,
+    metadata: dict,
+) -> np.ndarray:
+    """Crops the square around a box, or aligns the face, to the network's input.
+
+    Returns:
+      uint8[S, S, 3] RGB.
+    """
+    faces, size = metadata["faces"], metadata["input"]["size"]
+    stored = faces["longest_side"]
+    if faces["align"] and landmarks is not None:
+        square = importlib.import_module("align").align(image, landmarks, stored)
+    else:
+        x, y, width, height = box
+        side = max(1, round(max(width, height) * (1 + 2 * faces["margin"])))
+        left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
+        padded = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
+        square = padded[top + side : top + 2 * side, left + side : left + 2 * side]
+    if stored and len(square) > stored:  # the size at which the training data is stored
         square = cv2.resize(square, (stored, stored), interpolation=cv2.INTER_AREA)
+    if len(square) == size:
+        return square
     method = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
     return cv2.resize(square, (size, size), interpolation=method)
 
@@ -93,8 +131,8 @@ def main(model: str, *images: str) -> None:
             print(f"{path}: not an image", file=sys.stderr)
             continue
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        box = find_face(image, metadata["faces"])
-        face = crop_face(image, box, metadata)
+        box, landmarks = find_face(image, metadata["faces"])
+        face = crop_face(image, box, landmarks, metadata)
         (row,) = classify(face[None])
         probabilities = dict(zip(metadata["labels"], map(float, row), strict=True))
         label = max(probabilities, key=probabilities.__getitem__)

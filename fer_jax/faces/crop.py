@@ -18,9 +18,11 @@ import numpy as np
 from fer_jax.faces.detect import (
     HAAR,
     HAAR_FRONTAL,
+    MTCNN,
     Detector,
     Face,
     HaarDetector,
+    MtcnnDetector,
     YuNetDetector,
     clip,
 )
@@ -39,8 +41,8 @@ class FaceCrop:
     Attributes:
       margin: added around the face on each side, as a share of its box's longer side.
       min_share: smallest face accepted, as a share of the image's shorter side.
-      detector: "haar" (frontal cascade, then profile), "haar_frontal", or the path of a YuNet
-        model (.onnx).
+      detector: "haar" (frontal cascade, then profile), "haar_frontal", "mtcnn", or the path of a
+        YuNet model (.onnx).
       fallback: used if no face is detected: "view" (the box of the camera view if known, else
         the whole image) or "whole".
       method: "detect" runs the detector; "shipped" uses the set's box, or detects if there is
@@ -97,6 +99,8 @@ class FaceCrop:
         """
         if self.detector in (HAAR, HAAR_FRONTAL):
             return HaarDetector(self.min_share, profile=self.detector == HAAR)
+        if self.detector == MTCNN:
+            return MtcnnDetector(self.min_share)
         return YuNetDetector(self.detector, self.min_share)
 
 

@@ -41,12 +41,14 @@ class PredictOptions:
         cameras, where frames without a person are common.
       explain: compute Grad-CAM heat maps.
       min_share: smallest face side, as a fraction of the frame's shorter side.
+      detector: a `FaceCrop.detector`; None for the run's default.
     """
 
     choice: Choice
     whole_image: bool
     explain: bool
     min_share: float
+    detector: str | None = None
 
 
 FramePrediction = tuple[Frame, Prediction]
@@ -87,7 +89,7 @@ def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) ->
 
     def find(frame: Frame) -> list[LocatedFace]:
         if not hasattr(local, "finder"):  # a detector has internal state: one per thread
-            local.finder = FaceFinder(model.run, options.min_share)
+            local.finder = FaceFinder(model.run, options.min_share, options.detector)
         whole_image = options.whole_image and frame.source.kind == "picture"
         return local.finder.find(frame.image, options.choice, whole_image)
 

@@ -22,6 +22,7 @@ from fer_jax.errors import UserError
 from fer_jax.export import card, onnx_file, run_exported, stablehlo
 from fer_jax.export import export_run as export
 from fer_jax.export.program import make_program
+from fer_jax.faces.crop import FaceCrop
 from fer_jax.inference import locate
 from fer_jax.inference.network import Network
 from tests.small_runs import SIZE, write_run
@@ -123,19 +124,31 @@ def test_the_script_matches_predict_without_fer_jax(exported, model, media):
     check_script(exported[0], model, media)
 
 
-@pytest.mark.parametrize("margin", [None, 0.05])
+@pytest.mark.parametrize(
+    ("margin", "data"),
+    [
+        (None, {}),
+        (0.05, {}),
+        (None, {"crop": FaceCrop(detector="haar_frontal").to_json()}),
+        (None, {"crop": FaceCrop(detector="mtcnn").to_json()}),
+        (None, {"crop": FaceCrop(method="align", longest_side=112).to_json()}),
+        (None, {"crop": FaceCrop(method="keep").to_json(), "name": "fer2013/keep/1.0.0"}),
+    ],
+)
 @pytest.mark.parametrize("times", [1, 4])
-def test_the_script_crops_faces_like_predict(tmp_path, portraits, margin, times):
+def test_the_script_crops_faces_like_predict(tmp_path, monkeypatch, portraits, margin, data, times):
     """Without a margin, the data set stores crops of at most 256 pixels: faces shrink twice."""
+    export.write_script(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     preprocessing = Preprocessing(SIZE, "unit", face_margin=margin)
-    run = run_directory.Run(tmp_path, None, ("a", "b"), preprocessing, {})
+    run = run_directory.Run(tmp_path, None, ("a", "b"), preprocessing, data)
     metadata = {"faces": locate.describe_cropping(run), "input": {"size": SIZE}}
     for portrait in portraits:
         image = np.kron(portrait, np.ones((times, times, 1), np.uint8))
         (expected,) = locate.FaceFinder(run).find(image)
-        box = run_exported.find_face(image, metadata["faces"])
+        box, landmarks = run_exported.find_face(image, metadata["faces"])
         assert box == expected.box
-        face = run_exported.crop_face(image, box, metadata)
+        face = run_exported.crop_face(image, box, landmarks, metadata)
         np.testing.assert_array_equal(face, expected.pixels)
 
 

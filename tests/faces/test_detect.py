@@ -61,6 +61,29 @@ def test_faces_below_the_minimum_size_are_ignored(rendered: list) -> None:
     assert len(HaarDetector(min_share=0.1).detect(wide)) >= 1
 
 
+def test_the_haar_detector_finds_small_faces_in_large_photos(rendered: list) -> None:
+    """If the minimum size asks for them, the photo is reduced less."""
+    image = next(face.image for face in rendered if face.yaw == 0.0)
+    photo = np.full((1440, 1920, 3), 180, np.uint8)
+    photo[700:900, 900:1100] = image
+    assert len(HaarDetector(0.05).detect(photo)) == 1
+    assert HaarDetector(0.3).detect(photo) == []
+
+
+def test_overlapping_detections_of_the_cascades_are_one_face(monkeypatch) -> None:
+    """The box that most detections agree on remains, first of the largest."""
+
+    class Cascade:
+        def detectMultiScale2(self, gray, **settings):  # noqa: N802 - OpenCV's name
+            boxes = [(10, 10, 60, 60), (15, 14, 50, 50), (100, 10, 40, 40), (120, 12, 80, 80)]
+            return np.array(boxes), np.array([6, 30, 9, 5])
+
+    detector = HaarDetector()
+    detector._frontal = Cascade()
+    found = detector.detect(np.zeros((200, 300, 3), np.uint8))
+    assert [face.box for face in found] == [(15, 14, 50, 50), (100, 10, 40, 40)]
+
+
 @pytest.mark.parametrize(
     ("box", "inside"),
     [((-5, -5, 20, 20), (0, 0, 15, 15)), ((90, 40, 50, 50), (90, 40, 10, 10)),
@@ -76,7 +99,7 @@ def test_haar_frontal_has_no_profile_cascade() -> None:
 
 
 def test_a_missing_yunet_model_is_refused(tmp_path) -> None:
-    with pytest.raises(errors.UserError, match=r"haar, haar_frontal or the file.*yunet_2023mar"):
+    with pytest.raises(errors.UserError, match=r"mtcnn, haar, haar_frontal or .*yunet_2023mar"):
         FaceCrop(detector=str(tmp_path / "yunet.onnx")).make_detector()
 
 

@@ -65,6 +65,7 @@ def test_it_contains_the_packages_and_nothing_else(wheel: pathlib.Path) -> None:
     [
         "fer_jax/configs/defaults.py",
         "fer_jax/configs/demo.py",
+        "fer_jax/faces/mtcnn.npz",
         "tfds_builders/synthface/head.npz",
         "tfds_builders/synthetic_faces/README.md",
         "tfds_builders/synthetic_faces/CITATIONS.bib",

@@ -114,6 +114,20 @@ def test_flags_choose_the_faces(run, media, tmp_path, capsys, flags, faces):
     assert "no face was detected in 1 frame\n" in printed
 
 
+@pytest.mark.parametrize(("flags", "found"), [((), "mtcnn"), (("--detector=haar",), "haar")])
+def test_a_flag_chooses_the_detector(run, media, tmp_path, flags, found):
+    arguments = [run.folder, media / "anna.png", "--out", tmp_path / "out"]
+    cli.main([*map(str, arguments), "--no_pictures", *flags])
+    assert [row["found"] for row in rows_of(tmp_path / "out")] == [found]
+
+
+def test_an_unknown_detector_is_a_user_error(run, media, tmp_path):
+    arguments = [run.folder, media / "anna.png", "--out", tmp_path / "out", "--detector=mtcn"]
+    with pytest.raises(UserError, match=r"expected a face detector: mtcnn, .*found no file mtcn"):
+        cli.main(list(map(str, arguments)))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_second_prediction_ignores_earlier_results(run, media, tmp_path):
     out = media / "album" / "results"
     try:

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
+from fer_jax.faces.detect import MTCNN
 from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.image_folder import tree
 
@@ -58,7 +59,11 @@ class Builder(manual.ManualBuilder):
             description="Images unchanged, for folders of face crops.",
             crop=FaceCrop(margin=0.0, method="keep"),
         ),
-        manual.Variant(name="face", description="Faces detected in photos and cropped."),
+        manual.Variant(
+            name="face",
+            description="Faces detected in photos by MTCNN and cropped.",
+            crop=FaceCrop(detector=MTCNN),
+        ),
     ]
     LABEL_NAMES: ClassVar[tuple[str, ...]] = ()
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
