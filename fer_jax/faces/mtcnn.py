@@ -65,7 +65,8 @@ class Mtcnn:
         scale = min(1.0, _WORK_SIDE / smallest)
         small = image
         if scale < 1.0:
-            small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         factors = np.array([width / small.shape[1], height / small.shape[0]])
         boxes, points = self._find(small, smallest * scale)
         corners, points = boxes.reshape(-1, 2, 2) * factors, (points + 0.5) * factors - 0.5

@@ -98,7 +98,18 @@ def test_faces_below_the_minimum_size_are_ignored(portrait, share, count) -> Non
 
 
 @pytest.mark.parametrize(
-    "shape", [(1, 1), (1, 3000), (3000, 1), (10, 2000), (11, 11), (21, 21), (33, 700), (500, 500)]
+    "shape",
+    [
+        (1, 1),
+        (1, 3000),
+        (3000, 1),
+        (1, 60_000),
+        (10, 2000),
+        (11, 11),
+        (21, 21),
+        (33, 700),
+        (500, 500),
+    ],
 )
 @pytest.mark.parametrize("kind", ["noise", "black", "white"])
 def test_images_without_a_face_have_none(detector, shape, kind) -> None:
