@@ -55,12 +55,9 @@ def main(arguments: Sequence[str]) -> None:
         )
         options.faces = "whole"
     wanted = PredictOptions(
-        options.faces or "all",
-        options.no_face == "whole",
-        options.explain,
-        options.min_face,
+        options.faces or "all", options.no_face == "whole", options.explain, options.min_face,
         options.detector,
-    )
+    )  # fmt: skip
     with signals.interrupt_on_terminate() as received:
         outputs = predict(
             run, found, options.out, wanted, options.figures, not options.no_pictures,
@@ -68,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
         )  # fmt: skip
     if not outputs.sources and not outputs.interrupted:
         raise UserError(
-            f"expected an image or video that can be read, found none among "
+            "expected an image or video that can be read, found none among "
             f"{len(found.sources):,}; {options.out / 'predictions.json'} says why"
         )
     for line in describe(outputs, run_dir.report_warnings(run), found.count_ignored()):

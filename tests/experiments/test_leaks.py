@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import cv2
@@ -99,6 +99,11 @@ class Runs:
         return OtherData(name="image_folder", protocol=protocol, manual_dir=str(self.root / faces))
 
 
+def of_overlap(marks: Iterable[str]) -> tuple[str, ...]:
+    """The marks but those of networks that have learned nothing, as these are."""
+    return tuple(mark for mark in marks if mark not in ("", "COLLAPSE", "CHANCE"))
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Runs:
     with pytest.MonkeyPatch.context() as patch:
@@ -111,17 +116,63 @@ def runs(tmp_path_factory) -> Runs:
     [
         pytest.param("own", "own", None, "test", (), id="clean fold"),
         pytest.param("own", "own", None, "train", ("LEAK",), id="same ids"),
-        pytest.param("own", "own", "fold2of3", "test", ("LEAK",), id="another protocol"),
-        pytest.param("own", "others", "fold1of3", "test", (), id="other people"),
+        pytest.param(
+            "own",
+            "own",
+            "fold2of3",
+            "test",
+            ("LEAK",),
+            id="another protocol",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "own", "others", "fold1of3", "test", (), id="other people", marks=pytest.mark.slow
+        ),
         pytest.param("own", "mirrored", None, "train", ("NEAR-DUPLICATES",), id="mirrored"),
-        pytest.param("own", "cropped", None, "train", ("NEAR-DUPLICATES",), id="cropped"),
-        pytest.param("own", "recompressed", None, "train", ("NEAR-DUPLICATES",), id="recompressed"),
-        pytest.param("child", "own", None, "test", (), id="child's clean fold"),
-        pytest.param("child", "faces", "fold1of3", "test", (), id="the ancestor's clean fold"),
+        pytest.param(
+            "own",
+            "cropped",
+            None,
+            "train",
+            ("NEAR-DUPLICATES",),
+            id="cropped",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "own",
+            "recompressed",
+            None,
+            "train",
+            ("NEAR-DUPLICATES",),
+            id="recompressed",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "child", "own", None, "test", (), id="child's clean fold", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "child",
+            "faces",
+            "fold1of3",
+            "test",
+            (),
+            id="the ancestor's clean fold",
+            marks=pytest.mark.slow,
+        ),
         pytest.param("child", "faces", "fold2of3", "test", ("LEAK",), id="through an ancestor"),
         pytest.param("nobody_run", "own", None, "test", ("PEOPLE UNKNOWN",), id="people unknown"),
-        pytest.param("old", "own", None, "test", ("UNCHECKED",), id="older run"),
-        pytest.param("child_of_old", "own", None, "test", ("UNCHECKED",), id="child of older run"),
+        pytest.param(
+            "old", "own", None, "test", ("UNCHECKED",), id="older run", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            "child_of_old",
+            "own",
+            None,
+            "test",
+            ("UNCHECKED",),
+            id="child of older run",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, marks):
@@ -130,7 +181,7 @@ def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, 
     paths = evaluate.evaluate(opened, split, runs.other(faces, protocol))
     report = json.loads(paths.json.read_text())
     expected = [line for line in report["warnings"] if line.split(":")[0] in marks]
-    assert [line.split(":")[0] for line in report["warnings"]] == list(marks)
+    assert of_overlap(line.split(":")[0] for line in report["warnings"]) == marks
     overlap = report["card"]["overlap"]
     assert overlap["images"] == report["count"]
     assert bool(overlap["ids"]) == bool(overlap["subjects"]) == ("LEAK" in marks)
@@ -151,9 +202,9 @@ def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, 
         assert line in markdown
     assert "learned from" in text
     reports, _ = comparison.read_runs([opened.folder])
-    assert [one.marks for one in reports] == [marks]
+    assert [of_overlap(one.marks) for one in reports] == [marks]
     row = comparison.table_1(reports)[-1]
-    assert comparison_tables.table_cells([row])[0][-1] == ", ".join(marks)
+    assert of_overlap(comparison_tables.table_cells([row])[0][-1].split(", ")) == marks
 
 
 def test_the_summary_prefers_the_evaluation_that_does_not_leak(runs, tmp_path):
@@ -164,7 +215,8 @@ def test_the_summary_prefers_the_evaluation_that_does_not_leak(runs, tmp_path):
     reports, _ = comparison.read_runs([run.folder])
     assert len(reports) == 3
     row = comparison.table_1(reports)[-1]
-    assert [(one.protocol, one.split, one.marks) for one in row.runs] == [("fold1of3", "test", ())]
+    (best,) = row.runs
+    assert (best.protocol, best.split, of_overlap(best.marks)) == ("fold1of3", "test", ())
 
 
 def test_a_cross_validation_refuses_an_ancestor_that_saw_its_people(runs, tmp_path):

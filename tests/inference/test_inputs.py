@@ -231,7 +231,7 @@ def test_a_video_whose_name_is_not_utf8_is_read(tmp_path):
     assert len(list(sources.frames(source))) == 3
 
 
-@pytest.mark.parametrize(("flags", "found"), [((), "given"), (("--faces=all",), "haar")])
+@pytest.mark.parametrize(("flags", "found"), [((), "given"), (("--faces=all",), "mtcnn")])
 def test_a_run_on_uncropped_images_gets_whole_images(
     run, media, tmp_path, monkeypatch, capsys, flags, found
 ):
