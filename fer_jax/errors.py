@@ -54,6 +54,8 @@ def exit_cleanly() -> Iterator[None]:
     """
     try:
         yield
+        if sys.stdout is not None:
+            sys.stdout.flush()  # else a closed pipe is found at exit, where nobody catches it
     except UserError as error:
         message = printable(str(error), keep="\n")
         print(f"error: {message}", file=sys.stderr, flush=True)

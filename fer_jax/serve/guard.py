@@ -7,6 +7,8 @@ ASGI middleware (https://asgi.readthedocs.io) and knows nothing of gradio.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ipaddress
 import json
 import socket
@@ -28,7 +30,7 @@ MAX_STORED = 300_000_000
 
 
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
-_MAX_DRAINED = 64_000_000  # bytes
+_MAX_DRAINED, _MAX_DRAIN_SECONDS = 64_000_000, 10.0  # bytes and seconds of a refused body
 
 
 class Guard:
@@ -102,10 +104,12 @@ class Guard:
 async def _drain(receive: Receive) -> None:
     """Reads a body to its end: clients that are still sending see no answer."""
     drained, more = 0, True
-    while more and drained < _MAX_DRAINED:
-        message = await receive()
-        drained += len(message.get("body", b""))
-        more = message.get("more_body", False)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_MAX_DRAIN_SECONDS):
+            while more and drained < _MAX_DRAINED:
+                message = await receive()
+                drained += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 async def _answer(send: Send, status: int, reason: str) -> None:

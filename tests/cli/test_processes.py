@@ -58,11 +58,11 @@ def members(job: subprocess.Popen) -> dict[int, int]:
     return found
 
 
-def digest_of(folder: Path) -> str:
-    """Returns the digest in the last checkpoint."""
+def digest_of(folder: Path) -> dict[str, str]:
+    """Returns the digests in the last checkpoint."""
     checkpoints = folder / "run" / "checkpoints"
     last = max(int(path.name) for path in checkpoints.iterdir() if path.name.isdigit())
-    return json.loads((checkpoints / str(last) / "memory" / "metadata").read_text())["digest"]
+    return json.loads((checkpoints / str(last) / "memory" / "metadata").read_text())["digests"]
 
 
 def losses_of(folder: Path) -> dict[int, float]:

@@ -18,7 +18,7 @@ from fer_jax.runtime import sharding
 from tests.training import many_devices
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = ROOT / "tests" / "engine" / "many_devices.py"
+PROGRAM = ROOT / "tests" / "training" / "many_devices.py"
 ONE = ("dropout/host", "batch_norm/host")
 ALL = (*(f"{network}/{store}" for network in ("dropout", "batch_norm")
          for store in ("device", "host", "stream")), "dropout/sharded")  # fmt: skip
