@@ -53,6 +53,6 @@ def test_published_hash_and_url_equal_keras(model, keras):
     assert name.removeprefix(f"{model}_weights_") in joined
 
 
-@pytest.mark.parametrize("model", sorted(TABLES.keys() - IN_KERAS))
+@pytest.mark.parametrize("model", sorted(IMAGENET.keys() - IN_KERAS))
 def test_published_url_equals_timm(model, timm):
     assert IMAGENET[model].url == timm.get_pretrained_cfg(f"{model}.tv_in1k").url
