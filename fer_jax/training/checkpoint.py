@@ -97,27 +97,26 @@ class Checkpoints:
         self._policy = _LatestAndBest(keep)
         self._saver = ThreadPoolExecutor(1, "save")
         self._saving: Future[None] | None = None
-        self._read_only = read_only
+        self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_multiprocessing())
+        self._weights = ocp.PyTreeCheckpointHandler(multiprocessing_options=_multiprocessing())
+        self._loop_state = ocp.JsonCheckpointHandler(multiprocessing_options=_multiprocessing())
+        self._manager: ocp.CheckpointManager | None = None  # not needed for reading
         if read_only:
             if not self._folder.is_dir():
                 raise UserError(
                     f"expected checkpoints in {folder}, found none; train the run first"
                 )
-            options = ocp.CheckpointManagerOptions(create=False, read_only=True)
-        else:
-            # Not left to Orbax, which makes it in a thread that outlives a short program.
-            self._folder.mkdir(parents=True, exist_ok=True)
-            options = ocp.CheckpointManagerOptions(
-                create=False,
-                preservation_policy=self._policy,
-                cleanup_tmp_directories=True,
-                # Our own background thread saves, and computes the digests.
-                enable_async_checkpointing=False,
-                multiprocessing_options=_multiprocessing(),
-            )
-        self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_multiprocessing())
-        self._weights = ocp.PyTreeCheckpointHandler(multiprocessing_options=_multiprocessing())
-        self._loop_state = ocp.JsonCheckpointHandler(multiprocessing_options=_multiprocessing())
+            return
+        # Not left to Orbax, which makes it in a thread that outlives a short program.
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options = ocp.CheckpointManagerOptions(
+            create=False,
+            preservation_policy=self._policy,
+            cleanup_tmp_directories=True,
+            # Our own background thread saves, and computes the digests.
+            enable_async_checkpointing=False,
+            multiprocessing_options=_multiprocessing(),
+        )
         handlers = {"state": self._state, _LOOP_STATE: self._loop_state}
         self._manager = ocp.CheckpointManager(self._folder, options=options, item_handlers=handlers)
 
@@ -126,12 +125,16 @@ class Checkpoints:
 
     def __exit__(self, *error: object) -> None:
         self._saver.shutdown()
-        self._manager.close()
+        if self._manager is not None:
+            self._manager.close()
 
     @property
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        return sorted(self._manager.all_steps())
+        if self._manager is not None:
+            return sorted(self._manager.all_steps())
+        # Orbax renames a checkpoint to its number when it is complete.
+        return sorted(int(path.name) for path in self._folder.iterdir() if path.name.isdigit())
 
     def save(self, state: TrainState, loop_state: dict[str, Any]) -> None:
         """Starts saving in the background. A second save of the same step does nothing.
@@ -144,7 +147,7 @@ class Checkpoints:
         """
         self.wait()
         step = int(jax.device_get(state.step))
-        if step in self._manager.all_steps():
+        if step in self.steps:
             return
         copied = _copied(state)
         self._policy.best_step = loop_state["stopping"]["best_step"]
@@ -170,6 +173,7 @@ class Checkpoints:
             **{"state": ocp.args.StandardSave(state), _LOOP_STATE: ocp.args.JsonSave(content)}
         )
         try:
+            assert self._manager is not None, "read_only checkpoints are not saved"
             self._manager.save(step, args=args)
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
@@ -313,7 +317,9 @@ class Checkpoints:
         return loop_state
 
     def _remove(self, damaged: list[int]) -> None:
-        for step in damaged if not self._read_only else ():
+        if self._manager is None:
+            return
+        for step in damaged:
             self._manager.delete(step)
 
 
