@@ -115,7 +115,8 @@ def test_a_killed_process_ends_the_job_which_resumes_bit_identical(
 
 def test_sigterm_saves_once_at_one_step(unbroken, tmp_path, data_dir, tiny):
     job = start(tmp_path / "asked", data_dir, tiny, 2, 2)
-    wait_for(tmp_path / "asked", "epoch 1/")
+    # Before the first step: with a warm compilation cache the three epochs take a second.
+    wait_for(tmp_path / "asked", "compiling the first step")
     job.terminate()
     assert job.wait(timeout=100) == 128 + signal.SIGTERM
     assert log_of(tmp_path / "asked").count("stopped and saved; to continue:") == 1
