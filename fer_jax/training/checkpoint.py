@@ -174,6 +174,7 @@ class Checkpoints:
         )
         try:
             assert self._manager is not None, "read_only checkpoints are not saved"
+            _check_space(self._folder, state)
             self._manager.save(step, args=args)
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
@@ -448,6 +449,14 @@ def _clear_frames(error: BaseException) -> None:
         traceback.clear_frames(cause.__traceback__)
         cause = cause.__cause__ or cause.__context__
     gc.collect()
+
+
+def _check_space(folder: Path, state: TrainState) -> None:
+    """Raises OSError if the disk is too full: Orbax's writers would each print a traceback."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    # If several processes write, one that fails alone would leave the others waiting.
+    if jax.process_count() == 1 and shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _disk_failure(error: BaseException) -> str | None:

@@ -61,7 +61,7 @@ def test_a_stopped_run_resumes_its_plateau_and_moving_average(
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train.train(config, whole)
     said = capsys.readouterr()
-    assert "shares of the classes in training: neutral 14.3%" in said.out
+    assert "class shares in training: neutral 14.3%" in said.out
     expected = last_checkpoint(whole)
     scale = expected.loop_state["plateau"]["scale"]
     assert scale < 1  # it was lowered
