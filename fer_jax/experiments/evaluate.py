@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from fer_jax import run_dir as run_directory
@@ -29,6 +30,7 @@ from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.monitor.timing import read_costs
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
+from fer_jax.report.scores import score
 from fer_jax.report.tables import duration
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run_dir import Run
@@ -39,6 +41,7 @@ from fer_jax.runtime import (
 )
 from fer_jax.training import tta
 from fer_jax.training.build import data_arguments
+from fer_jax.training.dead_units import share_of_dead_units
 from fer_jax.training.evaluation import evaluate_records, make_eval_function
 from fer_jax.training.restore import Trained, load_trained
 from fer_jax.training.state import count_parameters
@@ -68,6 +71,8 @@ class OtherData:
 
 
 OWN_DATA = OtherData()
+
+_DEAD_UNITS_IMAGES = 64  # a unit that is zero for so many images is zero for all
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,24 +123,26 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
     records = select(records, rows)
     trained, probabilities = predict_records(run, records)
     is_own = other == OWN_DATA and split == "test"
+    predictions = Predictions(
+        ids=records.ids,
+        labels=labels,
+        probabilities=probabilities,
+        groups=records.groups,
+        label_names=run.labels,
+        votes=votes_of(run, data, split, rows, other.unmapped),
+    )
     return RunEvaluation(
         run=run,
         trained=trained,
         records=records,
-        predictions=Predictions(
-            ids=records.ids,
-            labels=labels,
-            probabilities=probabilities,
-            groups=records.groups,
-            label_names=run.labels,
-            votes=votes_of(run, data, split, rows, other.unmapped),
-        ),
+        predictions=predictions,
         attributes=attributes_of(data, split, rows),
         card=dataclasses.replace(
             make_card(run, data, split, trained, notes),
             overlap=count_overlap(
                 run_directory.read_learned(run), data, data.splits[split][rows], run.name
             ),
+            dead_units=dead_units_of(run, trained, records, predictions),
         ),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
         is_own=other.name is None and is_training_data(run, data, preprocessing),
@@ -328,6 +335,17 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
         xla_options.for_model(network.model),
     )
     return network, evaluation.probabilities
+
+
+def dead_units_of(
+    run: Run, trained: Trained, records: Records, predictions: Predictions
+) -> float | None:
+    """Returns the share of dead hidden units of a network that has not learned; else None."""
+    if not score(predictions).warnings:
+        return None
+    sample = np.linspace(0, len(records) - 1, min(len(records), _DEAD_UNITS_IMAGES)).astype(int)
+    images = run.preprocessing.normalized(jnp.asarray(records.images[sample]))
+    return share_of_dead_units(trained.model, trained.variables, images)
 
 
 def make_card(

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+_MANY_DEAD = 0.5  # from this share on, dead units explain why a network has not learned
+
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
@@ -105,6 +107,8 @@ class ReportCard:
       seeds: number of pooled seeds.
       overlap: what the images share with those that the network learned from; None in reports of
         versions that did not count it.
+      dead_units: share of the hidden dense units that are zero for every image; measured only if
+        the scores are those of a network that has not learned.
     """
 
     run: str
@@ -130,6 +134,7 @@ class ReportCard:
     folds: int = 0
     seeds: int = 1
     overlap: Overlap | None = None
+    dead_units: float | None = None
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
@@ -156,5 +161,10 @@ class ReportCard:
             lines.append(
                 f"LEAK: {self.leaks} ids are in more than one split; "
                 "results are too high for unseen subjects"
+            )
+        if self.dead_units is not None and self.dead_units >= _MANY_DEAD:
+            lines.append(
+                f"DEAD UNITS: {self.dead_units:.0%} of the hidden units are zero for every image; "
+                "train with a lower optim.learning_rate or a longer optim.warmup"
             )
         return (*lines, *(self.overlap.warnings if self.overlap else ()))

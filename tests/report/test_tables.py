@@ -77,6 +77,8 @@ def test_a_collapse_is_at_the_top():
     ("changes", "expected"),
     [
         ({"stand_in": True, "synthetic": True}, ["STAND-IN: rendered faces instead of kdef"]),
+        ({"dead_units": 0.97}, ["DEAD UNITS: 97% of the hidden units are zero for every image"]),
+        ({"dead_units": 0.4}, []),
         ({"synthetic": True}, ["SYNTHETIC FACES: results do not apply to real faces"]),
         ({"derived_labels": True}, ["DERIVED LABELS: labels are computed by a rule"]),
         ({"derived_labels": True, "label_rule": "facs_v1"}, ["by the rule facs_v1, not annotated"]),
