@@ -71,7 +71,8 @@ class Runs:
         for name, change in CHANGES.items():
             write_folder(root / name, range(9), has_subjects=False, change=change)
         # Each person has a face in every split, each face of another expression.
-        write_folder(root / "mixed", range(9), split=lambda face: ("train", "val", "test")[face % 3])
+        names = ("train", "val", "test")
+        write_folder(root / "mixed", range(9), split=lambda face: names[face % 3])
         self.start("own", "faces")
         self.start("mixed_run", "mixed", protocol="folders")
         self.start("child", "others", pretrained="own")
