@@ -255,6 +255,11 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file()
 
 
+def has_parts(folder: Path) -> bool:
+    """Whether a folder has files of a run directory, which may be incomplete."""
+    return any((folder / name).exists() for name in ("config.json", "checkpoints", LEARNED))
+
+
 def open_run(folder: Path) -> Run:
     """Reads a run directory, or the shipped run of this name.
 
@@ -359,6 +364,12 @@ def report_warnings(run: Run) -> tuple[str, ...]:
         return tuple(str(line) for line in stored["warnings"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def introduce(run: Run) -> str:
+    """Returns a line that says which run predicts; of a shipped one, also where its limits are."""
+    line = f"model: {run.name}, trained on {run.data['name']}"
+    return f"{line}; its limits: {run.folder / 'README.md'}" if run.is_shipped else line
 
 
 def versions() -> dict[str, str]:
