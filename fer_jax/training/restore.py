@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from fer_jax.models.initialize import abstract_variables
 from fer_jax.run_dir import Run, read_temperature
 from fer_jax.runtime import sharding
 from fer_jax.training import packed
@@ -48,9 +47,7 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
 
 
 def _from_packed(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
-    variables = abstract_variables(model, run.preprocessing.size)
-    template = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-    found = packed.read(run, template)
+    found = packed.read(run)
     placed = sharding.place(found.variables, mesh)
     return Trained(model, placed, found.step, found.averaged, found.seconds)
 
