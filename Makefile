@@ -35,8 +35,11 @@ help:  ## Print this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1:/' \
 	  | awk -F: '{ printf "  %-14s %s\n", $$1, substr($$0, length($$1) + 2) }'
 
-demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into runs/demo.
+demo: setup  ## Train, evaluate and report on the embedded synthetic faces, into runs/demo; read a photo.
 	$(BIN)/fer-jax train --config configs/demo.py
+	@echo; echo "The model that comes with fer_jax reads a rendered photo:"
+	$(BIN)/fer-jax predict fer_jax/serve/examples/1_happiness.jpg
+	@echo "Your own: $(BIN)/fer-jax predict photo.jpg"
 
 test: setup-dev  ## Run the fast tests; report what they skip and leave to `make check`.
 	$(PYTEST) -m "not ($(MARKED))"

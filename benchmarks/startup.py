@@ -1,9 +1,10 @@
-"""Start-up time and memory of `import fer_jax`, `fer-jax train --help` and `fer_jax.load`.
+"""Time and memory, from start to end, of short commands and of `fer-jax predict` on one photo.
 
     python -m benchmarks.startup [--run runs/demo] [--rounds 5] [--checkout ../before]
 
 Each measurement is a new process, interpreter included; figures are medians over the rounds after a
-warm-up round. `fer_jax.load` is measured with `--run`, a run directory. With `--checkout`, another
+warm-up round. `fer_jax.load` is measured with `--run`, a run directory; `predict` reads a rendered
+photo with the shipped model. With `--checkout`, another
 checkout of the project alternates with this one, in the same virtual environment.
 """
 
@@ -52,6 +53,8 @@ def main() -> None:
         "import fer_jax": ["-c", "import fer_jax"],
         "fer-jax train --help": ["-m", "fer_jax.main", "--help"],
     }
+    photo = str(ROOT / "fer_jax/serve/examples/1_happiness.jpg")
+    commands["fer-jax predict PHOTO"] = ["-m", "fer_jax", "predict", photo]
     if options.run:
         code = f"import fer_jax; fer_jax.load({str(options.run.resolve())!r})"
         commands["fer_jax.load"] = ["-c", code]

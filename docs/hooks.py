@@ -33,6 +33,7 @@ def included() -> dict[str, str]:
         "security.md": "SECURITY.md",
         "devices.md": "launch/README.md",
         "data/index.md": "tfds_builders/README.md",
+        "model_card.md": "fer_jax/shipped/ferplus/README.md",
     }
     for path in sorted(ROOT.glob("tfds_builders/*/README.md")):
         pages[f"data/{path.parent.name}.md"] = path.relative_to(ROOT).as_posix()

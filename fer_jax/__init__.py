@@ -1,5 +1,6 @@
 """Facial-expression classifiers in JAX: train, evaluate and serve them.
 
+    fer_jax.load().predict("photo.jpg")            # the shipped model
     fer_jax.load("runs/demo").predict("photo.jpg")
 
 `cli` is the command line. Below it, `experiments`, `export` and `serve` use `inference`,
@@ -23,8 +24,8 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
 
 
-def load(folder: str | os.PathLike[str]) -> Model:
-    """Opens a trained run, such as "runs/demo", for prediction; see `fer_jax.api`.
+def load(folder: str | os.PathLike[str] | None = None) -> Model:
+    """Opens a trained run, such as "runs/demo", or the shipped model; see `fer_jax.api`.
 
     Raises:
       UserError: no run, one of a newer fer_jax, or no whole checkpoint.

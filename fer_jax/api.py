@@ -2,7 +2,7 @@
 
     import fer_jax
 
-    model = fer_jax.load("runs/demo")
+    model = fer_jax.load("runs/demo")  # fer_jax.load() is the shipped model
     for prediction in model.predict(["anna.jpg", "group.jpg"], choice="all"):
         for face in prediction.faces:
             print(prediction.source, face.box, face.label, face.probabilities)
@@ -14,6 +14,7 @@ cameras use `fer-jax predict`.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from fer_jax import run_dir
@@ -23,10 +24,15 @@ from fer_jax.inference.results import Face, Prediction
 __all__ = ["Face", "Model", "Prediction", "load"]
 
 
-def load(folder: str | os.PathLike[str]) -> Model:
+def load(folder: str | os.PathLike[str] | None = None) -> Model:
     """Opens a run directory, such as "runs/demo", with its best weights.
+
+    Without one it opens the shipped model and says so on stderr; `load("ferplus")` says nothing.
 
     Raises:
       UserError: no run, a run of a newer fer_jax, or no intact checkpoint.
     """
-    return Model(run_dir.open_run(Path(folder)))
+    run = run_dir.open_run(run_dir.DEFAULT_RUN if folder is None else Path(folder))
+    if folder is None:
+        print(run_dir.introduce(run), file=sys.stderr)
+    return Model(run)

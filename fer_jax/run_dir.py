@@ -5,6 +5,8 @@
     learned.npz      provenance of the records that the network learned from
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
+    weights.safetensors   instead of checkpoints in a packed run, see training.packed
+    calibration.json      the temperature that validation chose, see experiments.calibrate
     metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
     timing.json      the cost of each invocation
@@ -12,7 +14,7 @@
     report/          evaluation on the test split
     evaluations/     evaluations on other splits and other data
 
-A directory may be moved; it does not contain its own path.
+A directory may be moved; it does not contain its own path. Runs in `SHIPPED` come with the package.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ CHANGEABLE = frozenset(
         "data.manual_dir",
         "data.store",
         "eval.batch_size",
+        "eval.calibrate",
         "eval.explain",
         "eval.samples",
         "model.pretrained",  # the path; the content is compared by its digest
@@ -63,6 +66,14 @@ LONGER = "train.epochs"
 """The field that may make a run longer; the schedule then follows its longer curve."""
 
 LEARNED = "learned.npz"
+WEIGHTS = "weights.safetensors"
+CALIBRATION = "calibration.json"
+
+SHIPPED = Path(__file__).with_name("shipped")
+"""Folder of the runs that come with the package. Their names stand for their folders."""
+
+DEFAULT_RUN = SHIPPED / "ferplus"
+"""The run of commands that are given none."""
 
 STEPS_PER_DISPATCH, TOTAL_STEPS = "steps_per_dispatch", "total_steps"
 
@@ -91,6 +102,7 @@ class Run:
       weights: description of the initial weights, as `Weights.to_json`; None if random.
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
+      packed: SHA-256 of weights.safetensors in a packed run; "" in a run with checkpoints.
     """
 
     folder: Path
@@ -101,6 +113,7 @@ class Run:
     weights: dict[str, Any] | None = None
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)
     learned: str = ""
+    packed: str = ""
 
     @property
     def name(self) -> str:
@@ -123,9 +136,14 @@ class Run:
         return self.folder / "report"
 
     @property
-    def evaluations(self) -> Path:
-        """Directory of the reports on other splits and data."""
-        return self.folder / "evaluations"
+    def is_shipped(self) -> bool:
+        """Whether the run came with the package."""
+        return self.folder.absolute().parent == SHIPPED.absolute()
+
+    @property
+    def output(self) -> Path:
+        """Directory that evaluations write into: the run's; the package's folder is not changed."""
+        return Path("runs") / self.name if self.is_shipped else self.folder
 
 
 @contextlib.contextmanager
@@ -200,34 +218,59 @@ def start(
             run = dataclasses.replace(run, engine={**run.engine, **joined})
         for line in _changes(old, run):
             report(f"{folder}: {line}")
-    description = {
-        "format": FORMAT,
-        "labels": list(labels),
-        "preprocessing": preprocessing.to_json(),
-        "data": data,
-        "weights": weights,
-        "engine": run.engine,
-        "learned": digest,
-        "versions": versions(),
-    }
-    files.write_text(folder / "config.json", _dump(settings.to_dict()))
     if content:
         files.write_bytes(folder / LEARNED, content)
-    # run.json last: without it, the directory is not a run yet.
-    files.write_text(folder / "run.json", _dump(description))
+    write(run, versions())
     return run
 
 
+def write(run: Run, made_with: Mapping[str, str]) -> None:
+    """Writes config.json and run.json; `made_with`: as `versions` returned it for the training."""
+    description = {
+        "format": FORMAT,
+        "labels": list(run.labels),
+        "preprocessing": run.preprocessing.to_json(),
+        "data": run.data,
+        "weights": run.weights,
+        "engine": run.engine,
+        "learned": run.learned,
+        **({"packed": run.packed} if run.packed else {}),
+        "versions": dict(made_with),
+    }
+    files.write_text(run.folder / "config.json", _dump(run.settings.to_dict()))
+    # run.json last: without it, the directory is not a run yet.
+    files.write_text(run.folder / "run.json", _dump(description))
+
+
+def find_run(name: str | Path) -> Path:
+    """Returns the folder of a shipped run, if `name` is one's and no file's; else `name`."""
+    path = Path(name)
+    shipped = SHIPPED / path
+    is_shipped = len(path.parts) == 1 and (shipped / "run.json").is_file()
+    return shipped if is_shipped and not path.exists() else path
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run directory."""
+    return (folder / "run.json").is_file()
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether a folder has files of a run directory, which may be incomplete."""
+    return any((folder / name).exists() for name in ("config.json", "checkpoints", LEARNED))
+
+
 def open_run(folder: Path) -> Run:
-    """Reads a run directory.
+    """Reads a run directory, or the shipped run of this name.
 
     Raises:
       UserError: there is no run, or one that this version cannot read.
     """
-    if not (folder / "run.json").is_file():
+    folder = find_run(folder)
+    if not is_run(folder):
         raise UserError(
-            f"expected a run directory with a run.json, found none at {folder}; "
-            "train one with: fer-jax train --config configs/demo.py"
+            f"expected a run directory with a run.json, found none at {folder}; train one with: "
+            f"fer-jax train --config configs/demo.py, or use the shipped run {DEFAULT_RUN.name!r}"
         )
     try:
         description = json.loads((folder / "run.json").read_text())
@@ -248,6 +291,7 @@ def open_run(folder: Path) -> Run:
             weights=description.get("weights"),  # format 1 has none
             engine=description.get("engine", {}),
             learned=description.get("learned", ""),
+            packed=description.get("packed", ""),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
@@ -265,6 +309,25 @@ def read_learned(run: Run) -> Provenance | None:
         return Provenance.from_bytes(content)
     except (OSError, ValueError):
         return None
+
+
+def read_temperature(run: Run, step: int) -> float:
+    """Returns the temperature of the checkpoint at `step`; 1 if none was fitted for it.
+
+    Raises:
+      UserError: calibration.json cannot be read.
+    """
+    path = run.folder / CALIBRATION
+    try:
+        stored = json.loads(path.read_text())
+        return float(stored["temperature"]) if stored["step"] == step else 1.0
+    except FileNotFoundError:
+        return 1.0
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); restore it, or delete it: "
+            "probabilities are then not calibrated"
+        ) from error
 
 
 def _name_protocol(data: dict[str, Any]) -> None:
@@ -301,6 +364,12 @@ def report_warnings(run: Run) -> tuple[str, ...]:
         return tuple(str(line) for line in stored["warnings"])
     except (OSError, ValueError, KeyError, TypeError):
         return ()
+
+
+def introduce(run: Run) -> str:
+    """Returns a line that says which run predicts; of a shipped one, also where its limits are."""
+    line = f"model: {run.name}, trained on {run.data['name']}"
+    return f"{line}; its limits: {run.folder / 'README.md'}" if run.is_shipped else line
 
 
 def versions() -> dict[str, str]:

@@ -189,6 +189,7 @@ class EvalSettings:
 
     batch_size: int
     tta: str
+    calibrate: bool
     samples: int
     explain: bool
 

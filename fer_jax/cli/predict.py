@@ -1,7 +1,10 @@
 """Reads the expressions of faces in images, folders, videos or a camera's view.
 
+fer-jax predict photo.jpg
 fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
-fer-jax predict runs/demo camera --seconds 10 --out results
+fer-jax predict camera --seconds 10 --out results
+
+Without a run directory the shipped model predicts. Without --out nothing is written.
 """
 
 from __future__ import annotations
@@ -17,21 +20,20 @@ _FIGURES = 12  # each takes a third of a second
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes predictions and annotated images; exit code 2 if nothing could be read.
+    """Prints the faces, and writes them with annotated images; exit code 2 if none can be read.
 
     Raises:
       UserError: wrong input.
       KeyboardInterrupt: after Ctrl-C, when everything is written. A camera's view ends so.
     """
     options = parse(arguments)
-    if not 0 < options.min_face <= 1:
-        raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
     from fer_jax import run_dir
     from fer_jax.faces.crop import FaceCrop
     from fer_jax.inference import sources as inputs
 
-    run = run_dir.open_run(options.run)
-    found = inputs.find_sources(options.inputs, options.out)
+    folder, names = choose_run(options.inputs)
+    run = run_dir.open_run(folder)
+    found = inputs.find_sources(names, options.out)
     for source in found.sources:
         if source.kind == "camera":
             inputs.check_camera(source)
@@ -46,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache, signals
 
+    print(run_dir.introduce(run))
     quiet_orbax()
     compile_cache.enable()
     if options.faces is None and takes_whole_images(run):
@@ -64,9 +67,10 @@ def main(arguments: Sequence[str]) -> None:
             options.seconds,
         )  # fmt: skip
     if not outputs.sources and not outputs.interrupted:
+        why = f"{options.out / 'predictions.json'} says" if options.out else "the lines above say"
         raise UserError(
             "expected an image or video that can be read, found none among "
-            f"{len(found.sources):,}; {options.out / 'predictions.json'} says why"
+            f"{len(found.sources):,}; {why} why"
         )
     for line in describe(outputs, run_dir.report_warnings(run), found.count_ignored()):
         print(printable(line))
@@ -76,17 +80,61 @@ def main(arguments: Sequence[str]) -> None:
         raise KeyboardInterrupt
 
 
+def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
+    """Splits the positional arguments into the run directory and the inputs.
+
+    The first one is the run if it is a run directory or the name of a shipped run.
+
+    Raises:
+      UserError: no inputs, or a first argument that is neither a run nor an input.
+    """
+    from fer_jax import run_dir
+    from fer_jax.inference.sources import is_input
+
+    wanted = "images, folders, videos or a camera"
+    if not arguments:
+        raise UserError(f"expected {wanted}, found none; for example: fer-jax predict photo.jpg")
+    first, *rest = arguments
+    folder = run_dir.find_run(first)
+    if run_dir.is_run(folder):
+        if not rest:
+            raise UserError(
+                f"expected {wanted} after the run {first}, found none; for example: "
+                f"fer-jax predict {first} photo.jpg"
+            )
+        return folder, rest
+    if run_dir.has_parts(folder):
+        run_dir.open_run(folder)  # raises: a folder of images has none of a run's files
+    if runs := sorted(path.parent.name for path in folder.glob("*/run.json")):
+        raise UserError(
+            f"expected a run directory or images, found {first}, a folder of runs; name one of "
+            f"them: {', '.join(runs)}"
+        )
+    if not is_input(first):
+        raise UserError(
+            f"expected a run directory, an image, a video, a folder, 'camera' or a stream's URL, "
+            f"found nothing at {first}; check the path"
+        )
+    return run_dir.DEFAULT_RUN, list(arguments)
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
+    """The flags.
+
+    Raises:
+      UserError: a value out of range, or a flag without effect.
+    """
     parser = argparse.ArgumentParser(
         prog="fer-jax predict", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument(
-        "inputs", nargs="+",
-        help="images, folders, videos, camera (camera:1 is the second), or rtsp and http URLs",
+        "inputs", nargs="*", metavar="[RUN] INPUT",
+        help="run directory, such as runs/demo (default: the shipped model); then images, folders, "
+        "videos, camera (camera:1 is the second), or rtsp and http URLs",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument(
+        "--out", type=Path, help="folder for tables and annotated images (default: none)"
+    )
     parser.add_argument(
         "--faces", choices=("all", "largest", "whole"),
         help="which faces (default: all); whole: each image is cropped to a face already, "
@@ -117,4 +165,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, help="how long to watch a camera (default: until Ctrl-C)"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not 0 < options.min_face <= 1:
+        raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
+    if options.explain and not options.out:
+        raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
+    return options

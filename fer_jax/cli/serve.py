@@ -1,6 +1,9 @@
 """Serves a local page that reads the expressions in uploaded images.
 
+    fer-jax serve
     fer-jax serve runs/demo
+
+Without a run directory the shipped model predicts.
 
 Listens at 127.0.0.1 unless told otherwise and connects to no other host. Ctrl-C ends it.
 """
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(f"expected --port from 1 to 65535, found {options.port}")
     from fer_jax import run_dir
 
-    run = run_dir.open_run(options.run)
+    run = run_dir.open_run(options.run or run_dir.DEFAULT_RUN)
 
     # Importing gradio and JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
                 shown = page.make_page(Model(run))
                 address = page.launch(shown, options.host, options.port, folder)
                 try:
+                    print(printable(run_dir.introduce(run)))
                     name = printable(run.name)
                     print(f"{name} is served at {address}  (Ctrl-C ends it)", flush=True)
                     threading.Event().wait()
@@ -61,7 +65,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="fer-jax serve", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument(
+        "run", type=Path, nargs="?",
+        help="run directory, such as runs/demo (default: the shipped model)",
+    )  # fmt: skip
     parser.add_argument(
         "--host", default="127.0.0.1",
         help="address to listen at (default: 127.0.0.1, this machine only; 0.0.0.0 is everyone)",

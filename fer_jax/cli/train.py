@@ -47,9 +47,12 @@ def main(arguments: Sequence[str]) -> None:
         if distributed.is_lead():
             print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
-    from fer_jax.experiments import evaluate  # with Matplotlib: not before the first step
+    # With Matplotlib: not before the first step.
+    from fer_jax.experiments import calibrate, evaluate
 
     with distributed.report_lost_peers(run.checkpoints):
+        if settings.eval.calibrate:
+            calibrate.calibrate(run)
         found = evaluate.run_evaluation(run, split="test")
     if distributed.is_lead():
         evaluate.print_report(evaluate.report_evaluation(found))

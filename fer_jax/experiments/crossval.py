@@ -23,6 +23,7 @@ from fer_jax import run_dir as run_directory
 from fer_jax.data.records import Split, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
+from fer_jax.experiments.calibrate import calibrate
 from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report import predictions as saved
 from fer_jax.report.card import Overlap, ReportCard
@@ -118,6 +119,8 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> Report
             continue
         print(f"{title}: {fold_run.folder}", flush=True)
         run = train.train(fold_run.settings, fold_run.folder)
+        if run.settings.eval.calibrate:
+            calibrate(run)
         scores = evaluate.evaluate(run, split="test").scores
         print(f"{title}: balanced accuracy {scores.balanced_accuracy:.4f}", flush=True)
     return pool(fold_runs, folder, folds, seeds)
@@ -204,6 +207,7 @@ def _card(runs: Sequence[Run]) -> ReportCard:
         leaks=max(card.leaks for card in cards),
         near_duplicates=max(card.near_duplicates for card in cards),
         overlap=_pooled([card.overlap for card in cards]),
+        temperature=1.0,  # each run has its own
     )
 
 
@@ -218,8 +222,8 @@ def _check_ancestors(settings: Settings) -> None:
 
     Over all folds everyone is tested, so that no such weights are fair.
     """
-    pretrained = Path(settings.model.pretrained)
-    if not (pretrained / "run.json").is_file():
+    pretrained = run_directory.find_run(settings.model.pretrained)
+    if not run_directory.is_run(pretrained):
         return
     learned = run_directory.read_learned(run_directory.open_run(pretrained))
     data = prepare.prepare(**data_arguments(settings))

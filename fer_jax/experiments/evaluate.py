@@ -103,8 +103,8 @@ class RunEvaluation:
 def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
     """Evaluates the best checkpoint on `split` and writes the report.
 
-    The report of the run's own test split goes to `run.report`, every other one to a folder in
-    `run.evaluations`.
+    The report of the run's own test split goes to `report` in `run.output`, every other one to a
+    folder in its `evaluations`.
 
     Raises:
       UserError: no checkpoint, a damaged one, or data with classes that the run lacks.
@@ -144,7 +144,7 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
             ),
             dead_units=dead_units_of(run, trained, records, predictions),
         ),
-        folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
+        folder=run.output / ("report" if is_own else f"evaluations/{evaluation_name(data, split)}"),
         is_own=other.name is None and is_training_data(run, data, preprocessing),
     )
 
@@ -320,14 +320,23 @@ def attributes_of(
     return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
 
 
-def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
-    """Returns the network with its best checkpoint, and its probabilities float32[N, C]."""
+def predict_records(
+    run: Run, records: Records, is_calibrated: bool = True
+) -> tuple[Trained, np.ndarray]:
+    """Returns the network with its best checkpoint, and its probabilities float32[N, C].
+
+    Without `is_calibrated`, they are those of temperature 1.
+    """
     # With fewer devices than in training, the FSDP group is smaller.
     mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, jax.device_count()))
     sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
     network = load_trained(run, mesh)
+    if not is_calibrated:
+        network = dataclasses.replace(network, temperature=1.0)
     evaluation = evaluate_records(
-        make_eval_function(network.model, run.preprocessing, run.settings.eval.tta),
+        make_eval_function(
+            network.model, run.preprocessing, run.settings.eval.tta, network.temperature
+        ),
         network.variables,
         records,
         run.settings.eval.batch_size,
@@ -367,6 +376,7 @@ def make_card(
         weights=describe_weights(run),
         averaged=trained.averaged,
         views=tta.VIEWS[run.settings.eval.tta],
+        temperature=trained.temperature,
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
@@ -418,7 +428,7 @@ def write_tensorboard(run: Run, split: str, step: int, paths: ReportPaths) -> No
     scores = paths.scores
     numbers = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
     images = {f"{split}/{name}": plot[None] for name, plot in paths.plots.items()}
-    writer = TensorBoardWriter(run.folder)
+    writer = TensorBoardWriter(run.output)
     writer.write_scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
     writer.write_images(step, images)
     writer.close()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fer_jax.data.provenance import Provenance
+from fer_jax.data.provenance import Provenance, digests_of
 from fer_jax.report.card import Overlap
 from tfds_builders import duplicates
 from tfds_builders.prepared import Prepared
@@ -45,6 +45,7 @@ def count_overlap(
         copies=len({a for a, _ in pairs}),
         relabeled=len(relabeled),
         unknown=learned.unknown,
+        digests=int((~learned.has_pixels).sum()),
     )
 
 
@@ -54,12 +55,14 @@ def _near_duplicates(
     """Near-duplicates of different records: rows of `tested`, rows of `learned`.
 
     Pairs within the data set were found when it was prepared; only other records are compared.
+    Of learned records without pixels, exact copies are found.
     """
+    seen, known = learned.look_digests(), digests_of(data.looks)
     numbers = {entry.id: number for number, entry in enumerate(data.entries)}
     place = np.full(len(learned), -1, np.int64)  # of learned records in the data set
     for number, (origin, name) in enumerate(zip(learned.sets, learned.ids, strict=True)):
         row = numbers.get(name, -1) if origin == data.origin else -1
-        if row >= 0 and np.array_equal(learned.looks[number], data.looks[row]):
+        if row >= 0 and seen[number] == known[row]:
             place[number] = row
     of_learned: dict[int, list[int]] = {}
     for number in np.flatnonzero(place >= 0).tolist():
@@ -72,11 +75,20 @@ def _near_duplicates(
         if first in of_tested
         for number in of_learned.get(second, ())
     ]
-    others = np.flatnonzero(place < 0)
+    others = np.flatnonzero((place < 0) & learned.has_pixels)
     matches = duplicates.matches(tested.looks, learned.looks[others])
     found += [(int(a), int(others[b])) for a, b in matches]
+    found += _copies(known[rows], seen, np.flatnonzero((place < 0) & ~learned.has_pixels))
     return [
         (a, b)
         for a, b in found
         if (tested.sets[a], tested.ids[a]) != (learned.sets[b], learned.ids[b])
     ]
+
+
+def _copies(tested: np.ndarray, learned: np.ndarray, chosen: np.ndarray) -> list[tuple[int, int]]:
+    """Rows of `tested` and rows of `learned` among `chosen` whose digests are equal."""
+    rows: dict[int, list[int]] = {}
+    for row in chosen.tolist():
+        rows.setdefault(int(learned[row]), []).append(row)
+    return [(a, b) for a, digest in enumerate(tested.tolist()) for b in rows.get(digest, ())]

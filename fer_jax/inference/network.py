@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.inference import gradcam
 from fer_jax.run_dir import Run
 from fer_jax.runtime import sharding, xla_options
+from fer_jax.training import tta
 from fer_jax.training.restore import Trained, load_trained
 
 BATCH_SIZES = (1, 8, 32)
@@ -77,6 +78,7 @@ class Network:
         self.run, self.model = run, trained.model
         self.step = trained.step
         self.variables = trained.variables
+        self.temperature = trained.temperature
 
     def check_process(self) -> None:
         """Raises `UserError` in a process forked from one that used a network."""
@@ -113,8 +115,12 @@ class Network:
         normalized, model = self.run.preprocessing.normalized, self.model
 
         def program(variables: Any, images: jax.Array) -> jax.Array:
-            logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
-            return jax.nn.softmax(logits)
+            def logits_of(view: jax.Array) -> jax.Array:
+                return jnp.asarray(model.apply(variables, normalized(view), train=False))
+
+            return jnp.exp(
+                tta.mean_log_probabilities(logits_of, images, tta.NONE, self.temperature)
+            )
 
         return jax.jit(program, compiler_options=xla_options.for_model(model))
 
@@ -125,7 +131,8 @@ class Network:
 
         def program(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
             logits, heat = explain(variables, normalized(images), None)
-            return jax.nn.softmax(logits), heat
+            log_p = tta.mean_log_probabilities(lambda _: logits, images, tta.NONE, self.temperature)
+            return jnp.exp(log_p), heat
 
         return jax.jit(program)
 

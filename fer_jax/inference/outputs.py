@@ -7,7 +7,7 @@
 
 Tables and videos are written to temporary files and renamed when complete; if writing fails, the
 results of an earlier prediction remain. If it succeeds, what the earlier one wrote and this one
-did not is deleted. No network is run here.
+did not is deleted. Without a folder, faces are only counted and listed. No network is run here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import cv2
 import numpy as np
@@ -29,11 +29,11 @@ import numpy as np
 from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.inference.draw import annotate
+from fer_jax.inference.listing import Listing
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face, Prediction
 from fer_jax.inference.sources import OUTPUT_FOLDERS, Frame, Source, Unreadable
 from fer_jax.printable import csv_text, printable
-from fer_jax.report import plots, png
 
 FORMAT = 1
 """Version of predictions.json; increased when older readers cannot read it."""
@@ -45,7 +45,62 @@ _MAX_GAP_SECONDS = 10.0  # a longer gap between two frames is shortened
 _MAX_STEM = 100  # characters; file systems take 255 bytes
 
 
-class Outputs:
+class Counts:
+    """What one prediction found, as a context manager; writes nothing.
+
+    Attributes:
+      faces: number of faces.
+      without_face: number of frames without a face.
+      sources: description of each source.
+      unreadable: what could not be read.
+      interrupted: whether Ctrl-C ended the prediction.
+      listing: the faces, for the terminal.
+    """
+
+    def __init__(self) -> None:
+        self.faces = self.without_face = 0
+        self.sources: list[dict[str, Any]] = []
+        self.unreadable: list[Unreadable] = []
+        self.interrupted = False
+        self.listing = Listing()
+        self._current: Source | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        pass
+
+    def add(self, frame: Frame, prediction: Prediction) -> None:
+        """Counts and lists the faces of a frame."""
+        if frame.source != self._current:
+            self._start_source(frame)
+        faces = sum(face.found != "whole" for face in prediction.faces)
+        self.sources[-1]["frames"] += 1
+        self.sources[-1]["faces"] += faces
+        self.faces += faces
+        self.without_face += not faces
+        self.listing.add(frame, prediction)
+
+    def add_unreadable(self, unreadable: Unreadable) -> None:
+        """Records a source that could not be read."""
+        self.unreadable.append(unreadable)
+
+    def _start_source(self, frame: Frame) -> None:
+        height, width = frame.image.shape[:2]
+        self._current = frame.source
+        entry = {"source": frame.source.name, "kind": frame.source.kind}
+        self.sources.append({**entry, "width": width, "height": height, "frames": 0, "faces": 0})
+        if frame.source.kind != "picture":
+            self.sources[-1]["frames_per_second"] = round(frame.rate, 3)
+
+
+class Outputs(Counts):
     """The files of one prediction, as a context manager.
 
     Args:
@@ -69,19 +124,15 @@ class Outputs:
         annotate: bool = True,
         ignored: Sequence[tuple[Path, str]] = (),
     ) -> None:
-        self.folder = folder
-        self.faces = self.without_face = self.figures = 0
-        self.sources: list[dict[str, Any]] = []
-        self.unreadable: list[Unreadable] = []
-        self.interrupted = False
+        super().__init__()
+        self.folder, self.figures = folder, 0
         self._header, self._label_names = header, label_names
         self._max_figures, self._annotate, self._ignored = max_figures, annotate, ignored
         self._earlier: list[Path] = []
         self._names: set[str] = set()
         self._video: _Video | None = None
-        self._current: Source | None = None
 
-    def __enter__(self) -> Outputs:
+    def __enter__(self) -> Self:
         with _write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._earlier = _earlier_files(self.folder)
@@ -121,28 +172,11 @@ class Outputs:
         """Writes the prediction of a frame."""
         if frame.source != self._current:
             self._finish_source()
-            self._start_source(frame)
+        super().add(frame, prediction)
         with _write_errors(self.folder):
             if self._annotate:
                 self._add_annotated(frame, prediction)
             self._add_rows(frame, prediction)
-        faces = sum(face.found != "whole" for face in prediction.faces)
-        self.sources[-1]["frames"] += 1
-        self.sources[-1]["faces"] += faces
-        self.faces += faces
-        self.without_face += not faces
-
-    def add_unreadable(self, unreadable: Unreadable) -> None:
-        """Records a source that could not be read."""
-        self.unreadable.append(unreadable)
-
-    def _start_source(self, frame: Frame) -> None:
-        height, width = frame.image.shape[:2]
-        self._current = frame.source
-        entry = {"source": frame.source.name, "kind": frame.source.kind}
-        self.sources.append({**entry, "width": width, "height": height, "frames": 0, "faces": 0})
-        if frame.source.kind != "picture":
-            self.sources[-1]["frames_per_second"] = round(frame.rate, 3)
 
     def _finish_source(self) -> None:
         if self._video is not None:
@@ -195,7 +229,7 @@ class Outputs:
                 return
             path = self.folder / "figures" / f"{stem}_{number}.png"
             title = printable(Path(prediction.source).name)
-            files.write_bytes(path, png.encode(draw_figure(face, title)))
+            files.write_bytes(path, _png(draw_figure(face, title)))
             self.sources[-1].setdefault("figures", []).append(str(path.relative_to(self.folder)))
             self.figures += 1
 
@@ -229,6 +263,8 @@ class Outputs:
 
 def draw_figure(face: Face, title: str) -> np.ndarray:
     """Draws the paper's emotion-analysis figure of a face, with its heat map: uint8[H, W, 3]."""
+    from fer_jax.report import plots  # with Matplotlib, a second: most predictions need none
+
     values = np.array(list(face.probabilities.values()))
     # Enlarged before the overlay, for a smooth heat map.
     side = max(240, len(face.pixels))
@@ -329,6 +365,12 @@ def _rename_complete(file: TextIO) -> None:
     temporary = Path(file.name)
     final_name = temporary.name.removeprefix(".").removesuffix(".part")
     os.replace(temporary, temporary.with_name(final_name))
+
+
+def _png(image: np.ndarray) -> bytes:
+    from fer_jax.report import png
+
+    return png.encode(image)
 
 
 def _jpeg(image: np.ndarray) -> bytes:

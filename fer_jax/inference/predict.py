@@ -14,7 +14,7 @@ from pathlib import Path
 from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
 from fer_jax.inference.model import Model
-from fer_jax.inference.outputs import Outputs
+from fer_jax.inference.outputs import Counts, Outputs
 from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames
 from fer_jax.monitor.console import ProgressBar
 
@@ -22,25 +22,25 @@ from fer_jax.monitor.console import ProgressBar
 def predict(
     run: run_dir.Run,
     found: inputs.Found,
-    out: Path,
+    out: Path | None,
     options: PredictOptions,
     figures: int,
     annotate: bool = True,
     seconds: float | None = None,
-) -> Outputs:
-    """Predicts all sources, writes the results into `out` and reports unreadable files.
+) -> Counts:
+    """Predicts all sources, and reports unreadable files.
 
     Args:
       run: a trained run.
       found: from `find_sources`.
-      out: output folder.
+      out: folder to write the results into; None writes none.
       options: which faces to classify, and how.
       figures: maximum number of probability figures.
       annotate: whether to write annotated images and videos, and figures.
       seconds: how long to record a camera; None means until Ctrl-C.
 
     Returns:
-      What was written; after Ctrl-C, `interrupted` is set.
+      What was found; after Ctrl-C, `interrupted` is set.
 
     Raises:
       UserError: no checkpoint, or a folder that cannot be written.
@@ -52,8 +52,11 @@ def predict(
         "warnings": list(run_dir.report_warnings(run)),
         "labels": list(run.labels),
     }
+    writer = Counts() if out is None else Outputs(
+        out, header, run.labels, figures, annotate, found.ignored
+    )  # fmt: skip
     with (
-        Outputs(out, header, run.labels, figures, annotate, found.ignored) as outputs,
+        writer as outputs,
         contextlib.closing(
             _limit(predict_frames(model, found.sources, options), seconds)
         ) as results,
@@ -112,15 +115,17 @@ class PredictionProgress(ProgressBar):
         )
 
 
-def describe(outputs: Outputs, warnings: Sequence[str], ignored: str = "") -> Iterator[str]:
-    """Yields the closing lines: the run's warnings, the counts, and the files written.
+def describe(outputs: Counts, warnings: Sequence[str], ignored: str = "") -> Iterator[str]:
+    """Yields the closing lines: the faces, the run's warnings, the counts, and the files written.
 
     Args:
       outputs: of the prediction.
       warnings: of the run's report.
       ignored: counts of files that were not read.
     """
+    yield from outputs.listing.lines()
     yield from (f"note: the run's report warns: {line}" for line in warnings)
+    where = "; predictions.json lists them" if isinstance(outputs, Outputs) else ""
     frames = sum(source["frames"] for source in outputs.sources)
     videos = sum(source["kind"] != "picture" for source in outputs.sources)
     counts = {"image": len(outputs.sources) - videos, "video": videos}
@@ -130,9 +135,11 @@ def describe(outputs: Outputs, warnings: Sequence[str], ignored: str = "") -> It
     if outputs.without_face:
         yield f"no face was detected in {_plural(outputs.without_face, 'frame')}"
     if outputs.unreadable:
-        yield f"{len(outputs.unreadable):,} could not be read; predictions.json lists them"
+        yield f"{len(outputs.unreadable):,} could not be read{where}"
     if ignored:
-        yield f"not read, as no images or videos: {ignored}; predictions.json lists them"
+        yield f"not read, as no images or videos: {ignored}{where}"
+    if not isinstance(outputs, Outputs):
+        return
     for path in sorted(outputs.folder.iterdir()):
         if not path.name.startswith("."):
             yield str(path)

@@ -111,6 +111,12 @@ class Found:
         return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
 
 
+def is_input(argument: str) -> bool:
+    """Whether an argument names a file or folder that exists, a camera or a stream."""
+    is_known = _camera_number(argument) is not None or argument.lower().startswith(STREAMS)
+    return is_known or os.path.exists(argument)
+
+
 def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
     """Lists the images, videos, cameras and streams named on a command line, in order.
 

@@ -23,6 +23,8 @@ class Overlap:
       copies: images with a near-duplicate among those that it learned from.
       relabeled: images with such a near-duplicate of another label.
       unknown: runs whose records are unknown, so that nothing is counted for them.
+      digests: records that it learned from and whose pixels are not stored, so that only exact
+        copies of them are found.
     """
 
     images: int
@@ -32,6 +34,7 @@ class Overlap:
     copies: int = 0
     relabeled: int = 0
     unknown: tuple[str, ...] = ()
+    digests: int = 0
 
     def __add__(self, other: Overlap) -> Overlap:
         """Pools disjoint test splits."""
@@ -48,6 +51,8 @@ class Overlap:
             f"{self.ids:,} of {self.images:,} images, {self.subjects:,} of their people, "
             f"near-duplicates of {self.copies:,} ({self.relabeled:,} with another label)"
         )
+        if self.digests:
+            counts += f"; of {self.digests:,} learned records only exact copies are found"
         return f"{counts}; unknown for {', '.join(self.unknown)}" if self.unknown else counts
 
     @property
@@ -96,6 +101,7 @@ class ReportCard:
       weights: origin of the initial weights.
       averaged: whether the weights are an exponential moving average.
       views: test-time augmentation, such as "flip: mean of 2 views"; "" for none.
+      temperature: divides the logits; 1 if the run is not calibrated.
       synthetic: whether the faces are rendered.
       stand_in: whether rendered faces replace a data set that cannot be redistributed.
       derived_labels: whether the labels are computed by a rule, rather than annotated.
@@ -124,6 +130,7 @@ class ReportCard:
     weights: str = "random initialization"
     averaged: bool = False
     views: str = ""
+    temperature: float = 1.0
     synthetic: bool = False
     stand_in: bool = False
     derived_labels: bool = False

@@ -266,6 +266,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("initial weights", card.weights),
         ("checkpoint", f"step {card.step:,}, best on validation"),
         ("trained for", tables.duration(card.train_seconds)),
+        *tables.calibration_rows(scores, card),
     ]
     facts: dict[str, Rows] = {"Data": data, "Run": run}
     if votes := tables.vote_rows(scores):

@@ -83,6 +83,8 @@ class Scores:
       macro_f1_interval: interval of macro F1, or None.
       interval_method: what the intervals are over, or why there are none.
       votes: comparison with the votes of people; None if unknown.
+      uncalibrated_error: expected calibration error at temperature 1; None if that is what was
+        evaluated.
     """
 
     label_names: tuple[str, ...]
@@ -101,6 +103,7 @@ class Scores:
     macro_f1_interval: Interval | None
     interval_method: str
     votes: VoteScores | None = None
+    uncalibrated_error: float | None = None
 
     @property
     def calibration_error(self) -> float:
@@ -152,8 +155,13 @@ class Scores:
         return tuple(lines)
 
 
-def score(predictions: Predictions) -> Scores:
-    """Computes all scores and their intervals."""
+def score(predictions: Predictions, temperature: float = 1.0) -> Scores:
+    """Computes all scores and their intervals.
+
+    Args:
+      predictions: predictions of N images.
+      temperature: that their logits were divided by.
+    """
     confusion = predictions.confusion()
     precision, recall, f1 = per_class(confusion)
     support = confusion.sum(axis=1)
@@ -177,6 +185,7 @@ def score(predictions: Predictions) -> Scores:
         macro_f1_interval=groups.interval(macro_f1),
         interval_method=groups.method,
         votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
+        uncalibrated_error=_uncalibrated_error(predictions, temperature),
     )
 
 
@@ -192,6 +201,21 @@ def vote_scores(predictions: Predictions, votes: np.ndarray) -> VoteScores:
         agreement=float(shares[np.arange(len(shares)), predictions.predicted].mean()),
         ceiling=float(shares.max(axis=1).mean()),
     )
+
+
+def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Returns the probabilities, float64[N, C], of logits divided by a temperature."""
+    with np.errstate(divide="ignore"):  # log(0) = -inf remains a probability of 0
+        logits = np.log(probabilities.astype(np.float64)) / temperature
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def _uncalibrated_error(predictions: Predictions, temperature: float) -> float | None:
+    if temperature == 1:
+        return None
+    before = with_temperature(predictions.probabilities, 1 / temperature)
+    return reliability(before, predictions.labels).error
 
 
 def per_class(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -68,6 +68,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ),
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
         ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
+        *calibration_rows(scores, card),
         *vote_rows(scores),
         ("baselines", f"chance {scores.chance:.4f}, most frequent class {majority:.4f}"),
         ("means", f"UAR, macro F1, chance: over {classes} with images"),
@@ -75,6 +76,14 @@ def summary(scores: Scores, card: ReportCard) -> str:
         *(("note", note) for note in card.notes),
     ]
     return "".join(_summary_row(name, value) for name, value in rows)
+
+
+def calibration_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
+    """Returns the temperature, and the ECE without it, as a table; empty without one."""
+    if scores.uncalibrated_error is None:
+        return []
+    before = f"ECE without it {scores.uncalibrated_error:.4f}"
+    return [("temperature", f"{card.temperature:.4g}, fitted on validation; {before}")]
 
 
 def vote_rows(scores: Scores) -> list[tuple[str, str]]:

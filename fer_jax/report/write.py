@@ -94,7 +94,7 @@ def write_report(
             f"expected images of shape ({len(predictions)}, height, width, 3), found "
             f"{shape}; pass the evaluated images in the order of the predictions"
         )
-    scores = score(predictions)
+    scores = score(predictions, card.temperature)
     slices = slice_scores(predictions, attributes or {})
     rows = files.read_json_lines(history) if history is not None and history.exists() else []
     arrays = _draw(scores, predictions, images, card, rows, samples)
@@ -151,7 +151,11 @@ def as_json(
         "macro": dataclasses.asdict(scores.macro),
         "weighted": dataclasses.asdict(scores.weighted),
         "chance": scores.chance,
-        "calibration_error": {"value": scores.calibration_error, "bins": CALIBRATION_BINS},
+        "calibration_error": {
+            "value": scores.calibration_error,
+            "bins": CALIBRATION_BINS,
+            "uncalibrated": scores.uncalibrated_error,
+        },
         "votes": None if scores.votes is None else dataclasses.asdict(scores.votes),
         "intervals": {
             "level": CONFIDENCE_LEVEL,

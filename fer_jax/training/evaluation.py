@@ -41,7 +41,10 @@ class Evaluation:
 
 
 def make_eval_function(
-    model: nn.Module, preprocessing: Preprocessing, views: str = "none"
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    views: str = "none",
+    temperature: float = 1.0,
 ) -> EvalStep:
     """Returns the forward pass with metrics as a pure function, not compiled.
 
@@ -49,6 +52,7 @@ def make_eval_function(
       model: the network.
       preprocessing: of the run.
       views: test-time augmentation, one of `settings.TTA_VIEWS`.
+      temperature: of the run, see `tta.mean_log_probabilities`.
 
     Returns:
       A function of the variables and a batch with image: uint8[B, H, W, 3], label: int32[B] and
@@ -63,7 +67,7 @@ def make_eval_function(
                 network.apply(variables, preprocessing.normalized(images), train=False)
             )
 
-        log_p = tta.mean_log_probabilities(logits_of, batch["image"], views)
+        log_p = tta.mean_log_probabilities(logits_of, batch["image"], views, temperature)
         metrics = StepMetrics.single_from_model_output(
             logits=log_p,
             labels=batch["label"],

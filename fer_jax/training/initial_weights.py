@@ -73,7 +73,7 @@ def find_initial_weights(settings: Settings, mesh: Mesh) -> InitialWeights | Non
         return None
     if chosen == "imagenet":
         return open_weights(published.imagenet_port(model), model)
-    if not Path(chosen).is_dir():
+    if not run_dir.find_run(chosen).is_dir():
         return open_weights(Path(chosen), model)
     run = run_dir.open_run(Path(chosen))
     if run.settings.model.name != model:

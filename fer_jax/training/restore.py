@@ -8,12 +8,10 @@ from typing import Any
 import flax.linen as nn
 from jax.sharding import Mesh
 
-from fer_jax.run_dir import Run
+from fer_jax.run_dir import Run, read_temperature
+from fer_jax.runtime import sharding
+from fer_jax.training import packed
 from fer_jax.training.build import make_model
-from fer_jax.training.checkpoint import Checkpoints
-from fer_jax.training.recipe import make_recipe
-from fer_jax.training.stages import make_stages
-from fer_jax.training.state import TrainState, abstract_state, abstract_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +24,7 @@ class Trained:
       step: of the run, of these weights.
       averaged: whether they are the moving average of the weights.
       seconds: of training until then.
+      temperature: divides the logits, see `tta.mean_log_probabilities`; 1 if none was fitted.
     """
 
     model: nn.Module
@@ -33,6 +32,7 @@ class Trained:
     step: int
     averaged: bool
     seconds: float
+    temperature: float = 1.0
 
 
 def load_trained(run: Run, mesh: Mesh) -> Trained:
@@ -42,6 +42,23 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
       UserError: no checkpoint, a damaged one, or one that does not fit the run's settings.
     """
     model = make_model(run.settings, len(run.labels))
+    trained = (_from_packed if run.packed else _from_checkpoints)(run, model, mesh)
+    return dataclasses.replace(trained, temperature=read_temperature(run, trained.step))
+
+
+def _from_packed(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
+    found = packed.read(run)
+    placed = sharding.place(found.variables, mesh)
+    return Trained(model, placed, found.step, found.averaged, found.seconds)
+
+
+def _from_checkpoints(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
+    # Importing Orbax and Optax takes half a second; a packed run needs neither.
+    from fer_jax.training.checkpoint import Checkpoints
+    from fer_jax.training.recipe import make_recipe
+    from fer_jax.training.stages import make_stages
+    from fer_jax.training.state import TrainState, abstract_state, abstract_weights
+
     size = run.preprocessing.size
 
     def template_of(loop_state: dict[str, Any]) -> TrainState:
@@ -50,6 +67,5 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
 
     with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
         best = checkpoints.restore_best(abstract_weights(model, size, mesh), template_of)
-    return Trained(
-        model, best.variables, best.step, best.averaged, float(best.loop_state["seconds"])
-    )
+    seconds = float(best.loop_state["seconds"])
+    return Trained(model, best.variables, best.step, best.averaged, seconds)

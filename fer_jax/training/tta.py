@@ -25,19 +25,27 @@ VIEWS: Mapping[str, str] = {
 
 
 def mean_log_probabilities(
-    logits_of: Callable[[jax.Array], jax.Array], images: jax.Array, views: str
+    logits_of: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    views: str,
+    temperature: float = 1.0,
 ) -> jax.Array:
-    """Returns the logarithm of the views' mean probabilities, float32[B, C].
+    """Returns the logarithm of the views' mean probabilities, float32[B, C], calibrated.
+
+    The only place that applies a temperature. It divides the mean's logarithm, which for one view
+    is the same as dividing the logits, and for several keeps the most probable class.
 
     Args:
       logits_of: maps images [B, H, W, 3] in 0..255 to logits [B, C].
       images: uint8[B, H, W, 3].
       views: a key of `VIEWS`.
+      temperature: above 1 makes probabilities less confident, below 1 more.
     """
     logs = [jax.nn.log_softmax(logits_of(view)) for view in make_views(images, views)]
-    if len(logs) == 1:
-        return logs[0]
-    return jax.nn.logsumexp(jnp.stack(logs), axis=0) - jnp.log(float(len(logs)))
+    mean = logs[0]
+    if len(logs) > 1:
+        mean = jax.nn.logsumexp(jnp.stack(logs), axis=0) - jnp.log(float(len(logs)))
+    return mean if temperature == 1 else jax.nn.log_softmax(mean / temperature)
 
 
 def make_views(images: jax.Array, views: str) -> list[jax.Array]:

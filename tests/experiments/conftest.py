@@ -1,3 +1,7 @@
-"""The browser fixture."""
+"""The runs of `tests/small_runs.py`, and the browser, as fixtures."""
 
-from tests.chromium import chromium  # noqa: F401 - fixture
+from tests.small_runs import (  # noqa: F401 - fixtures
+    chromium,
+    model,
+    run,
+)

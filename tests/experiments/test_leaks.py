@@ -17,9 +17,11 @@ import pytest
 
 from fer_jax import config as configuration
 from fer_jax import run_dir
+from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
 from fer_jax.experiments import comparison, comparison_tables, crossval, evaluate
 from fer_jax.experiments.evaluate import OWN_DATA, OtherData
+from fer_jax.experiments.overlap import count_overlap
 from fer_jax.faces.decode import decode
 from fer_jax.models import registry
 from fer_jax.training import train
@@ -68,6 +70,7 @@ class Runs:
         write_folder(root / "faces", range(9))
         write_folder(root / "others", range(20, 29))
         write_folder(root / "nobody", range(60, 69), has_subjects=False)
+        write_folder(root / "copies", range(9), has_subjects=False)
         for name, change in CHANGES.items():
             write_folder(root / name, range(9), has_subjects=False, change=change)
         # Each person has a face in every split, each face of another expression.
@@ -213,6 +216,25 @@ def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, 
     assert [of_overlap(one.marks) for one in reports] == [marks]
     row = comparison.table_1(reports)[-1]
     assert of_overlap(comparison_tables.table_cells([row])[0][-1].split(", ")) == marks
+
+
+@pytest.mark.parametrize(
+    ("faces", "found"), [("own", "ids"), ("copies", "copies"), ("mirrored", None)]
+)
+def test_digests_find_ids_and_exact_copies(runs, faces, found):
+    """A run that is passed on holds no pixels of what it learned from."""
+    run = run_dir.open_run(runs.root / "own")
+    whole = run_dir.read_learned(run)
+    learned = Provenance.from_bytes(whole.without_pixels().to_bytes())
+    assert not learned.looks.any()
+    joined = learned.joined(whole, "")
+    assert joined.has_pixels.sum() == len(whole) == len(joined) / 2
+    data = evaluate.open_data(run, runs.other(faces, None))
+    overlap = count_overlap(learned, data, data.splits["train"], "own")
+    assert bool(overlap.ids) == (found == "ids")
+    assert bool(overlap.copies) == (found == "copies")
+    assert overlap.digests == len(whole)
+    assert count_overlap(joined, data, data.splits["train"], "own").copies >= overlap.copies
 
 
 def test_the_summary_prefers_the_evaluation_that_does_not_leak(runs, tmp_path):

@@ -25,7 +25,7 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in (
         "*.md", "docs/**/*.md", "launch/*.md", "results/*.md", "tfds_builders/**/*.md",
-        ".github/**/*.md",
+        ".github/**/*.md", "fer_jax/shipped/*/README.md",
     )
     for path in ROOT.glob(pattern)
 )  # fmt: skip
@@ -38,6 +38,7 @@ INCLUDED = {
     "docs/security.md": "SECURITY.md",
     "docs/devices.md": "launch/README.md",
     "docs/data/index.md": "tfds_builders/README.md",
+    "docs/model_card.md": "fer_jax/shipped/ferplus/README.md",
 }
 """Pages of the site that `docs/hooks.py` makes, and their sources."""
 

@@ -66,6 +66,7 @@ def test_it_contains_the_packages_and_nothing_else(wheel: pathlib.Path) -> None:
         "fer_jax/configs/defaults.py",
         "fer_jax/configs/demo.py",
         "fer_jax/faces/mtcnn.npz",
+        "fer_jax/shipped/ferplus/weights.safetensors",
         "tfds_builders/synthface/head.npz",
         "tfds_builders/synthetic_faces/README.md",
         "tfds_builders/synthetic_faces/CITATIONS.bib",
@@ -101,3 +102,11 @@ def test_its_configs_load_without_a_checkout(site: pathlib.Path, tmp_path: pathl
 
 def test_the_console_script_starts(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
     assert "--config" in _run([sys.executable, str(site / "bin/fer-jax"), "--help"], tmp_path, site)
+
+
+def test_the_shipped_model_reads_a_photo(site: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    photo = site / "fer_jax/serve/examples/1_happiness.jpg"
+    command = [sys.executable, str(site / "bin/fer-jax"), "predict", str(photo)]
+    said = _run(command, tmp_path, site)
+    assert said.startswith(f"model: ferplus, trained on ferplus/face/1.0.0; its limits: {site}")
+    assert "1 face in 1 frame of 1 image" in said

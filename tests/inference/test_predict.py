@@ -16,9 +16,11 @@ import cv2
 import numpy as np
 import pytest
 
+from fer_jax import run_dir
 from fer_jax.cli import predict as cli
 from fer_jax.errors import UserError
-from fer_jax.inference import outputs, predict, sources, stream
+from fer_jax.inference import listing, outputs, predict, sources, stream
+from fer_jax.inference.results import Face, Prediction
 from tests.small_runs import write_video
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +160,76 @@ def test_wrong_input_is_one_message(run, media, tmp_path, monkeypatch, inputs, m
         cli.main([str(run.folder), *inputs, "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "run", "inputs"),
+    [
+        (["run", "a.jpg", "run"], "run", ["a.jpg", "run"]),
+        (["a.jpg", "run"], None, ["a.jpg", "run"]),
+        (["photos"], None, ["photos"]),
+        (["camera"], None, ["camera"]),
+        (["rtsp://10.0.0.5/live"], None, ["rtsp://10.0.0.5/live"]),
+    ],
+)
+def test_the_first_argument_is_the_run_if_it_is_one(folders, monkeypatch, arguments, run, inputs):
+    monkeypatch.chdir(folders)
+    expected = Path(run) if run else run_dir.DEFAULT_RUN
+    assert cli.choose_run(arguments) == (expected, inputs)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected images, .* found none; for example: fer-jax predict photo.jpg"),
+        (["run"], "expected images, .* after the run run, found none"),
+        (["nowhere", "a.jpg"], "expected a run directory, an image, .* found nothing at nowhere"),
+        (["broken", "a.jpg"], "expected a run directory with a run.json, found none at broken"),
+        (["."], r"found \., a folder of runs; name one of them: run$"),
+        (["a.jpg", "--explain"], "expected --out FOLDER with --explain"),
+    ],
+)
+def test_a_missing_or_doubtful_first_argument_is_one_message(
+    folders, monkeypatch, arguments, message
+):
+    monkeypatch.chdir(folders)
+    with pytest.raises(UserError, match=message):
+        cli.main(arguments)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> Path:
+    """A run, one without run.json, a folder of photos and a photo; all files are empty."""
+    root = tmp_path_factory.mktemp("folders")
+    for name in ("run/run.json", "broken/config.json", "photos/b.jpg", "a.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def test_without_an_output_folder_the_faces_are_printed(run, media, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cli.main([str(run.folder), str(media / "group.jpg"), str(media / "wall.png")])
+    lines = capsys.readouterr().out.splitlines()
+    table = [line.split()[-3:] for line in lines if line.startswith("...")]
+    assert [row[0] for row in table] == ["1", "2", "3", "whole"]
+    assert all(row[1] in run.labels and 0 < float(row[2]) <= 1 for row in table)
+    assert "3 faces in 2 frames of 2 images" in lines
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_table_is_cut_and_narrow():
+    face = Face((0, 0, 9, 9), "mtcnn", "x" * 30, {"x" * 30: 1.0}, None, None, None)
+    source = sources.Source("photos/" + "y" * 90 + ".jpg", "picture")
+    frame = sources.Frame(source, 0, None, None)
+    table = listing.Listing()
+    for _ in range(listing.MAX_ROWS + 2):
+        table.add(frame, Prediction(source.name, (face,)))
+    lines = list(table.lines())
+    assert len(lines) == listing.MAX_ROWS + 2
+    assert lines[-1] == "... and 2 more faces; --out FOLDER writes all"
+    assert max(map(len, lines)) == 80
+    assert all("y.jpg" in line for line in lines[1:-1])
+
+
 def test_an_output_folder_that_cannot_be_written_is_a_user_error(run, media, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"expected to write results in .*choose another folder"):
@@ -222,7 +294,7 @@ def test_earlier_results_remain_if_writing_fails(run, media, tmp_path, monkeypat
 
 
 def test_the_exit_code_is_2_without_a_traceback(media, tmp_path):
-    command = [sys.executable, "-m", "fer_jax.predict", tmp_path, media, "--out", tmp_path / "out"]
+    command = [sys.executable, "-m", "fer_jax.predict", tmp_path / "none", media]
     done = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
