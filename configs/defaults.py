@@ -70,6 +70,8 @@ def _data() -> ConfigDict:
     # Crop stored images to the face box, with this margin on each side as a share of its longer
     # side. Unset: no crop. For data sets stored without a face crop.
     data.face_margin = placeholder(float)
+    # How images that are not square become square: "stretch", or "pad" (repeats the edge pixels).
+    data.fit = "stretch"
     # Region outside of which pixels are set to black: "none", "ellipse" or "landmarks". "auto": as
     # the protocol says.
     data.mask = "auto"

@@ -71,6 +71,7 @@ class DataSettings:
     crop: CropSettings
     size: int
     face_margin: float | None
+    fit: str
     mask: str
     normalize: str
     targets: str

@@ -1,4 +1,4 @@
-"""TFDS builder of a user's own images: `<root>/<split>/<class>/*` or `<root>/<class>/*`.
+"""TFDS builder of a user's own images: `<root>/<class>/*`, also below split or person folders.
 
 Stores the images unchanged by default (`keep`), because most such folders contain face
 crops, and detecting faces in tight crops makes the framing worse and inconsistent. `face`
@@ -25,9 +25,10 @@ HOW_TO_GET = """\
 Put your images (JPEG, PNG, TIFF, BMP, WebP) into one folder per class, with or without splits,
   FOLDER/happy/*.jpg  FOLDER/sad/*.jpg ...   or   FOLDER/train/happy/*.jpg  FOLDER/test/happy/*.jpg
 and pass the folder, or a zip of it:
-  fer-jax prepare image_folder --manual_dir FOLDER
-Images are stored unchanged. For photos that show more than a face, add --config face.
-To keep each person in one split, add FOLDER/subjects.csv with the columns file, subject."""
+  fer-jax train --data FOLDER   or   fer-jax prepare image_folder --manual_dir FOLDER
+`prepare` stores images unchanged. For photos that show more than a face, add --config face.
+To keep each person in one split, use one folder per person, FOLDER/anna/happy/*.jpg, or add
+FOLDER/subjects.csv with the columns file, subject."""
 
 NO_IMAGE = "not an image of a known format"
 
@@ -62,7 +63,7 @@ class Builder(manual.ManualBuilder):
         manual.Variant(
             name="face",
             description="Faces detected in photos by MTCNN and cropped.",
-            crop=FaceCrop(detector=MTCNN),
+            crop=FaceCrop(detector=MTCNN, min_share=0.1),  # photos, not portraits
         ),
     ]
     LABEL_NAMES: ClassVar[tuple[str, ...]] = ()
@@ -86,7 +87,7 @@ class Builder(manual.ManualBuilder):
                 f"found none.\n{HOW_TO_GET}"
             )
         folder = manual_dir.expanduser().resolve()
-        layout = tree.parse(_open(folder))
+        layout = tree.parse(open_folder(folder))
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
         plain = re.sub(r"[^a-z0-9]+", "_", folder.stem.lower()).strip("_") or "folder"
         return manual.Variant(
@@ -99,7 +100,7 @@ class Builder(manual.ManualBuilder):
 
     def open_source(self, manual_dir: Path) -> sources.Source:
         """Opens the folder or archive, which must contain class folders with images."""
-        source = _open(manual_dir)
+        source = open_folder(manual_dir)
         tree.parse(source)
         return source
 
@@ -126,15 +127,21 @@ class Builder(manual.ManualBuilder):
         layout = tree.parse(source)
         folders = [f"{split} ({folder})" for folder, split in sorted(layout.splits.items())]
         number = len({record.subject for record in records} - {""})
+        place = PurePosixPath(layout.table).name if layout.table else "person folders"
         subjects = (
-            f"{number:,} subjects in {PurePosixPath(layout.table).name}"
+            f"{number:,} subjects in {place}"
             if number
             else f"no {tree.SUBJECTS}: the same person may be in several splits"
         )
         return {"summary": [f"split folders: {', '.join(folders) or 'none'}; {subjects}"]}
 
 
-def _open(manual_dir: Path) -> sources.Source:
+def open_folder(manual_dir: Path) -> sources.Source:
+    """Opens a folder of images, one of archives, or an archive.
+
+    Raises:
+      errors.UserError: There is no such folder, or the file is no archive.
+    """
     if manual_dir.is_dir():
         folder = sources.FolderSource(manual_dir)
         packed = not sources.files_with_suffix(folder, sources.IMAGE_SUFFIXES)
