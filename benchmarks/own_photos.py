@@ -110,7 +110,7 @@ def compare(run: run_dir.Run, others: Path) -> dict[str, Score]:
 
 
 def _for_hog(data: Prepared, split: str) -> Records:
-    return decode_all(open_split(data, split, Preprocessing(baselines.SIDE, "unit", fit="pad")))
+    return decode_all(open_split(data, split, Preprocessing(baselines.SIDE, "unit")))
 
 
 def _fit_hog(data: Prepared) -> baselines.Classifier:

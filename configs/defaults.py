@@ -70,8 +70,6 @@ def _data() -> ConfigDict:
     # Crop stored images to the face box, with this margin on each side as a share of its longer
     # side. Unset: no crop. For data sets stored without a face crop.
     data.face_margin = placeholder(float)
-    # How images that are not square become square: "stretch", or "pad" (repeats the edge pixels).
-    data.fit = "stretch"
     # Region outside of which pixels are set to black: "none", "ellipse" or "landmarks". "auto": as
     # the protocol says.
     data.mask = "auto"
@@ -124,8 +122,8 @@ def _model() -> ConfigDict:
     # Initial weights: "none" (random), "imagenet" (published by Keras or torchvision; downloaded
     # if not cached), a file written by `fer-jax port-weights`, or a run directory.
     model.pretrained = "none"
-    # Frozen layers: "none", "backbone", or a block of the network, which freezes it and all
-    # earlier layers.
+    # Frozen layers: "none", "backbone" (all but the dense layers), or a block of the network, which
+    # freezes it and all earlier layers.
     model.freeze = "none"
     return model
 

@@ -1,7 +1,8 @@
 """Your own photos: the shipped FER+ network at 48 pixels, its head trained first, then all layers.
 
 `fer-jax train --data FOLDER` starts from this file and fits batches, steps and face crop to the
-folder. Without it, set --config.data.manual_dir=FOLDER, and for photos --config.data.config=face.
+folder. Without it, set --config.data.manual_dir=FOLDER, and --config.data.config=face for photos
+that show more than a face.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ def get_config() -> ConfigDict:
     config = defaults()
     config.data.name = "image_folder"
     config.data.size = 48
-    config.data.fit = "pad"
+    config.data.config = "pad"
     # The shipped network, and the fields that its weights need.
     config.model.pretrained = "ferplus"
     config.model.name = "light_vgg"

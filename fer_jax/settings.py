@@ -71,7 +71,6 @@ class DataSettings:
     crop: CropSettings
     size: int
     face_margin: float | None
-    fit: str
     mask: str
     normalize: str
     targets: str

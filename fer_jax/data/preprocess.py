@@ -21,7 +21,6 @@ from fer_jax.faces.crop import crop_origin, crop_square
 NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")
 MASKS = ("none", "ellipse", "landmarks")
-FITS = ("stretch", "pad")
 
 # The ellipse of a face in its square crop: center and semi-axes (x, y) as shares of the side.
 _ELLIPSE_CENTER = (0.5, 0.5)
@@ -84,8 +83,6 @@ class Preprocessing:
       mask: which pixels are set to black, in training and in prediction: "none"; "ellipse", those
         outside the ellipse that a face in its crop fills; "landmarks", those outside an ellipse
         placed by the eyes and the mouth ("ellipse" for records without landmarks).
-      fit: how images that are not square become square: "stretch" changes their proportions,
-        "pad" repeats the pixels of their edge.
     """
 
     size: int
@@ -93,7 +90,6 @@ class Preprocessing:
     input_format: InputFormat | None = None
     face_margin: float | None = None
     mask: str = "none"
-    fit: str = "stretch"
 
     def __post_init__(self) -> None:
         if self.normalize not in NORMALIZATIONS:
@@ -105,11 +101,10 @@ class Preprocessing:
             raise ValueError(f"expected data.size of at least 4 pixels, found {self.size}")
         if self.face_margin is not None and not 0 <= self.face_margin <= 2:
             raise ValueError(f"expected data.face_margin in [0, 2], found {self.face_margin}")
-        for field, value, known in (("mask", self.mask, MASKS), ("fit", self.fit, FITS)):
-            if value not in known:
-                raise ValueError(
-                    f"expected one of {', '.join(known)} for data.{field}, found {value!r}"
-                )
+        if self.mask not in MASKS:
+            raise ValueError(
+                f"expected one of {', '.join(MASKS)} for data.mask, found {self.mask!r}"
+            )
         if (self.normalize == "weights") != (self.input_format is not None):
             raise ValueError(
                 "expected pretrained weights with data.normalize='weights', and only with it, "
@@ -119,8 +114,7 @@ class Preprocessing:
     @property
     def framing(self) -> str:
         """The settings that `framed` depends on, as text for digests."""
-        fit = "" if self.fit == "stretch" else f" {self.fit}"  # as in runs from before it
-        return f"{self.size} {self.face_margin} {self.mask}{fit}"
+        return f"{self.size} {self.face_margin} {self.mask}"
 
     def framed(
         self,
@@ -128,9 +122,7 @@ class Preprocessing:
         face_box: tuple[int, int, int, int],
         landmarks: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Crops to the face if `face_margin` is set, or pads; resizes and masks.
-
-        Downscaling averages areas.
+        """Crops to the face if `face_margin` is set, resizes and masks. Downscaling averages areas.
 
         Args:
           image: uint8[H, W, 3].
@@ -142,15 +134,12 @@ class Preprocessing:
           uint8[size, size, 3].
         """
         points = None if landmarks is None else np.asarray(landmarks, np.float64)
-        height, width = image.shape[:2]
-        box, margin = face_box, self.face_margin
-        if margin is None and self.fit == "pad":
-            box, margin = (0, 0, width, height), 0.0
-        if margin is not None:
+        if self.face_margin is not None:
             if points is not None:
-                left, top, side = crop_origin(box, margin)
+                height, width = image.shape[:2]
+                left, top, side = crop_origin(face_box, self.face_margin)
                 points = (points * (width, height) - (left, top)) / side
-            image = crop_square(image, box, margin)
+            image = crop_square(image, face_box, self.face_margin)
         if image.shape[:2] != (self.size, self.size):
             shrinks = min(image.shape[:2]) > self.size
             method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
@@ -180,7 +169,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Preprocessing:
-        """Inverse of `to_json`. Format 1 has no input_format, format 2 no mask, format 4 no fit."""
+        """Inverse of `to_json`. Format 1 has no input_format, format 2 no mask."""
         fields = stored.get("input_format")
         input_format = InputFormat(**fields) if fields is not None else None
         return cls(**{**stored, "input_format": input_format})

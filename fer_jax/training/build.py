@@ -93,8 +93,7 @@ def make_preprocessing(
         mask = settings.data.mask
     try:
         return Preprocessing(
-            settings.data.size, normalize, input_format, settings.data.face_margin, mask,
-            settings.data.fit,
-        )  # fmt: skip
+            settings.data.size, normalize, input_format, settings.data.face_margin, mask
+        )
     except ValueError as error:
         raise UserError(str(error)) from None

@@ -63,9 +63,9 @@ def fit(folder: str, chosen: Sequence[str] = ()) -> Fit:
     overrides, lines = [f"data.manual_dir={place}"], [f"{place}: {_describe(layout)}"]
     if not any(override.startswith("data.config=") for override in chosen):
         seen = sample.read_sample(source, [layout.root + file for file in layout.files])
-        other = "face" if seen.are_crops else "keep"
+        other = "face" if seen.are_crops else "pad"
         lines.append(f"{seen} (otherwise: --config.data.config={other})")
-        overrides += ["data.config=keep"] if seen.are_crops else _PHOTOS
+        overrides += ["data.config=pad"] if seen.are_crops else _PHOTOS
     batch_size, steps = schedule(_count_training(layout))
     overrides += [f"train.batch_size={batch_size}", f"train.epochs={steps}{STEPS}"]
     lines.append(f"recipe: {CONFIG}, at most {steps:,} steps of {batch_size} images")

@@ -61,7 +61,7 @@ def test_batch_size_and_steps_follow_the_number_of_images(images, batch_size, st
     ("share", "chosen", "expected"),
     [
         (0.4, (), ["data.config=face", "data.crop.margin=0.0"]),
-        (0.8, (), ["data.config=keep"]),
+        (0.8, (), ["data.config=pad"]),
         (None, ("data.config=keep",), []),  # no look at the images
     ],
 )
@@ -87,7 +87,7 @@ def test_a_folder_is_trained_and_reported(photos, tmp_path, monkeypatch, capsys)
     assert "none of 16 images has a face that the detector finds: taken as face crops" in out
     assert "4 subjects in person folders" in out
     run = run_dir.open_run(tmp_path / "runs" / "photos")
-    assert run.preprocessing.fit == "pad"
+    assert run.data["crop"]["method"] == "pad"
     assert run.settings.train.batch_size == 16
     assert (run.report / "report.json").is_file()
 

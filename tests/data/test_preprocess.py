@@ -40,29 +40,12 @@ def test_images_are_resized(shape):
 
 
 @pytest.mark.parametrize(
-    ("fit", "column", "framing"),
-    [
-        ("stretch", [0, 10, 20, 30, 40, 50, 60, 70], "8 None none"),
-        ("pad", [0, 0, 5, 25, 45, 65, 70, 70], "8 None none pad"),
-    ],
-)
-def test_images_that_are_not_square(fit, column, framing):
-    rows = np.arange(0, 80, 10, np.uint8)  # 8 rows of 16 pixels
-    image = np.broadcast_to(rows[:, None, None], (8, 16, 3))
-    preprocessing = Preprocessing(8, "unit", fit=fit)
-    out = preprocessing.framed(image, (0, 0, 16, 8))
-    np.testing.assert_array_equal(out, np.broadcast_to(np.array(column)[:, None, None], (8, 8, 3)))
-    assert preprocessing.framing == framing  # in digests: that of older runs must not change
-
-
-@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ((8, "imagenet"), "expected one of unit.*'imagenet'"),
         ((0, "unit"), "at least 4 pixels, found 0"),
         ((8, "unit", None, -0.1), r"data.face_margin in \[0, 2\], found -0.1"),
         ((8, "unit", None, None, "oval"), "none, ellipse, landmarks for data.mask, found 'oval'"),
-        ((8, "unit", None, None, "none", "cut"), "stretch, pad for data.fit, found 'cut'"),
     ],
 )
 def test_invalid_values_are_reported(fields, message):

@@ -15,12 +15,13 @@ import pytest
 
 from fer_jax import errors, labels
 from fer_jax.faces.crop import crop_square
+from fer_jax.faces.decode import decode
 from fer_jax.faces.detect import MtcnnDetector
 from tests import commands
 from tests.tfds_builders import damage
 from tfds_builders import prepare as build
 from tfds_builders import sources
-from tfds_builders.encode import encode_jpeg
+from tfds_builders.encode import encode_jpeg, encode_png
 from tfds_builders.image_folder import sample, tree
 from tfds_builders.stand_ins import image_folder as stand_in
 from tfds_builders.synthface import presets, render_subject
@@ -259,6 +260,22 @@ def test_a_sample_of_photos_and_of_their_crops(tmp_path: pathlib.Path) -> None:
         assert seen.images == len(seen.shares) == 3
         assert seen.shares == pytest.approx([share] * 3, abs=0.1)
         assert seen.are_crops == (folder == "crops")
+
+
+def test_pad_stores_squares(tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", "a", "b", each=3)
+    rows = np.arange(0, 160, 10, np.uint8)  # 16 rows of 32 pixels
+    image = np.broadcast_to(rows[:, None, None], (16, 32, 3))
+    (root / "a" / "0.png").write_bytes(encode_png(np.ascontiguousarray(image)))
+    prepared = build.prepare("image_folder", "pad", str(tmp_path / "data"), str(root))
+    stored = {entry.id: prepared.record(row) for row, entry in enumerate(prepared.entries)}
+    padded = decode(stored["a/0.png"]["image"])
+    expected = [0] * 8 + [*range(0, 160, 10)] + [150] * 8
+    assert padded.shape == (32, 32, 3)
+    np.testing.assert_allclose(padded[:, 5, 0], expected, atol=4)  # JPEG
+    assert tuple(stored["a/0.png"]["face_box"]) == (0, 0, 32, 16)
+    # A square image is stored byte for byte.
+    assert stored["b/0.jpg"]["image"] == (root / "b" / "0.jpg").read_bytes()
 
 
 def test_prepare_needs_a_folder(tmp_path: pathlib.Path) -> None:

@@ -61,6 +61,11 @@ class Builder(manual.ManualBuilder):
             crop=FaceCrop(margin=0.0, method="keep"),
         ),
         manual.Variant(
+            name="pad",
+            description="Images padded to squares, for folders of face crops.",
+            crop=FaceCrop(margin=0.0, method="pad"),
+        ),
+        manual.Variant(
             name="face",
             description="Faces detected in photos by MTCNN and cropped.",
             crop=FaceCrop(detector=MTCNN, min_share=0.1),  # photos, not portraits
