@@ -16,6 +16,8 @@ def get_config() -> ConfigDict:
     config.data.name = "image_folder"
     config.data.size = 48
     config.data.config = "pad"
+    # No margin around detected faces, as in FER+'s images.
+    config.data.crop.margin = 0.0
     # The shipped network, and the fields that its weights need.
     config.model.pretrained = "ferplus"
     config.model.name = "light_vgg"

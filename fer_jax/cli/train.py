@@ -73,7 +73,10 @@ def _fit(data: str, overrides: Sequence[str]) -> tuple[str, list[str], tuple[str
 
 def _run_name(options: argparse.Namespace) -> str:
     """The name of the config, or that of the folder or archive of images."""
-    return Path(options.config if options.data is None else options.data).absolute().stem
+    if options.data is None:
+        return Path(options.config).stem
+    place = Path(options.data).expanduser().absolute()
+    return place.name if place.is_dir() else place.stem
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:

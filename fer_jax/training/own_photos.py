@@ -26,9 +26,6 @@ _LARGEST_BATCH = 128
 _EXAMPLES_PER_ROOT = 650
 _MIN_EPOCHS = 15
 
-# No margin, as in FER+'s images, which the initial weights learned from.
-_PHOTOS = ("data.config=face", "data.crop.margin=0.0")
-
 _TRAIN_SHARE = 0.7  # of folders without splits, as `protocols.by_group` draws them
 
 
@@ -65,10 +62,10 @@ def fit(folder: str, chosen: Sequence[str] = ()) -> Fit:
         seen = sample.read_sample(source, [layout.root + file for file in layout.files])
         other = "face" if seen.are_crops else "pad"
         lines.append(f"{seen} (otherwise: --config.data.config={other})")
-        overrides += ["data.config=pad"] if seen.are_crops else _PHOTOS
+        overrides.append(f"data.config={'pad' if seen.are_crops else 'face'}")
     batch_size, steps = schedule(_count_training(layout))
     overrides += [f"train.batch_size={batch_size}", f"train.epochs={steps}{STEPS}"]
-    lines.append(f"recipe: {CONFIG}, at most {steps:,} steps of {batch_size} images")
+    lines.append(f"recipe for this number of images: at most {steps:,} steps of {batch_size} images")
     return Fit(tuple(overrides), tuple(lines))
 
 

@@ -60,7 +60,7 @@ def test_batch_size_and_steps_follow_the_number_of_images(images, batch_size, st
 @pytest.mark.parametrize(
     ("share", "chosen", "expected"),
     [
-        (0.4, (), ["data.config=face", "data.crop.margin=0.0"]),
+        (0.4, (), ["data.config=face"]),
         (0.8, (), ["data.config=pad"]),
         (None, ("data.config=keep",), []),  # no look at the images
     ],
@@ -69,7 +69,7 @@ def test_crops_or_photos_decide_the_variant(photos, monkeypatch, share, chosen, 
     seen = Sample(16, (share,) * 16) if share else None
     monkeypatch.setattr(own_photos.sample, "read_sample", lambda *_: seen)
     fitted = own_photos.fit(str(photos), chosen)
-    decided = [one for one in fitted.overrides if one.startswith(("data.config", "data.crop"))]
+    decided = [one for one in fitted.overrides if one.startswith("data.config")]
     assert decided == expected
     assert f"data.manual_dir={photos}" in fitted.overrides
     assert "16 images, 2 classes (happiness, sadness), 4 person folders" in fitted.lines[0]
