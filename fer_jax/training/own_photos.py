@@ -65,7 +65,7 @@ def fit(folder: str, chosen: Sequence[str] = ()) -> Fit:
         overrides.append(f"data.config={'pad' if seen.are_crops else 'face'}")
     batch_size, steps = schedule(_count_training(layout))
     overrides += [f"train.batch_size={batch_size}", f"train.epochs={steps}{STEPS}"]
-    lines.append(f"recipe for this number of images: at most {steps:,} steps of {batch_size} images")
+    lines.append(f"recipe for their number: at most {steps:,} steps of {batch_size} images")
     return Fit(tuple(overrides), tuple(lines))
 
 
