@@ -20,8 +20,9 @@ from fer_jax.faces.detect import MtcnnDetector
 from tests import commands
 from tests.tfds_builders import damage
 from tfds_builders import prepare as build
-from tfds_builders import sources
+from tfds_builders import protocols, sources
 from tfds_builders.encode import encode_jpeg, encode_png
+from tfds_builders.image_folder import image_folder_dataset_builder as builder
 from tfds_builders.image_folder import sample, tree
 from tfds_builders.stand_ins import image_folder as stand_in
 from tfds_builders.synthface import presets, render_subject
@@ -221,6 +222,22 @@ def test_a_person_is_in_one_split(tmp_path: pathlib.Path, capsys) -> None:
     assert prepared.metadata["leaks"] == 0
     people = [{prepared.entries[row].subject for row in rows} for rows in prepared.splits.values()]
     assert sorted(map(len, people)) == [1, 1, 2]
+
+
+def test_every_split_has_a_class_of_few_people() -> None:
+    rows = [protocols.Row(f"{person} {label}", label, f"p{person}", protocols.STORED)
+            for person in range(20) for label in "abc" if label != "c" or person < 4]  # fmt: skip
+    lacking = 0
+    for seed in range(20):
+        assigned = builder.by_folders(rows, seed)
+        assert {assigned[row.id] for row in rows if row.label == "c"} == set(protocols.SPLITS)
+        first = protocols.by_group(rows, seed)
+        complete = {first[row.id] for row in rows if row.label == "c"} == set(protocols.SPLITS)
+        lacking += not complete
+        assert assigned == first or not complete
+    assert lacking > 5
+    alone = [row for row in rows if row.label != "c" or row.group == "p0"]
+    assert builder.by_folders(alone, 0) == protocols.by_group(alone, 0)
 
 
 @pytest.mark.parametrize(

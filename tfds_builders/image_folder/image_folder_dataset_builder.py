@@ -32,6 +32,8 @@ FOLDER/subjects.csv with the columns file, subject."""
 
 NO_IMAGE = "not an image of a known format"
 
+_NEXT_SEED = 1_000_003  # far from the seeds that people choose
+
 
 def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     """Splits by the split folders; missing splits are drawn from train.
@@ -40,13 +42,28 @@ def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     """
     stored = {row.split for row in rows}
     if stored in ({protocols.STORED}, {protocols.TRAIN}):
-        return protocols.by_group(rows, seed)
+        return _draw_with_all_classes(rows, seed)
     if protocols.TEST in stored:
         return protocols.official(rows, seed)
     train = [row for row in rows if row.split == protocols.TRAIN]
     drawn = protocols.official(train, seed, validation=0.15)
     test = [row_id for row_id, split in drawn.items() if split == protocols.VALIDATION]
     return {row.id: row.split for row in rows} | dict.fromkeys(test, protocols.TEST)
+
+
+def _draw_with_all_classes(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
+    """Draws the splits by subject again, at most 100 times, while one lacks a class.
+
+    Few people show a rare class. The first draw is returned if none has all classes.
+    """
+    names = {row.label for row in rows}
+    draws = (protocols.by_group(rows, seed + attempt * _NEXT_SEED) for attempt in range(100))
+    first: dict[str, str] = {}
+    for assigned in draws:
+        first = first or assigned
+        if len({(assigned[row.id], row.label) for row in rows}) == 3 * len(names):
+            return assigned
+    return first
 
 
 class Builder(manual.ManualBuilder):
