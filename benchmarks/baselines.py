@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -27,7 +28,15 @@ BORDER = 4  # pixels, outside of any face
 INVERSE_REGULARIZATION = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)  # scikit-learn's C
 SPLITS = ("train", "validation", "test")
 
-Split = tuple[np.ndarray, np.ndarray]  # images uint8[N, S, S, 3], labels int[N]
+Split = tuple[np.ndarray, np.ndarray]  # images uint8[N, S, S, 3] or features, labels int[N]
+
+
+class Classifier(Protocol):
+    """A fitted model of scikit-learn."""
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Returns int[N] of float[N, F]."""
+        ...
 
 
 def _gray(images: np.ndarray) -> np.ndarray:
@@ -68,9 +77,23 @@ FEATURES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def balanced_accuracy(features: Callable[[np.ndarray], np.ndarray], data: list[Split]) -> float:
     """Returns test accuracy with the regularization that is best on validation people."""
+    from sklearn import metrics
+
+    training, validation, (test_x, test_y) = ((features(x), y) for x, y in data)
+    model = fit(training, validation)
+    return float(metrics.balanced_accuracy_score(test_y, model.predict(test_x)))
+
+
+def fit(training: Split, validation: Split) -> Classifier:
+    """Fits a logistic regression; its regularization has the best validation accuracy.
+
+    Args:
+      training: features float32[N, F] and labels int[N].
+      validation: likewise.
+    """
     from sklearn import linear_model, metrics, pipeline, preprocessing
 
-    (train_x, train_y), (val_x, val_y), (test_x, test_y) = ((features(x), y) for x, y in data)
+    (train_x, train_y), (val_x, val_y) = training, validation
     best_score, best_model = -1.0, None
     for c in INVERSE_REGULARIZATION:
         model = pipeline.make_pipeline(
@@ -81,7 +104,7 @@ def balanced_accuracy(features: Callable[[np.ndarray], np.ndarray], data: list[S
         if score > best_score:
             best_score, best_model = score, model
     assert best_model is not None
-    return float(metrics.balanced_accuracy_score(test_y, best_model.predict(test_x)))
+    return best_model
 
 
 def _from_files(paths: list[str]) -> list[Split]:

@@ -122,8 +122,8 @@ def _model() -> ConfigDict:
     # Initial weights: "none" (random), "imagenet" (published by Keras or torchvision; downloaded
     # if not cached), a file written by `fer-jax port-weights`, or a run directory.
     model.pretrained = "none"
-    # Frozen layers: "none", "backbone", or a block of the network, which freezes it and all
-    # earlier layers.
+    # Frozen layers: "none", "backbone" (all but the dense layers), or a block of the network, which
+    # freezes it and all earlier layers.
     model.freeze = "none"
     return model
 

@@ -1,4 +1,6 @@
-"""Your own images: LightVGG, 100 pixels, one class per folder.
+"""Your own images, thousands of them: LightVGG from random weights, 100 pixels.
+
+For fewer, `fer-jax train --data FOLDER` (configs/own_photos.py) starts from trained weights.
 
 Set --config.data.manual_dir=FOLDER. For photos that show more than a face, also
 --config.data.config=face.

@@ -25,6 +25,7 @@ from fer_jax.faces.crop import (
     crop_origin,
     crop_square,
     find_face,
+    pad_square,
     shrink,
 )
 from fer_jax.faces.decode import UnreadableError, decode, is_color_jpeg
@@ -193,11 +194,15 @@ def crop_face(
       unknown.
     """
     side = settings.longest_side
-    if settings.method == "keep":
+    if settings.method in ("keep", "pad"):
         height, width = image.shape[:2]
         face = Face((0, 0, width, height), "shipped")
+        origin, size = (0, 0), (width, height)
         small = shrink(image, side)
-        return face, small, _shares(request.landmarks, (0, 0), (width, height))
+        if settings.method == "pad":
+            left, top, length = crop_origin(face.box, 0.0)
+            small, origin, size = pad_square(small), (left, top), (length, length)
+        return face, small, _shares(request.landmarks, origin, size)
     if settings.method == "align" and _are_distinct(request.landmarks):
         return _align(image, request.landmarks, request.face_box, side)
     face = locate(image, request, settings, detector)

@@ -30,7 +30,7 @@ from fer_jax.faces.detect import (
 RelativeBox = tuple[float, float, float, float]
 """x, y, width, height as shares of the image's width and height."""
 
-METHODS = ("detect", "shipped", "keep", "align")
+METHODS = ("detect", "shipped", "keep", "pad", "align")
 FALLBACKS = ("view", "whole")
 
 
@@ -46,8 +46,8 @@ class FaceCrop:
       fallback: used if no face is detected: "view" (the box of the camera view if known, else
         the whole image) or "whole".
       method: "detect" runs the detector; "shipped" uses the set's box, or detects if there is
-        none; "keep" keeps the whole image, for sets that ship crops; "align" aligns by five
-        landmarks, or detects if there are none.
+        none; "keep" keeps the whole image, for sets that ship crops; "pad" too, but widens it to a
+        square; "align" aligns by five landmarks, or detects if there are none.
       longest_side: largest side of the stored crops in pixels; aligned ones have exactly this
         side.
       quality: JPEG quality of the stored crops, 1 to 100.
@@ -156,6 +156,12 @@ def crop_square(
         max(0, left + side - columns),
         cv2.BORDER_REPLICATE,
     )
+
+
+def pad_square(image: np.ndarray) -> np.ndarray:
+    """Widens an image (uint8[H, W, 3]) to a square by repeating its edge; a square is returned."""
+    height, width = image.shape[:2]
+    return image if height == width else crop_square(image, (0, 0, width, height))
 
 
 def crop_origin(box: tuple[int, int, int, int], margin: float) -> tuple[int, int, int]:

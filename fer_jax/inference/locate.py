@@ -14,7 +14,7 @@ import numpy as np
 
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.faces.align import ALIGNED_SHARES, align
-from fer_jax.faces.crop import FaceCrop, crop_origin, crop_square, shrink
+from fer_jax.faces.crop import FaceCrop, crop_origin, crop_square, pad_square, shrink
 from fer_jax.faces.detect import HAAR, HAAR_FRONTAL, MTCNN, Face
 from fer_jax.run_dir import Run
 
@@ -125,9 +125,12 @@ class FaceFinder:
     def _whole(self, image: np.ndarray) -> LocatedFace:
         """Frames an image that is a face already, as data sets of such images are stored."""
         height, width = image.shape[:2]
+        square = 0, 0, max(width, height)
         stored = shrink(image, self._settings.longest_side)
+        if self._settings.method == "pad":
+            stored, square = pad_square(stored), crop_origin((0, 0, width, height), 0.0)
         pixels = frame_crop(self._preprocessing, stored)
-        return LocatedFace((0, 0, width, height), GIVEN, pixels, (0, 0, max(width, height)))
+        return LocatedFace((0, 0, width, height), GIVEN, pixels, square)
 
     def _crop(self, image: np.ndarray, face: Face) -> LocatedFace:
         margin, settings = self._preprocessing.face_margin, self._settings
@@ -201,7 +204,8 @@ def takes_whole_images(run: Run) -> bool:
     that ship face crops are different: users of such a run predict photos.
     """
     is_own = run.data["name"].split("/")[0] == "image_folder"
-    return is_own and run.preprocessing.face_margin is None and _crop_settings(run).method == "keep"
+    is_whole = run.preprocessing.face_margin is None
+    return is_own and is_whole and _crop_settings(run).method in ("keep", "pad")
 
 
 def _crop_settings(run: Run) -> FaceCrop:

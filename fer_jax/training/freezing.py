@@ -128,7 +128,8 @@ def freeze(name: str, blocks: tuple[Path, ...]) -> Frozen:
 
     Args:
       name: "none", "backbone", or a block: freezes it and all blocks before it. "block3" selects
-        the last of block3_conv1, block3_conv2, ...
+        the last of block3_conv1, block3_conv2, ... In a network without a module `backbone`, that
+        is all but the dense layers, which are named head1, head2, ... and head.
       blocks: as `find_blocks` returns them.
 
     Raises:
@@ -136,10 +137,11 @@ def freeze(name: str, blocks: tuple[Path, ...]) -> Frozen:
     """
     if name == NONE:
         return Frozen()
+    has_backbone = any(path[0] == BACKBONE for path in blocks)
     matches = [
         index
         for index, path in enumerate(blocks)
-        if (path[0] == BACKBONE if name == BACKBONE else _matches(path[-1], name))
+        if (_is_backbone(path, has_backbone) if name == BACKBONE else _matches(path[-1], name))
     ]
     known = [path[-1] for path in blocks]
     if not matches:
@@ -155,6 +157,10 @@ def freeze(name: str, blocks: tuple[Path, ...]) -> Frozen:
             f"(in order: {', '.join(known)})"
         )
     return Frozen(frozenset(blocks[: matches[-1] + 1]))
+
+
+def _is_backbone(path: Path, has_backbone: bool) -> bool:
+    return path[0] == BACKBONE if has_backbone else not path[0].startswith("head")
 
 
 def _matches(block: str, name: str) -> bool:

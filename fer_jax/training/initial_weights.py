@@ -1,17 +1,18 @@
 """Initial weights of a network: random, a ported file, or another run's.
 
-A ported file gives the backbone. Another run gives everything but the classifier, which is taken
-too if the classes are the same.
+A ported file gives the backbone. Another run gives everything, and of the classifier the columns of
+the classes that both have, by name.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import flax.traverse_util
+import numpy as np
 from jax.sharding import Mesh
 
 from fer_jax import run_dir
@@ -109,17 +110,40 @@ def load_initial_weights(
         return params, batch_stats, line
     fresh = _flat(params, batch_stats)
     stored = _flat(initial.params, initial.batch_stats)
-    same_classes = initial.run.labels == labels
-    taken = {
-        name: array
-        for name, array in stored.items()
-        if same_classes or not name.startswith(CLASSIFIER)
-    }
+    known = initial.run.labels
+    shared = [label for label in labels if label in known]
+    taken = {name: array for name, array in stored.items() if not name.startswith(CLASSIFIER)}
+    if known == labels:
+        taken, classifier = stored, "classifier included"
+    elif shared:
+        pairs = [(labels.index(label), known.index(label)) for label in shared]
+        taken |= _classifier(fresh, stored, pairs)
+        classifier = f"with its classifier of {len(shared)} of {len(labels)} classes"
+    else:
+        classifier = "with a new classifier"
     _check_fit(initial, fresh, taken)
     merged = flax.traverse_util.unflatten_dict({**fresh, **taken}, sep="/")
-    classifier = "classifier included" if same_classes else "with a new classifier"
     line = f"initial weights: the run {initial.run.folder}, {classifier}"
     return merged["params"], merged.get("batch_stats", {}), line
+
+
+def _classifier(
+    fresh: Mapping[str, Any], stored: Mapping[str, Any], pairs: Sequence[tuple[int, int]]
+) -> dict[str, Any]:
+    """Returns the classifier's arrays [..., C] with some columns stored and the others random.
+
+    Args:
+      fresh: the random arrays by name.
+      stored: the arrays of the other run.
+      pairs: column of the new classifier, column of the stored one.
+    """
+    new, old = (np.array(columns) for columns in zip(*pairs, strict=True))
+    arrays = {}
+    for name in fresh.keys() & stored.keys():
+        if name.startswith(CLASSIFIER) and fresh[name].shape[:-1] == stored[name].shape[:-1]:
+            arrays[name] = np.array(fresh[name])
+            arrays[name][..., new] = np.asarray(stored[name])[..., old]
+    return arrays
 
 
 def _flat(params: Any, batch_stats: Any) -> dict[str, Any]:

@@ -13,7 +13,6 @@ import jax
 import numpy as np
 import optax
 
-from fer_jax.errors import UserError
 from fer_jax.settings import Settings
 from fer_jax.training.freezing import BACKBONE, NONE, Frozen, find_blocks, freeze
 from fer_jax.training.optim import make_optimizer, make_schedule
@@ -57,17 +56,12 @@ def make_stages(
         is needed.
 
     Raises:
-      UserError: the network has no such block or no backbone, or nothing is left to train.
+      UserError: the network has no such block, or nothing is left to train.
     """
     plan = list(_plan(settings, epoch_steps))
     freezes = any(block != NONE for *_, block, _ in plan)
     # Finding blocks traces the network, which takes seconds for deep ones.
     blocks = find_blocks(model, settings.data.size) if freezes else ()
-    if len(plan) > 1 and not any(path[0] == BACKBONE for path in blocks):
-        raise UserError(
-            f"train.head_epochs trains the head before the backbone, and {settings.model.name} "
-            "has no backbone; use --config.train.head_epochs=0"
-        )
     stages = []
     for start, end, block, rate in plan:
         schedule = make_schedule(settings, rate, end - start, epoch_steps or 1)

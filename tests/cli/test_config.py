@@ -35,8 +35,8 @@ def test_every_shipped_config_fits_its_network(name):
     model = make_model(config, classes=7)
     for setting in MODEL_SETTINGS:
         assert getattr(config.model, setting) in (None, getattr(model, setting, None))
-    assert config.model.pretrained in ("none", "imagenet")
-    assert config.model.pretrained == "none" or config.model.name in published.IMAGENET
+    assert config.model.pretrained in ("none", "imagenet", "ferplus")
+    assert config.model.pretrained != "imagenet" or config.model.name in published.IMAGENET
 
 
 @pytest.mark.parametrize(

@@ -108,10 +108,6 @@ def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
     [
         (["train.head_epochs=3"], "train.head_epochs below train.epochs=3, found 3"),
         (["model.freeze=block9"], "found 'block9'.*blocks in order: block1_conv1"),
-        (
-            ["model.name=light_vgg", "train.head_epochs=1"],
-            r"^train.head_epochs .* light_vgg has no backbone; .*train.head_epochs=0$",
-        ),
     ],
 )
 def test_invalid_stages_are_refused(settings, tmp_path, overrides, message):

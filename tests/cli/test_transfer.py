@@ -64,6 +64,18 @@ def test_with_other_classes_the_classifier_is_random(teacher, labels):
     assert said.endswith("with a new classifier")
 
 
+def test_the_classifier_of_shared_classes_is_loaded_by_name(teacher):
+    old = initial_weights.run_dir.open_run(teacher[0]).labels
+    labels = ("bored", old[3], old[0])
+    found, before, after, said = begin(teacher, labels)
+    for name in ("kernel", "bias"):
+        stored, fresh, loaded = (tree["head"][name] for tree in (found.params, before, after))
+        np.testing.assert_array_equal(loaded[..., 1], stored[..., 3])
+        np.testing.assert_array_equal(loaded[..., 2], stored[..., 0])
+        np.testing.assert_array_equal(loaded[..., 0], fresh[..., 0])
+    assert said.endswith("with its classifier of 2 of 3 classes")
+
+
 def test_a_run_starts_from_the_weights_and_reports_them(teacher, tmp_path, capsys):
     folder, settings = teacher
     overrides = [*settings, f"model.pretrained={folder}", "eval.samples=0", "eval.explain=false"]

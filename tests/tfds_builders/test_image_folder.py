@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import pathlib
 import shlex
 import shutil
@@ -13,12 +14,18 @@ import numpy as np
 import pytest
 
 from fer_jax import errors, labels
+from fer_jax.faces.crop import crop_square
+from fer_jax.faces.decode import decode
+from fer_jax.faces.detect import MtcnnDetector
 from tests import commands
 from tests.tfds_builders import damage
 from tfds_builders import prepare as build
-from tfds_builders.encode import encode_jpeg
-from tfds_builders.image_folder import tree
+from tfds_builders import protocols, sources
+from tfds_builders.encode import encode_jpeg, encode_png
+from tfds_builders.image_folder import image_folder_dataset_builder as builder
+from tfds_builders.image_folder import sample, tree
 from tfds_builders.stand_ins import image_folder as stand_in
+from tfds_builders.synthface import presets, render_subject
 
 EMOTIONS = (labels.NEUTRAL, labels.HAPPINESS, labels.SADNESS, labels.ANGER)
 IMAGE = "faces/train/Happy/*.jpg"
@@ -178,6 +185,114 @@ def test_class_names(folders, names, tmp_path: pathlib.Path) -> None:
     root = _write(tmp_path / "mine", *folders, each=1)
     found = tree.parse(damage.open_copy("image_folder", tmp_path, root).source)
     assert list(found.classes.items()) == list(names.items())
+
+
+PEOPLE = [f"{person}/{label}" for person in ("anna", "ben", "cora", "dan") for label in ("a", "b")]
+
+
+@pytest.mark.parametrize(
+    ("folders", "people"),
+    [
+        pytest.param(PEOPLE, "anna ben cora dan", id="all"),
+        pytest.param([*PEOPLE, "eve/a"], "anna ben cora dan eve", id="a person lacks a class"),
+        pytest.param([*PEOPLE, "eve/fear"], "anna ben cora dan eve", id="an emotion of one person"),
+        pytest.param(["anna/happy", "anna/sad"], "", id="one person"),
+        pytest.param([*PEOPLE, "eve/c"], None, id="a class of one person"),
+        pytest.param(["happy/x", "sad/x", "happy/y", "sad/y"], None, id="people in classes"),
+        pytest.param(["happy/train", "sad/train", "happy/test", "sad/test"], None, id="splits"),
+        pytest.param([*PEOPLE, "eve"], None, id="images beside classes"),
+    ],
+)
+def test_person_folders(folders: list[str], people: str | None, tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", *folders, each=1)
+    if people is None:
+        with pytest.raises(errors.UserError, match=r"elsewhere|names of splits"):
+            damage.open_copy("image_folder", tmp_path, root)
+        return
+    opened = damage.open_copy("image_folder", tmp_path, root)
+    assert sorted({one.subject for one in opened.records} - {""}) == people.split()
+    assert {one.label for one in opened.records} >= (
+        {"a", "b"} if people else {"happiness", "sadness"}
+    )
+
+
+def test_a_person_is_in_one_split(tmp_path: pathlib.Path, capsys) -> None:
+    prepared = _prepare(tmp_path, _write(tmp_path / "mine", *PEOPLE, each=2))
+    assert "4 subjects in person folders" in capsys.readouterr().out
+    assert prepared.metadata["leaks"] == 0
+    people = [{prepared.entries[row].subject for row in rows} for rows in prepared.splits.values()]
+    assert sorted(map(len, people)) == [1, 1, 2]
+
+
+def test_every_split_has_a_class_of_few_people() -> None:
+    rows = [protocols.Row(f"{person} {label}", label, f"p{person}", protocols.STORED)
+            for person in range(20) for label in "abc" if label != "c" or person < 4]  # fmt: skip
+    lacking = 0
+    for seed in range(20):
+        assigned = builder.by_folders(rows, seed)
+        assert {assigned[row.id] for row in rows if row.label == "c"} == set(protocols.SPLITS)
+        first = protocols.by_group(rows, seed)
+        complete = {first[row.id] for row in rows if row.label == "c"} == set(protocols.SPLITS)
+        lacking += not complete
+        assert assigned == first or not complete
+    assert lacking > 5
+    alone = [row for row in rows if row.label != "c" or row.group == "p0"]
+    assert builder.by_folders(alone, 0) == protocols.by_group(alone, 0)
+
+
+@pytest.mark.parametrize(
+    ("images", "shares", "are_crops"),
+    [
+        pytest.param(32, [0.36] * 30, False, id="portraits"),
+        pytest.param(32, [0.5] * 32, False, id="heads"),
+        pytest.param(32, [0.7] * 32, True, id="faces"),
+        pytest.param(32, [0.86] * 25 + [0.2] * 7, True, id="a few photos among them"),
+        pytest.param(32, [0.3] * 7, True, id="hardly any face is detected"),
+        pytest.param(32, [0.3] * 8, False, id="a quarter has one"),
+        pytest.param(2, [], True, id="no face"),
+        pytest.param(0, [], True, id="nothing can be read"),
+    ],
+)
+def test_crops_or_photos(images: int, shares: list[float], are_crops: bool) -> None:
+    seen = sample.Sample(images, tuple(shares))
+    assert seen.are_crops == are_crops
+    assert ("face crops" in str(seen)) == are_crops
+
+
+def test_a_sample_of_photos_and_of_their_crops(tmp_path: pathlib.Path) -> None:
+    spec = dataclasses.replace(presets.demo(77, 3, 128), yaws=(0.0,), views=0, fill=(0.45, 0.6),
+                               expressions=(labels.NEUTRAL,))  # fmt: skip
+    detector = MtcnnDetector(0.1)
+    for person in range(3):
+        photo = render_subject(spec, person)[0].image
+        crop = crop_square(photo, detector.detect(photo)[0].box, 0.1)
+        for folder, image in (("photos", photo), ("crops", crop)):
+            path = tmp_path / folder / f"{person}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(encode_jpeg(image, 90))
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no image")
+    for folder, share in (("photos", 0.35), ("crops", 0.7)):
+        source = sources.FolderSource(tmp_path / folder)
+        seen = sample.read_sample(source, list(source.sizes()))
+        assert seen.images == len(seen.shares) == 3
+        assert seen.shares == pytest.approx([share] * 3, abs=0.1)
+        assert seen.are_crops == (folder == "crops")
+
+
+def test_pad_stores_squares(tmp_path: pathlib.Path) -> None:
+    root = _write(tmp_path / "mine", "a", "b", each=3)
+    rows = np.arange(0, 160, 10, np.uint8)  # 16 rows of 32 pixels
+    image = np.broadcast_to(rows[:, None, None], (16, 32, 3))
+    (root / "a" / "0.png").write_bytes(encode_png(np.ascontiguousarray(image)))
+    prepared = build.prepare("image_folder", "pad", str(tmp_path / "data"), str(root))
+    stored = {entry.id: prepared.record(row) for row, entry in enumerate(prepared.entries)}
+    padded = decode(stored["a/0.png"]["image"])
+    expected = [0] * 8 + [*range(0, 160, 10)] + [150] * 8
+    assert padded.shape == (32, 32, 3)
+    np.testing.assert_allclose(padded[:, 5, 0], expected, atol=4)  # JPEG
+    assert tuple(stored["a/0.png"]["face_box"]) == (0, 0, 32, 16)
+    # A square image is stored byte for byte.
+    assert stored["b/0.jpg"]["image"] == (root / "b" / "0.jpg").read_bytes()
 
 
 def test_prepare_needs_a_folder(tmp_path: pathlib.Path) -> None:

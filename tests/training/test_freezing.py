@@ -73,11 +73,16 @@ def test_freezing_up_to_a_block(name, count):
     assert freeze(name, BLOCKS).blocks == frozenset(BLOCKS[:count])
 
 
+def test_without_a_backbone_the_dense_layers_are_the_head():
+    blocks = (("conv1_1",), ("conv1_2",), ("head1",), ("head",))
+    assert freeze("backbone", blocks).blocks == frozenset(blocks[:2])
+
+
 @pytest.mark.parametrize(
     ("name", "blocks", "message"),
     [
         ("block3", BLOCKS, r"found 'block3'; did you mean block\d.*blocks in order: block1_conv1"),
-        ("backbone", (("conv",), ("head",)), "found 'backbone'.*conv, head"),
+        ("backbone", (("head1",), ("head",)), "found 'backbone'.*head1, head"),
         ("head", BLOCKS, "model.freeze=head leaves nothing to train"),
     ],
 )

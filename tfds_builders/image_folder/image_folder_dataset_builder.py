@@ -1,4 +1,4 @@
-"""TFDS builder of a user's own images: `<root>/<split>/<class>/*` or `<root>/<class>/*`.
+"""TFDS builder of a user's own images: `<root>/<class>/*`, also below split or person folders.
 
 Stores the images unchanged by default (`keep`), because most such folders contain face
 crops, and detecting faces in tight crops makes the framing worse and inconsistent. `face`
@@ -25,11 +25,14 @@ HOW_TO_GET = """\
 Put your images (JPEG, PNG, TIFF, BMP, WebP) into one folder per class, with or without splits,
   FOLDER/happy/*.jpg  FOLDER/sad/*.jpg ...   or   FOLDER/train/happy/*.jpg  FOLDER/test/happy/*.jpg
 and pass the folder, or a zip of it:
-  fer-jax prepare image_folder --manual_dir FOLDER
-Images are stored unchanged. For photos that show more than a face, add --config face.
-To keep each person in one split, add FOLDER/subjects.csv with the columns file, subject."""
+  fer-jax train --data FOLDER   or   fer-jax prepare image_folder --manual_dir FOLDER
+`prepare` stores images unchanged. For photos that show more than a face, add --config face.
+To keep each person in one split, use one folder per person, FOLDER/anna/happy/*.jpg, or add
+FOLDER/subjects.csv with the columns file, subject."""
 
 NO_IMAGE = "not an image of a known format"
+
+_NEXT_SEED = 1_000_003  # far from the seeds that people choose
 
 
 def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
@@ -39,13 +42,28 @@ def by_folders(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
     """
     stored = {row.split for row in rows}
     if stored in ({protocols.STORED}, {protocols.TRAIN}):
-        return protocols.by_group(rows, seed)
+        return _draw_with_all_classes(rows, seed)
     if protocols.TEST in stored:
         return protocols.official(rows, seed)
     train = [row for row in rows if row.split == protocols.TRAIN]
     drawn = protocols.official(train, seed, validation=0.15)
     test = [row_id for row_id, split in drawn.items() if split == protocols.VALIDATION]
     return {row.id: row.split for row in rows} | dict.fromkeys(test, protocols.TEST)
+
+
+def _draw_with_all_classes(rows: Sequence[protocols.Row], seed: int) -> dict[str, str]:
+    """Draws the splits by subject again, at most 100 times, while one lacks a class.
+
+    Few people show a rare class. The first draw is returned if none has all classes.
+    """
+    names = {row.label for row in rows}
+    draws = (protocols.by_group(rows, seed + attempt * _NEXT_SEED) for attempt in range(100))
+    first: dict[str, str] = {}
+    for assigned in draws:
+        first = first or assigned
+        if len({(assigned[row.id], row.label) for row in rows}) == 3 * len(names):
+            return assigned
+    return first
 
 
 class Builder(manual.ManualBuilder):
@@ -60,9 +78,14 @@ class Builder(manual.ManualBuilder):
             crop=FaceCrop(margin=0.0, method="keep"),
         ),
         manual.Variant(
+            name="pad",
+            description="Images padded to squares, for folders of face crops.",
+            crop=FaceCrop(margin=0.0, method="pad"),
+        ),
+        manual.Variant(
             name="face",
             description="Faces detected in photos by MTCNN and cropped.",
-            crop=FaceCrop(detector=MTCNN),
+            crop=FaceCrop(detector=MTCNN, min_share=0.1),  # photos, not portraits
         ),
     ]
     LABEL_NAMES: ClassVar[tuple[str, ...]] = ()
@@ -86,7 +109,7 @@ class Builder(manual.ManualBuilder):
                 f"found none.\n{HOW_TO_GET}"
             )
         folder = manual_dir.expanduser().resolve()
-        layout = tree.parse(_open(folder))
+        layout = tree.parse(open_folder(folder))
         digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
         plain = re.sub(r"[^a-z0-9]+", "_", folder.stem.lower()).strip("_") or "folder"
         return manual.Variant(
@@ -99,7 +122,7 @@ class Builder(manual.ManualBuilder):
 
     def open_source(self, manual_dir: Path) -> sources.Source:
         """Opens the folder or archive, which must contain class folders with images."""
-        source = _open(manual_dir)
+        source = open_folder(manual_dir)
         tree.parse(source)
         return source
 
@@ -126,15 +149,21 @@ class Builder(manual.ManualBuilder):
         layout = tree.parse(source)
         folders = [f"{split} ({folder})" for folder, split in sorted(layout.splits.items())]
         number = len({record.subject for record in records} - {""})
+        place = PurePosixPath(layout.table).name if layout.table else "person folders"
         subjects = (
-            f"{number:,} subjects in {PurePosixPath(layout.table).name}"
+            f"{number:,} subjects in {place}"
             if number
             else f"no {tree.SUBJECTS}: the same person may be in several splits"
         )
         return {"summary": [f"split folders: {', '.join(folders) or 'none'}; {subjects}"]}
 
 
-def _open(manual_dir: Path) -> sources.Source:
+def open_folder(manual_dir: Path) -> sources.Source:
+    """Opens a folder of images, one of archives, or an archive.
+
+    Raises:
+      errors.UserError: There is no such folder, or the file is no archive.
+    """
     if manual_dir.is_dir():
         folder = sources.FolderSource(manual_dir)
         packed = not sources.files_with_suffix(folder, sources.IMAGE_SUFFIXES)

@@ -1,7 +1,7 @@
 """Parses a user's folder of images: splits, classes and subjects.
 
-`<root>/<split>/<class>/*` or `<root>/<class>/*`. Ambiguous layouts are errors; `layouts` tells how
-to convert others.
+`<root>/<split>/<class>/*`, `<root>/<person>/<class>/*` or `<root>/<class>/*`. Ambiguous layouts are
+errors; `layouts` tells how to convert others.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Tree:
       others: paths of files that are not images, relative to the source.
       classes: name of the class folder to class, in index order.
       splits: split folder to split; empty if there are no split folders.
+      people: folders of people, which contain the class folders; empty if there are none.
       table: path of the table of subjects, relative to the source; "" if there is none.
     """
 
@@ -41,6 +42,7 @@ class Tree:
     others: tuple[str, ...]
     classes: Mapping[str, str]
     splits: Mapping[str, str]
+    people: tuple[str, ...]
     table: str
 
     def split_of(self, file: str) -> str:
@@ -76,26 +78,31 @@ def parse(source: sources.Source) -> Tree:
     files = [name.removeprefix(root) for name in images]
     first = splits.by_folder({file.split("/")[0] for file in files if "/" in file})
     in_splits = [file for file in files if file.count("/") == 2 and file.split("/")[0] in first]
-    _check_depth(source, root, files, in_splits)
+    people = () if first else _people(files)
+    if not people:
+        _check_depth(source, root, files, in_splits)
     split_of = first if in_splits else {}
     classes = _classes(source, files, has_splits=bool(split_of))
-    _check_empty(source, root, classes, split_of, others)
+    if not people:  # a person need not show every class
+        _check_empty(source, root, classes, split_of, others)
     if split_of and protocols.TRAIN not in split_of.values():
         raise errors.UserError(
             f"expected a folder train beside {', '.join(split_of)} in {source.path}, found none. "
             f"To split the images of {', '.join(split_of)} themselves, give that folder."
         )
-    return Tree(root, tuple(files), others, classes, split_of, table)
+    return Tree(root, tuple(files), others, classes, split_of, people, table)
 
 
 def subjects(source: sources.Source, tree: Tree) -> dict[str, str]:
-    """Image (a path relative to `root`) to subject; empty without a table of subjects.
+    """Image (a path relative to `root`) to subject, by the table of subjects or the folders.
+
+    Empty if there is neither.
 
     Raises:
       errors.UserError: The table lacks an image, or contains an unknown file.
     """
     if not tree.table:
-        return {}
+        return {file: file.split("/")[0] for file in tree.files} if tree.people else {}
     known = {_composed(file): file for file in tree.files}
     by_file: dict[str, str] = {}
     for _, (name, subject) in tables.own_rows(source, tree.table, ("file", "subject")):
@@ -114,6 +121,26 @@ def subjects(source: sources.Source, tree: Tree) -> dict[str, str]:
             f"names such as {tree.files[0]}; found {wrong}. Complete the table, or remove it."
         )
     return by_file
+
+
+def _people(files: Sequence[str]) -> tuple[str, ...]:
+    """Returns the folders of people if every image is `<person>/<class>/<image>`, else ().
+
+    Classes recur from person to person; an emotion may be that of one person. Folders of emotions
+    are no people, and the names of splits no classes.
+    """
+    parts = [file.split("/") for file in files]
+    if not all(len(part) == 3 for part in parts):
+        return ()
+    people = {part[0] for part in parts}
+    showing: dict[str, set[str]] = {}
+    for person, label, _ in parts:
+        showing.setdefault(label, set()).add(person)
+    recurring = {label for label, having in showing.items() if len(having) > 1}
+    are_classes = all(label in recurring or labels.named(label) for label in showing)
+    if len(recurring) < 2 or not are_classes or splits.by_folder(showing):
+        return ()
+    return () if any(map(labels.named, people)) else tuple(sorted(people))
 
 
 def _subject_table(source: sources.Source, visible: Sequence[str]) -> str:
