@@ -1,9 +1,12 @@
-"""Atomic writes, JSON-lines reading, and the cache folder."""
+"""Atomic writes, locks, JSON-lines reading, and the cache folder."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +57,35 @@ def write_bytes(path: Path, content: bytes) -> Path:
             "free some space or choose a folder that you may write"
         ) from error
     return path
+
+
+def lock(handle: int, path: Path, *, wait: bool) -> bool:
+    """Locks an open file for this process; the kernel unlocks it when the process ends.
+
+    A file system without locks (NFS without lockd, Lustre without -o flock) is used as it is,
+    with a note on stderr.
+
+    Args:
+      handle: its descriptor.
+      path: its path, for the note.
+      wait: until another process unlocks it.
+
+    Returns:
+      Whether it may be used; False only if another process has locked it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        print(
+            f"note: the file system of {path.parent} has no locks ({error.strerror}): make sure "
+            "that no other process writes there",
+            file=sys.stderr,
+        )
+    return True
 
 
 def sync_folder(folder: Path) -> None:

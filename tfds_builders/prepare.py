@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import fcntl
 import importlib
 import json
 import os
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_jax import errors
+from fer_jax import errors, files
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from tfds_builders import index, prepared, protocols, sources, summary
@@ -405,11 +404,9 @@ def _lock(builder: Any) -> Iterator[None]:
     place = Path(builder.data_dir).parent
     place.mkdir(parents=True, exist_ok=True)
     with open(place / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.lock(lock.fileno(), place / ".lock", wait=False):
             console.print_stderr(f"waiting for another process to prepare {builder.info.full_name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            files.lock(lock.fileno(), place / ".lock", wait=True)
         yield
 
 

@@ -14,7 +14,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from fer_jax import run_dir as run_directory
@@ -175,7 +174,7 @@ def explain(evaluation: RunEvaluation, rows: Sequence[int]) -> list[np.ndarray]:
 
 def print_report(paths: ReportPaths) -> None:
     """Prints the text report and the paths of its files, the HTML page last."""
-    print(paths.text.read_text())
+    print(paths.text.read_text(encoding="utf-8"))
     for path in sorted(set(paths.folder.iterdir()) - {paths.page}):
         print(path)
     print(paths.page)
@@ -202,7 +201,7 @@ def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> 
 
     Another copy of the same set has the set's name, but is other data.
     """
-    return open_split(data, "train", preprocessing).digest == run.data["train"]
+    return open_split(data, "train", preprocessing).digest == run.data.get("train")
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -316,7 +315,7 @@ def attributes_of(
 def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
     """Returns the network with its best checkpoint, and its probabilities float32[N, C]."""
     # With fewer devices than in training, the FSDP group is smaller.
-    mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, jax.device_count()))
+    mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, len(sharding.all_devices())))
     sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
@@ -355,8 +354,17 @@ def make_card(
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
-        notes=(*notes, *metadata["notes"]),
+        notes=(*notes, *environment_notes(trained), *metadata["notes"]),
     )
+
+
+def environment_notes(trained: Trained) -> tuple[str, ...]:
+    """Returns a note if invocations of training had other versions, cores or devices."""
+    if len(trained.environments) < 2:
+        return ()
+    changes = run_directory.describe_changes(trained.environments)
+    line = f"training was resumed with {changes}: the bits may differ from an unbroken run's"
+    return (line,)
 
 
 def cost_rows(run: Run) -> list[tuple[str, str]]:

@@ -26,6 +26,7 @@ class Trained:
       step: of the run, of these weights.
       averaged: whether they are the moving average of the weights.
       seconds: of training until then.
+      environments: `run_dir.versions` of the invocations that trained them, where they differ.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Trained:
     step: int
     averaged: bool
     seconds: float
+    environments: tuple[dict[str, str], ...] = ()
 
 
 def load_trained(run: Run, mesh: Mesh) -> Trained:
@@ -48,8 +50,9 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
         optimizer = make_stages(run.settings, model)[loop_state["stage"]].optimizer
         return abstract_state(model, optimizer, size, mesh, make_recipe(run.settings))
 
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+    with Checkpoints(run.checkpoints, read_only=True, identity=run.identity) as checkpoints:
         best = checkpoints.restore_best(abstract_weights(model, size, mesh), template_of)
     return Trained(
-        model, best.variables, best.step, best.averaged, float(best.loop_state["seconds"])
-    )
+        model, best.variables, best.step, best.averaged, float(best.loop_state["seconds"]),
+        tuple(best.loop_state.get("environments", ())),
+    )  # fmt: skip

@@ -75,7 +75,7 @@ def test_protocol_names_of_format_2_are_converted(tmp_path, name, then, now):
     config["data"] |= {"name": name, "config": then}
     (tmp_path / "config.json").write_text(json.dumps(config))
     description = json.loads((tmp_path / "run.json").read_text())
-    del description["preprocessing"]["mask"]
+    del description["preprocessing"]["mask"], description["digest"]
     (tmp_path / "run.json").write_text(json.dumps(description | {"format": 2}))
     run = module.open_run(tmp_path)
     assert (run.settings.data.config, run.settings.data.protocol) == now
@@ -91,7 +91,6 @@ def test_permitted_changes_are_reported(tmp_path):
         "train.epochs was 40 and is 60 from now on",
         "train.log_steps was 20 and is 3 from now on",
         "the learning rate follows the cosine schedule of the longer run from now on",
-        "devices was 1 and is 8 from now on: the bits of the parameters may differ",
     )
     assert len(said) == len(expected)
     for line, begins in zip(said, expected, strict=True):
