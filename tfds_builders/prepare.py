@@ -146,9 +146,19 @@ def prepare(
 
 
 def data_root(data_dir: str | None = None) -> Path:
-    """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default."""
+    """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default.
+
+    Raises:
+      errors.UserError: that is in a home, and this user has none, as in a container.
+    """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser().absolute()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        raise errors.UserError(
+            "expected a home for prepared data, found none; set HOME, or name a folder "
+            "(--data_dir, config.data.dir or TFDS_DATA_DIR)"
+        ) from None
 
 
 def _builder_class(name: str) -> Any:

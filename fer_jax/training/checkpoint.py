@@ -377,7 +377,7 @@ def check_path(folder: Path, read_only: bool = False) -> None:
     """
     path = str(folder.absolute())
     wrong = "\\" if read_only else _UNUSABLE_CHARACTERS
-    if set(path) & set(wrong) or (not path.isprintable() and printable(path) != path):
+    if set(path) & set(wrong) or any("\ud800" <= one <= "\udfff" for one in path):
         raise UserError(
             f"expected a run directory without the characters {' '.join(wrong)} and with a name "
             f"in UTF-8, found {printable(path)}, where checkpoints cannot be read; "

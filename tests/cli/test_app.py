@@ -18,7 +18,7 @@ SHIMS = {
     "fer_jax.main": "train", "fer_jax.crossval": "crossval", "fer_jax.evaluate": "evaluate",
     "fer_jax.export": "export", "fer_jax.port_weights": "port-weights",
     "fer_jax.predict": "predict", "fer_jax.preview": "preview", "fer_jax.serve": "serve",
-    "fer_jax.summary": "summary", "tfds_builders.build": "prepare",
+    "fer_jax.summary": "summary", "fer_jax.train": "train", "tfds_builders.build": "prepare",
     "tfds_builders.stand_in": "stand-in",
 }  # fmt: skip
 
