@@ -128,7 +128,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UserError(f"expected a JSON object in {where}, found {line[:60]!r}; remove the line")

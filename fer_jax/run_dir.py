@@ -331,9 +331,9 @@ def report_warnings(run: Run) -> tuple[str, ...]:
     Every display of the run's predictions shows them too.
     """
     try:
-        stored = json.loads((run.report / "report.json").read_text())
+        stored = json.loads((run.report / "report.json").read_text(encoding="utf-8"))
         return tuple(str(line) for line in stored["warnings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 
 

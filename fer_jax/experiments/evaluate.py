@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -193,7 +194,27 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     for field in ("variant", "protocol", "data_dir", "manual_dir"):
         if (value := getattr(other, field)) is not None:
             arguments[field] = value
+    if other.manual_dir is None:
+        _check_prepared(run, arguments)
     return build.prepare(**arguments)
+
+
+def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
+    """Checks that a run of somebody else does not make us copy images from where it says.
+
+    Raises:
+      UserError: the data is not prepared, and the run's settings name a folder to copy it from.
+    """
+    source = arguments.get("manual_dir")
+    if source is None:
+        return
+    named = ("name", "variant", "data_dir", "manual_dir", "crop")
+    if not build.is_complete(build.get(*(arguments.get(name) for name in named))):
+        raise UserError(
+            f"expected prepared data of {arguments['name']} in "
+            f"{build.data_root(arguments['data_dir'])}, found none. The run {run.folder} learned "
+            f"from {source}; to prepare it from there, add --manual_dir {shlex.quote(source)}"
+        )
 
 
 def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> bool:

@@ -26,6 +26,7 @@ _BLUE, _ORANGE, _PALE = "#0072B2", "#E69F00", "#B9C4CC"
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 _DPI = 120
 _NAME_LENGTH = 24  # longer class names (of a user's folders) are truncated
+_LARGEST = 1e30  # what a damaged file has above is not drawn
 _SMOOTHED_FROM = 60  # a curve with more points gets a running mean
 
 
@@ -237,10 +238,14 @@ def _curves(
     for row in history:
         for key, value in row.items():
             split, _, name = key.rpartition("/")
-            if split and name == quantity and value is not None:
+            if split and name == quantity and _is_number(value) and _is_number(row.get("step")):
                 points.setdefault(split, []).append((row["step"], value))
     splits = sorted(points, key=lambda split: (split != "train", split))
     return [(split, *np.array(points[split], float).T) for split in splits]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < _LARGEST
 
 
 def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, split: str, style: int) -> None:
