@@ -161,9 +161,7 @@ def _template(run: Run) -> Any:
     model = make_model(run.settings, len(run.labels))
     optimizer = make_stages(run.settings, model)[0].optimizer
     mesh = sharding.one_device_mesh()
-    return abstract_state(
-        model, optimizer, run.preprocessing.size, mesh, make_recipe(run.settings)
-    )
+    return abstract_state(model, optimizer, run.preprocessing.size, mesh, make_recipe(run.settings))
 
 
 def essential(run: Run) -> tuple[Any, ...]:
