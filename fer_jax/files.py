@@ -1,9 +1,12 @@
-"""Atomic writes, JSON-lines reading, and the cache folder."""
+"""Atomic writes, locks, JSON-lines reading, and the cache folder."""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,35 @@ def write_bytes(path: Path, content: bytes) -> Path:
     return path
 
 
+def lock(handle: int, path: Path, *, wait: bool) -> bool:
+    """Locks an open file for this process; the kernel unlocks it when the process ends.
+
+    A file system without locks (NFS without lockd, Lustre without -o flock) is used as it is,
+    with a note on stderr.
+
+    Args:
+      handle: its descriptor.
+      path: its path, for the note.
+      wait: until another process unlocks it.
+
+    Returns:
+      Whether it may be used; False only if another process has locked it.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        print(
+            f"note: the file system of {path.parent} has no locks ({error.strerror}): make sure "
+            "that no other process writes there",
+            file=sys.stderr,
+        )
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """Syncs the names in `folder`, such as that of a renamed file, to disk."""
     handle = os.open(folder, os.O_RDONLY)
@@ -96,7 +128,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def _parse(line: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise UserError(f"expected a JSON object in {where}, found {line[:60]!r}; remove the line")

@@ -1,7 +1,7 @@
 """The run directory: written once at the start of a run and read by every later verb.
 
     config.json      every field of the config
-    run.json         classes, preprocessing, data, versions: what prediction needs
+    run.json         classes, preprocessing, data, versions: what prediction needs; and a digest
     learned.npz      provenance of the records that the network learned from
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
@@ -21,15 +21,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
+import functools
 import hashlib
 import importlib.metadata
+import itertools
 import json
 import math
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ class Run:
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
       packed: SHA-256 of weights.safetensors in a packed run; "" in a run with checkpoints.
+      identity: SHA-256 of settings, classes, data and initial weights as the run was started.
+        Checkpoints repeat it. "" in runs of older versions.
     """
 
     folder: Path
@@ -114,6 +117,7 @@ class Run:
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)
     learned: str = ""
     packed: str = ""
+    identity: str = ""
 
     @property
     def name(self) -> str:
@@ -164,13 +168,10 @@ def locked(folder: Path) -> Iterator[None]:
             "choose another with --workdir"
         ) from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        raise UserError(
-            f"another process is training in {folder}; wait for it or choose another --workdir"
-        ) from None
-    try:
+        if not files.lock(handle, folder / ".lock", wait=False):
+            raise UserError(
+                f"another process is training in {folder}; wait for it or choose another --workdir"
+            )
         yield
     finally:
         os.close(handle)
@@ -210,9 +211,12 @@ def start(
     content = b"" if learned is None else learned.to_bytes()
     digest = hashlib.sha256(content).hexdigest() if content else ""
     run = Run(folder, settings, labels, preprocessing, data, weights, engine or {}, digest)
+    run = dataclasses.replace(run, identity=_identity(run))
     if (folder / "run.json").exists():
         old = open_run(folder)
         _check_same(old, run)
+        # A newer version may have more settings, which would make another identity.
+        run = dataclasses.replace(run, identity=old.identity or run.identity)
         if settings.train.steps_per_dispatch is None and STEPS_PER_DISPATCH in old.engine:
             joined = {STEPS_PER_DISPATCH: old.engine[STEPS_PER_DISPATCH]}
             run = dataclasses.replace(run, engine={**run.engine, **joined})
@@ -235,9 +239,12 @@ def write(run: Run, made_with: Mapping[str, str]) -> None:
         "engine": run.engine,
         "learned": run.learned,
         **({"packed": run.packed} if run.packed else {}),
+        "identity": run.identity,
         "versions": dict(made_with),
     }
-    files.write_text(run.folder / "config.json", _dump(run.settings.to_dict()))
+    config = run.settings.to_dict()
+    description["digest"] = _digest(description, config)
+    files.write_text(run.folder / "config.json", _dump(config))
     # run.json last: without it, the directory is not a run yet.
     files.write_text(run.folder / "run.json", _dump(description))
 
@@ -261,10 +268,10 @@ def has_parts(folder: Path) -> bool:
 
 
 def open_run(folder: Path) -> Run:
-    """Reads a run directory, or the shipped run of this name.
+    """Reads a run directory, or the shipped run of this name, and verifies its digest.
 
     Raises:
-      UserError: there is no run, or one that this version cannot read.
+      UserError: there is no run, a changed one, or one that this version cannot read.
     """
     folder = find_run(folder)
     if not is_run(folder):
@@ -273,18 +280,22 @@ def open_run(folder: Path) -> Run:
             f"fer-jax train --config configs/demo.py, or use the shipped run {DEFAULT_RUN.name!r}"
         )
     try:
-        description = json.loads((folder / "run.json").read_text())
+        description, config = (_read_object(folder / name) for name in ("run.json", "config.json"))
         if description["format"] > FORMAT:
             raise UserError(
                 f"the run {folder} was written by a newer fer_jax (format "
                 f"{description['format']}, known {FORMAT}); upgrade fer_jax"
             )
-        stored = json.loads((folder / "config.json").read_text())
+        if "digest" not in description:
+            _warn_without_digest(folder)
+        elif description["digest"] != _digest(description, config):
+            raise ValueError("its content is not what was written: the digest differs")
         if description["format"] < 3:
-            _name_protocol(stored["data"])
+            _name_protocol(config["data"])
+        _check_types(description)
         return Run(
             folder=folder,
-            settings=configuration.from_stored(stored),
+            settings=configuration.from_stored(config),
             labels=tuple(description["labels"]),
             preprocessing=Preprocessing.from_json(description["preprocessing"]),
             data=description["data"],
@@ -292,12 +303,31 @@ def open_run(folder: Path) -> Run:
             engine=description.get("engine", {}),
             learned=description.get("learned", ""),
             packed=description.get("packed", ""),
+            identity=description.get("identity", ""),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a changed file of an older version raises almost anything
         raise UserError(
             f"the run {folder} cannot be read ({type(error).__name__}: {error}); "
             "restore its run.json and config.json or use another --workdir"
         ) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"expected an object in {path.name}, found {type(content).__name__}")
+    return content
+
+
+@functools.cache  # once for each folder: several parts of a command open a run
+def _warn_without_digest(folder: Path) -> None:
+    print(
+        f"note: the run {folder} is of an older fer_jax, which stored no digest: changes of its "
+        "run.json and config.json cannot be noticed",
+        file=sys.stderr,
+    )
 
 
 def read_learned(run: Run) -> Provenance | None:
@@ -342,14 +372,18 @@ def resumable(folder: Path, settings: Settings) -> Run | None:
     None too if the settings name other initial weights: those have to be compared.
 
     Raises:
-      UserError: this version cannot read it.
+      UserError: this version cannot read it, or there are checkpoints without a run.json.
     """
+    checkpoints = folder / "checkpoints"
+    saved = checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
     if not (folder / "run.json").exists():
+        if saved:
+            raise UserError(
+                f"expected {folder / 'run.json'}, which says what the checkpoints beside it are, "
+                "found none; restore run.json and config.json, or choose another --workdir"
+            )
         return None
     run = open_run(folder)
-    saved = run.checkpoints.is_dir() and any(
-        path.name.isdigit() for path in run.checkpoints.iterdir()
-    )
     same = run.settings.model.pretrained == settings.model.pretrained
     return run if saved and same else None
 
@@ -360,9 +394,9 @@ def report_warnings(run: Run) -> tuple[str, ...]:
     Every display of the run's predictions shows them too.
     """
     try:
-        stored = json.loads((run.report / "report.json").read_text())
+        stored = json.loads((run.report / "report.json").read_text(encoding="utf-8"))
         return tuple(str(line) for line in stored["warnings"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
 
 
@@ -384,11 +418,68 @@ def versions() -> dict[str, str]:
     }
 
 
+def describe_changes(environments: Sequence[Mapping[str, str]]) -> str:
+    """Says what differs between environments, as "cores 2, then 4; jax 0.10.2, then 0.11.0"."""
+    names = sorted({name for environment in environments for name in environment})
+    found = {name: [one.get(name, "unknown") for one in environments] for name in names}
+    return "; ".join(
+        f"{name} {', then '.join(value for value, _ in itertools.groupby(values))}"
+        for name, values in found.items()
+        if len(set(values)) > 1
+    )
+
+
 def _version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _digest(description: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """SHA-256 of run.json without its digest, and of config.json.
+
+    Without the settings that may change, so that a kill between the writes of the two files
+    leaves a directory that still opens.
+    """
+    content = {name: value for name, value in description.items() if name != "digest"}
+    return _sha256([content, _fixed(config)])
+
+
+def _identity(run: Run) -> str:
+    weights = (run.weights or {}).get("sha256")
+    fixed = _fixed(run.settings.to_dict())
+    return _sha256([fixed, run.labels, run.preprocessing.to_json(), run.data, weights])
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that may not change."""
+    flat = flatten(config)
+    return {name: flat[name] for name in flat.keys() - CHANGEABLE - {LONGER}}
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _check_types(description: Mapping[str, Any]) -> None:
+    """Checks what later code relies on, for runs whose digest does not.
+
+    Raises:
+      ValueError: names the entry.
+    """
+    labels, data = description["labels"], description["data"]
+    weights, engine = description.get("weights"), description.get("engine", {})
+    named = ("file", "sha256", "source", "layout")
+    for name, is_valid in (
+        ("labels", isinstance(labels, list) and all(isinstance(one, str) for one in labels)),
+        ("data", isinstance(data, dict) and isinstance(data["name"], str)),
+        ("data.crop", isinstance(data.get("crop") or {}, dict)),
+        ("weights", weights is None or all(isinstance(weights[one], str) for one in named)),
+        ("engine", isinstance(engine, dict) and isinstance(engine.get(TOTAL_STEPS, 0), int)),
+    ):
+        if not is_valid:
+            raise ValueError(f"an unexpected value of {name} in run.json")
 
 
 def _check_same(old: Run, new: Run) -> None:
@@ -428,12 +519,6 @@ def _changes(old: Run, new: Run) -> list[str]:
             f"the learning rate follows the {new.settings.optim.schedule} schedule of the longer "
             "run from now on: the result differs from a run that was this long from the start"
         )
-    lines += [
-        f"{name} was {old.engine[name]} and is {found} from now on: the bits of the parameters "
-        "may differ from an unbroken run's"
-        for name, found in new.engine.items()
-        if name != TOTAL_STEPS and old.engine.get(name, found) != found
-    ]
     return lines
 
 

@@ -67,6 +67,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(port: int) -> bool:
+    """Whether no other program listens at a port of the loopback interface."""
+    with socket.socket() as probe:
+        # Ports of connections that have ended are free: as the coordinator asks, too.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
 def make_plans(
     command: Sequence[str], processes: int, gpus: int, cpu_devices: int | None, port: int
 ) -> list[Plan]:
@@ -216,7 +228,9 @@ def _shell_code(code: int) -> int:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Parses the command line; everything after `--` is the command."""
     parser = argparse.ArgumentParser(
-        prog="python launch/local.py", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="python launch/local.py",
+        description=(__doc__ or "").split("\n")[0],
+        allow_abbrev=False,
     )
     parser.add_argument("--processes", type=int, help="default: one per GPU")
     parser.add_argument("--cpu_devices", type=int, help="CPU devices per process, instead of GPUs")
@@ -264,6 +278,11 @@ def _problem(options: argparse.Namespace, processes: int, gpus: int) -> str:
         return "expected at least 1 for --processes and --cpu_devices"
     if options.cpu_devices is None and processes > gpus:
         return f"expected at most one process per GPU ({gpus}), found --processes {processes}"
+    if options.port and not options.dry_run and not is_free(options.port):
+        return (
+            f"expected a free port for --port, found {options.port}, which another program uses; "
+            "leave --port out to get a free one"
+        )
     return ""
 
 

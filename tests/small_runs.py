@@ -48,7 +48,7 @@ def write_run(
     state = create_state(model, stage.optimizer, preprocessing.size, seed=1, recipe=recipe)
     state = dataclasses.replace(state, params=edit(state.params))
     loop_state = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
-    with Checkpoints(run.checkpoints) as checkpoints:
+    with Checkpoints(run.checkpoints, identity=run.identity) as checkpoints:
         checkpoints.save(state, loop_state)
         checkpoints.wait()
     return run

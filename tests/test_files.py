@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 
 import pytest
@@ -61,3 +63,16 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     monkeypatch.setattr(files.Path, "expanduser", homeless)
     with pytest.raises(UserError, match="found none; set HOME, or FER_JAX_CACHE"):
         files.cache_folder()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_file_system_without_locks_is_used_with_a_note(
+    tmp_path, monkeypatch, capsys, number, wait
+):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert files.lock(0, tmp_path / ".lock", wait=wait)
+    assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
-import fcntl
 import importlib
 import json
 import os
@@ -23,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_jax import errors
+from fer_jax import errors, files
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from tfds_builders import index, prepared, protocols, sources, summary
@@ -147,9 +146,19 @@ def prepare(
 
 
 def data_root(data_dir: str | None = None) -> Path:
-    """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default."""
+    """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default.
+
+    Raises:
+      errors.UserError: that is in a home, and this user has none, as in a container.
+    """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(chosen).expanduser().absolute()
+    try:
+        return Path(chosen).expanduser().absolute()
+    except RuntimeError:
+        raise errors.UserError(
+            "expected a home for prepared data, found none; set HOME, or name a folder "
+            "(--data_dir, config.data.dir or TFDS_DATA_DIR)"
+        ) from None
 
 
 def _builder_class(name: str) -> Any:
@@ -405,11 +414,9 @@ def _lock(builder: Any) -> Iterator[None]:
     place = Path(builder.data_dir).parent
     place.mkdir(parents=True, exist_ok=True)
     with open(place / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.lock(lock.fileno(), place / ".lock", wait=False):
             console.print_stderr(f"waiting for another process to prepare {builder.info.full_name}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            files.lock(lock.fileno(), place / ".lock", wait=True)
         yield
 
 

@@ -1,7 +1,7 @@
 """`fer-jax VERB ...`: finds the verb and runs it.
 
 Exit codes: 0 finished; 2 wrong input, with one message; 75 another process of the job is gone;
-130 stopped by Ctrl-C and 143 by SIGTERM, saved.
+130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP, saved.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -52,6 +53,11 @@ def script(verb: str | None = None) -> None:
         command line.
     """
     arguments = [verb, *sys.argv[1:]] if verb else sys.argv[1:]
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller: a file would get its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - until exit
+    # Commands draw into files. A notebook's variable may name a backend that is not here.
+    os.environ["MPLBACKEND"] = "Agg"
     if isinstance(sys.stdout, io.TextIOWrapper):  # a Latin-1 terminal lacks most characters
         sys.stdout.reconfigure(errors="backslashreplace")
     with errors.exit_cleanly():

@@ -49,7 +49,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and the overrides of config fields as "train.epochs=50"."""
     parser = argparse.ArgumentParser(
         prog="fer-jax crossval",
-        description=__doc__.split("\n")[0],
+        description=(__doc__ or "").split("\n")[0],
         epilog="Any field of configs/defaults.py: --config.train.epochs=50",
         allow_abbrev=False,
     )

@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax export", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax export", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
     parser.add_argument("--format", choices=FORMATS, required=True)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="fer-jax port-weights",
-        description=__doc__.split("\n")[0],
+        description=(__doc__ or "").split("\n")[0],
         allow_abbrev=False,
     )
     parser.add_argument("source", type=Path, help="weight file of Keras, torchvision, timm or dlib")

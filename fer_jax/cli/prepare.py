@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax prepare", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax prepare", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("name", help=f"the data set: {', '.join(builders.NAMES)}")
     parser.add_argument("--manual_dir", help="your copy of the set: archive, or folder with it")

@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and the overrides of config fields as "augment.rotation=20"."""
     parser = argparse.ArgumentParser(
         prog="fer-jax preview",
-        description=__doc__.split("\n")[0],
+        description=(__doc__ or "").split("\n")[0],
         epilog="Any field of configs/defaults.py: --config.augment.rotation=20",
         allow_abbrev=False,
     )

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax stand-in", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax stand-in", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("name", help=f"the data set: {', '.join(stand_ins.NAMES)}")
     parser.add_argument("out", type=Path, help="a new or empty folder")

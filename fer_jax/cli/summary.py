@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags."""
     parser = argparse.ArgumentParser(
-        prog="fer-jax summary", description=__doc__.split("\n")[0], allow_abbrev=False
+        prog="fer-jax summary", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("runs", type=Path, nargs="+", help="run directories, such as runs/*")
     parser.add_argument("--out", type=Path, help="folder for summary.md, .csv and .html")

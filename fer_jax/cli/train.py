@@ -12,13 +12,19 @@ The same command resumes a run that was stopped, and repeats the report of a fin
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fer_jax import config as configuration
+
+if TYPE_CHECKING:
+    from fer_jax.run_dir import Run
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
 
     Raises:
       UserError: wrong input.
-      SystemExit: 128 + the signal's number after SIGINT or SIGTERM.
+      SystemExit: 128 + the signal's number after SIGINT, SIGTERM or SIGHUP.
     """
     options, overrides = parse(arguments)
     lines: tuple[str, ...] = ()
@@ -37,10 +43,11 @@ def main(arguments: Sequence[str]) -> None:
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
-    from fer_jax.runtime import compile_cache, distributed
+    from fer_jax.runtime import compile_cache, distributed, sharding
 
     quiet_orbax()
     distributed.start()
+    sharding.all_devices()  # reports a platform that is not there
     if not distributed.is_lead():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one process prints; all have stderr
     compile_cache.enable()
@@ -51,19 +58,46 @@ def main(arguments: Sequence[str]) -> None:
     try:
         run = train(settings, folder, options.profile_steps)
     except InterruptedRunError as stopped:
-        command = shlex.join(["python", "-m", "fer_jax", "train", *arguments])
         if distributed.is_lead():
-            print(f"stopped and saved; to continue: {command}", file=sys.stderr)
+            print(f"stopped and saved; to continue: {_command(arguments)}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
+    _evaluate(run, arguments)
+
+
+def _evaluate(run: Run, arguments: Sequence[str]) -> None:
+    """Evaluates the trained run on test, and prints the report.
+
+    Raises:
+      SystemExit: as `main`.
+    """
     # With Matplotlib: not before the first step.
     from fer_jax.experiments import calibrate, evaluate
+    from fer_jax.runtime import distributed, signals
 
-    with distributed.report_lost_peers(run.checkpoints):
-        if settings.eval.calibrate:
-            calibrate.calibrate(run)
-        found = evaluate.run_evaluation(run, split="test")
-    if distributed.is_lead():
-        evaluate.print_report(evaluate.report_evaluation(found))
+    with contextlib.ExitStack() as stack:
+        stopped: list[int] = []
+        if distributed.is_single_process():  # else JAX handles SIGTERM for all processes
+            stopped = stack.enter_context(signals.interrupt_on_terminate(signal.SIGINT))
+        try:
+            with distributed.report_lost_peers(run.checkpoints):
+                if run.settings.eval.calibrate:
+                    calibrate.calibrate(run)
+                found = evaluate.run_evaluation(run, split="test")
+            if distributed.is_lead():
+                evaluate.print_report(evaluate.report_evaluation(found))
+        except KeyboardInterrupt:
+            if not stopped:
+                raise
+    if stopped:
+        print(
+            f"stopped; the trained run is saved, to evaluate it: {_command(arguments)}",
+            file=sys.stderr,
+        )
+        raise SystemExit(128 + stopped[0])
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return shlex.join(["python", "-m", "fer_jax", "train", *arguments])
 
 
 def _fit(data: str, overrides: Sequence[str]) -> tuple[str, list[str], tuple[str, ...]]:
@@ -86,10 +120,10 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     """The flags, and the overrides of config fields as "train.epochs=50"."""
     parser = argparse.ArgumentParser(
         prog="fer-jax train",
-        description=__doc__.split("\n")[0],
+        description=(__doc__ or "").split("\n")[0],
         epilog="Any field of configs/defaults.py: --config.train.epochs=50. "
         "Exit codes: 0 finished, 2 wrong input, 75 another process of the "
-        "job is gone, 130 stopped by Ctrl-C and 143 by SIGTERM (saved).",
+        "job is gone, 130 stopped by Ctrl-C, 143 by SIGTERM and 129 by SIGHUP (saved).",
         allow_abbrev=False,
     )
     what = parser.add_mutually_exclusive_group(required=True)

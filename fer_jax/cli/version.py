@@ -16,8 +16,8 @@ def main() -> None:
     for package, version in found.items():
         if package not in ("fer_jax", "machine"):
             print(f"{package} {version}")
-    import jax
+    from fer_jax.runtime import sharding
 
-    devices = jax.devices()
+    devices = sharding.all_devices()
     kinds = sorted({f"{device.platform} ({device.device_kind})" for device in devices})
     print(f"devices {len(devices)}: {', '.join(kinds)}")

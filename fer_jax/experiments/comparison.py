@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import UserError
+from fer_jax.printable import printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
         for path in paths:
             try:
                 reports.append(_read(folder, path))
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001 - a damaged report raises almost anything
                 remarks.append(f"{path}: cannot be read ({type(error).__name__}: {error})")
         if not paths:
             remarks.append(f"{folder}: not evaluated yet")
@@ -260,31 +261,43 @@ def _grouped(reports: Iterable[RunReport]) -> list[tuple[RunReport, ...]]:
 
 
 def _read(folder: Path, path: Path) -> RunReport:
-    report = json.loads(path.read_text())
-    run = json.loads((folder / "run.json").read_text())
+    report = json.loads(path.read_text(encoding="utf-8"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     card = report["card"]
     intervals = report["intervals"]
     ends = intervals["accuracy"]
     return RunReport(
         run=folder.absolute().name,
-        trained_on=str(run["data"]["name"]).split("/")[0],
-        trained_by=str(run["data"].get("protocol", "")),
-        dataset=card["dataset"],
-        config=card.get("config", ""),
-        protocol=card["protocol"],
-        split=card["split"],
-        model=card["model"],
+        trained_on=_text(run["data"]["name"]).split("/")[0],
+        trained_by=_text(run["data"].get("protocol", "")),
+        dataset=_text(card["dataset"]),
+        config=_text(card.get("config", "")),
+        protocol=_text(card["protocol"]),
+        split=_text(card["split"]),
+        model=_text(card["model"]),
         seed=int(card["seed"]),
         folds=int(card.get("folds", 0)) or 1,  # 0: not a cross-validation
         seeds=int(card.get("seeds", 1)),
         count=int(report["count"]),
-        accuracy=float(report["accuracy"]),
-        balanced_accuracy=float(report["balanced_accuracy"]),
-        interval=None if ends is None else (float(ends[0]), float(ends[1])),
+        accuracy=_share(report["accuracy"]),
+        balanced_accuracy=_share(report["balanced_accuracy"]),
+        interval=None if ends is None else (_share(ends[0]), _share(ends[1])),
         marks=_marks(report, is_own=path.parent == folder / "report"),
         settings=_settings(folder),
-        interval_method=intervals.get("method", ""),
+        interval_method=_text(intervals.get("method", "")),
     )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {value!r}")
+    return printable(value)
+
+
+def _share(value: Any) -> float:
+    if not 0 <= (share := float(value)) <= 1:
+        raise ValueError(f"expected a number in [0, 1], found {value!r}")
+    return share
 
 
 def _marks(report: Mapping[str, Any], *, is_own: bool) -> tuple[str, ...]:
@@ -293,14 +306,14 @@ def _marks(report: Mapping[str, Any], *, is_own: bool) -> tuple[str, ...]:
     Reports of older versions counted leaks within the splits of their protocol only, which says
     nothing about other evaluations of a run than its own test split.
     """
-    marks = tuple(line.split(":")[0] for line in report["warnings"])
+    marks = tuple(_text(line).split(":")[0] for line in report["warnings"])
     is_counted = is_own or report["card"].get("overlap") is not None
     return marks if is_counted else (*marks, UNCHECKED)
 
 
 def _settings(folder: Path) -> str:
     """Returns the run's configuration without its seed and data folders."""
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("seed", None)
     data = {key: value for key, value in config["data"].items() if "dir" not in key}
     return json.dumps({**config, "data": data}, sort_keys=True)

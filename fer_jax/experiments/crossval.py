@@ -105,7 +105,7 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> Report
     Raises:
       UserError: wrong input, initial weights of a run that learned from the data, or the folder
         has a cross-validation with other folds.
-      InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
+      InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
     """
     fold_runs = plan(settings, folder, folds, seeds)
     _check_ancestors(fold_runs[0].settings)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -182,7 +183,7 @@ def explain(evaluation: RunEvaluation, rows: Sequence[int]) -> list[np.ndarray]:
 
 def print_report(paths: ReportPaths) -> None:
     """Prints the text report and the paths of its files, the HTML page last."""
-    print(paths.text.read_text())
+    print(paths.text.read_text(encoding="utf-8"))
     for path in sorted(set(paths.folder.iterdir()) - {paths.page}):
         print(path)
     print(paths.page)
@@ -201,7 +202,27 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     for field in ("variant", "protocol", "data_dir", "manual_dir"):
         if (value := getattr(other, field)) is not None:
             arguments[field] = value
+    if other.manual_dir is None:
+        _check_prepared(run, arguments)
     return build.prepare(**arguments)
+
+
+def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
+    """Checks that a run of somebody else does not make us copy images from where it says.
+
+    Raises:
+      UserError: the data is not prepared, and the run's settings name a folder to copy it from.
+    """
+    source = arguments.get("manual_dir")
+    if source is None:
+        return
+    named = ("name", "variant", "data_dir", "manual_dir", "crop")
+    if not build.is_complete(build.get(*(arguments.get(name) for name in named))):
+        raise UserError(
+            f"expected prepared data of {arguments['name']} in "
+            f"{build.data_root(arguments['data_dir'])}, found none. The run {run.folder} learned "
+            f"from {source}; to prepare it from there, add --manual_dir {shlex.quote(source)}"
+        )
 
 
 def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> bool:
@@ -209,7 +230,7 @@ def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> 
 
     Another copy of the same set has the set's name, but is other data.
     """
-    return open_split(data, "train", preprocessing).digest == run.data["train"]
+    return open_split(data, "train", preprocessing).digest == run.data.get("train")
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -328,7 +349,7 @@ def predict_records(
     Without `is_calibrated`, they are those of temperature 1.
     """
     # With fewer devices than in training, the FSDP group is smaller.
-    mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, jax.device_count()))
+    mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, len(sharding.all_devices())))
     sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
     network = load_trained(run, mesh)
     if not is_calibrated:
@@ -383,8 +404,17 @@ def make_card(
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
-        notes=(*notes, *metadata["notes"]),
+        notes=(*notes, *environment_notes(trained), *metadata["notes"]),
     )
+
+
+def environment_notes(trained: Trained) -> tuple[str, ...]:
+    """Returns a note if invocations of training had other versions, cores or devices."""
+    if len(trained.environments) < 2:
+        return ()
+    changes = run_directory.describe_changes(trained.environments)
+    line = f"training was resumed with {changes}: the bits may differ from an unbroken run's"
+    return (line,)
 
 
 def cost_rows(run: Run) -> list[tuple[str, str]]:

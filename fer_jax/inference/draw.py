@@ -6,12 +6,15 @@ Figures with axes are in `report.plots`.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
-from fer_jax import labels
+from fer_jax import fonts, labels
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face
 from fer_jax.printable import printable
@@ -30,7 +33,7 @@ _COLORS: Mapping[str, Color] = {
     labels.CONTEMPT: (150, 120, 220),
 }
 _OTHER_COLOR: Color = (255, 255, 255)
-_FONT = cv2.FONT_HERSHEY_DUPLEX
+_FONT = 15  # size of the letters, pixels of an image of up to 450
 _INK: Color = (20, 20, 20)
 _MIN_SIDE = 480  # pixels; smaller images are enlarged so that the letters do not cover them
 
@@ -84,19 +87,31 @@ def _draw_text(
 ) -> None:
     """Draws a label at `at`, below (or above) that point, moved and shrunk to fit the image."""
     height, width = canvas.shape[:2]
-    size, pad = 0.5 * unit, 3 * unit
-    (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, size, unit)
-    if text_width + 2 * pad > width:
-        pad = min(pad, width // 4)
-        size *= (width - 2 * pad) / text_width
-        (text_width, text_height), baseline = cv2.getTextSize(text, _FONT, size, unit)
-    label_width, label_height = text_width + 2 * pad, text_height + baseline + 2 * pad
+    pad = min(3 * unit, width // 4)
+    letters = _letters(text, _FONT * unit)
+    if (room := width - 2 * pad) < letters.shape[1]:
+        letters = _letters(text, max(1, _FONT * unit * room // letters.shape[1]))[:, :room]
+    letters = letters[: max(0, height - 2 * pad)]
+    label_height, label_width = letters.shape[0] + 2 * pad, letters.shape[1] + 2 * pad
     left = min(max(at[0], 0), max(width - label_width, 0))
     top = at[1] - label_height if above else at[1]
     top = min(max(top, 0), max(height - label_height, 0))
-    cv2.rectangle(canvas, (left, top), (left + label_width, top + label_height), color, -1)
-    origin = (left + pad, top + pad + text_height)
-    cv2.putText(canvas, text, origin, _FONT, size, _INK, max(1, unit // 2), cv2.LINE_AA)
+    label = np.full((label_height, label_width, 3), color, np.float32)
+    inner = label[pad : pad + letters.shape[0], pad : pad + letters.shape[1]]
+    inner += (np.array(_INK, np.float32) - inner) * letters[..., None]
+    part = canvas[top : top + label_height, left : left + label_width]
+    part[:] = label[: part.shape[0], : part.shape[1]].round()
+
+
+@functools.lru_cache(64)  # a video repeats them in every frame
+def _letters(text: str, size: int) -> np.ndarray:
+    """Returns how much ink each pixel of a line of text has, float32[H, W] in [0, 1]."""
+    shown = fonts.drawable(text)
+    font = ImageFont.truetype((fonts.font_for(shown) or fonts.default()).path, size)
+    left, _, right, _ = font.getbbox(shown)
+    image = Image.new("L", (max(1, math.ceil(right - min(left, 0))), sum(font.getmetrics())))
+    ImageDraw.Draw(image).text((-min(left, 0), 0), shown, fill=255, font=font)
+    return np.asarray(image, np.float32) / 255
 
 
 def _draw_heat(canvas: np.ndarray, square: tuple[int, int, int], heat: np.ndarray) -> None:

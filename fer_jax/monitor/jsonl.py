@@ -33,7 +33,7 @@ class JsonLinesWriter:
 
     def __init__(self, path: Path, first_step: int = 0) -> None:
         rows = files.read_json_lines(path) if path.exists() else []
-        earlier = [row for row in rows if row.get("step", 0) <= first_step]
+        earlier = [row for row in rows if _step(row) <= first_step]
         self._path = files.write_text(path, "".join(map(_line, earlier)))
         with write_errors(path):
             self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
@@ -61,6 +61,11 @@ class JsonLinesWriter:
         if not self._file.closed:
             self.flush()
             self._file.close()
+
+
+def _step(row: Mapping[str, Any]) -> float:
+    step = row.get("step", 0)
+    return step if isinstance(step, (int, float)) else math.inf  # not ours: dropped
 
 
 def _shortest(value: Any) -> float | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fer_jax import files
+from fer_jax.errors import UserError
 
 FILE = "summary.csv"
 COLUMNS = (
@@ -45,8 +46,18 @@ class SummaryTable:
 
 
 def read(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of the file; an empty list if it does not exist."""
+    """Returns the rows of the file; an empty list if it does not exist.
+
+    Raises:
+      UserError: the file is not a table.
+    """
     if not path.exists():
         return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return [row for row in csv.DictReader(file) if (row["step"] or "").isdigit()]
+    try:
+        with open(path, newline="", encoding="utf-8", errors="replace") as file:
+            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
+    except csv.Error as error:
+        raise UserError(
+            f"expected the table of validations in {path}, found: {error}; remove the file"
+        ) from error
+    return [{name: row[name] for name in COLUMNS if row.get(name)} for row in rows]

@@ -135,9 +135,17 @@ def append_cost(folder: Path, cost: Cost) -> None:
 def read_costs(folder: Path) -> list[dict[str, Any]]:
     """Returns the fields of `Cost` of each invocation that was not killed."""
     try:
-        return list(json.loads((folder / FILE).read_text())["sittings"])
-    except (OSError, ValueError, KeyError, TypeError):  # no file yet, or a damaged one
+        rows = json.loads((folder / FILE).read_text(encoding="utf-8"))["sittings"]
+        return [row for row in rows if _is_cost(row)]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # none yet, or damaged
         return []
+
+
+def _is_cost(row: Any) -> bool:
+    numbers = [row[field.name] for field in dataclasses.fields(Cost)]
+    is_valid = all(one is None or (isinstance(one, (int, float)) and abs(one) < 1e18)
+                   for one in numbers)  # fmt: skip
+    return is_valid and None not in (row["seconds"], row["host_bytes"])
 
 
 def _peak_host_bytes() -> int:

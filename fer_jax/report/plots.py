@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.text import Text
 
+from fer_jax import fonts
 from fer_jax.report.scores import Scores, accuracy, balanced_accuracy
 
 # Palette of Okabe and Ito, distinguishable with every kind of color blindness; blue is also
@@ -25,6 +26,7 @@ _BLUE, _ORANGE, _PALE = "#0072B2", "#E69F00", "#B9C4CC"
 _INK, _FAINT = "#1A1A1A", "#6B6B6B"
 _DPI = 120
 _NAME_LENGTH = 24  # longer class names (of a user's folders) are truncated
+_LARGEST = 1e30  # what a damaged file has above is not drawn
 _SMOOTHED_FROM = 60  # a curve with more points gets a running mean
 
 
@@ -108,8 +110,9 @@ def confusion_figure(confusion: np.ndarray, label_names: Sequence[str], title: s
     bar.outline.set_visible(False)
     bar.set_label("fraction of the true class")
     figures = f"accuracy {accuracy(confusion):.1%}, balanced {balanced_accuracy(confusion):.1%}"
-    axes.set_title(f"{_truncate_lines(title, 50)}\n{figures}".lstrip(), fontsize=11, pad=10)
-    return _plain_text(figure)
+    heading = _truncate_lines(title, 50)
+    axes.set_title(f"{heading}\n{figures}".lstrip(), fontsize=11, pad=10)
+    return _plain_text(figure, [*names, heading])
 
 
 def emotion_figure(
@@ -128,7 +131,8 @@ def emotion_figure(
     face.set_xticks([])
     face.set_yticks([])
     face.spines[:].set_visible(False)
-    face.set_xlabel(_truncate_lines(title, 40), fontsize=9, color=_FAINT)
+    caption = _truncate_lines(title, 40)
+    face.set_xlabel(caption, fontsize=9, color=_FAINT)
     _bars(bars, probabilities, names, true_label)
     predicted = int(np.argmax(probabilities))
     verdict = f"predicted: {names[predicted]}"
@@ -136,7 +140,7 @@ def emotion_figure(
         verdict += f"     true: {names[true_label]}"
         verdict += "  (correct)" if predicted == true_label else "  (wrong)"
     figure.suptitle(verdict, fontsize=11)
-    return _plain_text(figure)
+    return _plain_text(figure, [*names, caption])
 
 
 def curves_figure(history: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
@@ -157,7 +161,8 @@ def curves_figure(history: Sequence[Mapping[str, Any]], title: str = "") -> Figu
         if axes.get_legend_handles_labels()[1]:
             axes.legend(frameon=False, fontsize=9)
     if title:
-        figure.suptitle(_truncate_lines(title, 90), fontsize=11)
+        figure.suptitle(heading := _truncate_lines(title, 90), fontsize=11)
+        return _plain_text(figure, [heading])
     return _plain_text(figure)
 
 
@@ -185,8 +190,8 @@ def reliability_figure(scores: Scores, title: str = "") -> Figure:
     for axes in (above, below):
         _open_frame(axes)
     text = f"{title}\nexpected calibration error {bins.error:.3f}".lstrip()
-    above.set_title(_truncate_lines(text, 60), fontsize=11)
-    return _plain_text(figure)
+    above.set_title(heading := _truncate_lines(text, 60), fontsize=11)
+    return _plain_text(figure, [heading])
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -233,10 +238,14 @@ def _curves(
     for row in history:
         for key, value in row.items():
             split, _, name = key.rpartition("/")
-            if split and name == quantity and value is not None:
+            if split and name == quantity and _is_number(value) and _is_number(row.get("step")):
                 points.setdefault(split, []).append((row["step"], value))
     splits = sorted(points, key=lambda split: (split != "train", split))
     return [(split, *np.array(points[split], float).T) for split in splits]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and abs(value) < _LARGEST
 
 
 def _curve(axes: Axes, steps: np.ndarray, values: np.ndarray, split: str, style: int) -> None:
@@ -283,17 +292,20 @@ def _truncate(text: str, length: int) -> str:
 
 
 def _truncate_lines(text: str, length: int) -> str:
-    return "\n".join(_truncate(line, length) for line in text.splitlines())
+    return "\n".join(fonts.drawable(_truncate(line, length)) for line in text.splitlines())
 
 
 def _shorten(names: Sequence[str]) -> list[str]:
-    return [_truncate(name, _NAME_LENGTH) for name in names]
+    return [fonts.drawable(_truncate(name, _NAME_LENGTH)) for name in names]
 
 
-def _plain_text(figure: Figure) -> Figure:
-    """Disables math mode: names and ids may contain dollar signs."""
+def _plain_text(figure: Figure, names: Sequence[str] = ()) -> Figure:
+    """Disables math mode, because names may contain dollar signs, and sets fonts for `names`."""
+    found = {font.family for name in names if (font := fonts.font_for(name)) is not None}
+    families = [fonts.default().family, *sorted(found - {fonts.default().family})]
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        text.set_fontfamily(families)
     return figure
 
 

@@ -98,6 +98,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
         return
     import jax
 
+    _check_port(job)
     try:
         jax.distributed.initialize(
             coordinator_address=job.address,
@@ -121,6 +122,26 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     end_at_once()
     if (address := _coordinator_address()) is not None:
         report_abort(address)
+
+
+def _check_port(job: Job) -> None:
+    """Checks that this process can listen where the others will connect.
+
+    Raises:
+      UserError: another program uses the port; JAX would wait, and end with a signal.
+    """
+    if job.address is None or job.number != 0:
+        return
+    port = int(job.address.rpartition(":")[2])
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1" if job.bind_address else "", port))
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"expected a free port in {ADDRESS}={job.address}, found: "
+                f"{getattr(error, 'strerror', None) or error}; choose another port"
+            ) from None
 
 
 class Heartbeat(threading.Thread):

@@ -39,7 +39,8 @@ def restart() -> None:
     if environment is None or not _useful() or not sys.orig_argv:
         return
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        if stream is not None:  # closed by the caller
+            stream.flush()
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

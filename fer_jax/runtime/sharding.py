@@ -30,6 +30,24 @@ MIN_SPLIT_BYTES = 2**20
 """Smaller arrays of the state are replicated: gathering costs more than the memory saved."""
 
 
+def all_devices() -> list[jax.Device]:
+    """Returns the devices of all processes of the job.
+
+    Raises:
+      UserError: JAX has none of the platform that JAX_PLATFORMS names.
+    """
+    try:
+        return list(jax.devices())
+    except (RuntimeError, AssertionError) as error:  # AssertionError: of "cuda" without its plugin
+        wanted = jax.config.values["jax_platforms"]
+        found = str(error).strip().split("\n")[0] or "none"
+        raise UserError(
+            f"expected devices of the platform JAX_PLATFORMS={wanted}, found: {found}; unset "
+            "JAX_PLATFORMS to use what is there, or install JAX for that platform, such as "
+            "pip install 'fer-jax[cuda]'"
+        ) from error
+
+
 def data_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the device mesh [data, fsdp]; devices of a row shard one copy of the state.
 
@@ -40,7 +58,7 @@ def data_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
     Raises:
       UserError: `fsdp` does not divide the number of devices.
     """
-    count = jax.device_count() if devices is None else len(devices)
+    count = len(devices if devices is not None else all_devices())
     if fsdp < 1 or count % fsdp:
         fit = [size for size in range(1, count + 1) if not count % size]
         raise UserError(
@@ -55,6 +73,7 @@ def data_mesh(fsdp: int = 1, devices: Sequence[jax.Device] | None = None) -> Mes
 
 def one_device_mesh() -> Mesh:
     """Returns a mesh of this process's first device, for work that is too small to split."""
+    all_devices()  # reports a platform that is not there
     return data_mesh(devices=jax.local_devices()[:1])
 
 

@@ -1,4 +1,8 @@
-"""Stopping on request: the first Ctrl-C or SIGTERM asks, a second Ctrl-C exits immediately."""
+"""Stopping on request: the first signal asks, a second Ctrl-C exits immediately.
+
+The signals are Ctrl-C, SIGTERM of a scheduler, and SIGHUP of a terminal that closes, unless nohup
+has disabled it.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,16 @@ from typing import Any
 
 from fer_jax.errors import EXIT_INTERRUPTED
 
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Those that are not ignored, as nohup does with SIGHUP."""
+    return [one for one in _STOP_SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+
 
 class StopRequest:
-    """Context that turns SIGINT and SIGTERM into a flag, which is read between steps.
+    """Context that turns SIGINT, SIGTERM and SIGHUP into a flag, which is read between steps.
 
     Outside the main thread, where handlers cannot be set, it has no effect.
 
@@ -32,7 +43,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _stop_signals():
                 self._previous[number] = signal.signal(number, self._handle)
             self._watch()
         return self
@@ -70,13 +81,14 @@ def _exit_on_second(signals: socket.socket) -> None:
                 if stop_requested and number == signal.SIGINT:
                     # No saving, no waiting for threads; the files on disk are whole.
                     os._exit(EXIT_INTERRUPTED)
-                stop_requested = stop_requested or number in (signal.SIGINT, signal.SIGTERM)
+                stop_requested = stop_requested or number in _STOP_SIGNALS
 
 
 @contextlib.contextmanager
-def interrupt_on_terminate() -> Iterator[list[int]]:
+def interrupt_on_terminate(*also: signal.Signals) -> Iterator[list[int]]:
     """Raises KeyboardInterrupt on SIGTERM and SIGHUP too; yields the list of those received.
 
+    With SIGINT in `also`, the list has it even where a library swallowed the exception.
     Outside the main thread, where handlers cannot be set, it has no effect.
     """
     received: list[int] = []
@@ -87,8 +99,9 @@ def interrupt_on_terminate() -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        for name in (signal.SIGTERM, signal.SIGHUP):
-            previous[name] = signal.signal(name, interrupt)
+        for name in _stop_signals():
+            if name != signal.SIGINT or name in also:
+                previous[name] = signal.signal(name, interrupt)
     try:
         yield received
     finally:

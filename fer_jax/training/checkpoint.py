@@ -1,9 +1,10 @@
 """Saves and restores a run's state with Orbax; damage is detected and survived.
 
-A checkpoint holds the state, the loop state and digests of the arrays' bytes: Orbax restores an
-array file with a flipped byte without an error, so the digests are verified on restore. The
-newest few checkpoints and the best one are kept. Which one is best is part of each checkpoint's
-loop state, not a separate file that a kill could leave behind.
+A checkpoint holds the state, the loop state, and digests of both: Orbax restores an array file
+with a flipped byte without an error, so the digests are verified on restore. They cover the step
+and the identity of the run too, so that a renamed or foreign checkpoint is noticed. The newest
+few checkpoints and the best one are kept. Which one is best is part of each checkpoint's loop
+state, not a separate file that a kill could leave behind.
 
 A save copies the state and writes it in a background thread: into a temporary directory that is
 renamed when complete, then synced with everything in it. A power cut between the two leaves a
@@ -17,6 +18,7 @@ import dataclasses
 import errno
 import gc
 import hashlib
+import json
 import os
 import shutil
 import traceback
@@ -32,11 +34,17 @@ from orbax.checkpoint import checkpoint_managers
 
 from fer_jax import files
 from fer_jax.errors import UserError
+from fer_jax.printable import printable
 from fer_jax.runtime import distributed, sharding
 from fer_jax.settings import MIN_CHECKPOINTS
 from fer_jax.training.state import TrainState
 
 _LOOP_STATE = "memory"  # name of its file in a checkpoint, as in the first format
+
+_LOOP_DIGEST = "loop_digest"
+
+_UNUSABLE_CHARACTERS = "[]*?\\"
+"""Orbax takes a path for a glob pattern when it completes a save, and TensorStore \\ for /."""
 
 TemplateOf = Callable[[dict[str, Any]], TrainState]
 """Maps a checkpoint's loop state to an abstract state with the structure that was saved."""
@@ -83,6 +91,10 @@ class Checkpoints:
       report: gets a line about each damaged checkpoint.
       read_only: change nothing, because another process may be training there.
       keep: number of newest checkpoints to keep.
+      identity: of the run, as `Run` has it; "" accepts the checkpoints of any run.
+
+    Raises:
+      UserError: a folder that Orbax cannot use, or none to read.
     """
 
     def __init__(
@@ -91,12 +103,16 @@ class Checkpoints:
         report: Callable[[str], None] = print,
         read_only: bool = False,
         keep: int = MIN_CHECKPOINTS,
+        identity: str = "",
     ) -> None:
+        check_path(folder, read_only)
+        self._identity = identity
         self._folder = folder.absolute()
         self._report = report
         self._policy = _LatestAndBest(keep)
         self._saver = ThreadPoolExecutor(1, "save")
         self._saving: Future[None] | None = None
+        self._is_read_back = False
         self._state = ocp.StandardCheckpointHandler(multiprocessing_options=_multiprocessing())
         self._weights = ocp.PyTreeCheckpointHandler(multiprocessing_options=_multiprocessing())
         self._loop_state = ocp.JsonCheckpointHandler(multiprocessing_options=_multiprocessing())
@@ -168,7 +184,8 @@ class Checkpoints:
             saving.result()
 
     def _write(self, step: int, state: TrainState, loop_state: dict[str, Any]) -> None:
-        content = {**loop_state, "digests": _digests(state)}
+        content = {**loop_state, "step": step, "run": self._identity, "digests": _digests(state)}
+        content[_LOOP_DIGEST] = _json_digest(content)
         args = ocp.args.Composite(
             **{"state": ocp.args.StandardSave(state), _LOOP_STATE: ocp.args.JsonSave(content)}
         )
@@ -178,6 +195,7 @@ class Checkpoints:
             self._manager.save(step, args=args)
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
+            self._read_back(step, state)
         except Exception as error:
             _clear_frames(error)
             self._remove_unfinished()
@@ -190,6 +208,23 @@ class Checkpoints:
                 f"{found}; earlier checkpoints are whole (steps: {kept}). Free some space and "
                 "start again: the run resumes from there"
             ) from error
+
+    def _read_back(self, step: int, state: TrainState) -> None:
+        """Reads the weights of this process's first save: a path or disk may not return them.
+
+        Raises:
+          UserError: they are not what was saved.
+        """
+        if self._is_read_back or not distributed.is_single_process():
+            return
+        try:
+            self._restore_weights(step, state.inference_variables, lambda _: state)
+        except DamagedCheckpointError as error:
+            raise UserError(
+                f"expected to read back the checkpoint that was just saved, found: {error}; "
+                "choose another --workdir, on another disk"
+            ) from error
+        self._is_read_back = True
 
     def _remove_unfinished(self) -> None:
         for folder in self._folder.glob("*.orbax-checkpoint-tmp*"):
@@ -274,6 +309,8 @@ class Checkpoints:
             reason = _first_line(error)
         _agree(folder, reason, difference)
         _verify(folder, state, loop_state)
+        if int(jax.device_get(state.step)) != step:
+            raise DamagedCheckpointError(folder, f"it is of step {int(state.step)}")
         return Restored(step, state, loop_state)
 
     def _restore_weights(
@@ -312,9 +349,17 @@ class Checkpoints:
         folder, reason = self._folder / str(step), None
         try:
             loop_state = dict(self._loop_state.restore(folder / _LOOP_STATE))
+            reason = _loop_state_damage(loop_state, step)
         except Exception as error:  # noqa: BLE001 - a damaged file raises almost anything
             reason = _first_line(error)
         _agree(folder, reason)
+        identity = loop_state.pop("run", "")  # older versions stored none
+        if self._identity and identity and identity != self._identity:
+            raise UserError(
+                f"expected a checkpoint of the run that {self._folder.parent / 'run.json'} "
+                f"describes, found one of another run in {folder}; restore run.json and "
+                "config.json, or use another --workdir"
+            )
         return loop_state
 
     def _remove(self, damaged: list[int]) -> None:
@@ -322,6 +367,22 @@ class Checkpoints:
             return
         for step in damaged:
             self._manager.delete(step)
+
+
+def check_path(folder: Path, read_only: bool = False) -> None:
+    """Checks that Orbax can save in a folder with this path, and find there what it saved.
+
+    Raises:
+      UserError: names the characters.
+    """
+    path = str(folder.absolute())
+    wrong = "\\" if read_only else _UNUSABLE_CHARACTERS
+    if set(path) & set(wrong) or any("\ud800" <= one <= "\udfff" for one in path):
+        raise UserError(
+            f"expected a run directory without the characters {' '.join(wrong)} and with a name "
+            f"in UTF-8, found {printable(path)}, where checkpoints cannot be read; "
+            + ("rename the folder" if read_only else "choose another --workdir")
+        )
 
 
 class DamagedCheckpointError(UserError):
@@ -343,6 +404,28 @@ def state_digest(state: Any) -> str:
         for piece in sharding.pieces(leaf):
             digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def _json_digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _loop_state_damage(loop_state: dict[str, Any], step: int) -> str | None:
+    """Says why a loop state is not what was saved at `step`; None if it is.
+
+    Removes its digest and step, which older versions did not store.
+
+    Raises:
+      KeyError, TypeError: it lacks what every version stored.
+    """
+    if _LOOP_DIGEST in loop_state:
+        if loop_state.pop(_LOOP_DIGEST) != _json_digest(loop_state):
+            return "its loop state differs from what was saved"
+        if (found := loop_state.pop("step")) != step:
+            return f"it is of step {found}"
+    elif not isinstance(loop_state["stopping"]["best_step"], int):
+        return "its loop state is unreadable"
+    return None
 
 
 def _digests(state: TrainState) -> dict[str, str]:

@@ -121,7 +121,7 @@ class Loop:
         """Trains until the run is finished and saved.
 
         Raises:
-          InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
+          InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
           DivergedError: NaN or Inf; nothing of it is saved.
           UserError: a device is out of memory, or a file cannot be written.
         """
@@ -141,6 +141,8 @@ class Loop:
         except NotFiniteError as error:
             raise self._diverged(error) from error
         self._report_cost()
+        if self._stop.signal is not None:  # it came after the last chunk
+            raise InterruptedRunError(self._stop.signal)
 
     def _train_chunk(self) -> int | None:
         """Dispatches a chunk, then logs, validates and saves what is due at its end.

@@ -119,6 +119,7 @@ class LoopState:
       stage: index of the current stage.
       seconds: of training so far, over all invocations.
       finished: whether training is over.
+      environments: `run_dir.versions` of the invocations behind this state that differ.
     """
 
     stopping: EarlyStopping
@@ -127,6 +128,7 @@ class LoopState:
     stage: int = 0
     seconds: float = 0.0
     finished: bool = False
+    environments: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a checkpoint stores."""
@@ -137,6 +139,7 @@ class LoopState:
             "stage": self.stage,
             "seconds": self.seconds,
             "finished": self.finished,
+            "environments": self.environments,
         }
 
     @classmethod
@@ -149,4 +152,5 @@ class LoopState:
             stage=stored["stage"],
             seconds=stored["seconds"],
             finished=stored["finished"],
+            environments=stored.get("environments", []),  # older versions stored none
         )

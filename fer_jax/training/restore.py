@@ -25,6 +25,7 @@ class Trained:
       averaged: whether they are the moving average of the weights.
       seconds: of training until then.
       temperature: divides the logits, see `tta.mean_log_probabilities`; 1 if none was fitted.
+      environments: `run_dir.versions` of the invocations that trained them, where they differ.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class Trained:
     averaged: bool
     seconds: float
     temperature: float = 1.0
+    environments: tuple[dict[str, str], ...] = ()
 
 
 def load_trained(run: Run, mesh: Mesh) -> Trained:
@@ -65,7 +67,10 @@ def _from_checkpoints(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
         optimizer = make_stages(run.settings, model)[loop_state["stage"]].optimizer
         return abstract_state(model, optimizer, size, mesh, make_recipe(run.settings))
 
-    with Checkpoints(run.checkpoints, read_only=True) as checkpoints:
+    with Checkpoints(run.checkpoints, read_only=True, identity=run.identity) as checkpoints:
         best = checkpoints.restore_best(abstract_weights(model, size, mesh), template_of)
-    seconds = float(best.loop_state["seconds"])
-    return Trained(model, best.variables, best.step, best.averaged, seconds)
+    loop_state = best.loop_state
+    return Trained(
+        model, best.variables, best.step, best.averaged, float(loop_state["seconds"]),
+        environments=tuple(loop_state.get("environments", ())),
+    )  # fmt: skip

@@ -34,6 +34,7 @@ from fer_jax.training.build import data_arguments, make_model, make_preprocessin
 from fer_jax.training.dispatch import ChunkPlan, ChunkProgram, choose_steps, make_chunk_program
 from fer_jax.training.evaluation import Evaluator, make_eval_function
 from fer_jax.training.initial_weights import InitialWeights, RunWeights, find_initial_weights
+from fer_jax.training.loop_state import LoopState
 from fer_jax.training.recipe import Recipe, make_recipe
 from fer_jax.training.stages import Stage, make_stages
 from fer_jax.training.state import TrainState, abstract_state
@@ -89,11 +90,22 @@ class Session:
         return self.run.settings
 
     def abstract_state(self, loop_state: dict[str, Any]) -> TrainState:
-        """Returns the abstract state of the stage that a stored loop state is in."""
+        """Returns the abstract state of the stage that a stored loop state is in.
+
+        Raises almost anything if the loop state is not readable.
+        """
+        LoopState.from_json(loop_state, len(self.run.labels))
         optimizer = self.stages[loop_state["stage"]].optimizer
         return abstract_state(
             self.model, optimizer, self.run.preprocessing.size, self.mesh, self.recipe
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the bits of the parameters depend on besides run and data: versions, devices."""
+        engine = self.run.engine
+        kept = {name: str(engine[name]) for name in ("devices", "processes", "device_kind")}
+        return run_dir.versions() | kept
 
     def validates_after(self, first: int, last: int) -> bool:
         """Whether a validation follows the chunk of steps [first, last)."""

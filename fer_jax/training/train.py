@@ -17,7 +17,7 @@ from fer_jax.run_dir import Run
 from fer_jax.runtime import distributed, sharding
 from fer_jax.settings import Settings
 from fer_jax.training.build import make_model, make_preprocessing
-from fer_jax.training.checkpoint import Checkpoints, Restored
+from fer_jax.training.checkpoint import Checkpoints, Restored, check_path
 from fer_jax.training.early_stopping import EarlyStopping, Plateau
 from fer_jax.training.initial_weights import load_initial_weights
 from fer_jax.training.loop import Loop
@@ -41,13 +41,17 @@ def train(settings: Settings, folder: Path, profile_steps: int = 0) -> Run:
 
     Raises:
       UserError: wrong input.
-      InterruptedRunError: on SIGINT or SIGTERM, after everything is saved.
+      InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
     """
     started = time.monotonic()
     check(settings)  # before anything is written
+    check_path(folder)
     with run_dir.locked(folder) if distributed.is_lead() else contextlib.nullcontext():
         session = make_session(settings, folder)
-        with Checkpoints(session.run.checkpoints, keep=settings.train.keep) as checkpoints:
+        run = session.run
+        with Checkpoints(
+            run.checkpoints, keep=settings.train.keep, identity=run.identity
+        ) as checkpoints:
             restored = checkpoints.restore_latest(session.abstract_state)
             if restored is None and session.initial_weights is None and session.run.weights:
                 session = make_session(settings, folder)  # no whole checkpoint: start again
@@ -85,7 +89,23 @@ def _start(session: Session, restored: Restored | None) -> tuple[int, TrainState
     loop_state = LoopState.from_json(restored.loop_state, len(session.run.labels))
     if restored.step < session.steps.total and not loop_state.stopping.should_stop:
         loop_state.finished = False  # the run was made longer
+    if not loop_state.finished:
+        _note_environment(session, loop_state)
     return restored.step, restored.state, loop_state
+
+
+def _note_environment(session: Session, loop_state: LoopState) -> None:
+    """Adds the present environment to the loop state, and prints how it differs from the last."""
+    found = session.environment
+    if loop_state.environments[-1:] == [found]:
+        return
+    if loop_state.environments:
+        changes = run_dir.describe_changes([loop_state.environments[-1], found])
+        print(
+            f"{session.run.folder}: resuming with {changes}: the bits of the parameters may "
+            "differ from an unbroken run's"
+        )
+    loop_state.environments.append(found)
 
 
 def _initial_state(session: Session) -> TrainState:
@@ -115,6 +135,7 @@ def _initial_loop_state(session: Session) -> LoopState:
         stopping=EarlyStopping(session.steps.patience, train.monitor),
         window=MetricWindow(classes=len(session.run.labels)),
         plateau=plateau,
+        environments=[session.environment],
     )
 
 

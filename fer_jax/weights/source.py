@@ -26,6 +26,10 @@ FORMATS = (
     "torchvision's or timm's names, and dlib .dat"
 )
 
+_MAX_UNPACKED_BYTES = 16 * 2**20
+_MAX_RATIO = 100
+"""A member of an archive that is larger than these bytes and this ratio is refused."""
+
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 _PICKLE = b"\x80"
@@ -94,6 +98,7 @@ def _zipped(path: Path, digest: str) -> Source:
             names = archive.namelist()
             if keras_h5.ARCHIVED in names:
                 # In memory: HDF5 seeks, and each seek back in an archive reads it from the start.
+                _check_ratio(path, archive.getinfo(keras_h5.ARCHIVED))
                 file = io.BytesIO(archive.read(keras_h5.ARCHIVED))
                 content = keras_h5.read_h5(file, str(path))
                 if isinstance(content, dict):
@@ -110,6 +115,14 @@ def _zipped(path: Path, digest: str) -> Source:
         f"expected {keras_h5.ARCHIVED} (Keras) or data.pkl (PyTorch) in the archive {path}, "
         f"found {', '.join(names[:5])}"
     )
+
+
+def _check_ratio(path: Path, member: zipfile.ZipInfo) -> None:
+    if member.file_size > max(_MAX_UNPACKED_BYTES, _MAX_RATIO * member.compress_size):
+        raise UserError(
+            f"expected weights in {path}, found {member.filename} of {member.file_size:,} bytes "
+            f"packed into {member.compress_size:,}; use a file from where it was published"
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import runpy
 import sys
 
@@ -18,7 +19,7 @@ SHIMS = {
     "fer_jax.main": "train", "fer_jax.crossval": "crossval", "fer_jax.evaluate": "evaluate",
     "fer_jax.export": "export", "fer_jax.port_weights": "port-weights",
     "fer_jax.predict": "predict", "fer_jax.preview": "preview", "fer_jax.serve": "serve",
-    "fer_jax.summary": "summary", "tfds_builders.build": "prepare",
+    "fer_jax.summary": "summary", "fer_jax.train": "train", "tfds_builders.build": "prepare",
     "tfds_builders.stand_in": "stand-in",
 }  # fmt: skip
 
@@ -67,6 +68,27 @@ def test_version_has_what_a_bug_report_needs(capsys):
     assert said.startswith(f"fer-jax {fer_jax.__version__}\n")
     assert f"jax {jax.__version__}\n" in said
     assert f"devices {jax.device_count()}: cpu" in said
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout", "stderr"])
+def test_a_closed_stream_and_the_backend_of_a_notebook(monkeypatch, stream):
+    monkeypatch.setattr(sys, "argv", ["fer-jax", "--help"])
+    monkeypatch.setattr(sys, stream, None)
+    monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
+    app.script()
+    assert getattr(sys, stream).name == os.devnull
+    assert os.environ["MPLBACKEND"] == "Agg"
+
+
+@pytest.mark.parametrize("verb", app.VERBS)
+def test_help_without_docstrings(monkeypatch, capsys, verb):
+    """As with `python -OO`."""
+    module = importlib.import_module(f"fer_jax.cli.{verb.replace('-', '_')}")
+    monkeypatch.setattr(module, "__doc__", None)
+    with pytest.raises(SystemExit) as left:
+        module.main(["--help"])
+    assert left.value.code == 0
+    assert f"usage: fer-jax {verb} " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("module", "verb"), SHIMS.items())

@@ -55,13 +55,13 @@ def test_a_run_resumes_on_other_devices_and_processes(tmp_path, data_dir):
     train(unbroken, data_dir, 4)
     train(moved, data_dir, 1)
     said = train(moved, data_dir, 2, 1, 4, "--config.train.fsdp=4")
-    assert "devices was 1 and is 4 from now on" in said
+    assert "devices 1, then 4" in said
     assert "train.fsdp was 1 and is 4 from now on" in said
     said = train(moved, data_dir, 3, 2, 2, "--config.train.fsdp=2", "--config.data.store=device")
-    assert "processes was 1 and is 2 from now on" in said
+    assert "processes 1, then 2" in said
     assert "devices was" not in said
     said = train(moved, data_dir, 4)
-    assert "devices was 4 and is 1 from now on" in said
+    assert "devices 4, then 1" in said
     assert said.count("resuming at step 15 of 20") == 1
 
     expected, found = losses_of(unbroken), losses_of(moved)

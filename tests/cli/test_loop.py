@@ -128,6 +128,15 @@ def test_a_run_can_be_extended_but_not_shortened(settings, tmp_path, capsys):
         train.train(configuration.load_settings("demo", [*longer, "train.epochs=1"]), folder)
 
 
+def test_a_signal_during_the_last_chunk_is_not_swallowed(settings, tmp_path, monkeypatch):
+    overrides = [*settings, "train.epochs=1", "train.steps_per_dispatch=35"]
+    stop_after(monkeypatch, 1)
+    with pytest.raises(InterruptedRunError) as stopped:
+        train.train(configuration.load_settings("demo", overrides), tmp_path / "run")
+    assert stopped.value.signal == signal.SIGTERM
+    assert checkpoint(tmp_path / "run", 35).loop_state["finished"]
+
+
 def test_values_that_are_not_finite_are_not_saved_on_sigterm(settings, tmp_path, monkeypatch):
     overrides = [*settings, "optim.learning_rate=1e38", "optim.warmup=0", "optim.name=sgd"]
     stop_after(monkeypatch, 1)

@@ -75,7 +75,7 @@ def test_protocol_names_of_format_2_are_converted(tmp_path, name, then, now):
     config["data"] |= {"name": name, "config": then}
     (tmp_path / "config.json").write_text(json.dumps(config))
     description = json.loads((tmp_path / "run.json").read_text())
-    del description["preprocessing"]["mask"]
+    del description["preprocessing"]["mask"], description["digest"]
     (tmp_path / "run.json").write_text(json.dumps(description | {"format": 2}))
     run = module.open_run(tmp_path)
     assert (run.settings.data.config, run.settings.data.protocol) == now
@@ -91,7 +91,6 @@ def test_permitted_changes_are_reported(tmp_path):
         "train.epochs was 40 and is 60 from now on",
         "train.log_steps was 20 and is 3 from now on",
         "the learning rate follows the cosine schedule of the longer run from now on",
-        "devices was 1 and is 8 from now on: the bits of the parameters may differ",
     )
     assert len(said) == len(expected)
     for line, begins in zip(said, expected, strict=True):
@@ -147,3 +146,68 @@ def test_an_unwritable_folder_is_reported(tmp_path):
     held = module.locked(tmp_path / "file" / "run")
     with pytest.raises(UserError, match=r"expected to write the run directory .*--workdir"):
         held.__enter__()
+
+
+def edit(folder, name, **changes):
+    path = folder / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("run.json", {"labels": ["b", "a"]}),
+        ("run.json", {"preprocessing": Preprocessing(64, "unit").to_json()}),
+        ("run.json", {"engine": {"total_steps": 41}}),
+        ("run.json", {"learned": "0"}),
+        ("run.json", {"digest": "0"}),
+        ("config.json", {"seed": 2}),
+    ],
+)
+def test_a_change_of_what_decides_results_is_refused(tmp_path, name, changes):
+    start(tmp_path)
+    edit(tmp_path, name, **changes)
+    with pytest.raises(UserError, match="cannot be read .*the digest differs.*restore its run"):
+        module.open_run(tmp_path)
+
+
+def test_a_kill_between_the_writes_of_the_two_files_leaves_a_run(tmp_path):
+    start(tmp_path)
+    description = (tmp_path / "run.json").read_bytes()
+    start(tmp_path, ["data.dir=/y", "train.epochs=60"])
+    (tmp_path / "run.json").write_bytes(description)
+    assert module.open_run(tmp_path).settings.data.dir == "/y"
+
+
+def test_a_run_of_an_older_version_opens_with_a_note_and_gets_a_digest(tmp_path, capsys):
+    start(tmp_path)
+    description = json.loads((tmp_path / "run.json").read_text())
+    del description["digest"], description["identity"]
+    (tmp_path / "run.json").write_text(json.dumps(description))
+    assert module.open_run(tmp_path).identity == ""
+    assert capsys.readouterr().err.count("older fer_jax, which stored no digest") == 1
+    run = start(tmp_path)
+    assert module.open_run(tmp_path) == run
+    assert run.identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"overrides": ["seed=2"]}, {"labels": ("b", "a")}, {"data": DATA | {"name": "x"}}],
+)
+def test_the_identity_is_of_what_may_not_change(tmp_path, change):
+    run = start(tmp_path / "a", ["data.dir=/x"])
+    assert (start(tmp_path / "b", **change).identity == run.identity) == (not change)
+
+
+def test_checkpoints_without_a_description_are_refused(tmp_path):
+    run = start(tmp_path)
+    (run.checkpoints / "3").mkdir(parents=True)
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UserError, match="expected .*run.json, which says what the checkpoints"):
+        module.resumable(tmp_path, run.settings)
+
+
+def test_changes_of_the_environment_are_described():
+    environments = [{"jax": "1", "cores": "2"}, {"jax": "1", "cores": "4"}, {"jax": "2"}]
+    assert module.describe_changes(environments) == ("cores 2, then 4, then unknown; jax 1, then 2")

@@ -21,7 +21,7 @@ SHIMS = {
     f"fer_jax.{name}"
     for name in (
         "__main__", "crossval", "evaluate", "export.__main__", "main", "port_weights", "predict",
-        "preview", "serve.__main__", "summary",
+        "preview", "serve.__main__", "summary", "train",
     )
 } | {"tfds_builders.build", "tfds_builders.stand_in"}  # fmt: skip
 

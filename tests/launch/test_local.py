@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -167,6 +168,15 @@ def test_invalid_requests_get_one_message(arguments, message):
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_port_in_use_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        launcher = start(f"--port={port}")
+        _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode == 2
+    assert f"expected a free port for --port, found {port}" in said
 
 
 def test_a_dry_run_prints_one_gpu_per_process():

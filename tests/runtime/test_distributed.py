@@ -92,6 +92,20 @@ def test_a_job_that_cannot_be_joined_is_fatal(monkeypatch):
         distributed.start(contract())
 
 
+def test_a_port_in_use_is_reported_by_process_0(monkeypatch):
+    import jax
+
+    joined = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda **_: joined.append(1) or 1 / 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"free port in .*{address}.*choose another port"):
+            distributed.start(contract(address, number="0"))
+        assert not joined
+        with pytest.raises(ZeroDivisionError):  # the others join
+            distributed.start(contract(address, number="1"))
+
+
 def run(code: str, *launcher: str) -> subprocess.CompletedProcess[str]:
     """Runs `code` in Python, behind the given launcher command."""
     return subprocess.run(

@@ -94,6 +94,17 @@ class Trained:
         return self.step.lower(self.state, self.batch).compile()
 
 
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("no backend 'x'\nmore")])
+@pytest.mark.parametrize("make", [sharding.data_mesh, sharding.one_device_mesh])
+def test_a_platform_that_is_not_there_is_reported(monkeypatch, make, error):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", fail)
+    with pytest.raises(UserError, match="the platform JAX_PLATFORMS=.*found: .*; unset JAX_PLATF"):
+        make()
+
+
 def bytes_on_each_device(tree):
     return {
         sum(leaf.addressable_shards[index].data.nbytes for leaf in jax.tree.leaves(tree))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from fer_jax.runtime.signals import StopRequest
+from fer_jax.runtime.signals import StopRequest, interrupt_on_terminate
 
 # Prints when it listens and which signal it got; the test may send a second one.
 LISTEN = """
@@ -26,7 +27,7 @@ with StopRequest() as stop:
 """
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("second", "code", "saved"),
     [(None, 0, True), (signal.SIGTERM, 0, True), (signal.SIGINT, 130, False)],
@@ -74,6 +75,22 @@ def test_handlers_are_restored():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
     assert stop.signal is None
+
+
+def test_nohup_is_respected():
+    previous = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest(), interrupt_on_terminate():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, previous)
+
+
+def test_a_swallowed_ctrl_c_is_remembered():
+    with interrupt_on_terminate(signal.SIGINT) as received:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert received == [signal.SIGINT]
 
 
 def test_outside_the_main_thread_no_handler_is_installed():

@@ -22,7 +22,7 @@ import pytest
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import sharding
-from fer_jax.training.checkpoint import Checkpoints, state_digest
+from fer_jax.training.checkpoint import Checkpoints, check_path, state_digest
 from fer_jax.training.state import abstract_weights, create_state
 
 SIZE = 8
@@ -143,11 +143,26 @@ def change_digest(folder):
     file.write_text(file.read_text().replace('"weights": "', '"weights": "0'))
 
 
+def change_loop_state(folder):
+    file = folder / "memory" / "metadata"
+    changed = file.read_text().replace('"seconds": 1.5', '"seconds": 2.5')
+    assert changed != file.read_text()
+    file.write_text(changed)
+
+
 # Orbax readers of missing files warn when their event loop is closed.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize(
     "damage",
-    [flip_a_byte, truncate, remove_arrays, remove_manifest, remove_loop_state, change_digest],
+    [
+        flip_a_byte,
+        truncate,
+        remove_arrays,
+        remove_manifest,
+        remove_loop_state,
+        change_digest,
+        change_loop_state,
+    ],  # fmt: skip
 )
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
@@ -362,3 +377,52 @@ def test_the_digest_covers_names_types_and_bytes():
               {"a": np.array([0, -0.0], np.float32)}]  # fmt: skip
     digests = {state_digest(other) for other in [tree, *others]}
     assert len(digests) == 5
+
+
+def test_a_checkpoint_renamed_to_another_step_is_damaged(tmp_path):
+    save_steps(tmp_path, [1])
+    (tmp_path / "1").rename(tmp_path / "7")
+    restored, said, _ = restore(tmp_path)
+    assert restored is None
+    assert "is damaged: it is of step 1" in said[0]
+
+
+@pytest.mark.parametrize(("of", "read_by"), [("a", "a"), ("", "a"), ("a", ""), ("a", "b")])
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, of, read_by):
+    with Checkpoints(tmp_path, identity=of) as checkpoints:
+        checkpoints.save(new_state().replace(step=jnp.int32(1)), loop_state(1))
+        checkpoints.wait()
+    with Checkpoints(tmp_path, read_only=True, identity=read_by) as checkpoints:
+        if of and read_by and of != read_by:
+            with pytest.raises(UserError, match="found one of another run in .*restore run.json"):
+                checkpoints.restore_latest(lambda _: new_state())
+        else:
+            assert checkpoints.restore_latest(lambda _: new_state()).loop_state == loop_state(1)
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?", "a\\b", "caf\udce9"])
+def test_paths_that_orbax_cannot_use_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match=r"without the characters .*choose another --workdir"):
+        Checkpoints(tmp_path / name / "checkpoints")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a b", "a%20#", "\u00e4", "~", "$HOME", "a\nb", "{a,b}"])
+def test_other_paths_are_used(tmp_path, name):
+    check_path(tmp_path / name)
+
+
+def test_the_first_save_is_read_back(tmp_path, monkeypatch):
+    real, calls = Checkpoints._restore_weights, []
+
+    def misread(checkpoints, step, *rest):
+        calls.append(step)
+        flip_a_byte(tmp_path / str(step))
+        return real(checkpoints, step, *rest)
+
+    monkeypatch.setattr(Checkpoints, "_restore_weights", misread)
+    with pytest.raises(UserError, match="to read back the checkpoint .* choose another --workdir"):
+        save_next(tmp_path, 1)
+    monkeypatch.setattr(Checkpoints, "_restore_weights", lambda *_: calls.append("whole"))
+    save_steps(tmp_path / "other", [1, 2])
+    assert calls == [1, "whole"]  # once for each process

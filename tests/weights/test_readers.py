@@ -184,7 +184,56 @@ def copied(name, shorter=0):
     return write
 
 
+def hdf5(edit):
+    """Returns a writer of a Keras 3 file that `edit` changes."""
+
+    def write(path):
+        write_keras_3(path)
+        with h5py.File(path, "a") as file:
+            edit(file)
+
+    return write
+
+
+def external_storage(file):
+    file.create_dataset("x/vars/0", (4,), np.float32, external=[("/etc/hostname", 0, 16)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((4,), np.float32)
+    layout[:] = h5py.VirtualSource("/tmp/other.h5", "a", (4,))
+    file.create_virtual_dataset("x/vars/0", layout)
+
+
+def external_link(file):
+    file["x/vars/0"] = h5py.ExternalLink("/tmp/other.h5", "/a")
+
+
+def huge(file):
+    file.create_dataset("x/vars/0", (1 << 40,), np.float32, chunks=(1 << 10,))
+
+
+def attribute(name, value):
+    def edit(file):
+        file.attrs[name] = value
+
+    return edit
+
+
+DAMAGED_HDF5 = "expected a complete Keras HDF5 file.*truncated or damaged"
+
 WRONG = [
+    (hdf5(external_link), "to contain its arrays, found a link to the file /tmp/other.h5"),
+    (hdf5(external_storage), "to contain its arrays, found an array that is stored in other"),
+    (hdf5(virtual), "to contain its arrays, found an array that is stored in other"),
+    (
+        hdf5(huge),
+        r"to contain its arrays, found an array \(1099511627776,\) of .* bytes with 0 stored at",
+    ),
+    (hdf5(attribute("layer_names", 3)), DAMAGED_HDF5),
+    (hdf5(attribute("layer_names", h5py.Empty("S4"))), DAMAGED_HDF5),
+    (hdf5(attribute("layer_names", [b"\xff"])), DAMAGED_HDF5),
+    (hdf5(attribute("layer_names", ["a", "a"])), f"{DAMAGED_HDF5} .*occurs twice"),
     (lambda path: None, "expected a weight file at .*No such file"),
     (lambda path: path.mkdir(), "expected a weight file at .*directory"),
     (lambda path: path.write_bytes(b""), "an unknown format; use Keras .h5"),
