@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import os
 import sys
+import tempfile
 from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
@@ -21,7 +22,12 @@ import pytest
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
-os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "0"  # the user's own stays as it is
+# Tests compile the same small programs again and again. One folder a process: JAX's cache is not
+# written atomically. The user's own stays as it is.
+_programs = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")
+os.environ["FER_JAX_CACHE"] = _programs.name
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(_programs.name, "programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 MARKERS = ("slow", "parity", "browser")
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)

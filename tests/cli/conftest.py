@@ -24,12 +24,6 @@ TINY = (
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def shared_cache(tmp_path_factory) -> None:
-    """One compilation cache for all processes that the tests start, not the user's."""
-    os.environ["FER_JAX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-
-
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
     return TINY
@@ -58,7 +52,6 @@ class Cli:
         environment = os.environ | {
             "PYTHONPATH": str(ROOT),
             "JAX_NUM_CPU_DEVICES": "1",
-            "JAX_ENABLE_COMPILATION_CACHE": "1",
         }
         return subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True,

@@ -37,7 +37,7 @@ def train(folder, data_dir, epochs, processes=1, devices=1, *settings):
         f"--workdir={folder}", f"--config.data.dir={data_dir}",
         f"--config.train.epochs={epochs}", *settings,
     ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([*map(str, command)], cwd=ROOT, env=environment, text=True, timeout=400,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
     assert done.returncode == 0, done.stdout

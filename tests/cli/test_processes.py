@@ -27,7 +27,7 @@ def start(folder: Path, data_dir: Path, tiny: tuple[str, ...], processes: int, d
         f"--config.data.dir={data_dir}", f"--config.train.epochs={EPOCHS}",
     ]  # fmt: skip
     folder.mkdir(exist_ok=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "JAX_ENABLE_COMPILATION_CACHE": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with open(folder / "log.txt", "a") as log:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=log, stderr=log)
 

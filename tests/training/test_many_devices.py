@@ -43,7 +43,7 @@ def run(tmp_path_factory) -> Callable[..., Found]:
              f"--cases={','.join(cases)}"],
             env=os.environ | {
                 "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices),
-                "FER_JAX_CACHE": str(cache), "JAX_ENABLE_COMPILATION_CACHE": "1",
+                "JAX_COMPILATION_CACHE_DIR": str(cache),
             },
             capture_output=True, text=True, timeout=900,
         )  # fmt: skip
