@@ -102,6 +102,7 @@ def _scores(facts: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     return {
         "evaluated": f"{report['count']:,} images of {report['card']['dataset']}",
         "method": between["method"],
+        "warnings": "\n".join(f"- {line}" for line in report["warnings"]) or "none",
         "figures": "\n".join(f"| {name} | {value:.4f} | {_ends(ends, 4)} |"
                              for name, value, ends in rows),
         "recalls": "\n".join(

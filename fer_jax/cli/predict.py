@@ -72,7 +72,9 @@ def main(arguments: Sequence[str]) -> None:
             "expected an image or video that can be read, found none among "
             f"{len(found.sources):,}; {why} why"
         )
-    for line in describe(outputs, run_dir.report_warnings(run), found.count_ignored()):
+    # The card of a shipped run, which is named above, has them.
+    warnings = () if run.is_shipped else run_dir.report_warnings(run)
+    for line in describe(outputs, warnings, found.count_ignored()):
         print(printable(line))
     if received:
         raise SystemExit(128 + received[0])
