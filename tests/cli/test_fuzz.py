@@ -90,10 +90,12 @@ def attempt(action: Callable[[], object]) -> str:
     """Runs an action as a command; returns what is wrong with how it ended, or ""."""
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            with warnings.catch_warnings(), errors.exit_cleanly():
-                warnings.simplefilter("ignore")  # of NumPy and Orbax about strange content
-                action()
+        with (
+            contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),  # of NumPy and Orbax about odd content
+            errors.exit_cleanly(),
+        ):  # fmt: skip
+            action()
     except SystemExit as left:
         messages = [line for line in said.getvalue().splitlines() if line.startswith("error: ")]
         if left.code == errors.EXIT_USER_ERROR and len(messages) == 1:
@@ -190,9 +192,8 @@ def test_mutated_descriptions(request, kind, many):
         name = draw.choice(JSONS)
         (folder / name).write_text(mutate_json(whole[name], draw), "utf-8", "surrogateescape")
         mutated = digest_of(folder)
-        for what in (read, lambda: commands.run("summary", folder)):
-            if wrong := attempt(what):
-                failed.append(f"{name}: {wrong}")
+        ended = (attempt(read), attempt(lambda: commands.run("summary", folder)))
+        failed += [f"{name}: {wrong}" for wrong in ended if wrong]
         if digest_of(folder) != mutated:
             failed.append(f"{name}: changed")
         (folder / name).write_text(whole[name])
@@ -239,12 +240,11 @@ def test_mutated_old_runs_evaluate_and_load(old, many):
             run_dir.open_run(old)
             tried += 1
             before = digest_of(data)
-            for what in (
-                lambda: commands.run("evaluate", old, "--data_dir", data),
-                lambda: fer_jax.load(old).predict_faces(np.zeros((1, 9, 9, 3), np.uint8)),
-            ):
-                if wrong := attempt(what):
-                    failed.append(f"{name}: {wrong}")
+            ended = (
+                attempt(lambda: commands.run("evaluate", old, "--data_dir", data)),
+                attempt(lambda: fer_jax.load(old).predict_faces(np.zeros((1, 9, 9, 3), np.uint8))),
+            )
+            failed += [f"{name}: {wrong}" for wrong in ended if wrong]
             if digest_of(data) != before:
                 failed.append(f"{name}: changed the prepared data")
         (old / name).write_bytes(whole[name])
