@@ -188,7 +188,7 @@ def test_mutated_descriptions(request, kind, many):
         if kind == "new" and essential(found) != before:
             raise AssertionError("a change of run.json was not noticed")
 
-    for _ in range(500 if many else 40):
+    for _ in range(250 if many else 30):
         name = draw.choice(JSONS)
         (folder / name).write_text(mutate_json(whole[name], draw), "utf-8", "surrogateescape")
         mutated = digest_of(folder)
@@ -200,6 +200,8 @@ def test_mutated_descriptions(request, kind, many):
     assert not failed, f"{len(failed)} failed: " + "\n".join(sorted(set(failed))[:20])
 
 
+# Orbax readers of damaged files warn when their event loop is closed.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @few_or_many
 def test_mutated_checkpoints(new, many):
     run, draw, failed = run_dir.open_run(new), random.Random(2), []
@@ -239,13 +241,14 @@ def test_mutated_old_runs_evaluate_and_load(old, many):
         with contextlib.suppress(errors.UserError), contextlib.redirect_stderr(io.StringIO()):
             run_dir.open_run(old)
             tried += 1
-            before = digest_of(data)
+            before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
             ended = (
                 attempt(lambda: commands.run("evaluate", old, "--data_dir", data)),
                 attempt(lambda: fer_jax.load(old).predict_faces(np.zeros((1, 9, 9, 3), np.uint8))),
             )
             failed += [f"{name}: {wrong}" for wrong in ended if wrong]
-            if digest_of(data) != before:
+            # Other settings may add data of another form.
+            if any(path.read_bytes() != content for path, content in before.items()):
                 failed.append(f"{name}: changed the prepared data")
         (old / name).write_bytes(whole[name])
     assert not failed, f"{len(failed)} failed: " + "\n".join(sorted(set(failed))[:20])
@@ -293,7 +296,7 @@ def test_mutated_archives_and_tables(tmp_path, what, many):
         source, target = folder, folder / "subjects.csv"
         target.write_text("\n".join(rows) + "\n")
     whole = target.read_bytes()
-    for number in range(12 if many else 1):
+    for number in range((10 if what == "archive" else 30) if many else 1):
         target.write_bytes(mutate_bytes(whole, draw))
         before = digest_of(source) if source.is_dir() else source.read_bytes()
         data = tmp_path / f"data{number}"
