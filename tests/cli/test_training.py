@@ -204,8 +204,6 @@ def test_a_signal_during_the_final_evaluation(tmp_path, monkeypatch, capsys, num
     assert left.value.code == 128 + number
     said = capsys.readouterr().err
     assert "is saved, to evaluate it: python -m fer_jax train '--config=a b'" in said
-        "the trained run is saved, to evaluate it: python -m fer_jax train '--config=a b'" in said
-    )
 
 
 @pytest.mark.slow
