@@ -172,7 +172,7 @@ _COMMAND_LINE = """# Command line
 | 1 | `export`: the file's probabilities differ from the run's |
 | 2 | wrong input; one message, no traceback |
 | 75 | another process of the job is lost |
-| 130, 143 | stopped by Ctrl-C or SIGTERM, and saved |
+| 130, 143, 129 | stopped by Ctrl-C, SIGTERM or SIGHUP, and saved |
 
 | verb | what it does |
 |---|---|

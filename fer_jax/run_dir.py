@@ -292,7 +292,7 @@ def open_run(folder: Path) -> Run:
             raise ValueError("its content is not what was written: the digest differs")
         if description["format"] < 3:
             _name_protocol(config["data"])
-        _check_types(description)
+        _check_types(description, config)
         return Run(
             folder=folder,
             settings=configuration.from_stored(config),
@@ -462,8 +462,8 @@ def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _check_types(description: Mapping[str, Any]) -> None:
-    """Checks what later code relies on, for runs whose digest does not.
+def _check_types(description: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Checks what later code relies on, where a digest does not.
 
     Raises:
       ValueError: names the entry.
@@ -471,7 +471,9 @@ def _check_types(description: Mapping[str, Any]) -> None:
     labels, data = description["labels"], description["data"]
     weights, engine = description.get("weights"), description.get("engine", {})
     named = ("file", "sha256", "source", "layout")
+    folders = [config["data"].get(name) for name in ("dir", "manual_dir")]
     for name, is_valid in (
+        ("data.dir or data.manual_dir", all(isinstance(one, str | None) for one in folders)),
         ("labels", isinstance(labels, list) and all(isinstance(one, str) for one in labels)),
         ("data", isinstance(data, dict) and isinstance(data["name"], str)),
         ("data.crop", isinstance(data.get("crop") or {}, dict)),
@@ -479,7 +481,7 @@ def _check_types(description: Mapping[str, Any]) -> None:
         ("engine", isinstance(engine, dict) and isinstance(engine.get(TOTAL_STEPS, 0), int)),
     ):
         if not is_valid:
-            raise ValueError(f"an unexpected value of {name} in run.json")
+            raise ValueError(f"an unexpected value of {name}")
 
 
 def _check_same(old: Run, new: Run) -> None:

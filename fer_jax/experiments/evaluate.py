@@ -217,7 +217,8 @@ def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
     if source is None:
         return
     named = ("name", "variant", "data_dir", "manual_dir", "crop")
-    if not build.is_complete(build.get(*(arguments.get(name) for name in named))):
+    builder = build.get(**{name: arguments.get(name) for name in named})  # type: ignore[arg-type]
+    if not build.is_complete(builder):
         raise UserError(
             f"expected prepared data of {arguments['name']} in "
             f"{build.data_root(arguments['data_dir'])}, found none. The run {run.folder} learned "

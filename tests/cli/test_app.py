@@ -76,7 +76,8 @@ def test_a_closed_stream_and_the_backend_of_a_notebook(monkeypatch, stream):
     monkeypatch.setattr(sys, stream, None)
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     app.script()
-    assert getattr(sys, stream).name == os.devnull
+    with getattr(sys, stream) as opened:
+        assert opened.name == os.devnull
     assert os.environ["MPLBACKEND"] == "Agg"
 
 

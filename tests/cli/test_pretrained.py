@@ -123,7 +123,7 @@ def test_a_run_of_format_1_is_read(tmp_path):
     preprocessing = make_preprocessing(config, None)
     run_directory.start(tmp_path, config, ("a", "b"), preprocessing, {"name": "faces"})
     stored = json.loads((tmp_path / "run.json").read_text())
-    del stored["weights"], stored["preprocessing"]["input_format"]
+    del stored["weights"], stored["preprocessing"]["input_format"], stored["digest"]
     (tmp_path / "run.json").write_text(json.dumps(stored | {"format": 1}))
     run = run_directory.open_run(tmp_path)
     assert run.preprocessing == preprocessing

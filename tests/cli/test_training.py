@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import shutil
@@ -13,6 +14,8 @@ import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 from fer_jax import run_dir as run_directory
+from fer_jax.cli import train
+from fer_jax.experiments import evaluate
 from fer_jax.training.build import make_model
 from fer_jax.training.checkpoint import Checkpoints, state_digest
 from fer_jax.training.stages import make_stages
@@ -156,7 +159,13 @@ def test_a_run_killed_twice_ends_bit_identical(unbroken, cli, tiny):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "sigterm"]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGTERM, 143),
+        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
+    ],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_a_stopped_run_is_saved_and_explains_how_to_resume(unbroken, cli, tiny, number, code):
     folder = cli.folder / "run"
@@ -177,6 +186,24 @@ def test_a_stopped_run_is_saved_and_explains_how_to_resume(unbroken, cli, tiny, 
     assert f"resuming at step {step}" in done.stdout
     assert final_state(folder) == final_state(unbroken[0])
     assert logged(folder) == logged(unbroken[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("swallowed", [False, True])
+def test_a_signal_during_the_final_evaluation(tmp_path, monkeypatch, capsys, number, swallowed):
+    def stopped(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt) if swallowed else contextlib.nullcontext():
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(evaluate, "run_evaluation", stopped)
+    for name in ("report_evaluation", "print_report"):
+        monkeypatch.setattr(evaluate, name, lambda _: None)
+    run = run_directory.Run(tmp_path, None, (), None, {})
+    with pytest.raises(SystemExit) as left:
+        train._evaluate(run, ["--config=a b"])
+    assert left.value.code == 128 + number
+    said = capsys.readouterr().err
+    assert "is saved, to evaluate it: python -m fer_jax train '--config=a b'" in said
 
 
 @pytest.mark.slow
@@ -216,11 +243,22 @@ def edit(path: Path, change) -> None:
     path.write_text(json.dumps(content))
 
 
+def without_digest(folder: Path) -> None:
+    """As an older version wrote the run."""
+    edit(folder / "run.json", lambda content: content.pop("digest"))
+
+
+def changed(folder: Path) -> None:
+    edit(folder / "run.json", lambda content: content["labels"].reverse())
+
+
 def other_labels(folder: Path) -> None:
+    without_digest(folder)
     edit(folder / "run.json", lambda content: content["labels"].pop())
 
 
 def other_network(folder: Path) -> None:
+    without_digest(folder)
     edit(folder / "config.json", lambda content: content["model"].update(name="custom_cnn"))
 
 
@@ -231,6 +269,7 @@ def no_checkpoint(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
+        (changed, "its content is not what was written: the digest differs"),
         (other_labels, "surprise, fear, disgust), found 7 in its data (neutral"),
         (other_network, "is of another network: expected "),
         (no_checkpoint, "found none; train the run first"),
@@ -241,6 +280,6 @@ def test_a_run_that_does_not_match_is_not_evaluated(unbroken, cli, spoil, says):
     spoil(cli.folder / "run")
     done = cli.run("run", verb="evaluate")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
+    assert f"\n{done.stderr}".count("\nerror: ") == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -45,20 +45,20 @@ def test_another_copy_of_the_set_is_not_the_runs_own(
 
 def test_data_that_is_not_prepared_is_not_copied_from_where_a_run_says(tmp_path: Path) -> None:
     prepared = _folder(tmp_path / "own", "a")
-    data = {"data.name": "image_folder", "data.dir": tmp_path / "data"}
+    data = tmp_path / "data"
 
     def run(source: Path) -> Any:
-        fields = {**data, "data.manual_dir": source}
-        settings = configuration.load_settings("demo", [f"{k}={v}" for k, v in fields.items()])
+        overrides = [f"data.dir={data}", f"data.manual_dir={source}"]
+        settings = configuration.load_settings("image_folder", overrides)
         return types.SimpleNamespace(settings=settings, folder=tmp_path / "run")
 
     assert open_data(run(tmp_path / "own")).entries == prepared.entries
     other = tmp_path / "private images"
     shutil.copytree(tmp_path / "own", other)
-    before = sorted((tmp_path / "data").rglob("*"))
+    before = sorted(data.rglob("*"))
     with pytest.raises(UserError, match=f"to prepare it from there, add --manual_dir '{other}'"):
         open_data(run(other))
-    assert sorted((tmp_path / "data").rglob("*")) == before
+    assert sorted(data.rglob("*")) == before
     assert len(open_data(run(other), OtherData(manual_dir=str(other))).entries) == 8
 
 

@@ -101,7 +101,7 @@ def test_a_platform_that_is_not_there_is_reported(monkeypatch, make, error):
         raise error
 
     monkeypatch.setattr(jax, "devices", fail)
-    with pytest.raises(UserError, match="the platform JAX_PLATFORMS=.*found: .*; unset JAX_PLATF"):
+    with pytest.raises(UserError, match=r"the platform JAX_PLATFORMS=.*found: .*; unset JAX"):
         make()
 
 

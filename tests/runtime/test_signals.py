@@ -87,9 +87,11 @@ def test_nohup_is_respected():
 
 
 def test_a_swallowed_ctrl_c_is_remembered():
-    with interrupt_on_terminate(signal.SIGINT) as received:
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+    with (
+        interrupt_on_terminate(signal.SIGINT) as received,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        signal.raise_signal(signal.SIGINT)
     assert received == [signal.SIGINT]
 
 

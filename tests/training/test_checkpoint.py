@@ -162,7 +162,7 @@ def change_loop_state(folder):
         remove_loop_state,
         change_digest,
         change_loop_state,
-    ],  # fmt: skip
+    ],
 )
 def test_a_damaged_checkpoint_falls_back_to_the_previous_one(tmp_path, damage):
     save_steps(tmp_path, [1, 2])
@@ -394,7 +394,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, of, read_by):
         checkpoints.wait()
     with Checkpoints(tmp_path, read_only=True, identity=read_by) as checkpoints:
         if of and read_by and of != read_by:
-            with pytest.raises(UserError, match="found one of another run in .*restore run.json"):
+            with pytest.raises(UserError, match=r"found one of another run in .*restore run\.json"):
                 checkpoints.restore_latest(lambda _: new_state())
         else:
             assert checkpoints.restore_latest(lambda _: new_state()).loop_state == loop_state(1)
@@ -421,7 +421,7 @@ def test_the_first_save_is_read_back(tmp_path, monkeypatch):
         return real(checkpoints, step, *rest)
 
     monkeypatch.setattr(Checkpoints, "_restore_weights", misread)
-    with pytest.raises(UserError, match="to read back the checkpoint .* choose another --workdir"):
+    with pytest.raises(UserError, match=r"to read back the checkpoint .* choose another"):
         save_next(tmp_path, 1)
     monkeypatch.setattr(Checkpoints, "_restore_weights", lambda *_: calls.append("whole"))
     save_steps(tmp_path / "other", [1, 2])
