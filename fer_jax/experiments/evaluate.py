@@ -18,10 +18,10 @@ import jax
 import numpy as np
 
 from fer_jax import run_dir as run_directory
-from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments.overlap import count_overlap
+from fer_jax.experiments.reframing import open_framed
 from fer_jax.inference.network import Network
 from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
@@ -57,6 +57,8 @@ class OtherData:
       data_dir: folder of prepared data sets.
       manual_dir: the user's copy of the data set.
       unmapped: "refuse" classes that the network lacks, or "drop" their images.
+      faces: "whole" if the stored images are faces framed like the run's, "largest" to detect
+        them; None to decide by how both sets are stored.
     """
 
     name: str | None = None
@@ -65,6 +67,7 @@ class OtherData:
     data_dir: str | None = None
     manual_dir: str | None = None
     unmapped: str = "refuse"
+    faces: str | None = None
 
 
 OWN_DATA = OtherData()
@@ -110,8 +113,8 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
 def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
     """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
     data = open_data(run, other)
-    preprocessing = preprocessing_for(run, data)
-    records = decode_all(open_split(data, split, preprocessing))
+    reframed = open_framed(run, data, split, other.faces)
+    records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
         check_labels(run, records.label_names)
     labels, rows, notes = map_labels(run, records, other.unmapped)
@@ -132,13 +135,13 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
         ),
         attributes=attributes_of(data, split, rows),
         card=dataclasses.replace(
-            make_card(run, data, split, trained, notes),
+            make_card(run, data, split, trained, (*notes, *reframed.notes)),
             overlap=count_overlap(
                 run_directory.read_learned(run), data, data.splits[split][rows], run.name
             ),
         ),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
-        is_own=other.name is None and is_training_data(run, data, preprocessing),
+        is_own=other.name is None and is_training_data(run, data),
     )
 
 
@@ -197,12 +200,15 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     return build.prepare(**arguments)
 
 
-def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> bool:
+def is_training_data(run: Run, data: Prepared) -> bool:
     """Whether the run was trained on the train split of `data`; reads no images.
 
     Another copy of the same set has the set's name, but is other data.
     """
-    return open_split(data, "train", preprocessing).digest == run.data["train"]
+    is_whole = data.metadata.get("pictures") == "whole"
+    if run.preprocessing.face_margin is not None and not is_whole:
+        return False
+    return open_split(data, "train", run.preprocessing).digest == run.data["train"]
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -210,22 +216,6 @@ def evaluation_name(data: Prepared, split: str) -> str:
     return "-".join(
         (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
     )
-
-
-def preprocessing_for(run: Run, data: Prepared) -> Preprocessing:
-    """Adapts the run's preprocessing to data that stores face crops or whole images.
-
-    Face crops are used as they are. Whole images are cropped with the run's face margin, or, for
-    a run on face crops, with the margin of those crops.
-    """
-    margin = None
-    if data.metadata.get("pictures") == "whole":
-        crop = run.data.get("crop") or {}
-        margin = run.preprocessing.face_margin
-        margin = crop.get("margin") if margin is None else margin
-    if run.settings.data.name == data.builder.name:
-        margin = run.preprocessing.face_margin
-    return dataclasses.replace(run.preprocessing, face_margin=margin)
 
 
 def check_labels(run: Run, names: tuple[str, ...]) -> None:

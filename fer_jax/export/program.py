@@ -1,4 +1,4 @@
-"""The exported function: from cropped faces to probabilities, including normalization.
+"""The exported function: from cropped faces to probabilities, with normalization and views.
 
 Computes in float32 regardless of the run's dtype, because every runtime supports it.
 """
@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.data.preprocess import ellipse_mask
+from fer_jax.faces.framing import ellipse_mask
 from fer_jax.inference.network import Network
 from fer_jax.models.layers import cpu_ops
+from fer_jax.training import tta
 
 INPUT = "faces"
 """Name of the input: uint8[B, S, S, 3] RGB, cropped to the face and resized to the run's size."""
@@ -35,10 +36,13 @@ def make_program(network: Network) -> Program:
         if preprocessing.mask == "ellipse":  # no change to faces masked already
             inside = ellipse_mask(preprocessing.size, None).astype(np.float32)
             pixels = pixels * inside[None, :, :, None]
+
+        def logits_of(view: jax.Array) -> jax.Array:
+            inputs = preprocessing.normalized(view)
+            return jnp.asarray(model.apply(variables, inputs, train=False))
+
         with cpu_ops.disabled():
-            inputs = preprocessing.normalized(pixels)
-            logits = jnp.asarray(model.apply(variables, inputs, train=False))
-        return jax.nn.softmax(logits)
+            return tta.mean_probabilities(logits_of, pixels, network.run.settings.eval.tta)
 
     return program
 

@@ -19,6 +19,7 @@ from fer_jax.errors import UserError
 from fer_jax.inference import gradcam
 from fer_jax.run_dir import Run
 from fer_jax.runtime import sharding, xla_options
+from fer_jax.training import tta
 from fer_jax.training.restore import Trained, load_trained
 
 BATCH_SIZES = (1, 8, 32)
@@ -110,13 +111,7 @@ class Network:
 
     @functools.cached_property
     def _classify(self) -> Program:
-        normalized, model = self.run.preprocessing.normalized, self.model
-
-        def program(variables: Any, images: jax.Array) -> jax.Array:
-            logits = jnp.asarray(model.apply(variables, normalized(images), train=False))
-            return jax.nn.softmax(logits)
-
-        return jax.jit(program, compiler_options=xla_options.for_model(model))
+        return jax.jit(self._probabilities, compiler_options=xla_options.for_model(self.model))
 
     @functools.cached_property
     def _explain(self) -> Program:
@@ -124,10 +119,20 @@ class Network:
         explain = gradcam.make_explain(self.model, self.variables, self.run.preprocessing.size)
 
         def program(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits, heat = explain(variables, normalized(images), None)
-            return jax.nn.softmax(logits), heat
+            probabilities = self._probabilities(variables, images)
+            _, heat = explain(variables, normalized(images), probabilities.argmax(axis=-1))
+            return probabilities, heat
 
         return jax.jit(program)
+
+    def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Returns what evaluation reports: the mean over the run's views, float32[B, C]."""
+        normalized, model = self.run.preprocessing.normalized, self.model
+
+        def logits_of(images: jax.Array) -> jax.Array:
+            return jnp.asarray(model.apply(variables, normalized(images), train=False))
+
+        return tta.mean_probabilities(logits_of, images, self.run.settings.eval.tta)
 
     def _empty(self) -> np.ndarray:
         return np.zeros((0, len(self.run.labels)), np.float32)
