@@ -208,7 +208,7 @@ def is_training_data(run: Run, data: Prepared) -> bool:
     is_whole = data.metadata.get("pictures") == "whole"
     if run.preprocessing.face_margin is not None and not is_whole:
         return False
-    return open_split(data, "train", run.preprocessing).digest == run.data["train"]
+    return open_split(data, "train", run.preprocessing).digest == run.data.get("train")
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -307,13 +307,14 @@ def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:
     """Returns the network with its best checkpoint, and its probabilities float32[N, C]."""
     # With fewer devices than in training, the FSDP group is smaller.
     mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, jax.device_count()))
-    sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
+    # The next size that the devices can split; rows that pad a batch do not count.
+    batch_size = -(-run.settings.eval.batch_size // mesh.size) * mesh.size
     network = load_trained(run, mesh)
     evaluation = evaluate_records(
         make_eval_function(network.model, run.preprocessing, run.settings.eval.tta),
         network.variables,
         records,
-        run.settings.eval.batch_size,
+        batch_size,
         mesh,
         xla_options.for_model(network.model),
     )

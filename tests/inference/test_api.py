@@ -135,7 +135,7 @@ def test_faces_of_wrong_shape_are_a_user_error(model):
 def test_a_misspelt_word_for_faces_is_a_user_error(model, portraits):
     with pytest.raises(UserError, match="expected faces='all', found its former name, choice"):
         model.predict(portraits[0], choice="all")
-    with pytest.raises(UserError, match="expected faces of largest, all, whole, found 'everything'"):
+    with pytest.raises(UserError, match="faces of largest, all, whole, found 'everything'"):
         model.predict(portraits[0], faces="everything")
 
 
@@ -312,7 +312,7 @@ def test_a_run_on_aligned_faces_aligns_faces_with_landmarks(run, portraits):
 )
 def test_the_detector_follows_the_runs_data(run, crop, detector):
     data = {**run.data, "crop": crop and FaceCrop(**crop).to_json()}
-    assert locate.default_detector(dataclasses.replace(run, data=data)) == detector
+    assert locate.framing_of(dataclasses.replace(run, data=data)).detector == detector
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,8 @@ def test_the_detector_follows_the_runs_data(run, crop, detector):
 def test_detected_boxes_become_those_of_the_runs_data(run, portraits, name, crop, found, box):
     whole = dataclasses.replace(run.preprocessing, face_margin=None)
     data = {"name": f"{name}/face/1.0.0", "crop": FaceCrop(**crop).to_json()}
-    finder = locate.FaceFinder(dataclasses.replace(run, preprocessing=whole, data=data))
+    same = dataclasses.replace(run, preprocessing=whole, data=data)
+    finder = FaceFinder(locate.framing_of(same))
     finder._detector = OneFace(Face((30, 20, 80, 100), found))
     assert finder.find(portraits[0])[0].box == box
 
@@ -340,8 +341,8 @@ def test_mtcnn_frames_faces_like_the_haar_cascades(run, portraits):
     """A run on crops of the cascades sees the same square, whichever detector finds the face."""
     whole = dataclasses.replace(run.preprocessing, face_margin=None)
     data = {**run.data, "crop": FaceCrop().to_json()}
-    haar_run = dataclasses.replace(run, preprocessing=whole, data=data)
-    haar, mtcnn = (locate.FaceFinder(haar_run, detector=name) for name in (None, "mtcnn"))
+    framing = locate.framing_of(dataclasses.replace(run, preprocessing=whole, data=data))
+    haar, mtcnn = (FaceFinder(framing, detector=name) for name in (None, "mtcnn"))
     for portrait in portraits:
         (one,), (other,) = haar.find(portrait), mtcnn.find(portrait)
         assert (one.found, other.found) == ("haar", "mtcnn")
