@@ -216,6 +216,7 @@ def _card(runs: Sequence[Run]) -> ReportCard:
         train_seconds=sum(card.train_seconds for card in cards),
         leaks=max(card.leaks for card in cards),
         near_duplicates=max(card.near_duplicates for card in cards),
+        view_share=float(np.mean([card.view_share for card in cards])),
         overlap=_pooled([card.overlap for card in cards]),
     )
 

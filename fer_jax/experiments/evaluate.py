@@ -121,6 +121,7 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
     records = select(records, rows)
     trained, probabilities = predict_records(run, records)
     is_own = other == OWN_DATA and split == "test"
+    attributes = attributes_of(data, split, rows)
     return RunEvaluation(
         run=run,
         trained=trained,
@@ -133,12 +134,13 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
             label_names=run.labels,
             votes=votes_of(run, data, split, rows, other.unmapped),
         ),
-        attributes=attributes_of(data, split, rows),
+        attributes=attributes,
         card=dataclasses.replace(
             make_card(run, data, split, trained, (*notes, *reframed.notes)),
             overlap=count_overlap(
                 run_directory.read_learned(run), data, data.splits[split][rows], run.name
             ),
+            view_share=0.0 if reframed.sources else view_share(attributes),
         ),
         folder=run.report if is_own else run.evaluations / evaluation_name(data, split),
         is_own=other.name is None and is_training_data(run, data),
@@ -301,6 +303,12 @@ def attributes_of(
 ) -> dict[str, Sequence[str] | np.ndarray]:
     """Returns the further attributes of `rows`, for scores by attribute value."""
     return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
+
+
+def view_share(attributes: Mapping[str, Sequence[str] | np.ndarray]) -> float:
+    """Returns the share of the images that are cropped at the box of their camera view."""
+    sources = np.asarray(attributes.get("face_source", ()))
+    return float((sources == "view").mean()) if len(sources) else 0.0
 
 
 def predict_records(run: Run, records: Records) -> tuple[Trained, np.ndarray]:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+_MANY_VIEWS = 0.05  # share from which on they matter for the scores
+
 
 @dataclasses.dataclass(frozen=True)
 class Overlap:
@@ -105,6 +107,8 @@ class ReportCard:
       seeds: number of pooled seeds.
       overlap: what the images share with those that the network learned from; None in reports of
         versions that did not count it.
+      view_share: share of the images that are cropped at the camera's usual box, because no face
+        was detected.
     """
 
     run: str
@@ -130,6 +134,7 @@ class ReportCard:
     folds: int = 0
     seeds: int = 1
     overlap: Overlap | None = None
+    view_share: float = 0.0
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
@@ -156,5 +161,10 @@ class ReportCard:
             lines.append(
                 f"LEAK: {self.leaks} ids are in more than one split; "
                 "results are too high for unseen subjects"
+            )
+        if self.view_share >= _MANY_VIEWS:
+            lines.append(
+                f"CAMERA BOX: no face was detected in {self.view_share:.0%} of the images, which "
+                "are cropped where this camera usually has it; photos of users are not"
             )
         return (*lines, *(self.overlap.warnings if self.overlap else ()))

@@ -103,7 +103,7 @@ def test_other_folds_or_other_data_need_a_new_folder(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"found a cross-validation of 5; .*--folds 5"):
             check(folds)
     changed["fold2of5"] = "one image is new"
-    with pytest.raises(UserError, match="other images, labels or splits .in 1 of 5 folds"):
+    with pytest.raises(UserError, match=r"other images, labels or splits \(in 1 of 5 folds\)"):
         check(5)
 
 
