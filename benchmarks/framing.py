@@ -28,6 +28,7 @@ from fer_jax import run_dir
 from fer_jax.experiments import evaluate
 from fer_jax.export import export_run
 from fer_jax.faces.decode import decode
+from fer_jax.inference.results import Face
 from fer_jax.serve import response
 
 Box = tuple[int, int, int, int]
@@ -100,7 +101,12 @@ def by_export(run: run_dir.Run, photos: Photos, out: Path, file_format: str) -> 
 def on_the_page(model: Any, photos: Photos) -> Iterator[Mapping[str, Any]]:
     """Yields the face that the page shows for each photo."""
     original, shown = response.details, []
-    response.details = lambda faces: shown.append(faces[0].to_json()) or ""
+
+    def details(faces: tuple[Face, ...]) -> str:
+        shown.append(faces[0].to_json())
+        return original(faces)
+
+    response.details = details
     try:
         for path in photos.files:
             response.respond(model, path, "largest", explain=False)

@@ -17,6 +17,7 @@ import json
 import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -254,7 +255,7 @@ def _check_folder(folder: Path, folds: int, fold_runs: Sequence[FoldRun]) -> Non
     The digest of a fold covers images, labels and splits, those of its test split too.
     """
     path = folder / CROSSVAL
-    stored = json.loads(path.read_text()) if path.exists() else {"folds": folds}
+    stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"folds": folds}
     if stored["folds"] != folds:
         raise UserError(
             f"expected {folds or 'no'} folds in {folder}, found a cross-validation of "

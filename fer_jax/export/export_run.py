@@ -108,7 +108,7 @@ def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples
 def write_script(folder: Path) -> None:
     """Writes the script that runs exported files, and the code that frames faces."""
     sources = [*Path(faces.__file__).parent.glob("*.py")]
-    sources += [Path(module.__file__) for module in (errors, printable)]
+    sources += [Path(str(module.__file__)) for module in (errors, printable)]
     for source in sources:
         files.write_text(folder / FACES / source.name, _standalone(source))
     files.write_bytes(folder / FACES / mtcnn.WEIGHTS.name, mtcnn.WEIGHTS.read_bytes())

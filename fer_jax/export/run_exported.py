@@ -24,7 +24,7 @@ import numpy as np
 
 from fer_jax.errors import UserError, exit_cleanly
 from fer_jax.faces.decode import UnreadableError, read_image
-from fer_jax.faces.finder import CHOICES, MIN_SHARE, FaceFinder
+from fer_jax.faces.finder import CHOICES, MIN_SHARE, Choice, FaceFinder
 from fer_jax.faces.framing import Framing
 from fer_jax.printable import printable
 
@@ -84,7 +84,7 @@ def predict(
     """Yields each face of the images; names unreadable ones on stderr."""
     framing = Framing.from_json(metadata["faces"])
     finder = FaceFinder(framing, options.min_face, options.detector)
-    choice = options.faces or ("whole" if framing.takes_whole else "all")
+    choice: Choice = options.faces or ("whole" if framing.takes_whole else "all")
     for path in options.images:
         try:
             image = read_image(Path(path))

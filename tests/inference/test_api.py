@@ -24,6 +24,7 @@ from fer_jax.faces.crop import METHODS, FaceCrop, crop_square, shrink
 from fer_jax.faces.detect import Face
 from fer_jax.faces.finder import FaceFinder
 from fer_jax.inference import locate, network
+from fer_jax.inference.model import Model
 from tests.small_runs import SIZE, write_run
 
 
@@ -195,7 +196,7 @@ def test_runs_on_uncropped_images_get_whole_images(tmp_path, portraits, method, 
     crop = FaceCrop(method=method, margin=0.0).to_json()
     run = dataclasses.replace(run, data={"name": name, "crop": crop})
     image = np.hstack(portraits[:2])
-    model = fer_jax.api.Model(run)
+    model = Model(run)
     (prediction,) = model.predict(image)
     is_whole = method == "keep" and name.startswith("image_folder")
     assert (prediction.faces[0].found == "given") == is_whole
