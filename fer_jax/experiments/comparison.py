@@ -281,7 +281,7 @@ def _read(folder: Path, path: Path) -> RunReport:
         protocol=card["protocol"],
         split=card["split"],
         model=card["model"],
-        seeds=tuple((pooled or {}).get("seeds", ())) or _seeds(card),
+        seeds=_seeds(card, (pooled or {}).get("seeds", ())),
         folds=int(card.get("folds", 0)) or 1,  # 0: not a cross-validation
         count=int(report["count"]),
         accuracy=float(report["accuracy"]),
@@ -312,9 +312,10 @@ def _read_crossval(folder: Path) -> dict[str, Any] | None:
     return stored
 
 
-def _seeds(card: Mapping[str, Any]) -> tuple[int, ...]:
-    first = int(card["seed"])
-    return tuple(range(first, first + int(card.get("seeds", 1))))
+def _seeds(card: Mapping[str, Any], listed: Sequence[int]) -> tuple[int, ...]:
+    """Returns the pooled seeds: those listed, unless the report is of fewer or more."""
+    first, count = int(card["seed"]), int(card.get("seeds", 1))
+    return tuple(listed) if len(listed) == count else tuple(range(first, first + count))
 
 
 def _settings(folder: Path, is_fold: bool) -> str:

@@ -47,7 +47,10 @@ class Case:
 
     def __init__(self, folder: Path, data_dir: Path, kind: str) -> None:
         preprocessing, views, self.faces = RUNS[kind]
-        overrides = (f"data.dir={data_dir}", f"eval.tta={views}", "eval.explain=false")
+        overrides = (
+            f"data.dir={data_dir}", f"eval.tta={views}", "eval.explain=false",
+            "eval.batch_size=255",  # no multiple of the two devices
+        )  # fmt: skip
         self.folder = folder
         self.run = write_run(
             folder / "run", preprocessing=preprocessing, overrides=overrides, edit=confident
