@@ -3,7 +3,7 @@
     import fer_jax
 
     model = fer_jax.load("runs/demo")  # fer_jax.load() is the shipped model
-    for prediction in model.predict(["anna.jpg", "group.jpg"], choice="all"):
+    for prediction in model.predict(["anna.jpg", "group.jpg"], faces="all"):
         for face in prediction.faces:
             print(prediction.source, face.box, face.label, face.probabilities)
 

@@ -270,9 +270,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _problem(options: argparse.Namespace, processes: int, gpus: int) -> str:
     if not options.command:
         return "expected a command after --, found none; such as -- fer-jax train --config ..."
-    if processes < 1 and not options.cpu_devices:
+    if options.cpu_devices is None and not gpus:
         return (
-            "expected GPUs, found none; for CPU devices: --processes 2 --cpu_devices 2 -- COMMAND"
+            "expected GPUs, found none; for CPU devices: "
+            f"--processes {options.processes or 2} --cpu_devices 2 -- COMMAND"
         )
     if processes < 1 or (options.cpu_devices is not None and options.cpu_devices < 1):
         return "expected at least 1 for --processes and --cpu_devices"

@@ -13,23 +13,23 @@ import os
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent import futures
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 
-from fer_jax.faces.align import Landmarks, align, alignment
+from fer_jax.faces.align import Landmarks, alignment, are_distinct
 from fer_jax.faces.crop import (
     FaceCrop,
     RelativeBox,
     crop_origin,
-    crop_square,
     find_face,
     pad_square,
     shrink,
 )
 from fer_jax.faces.decode import UnreadableError, decode, is_color_jpeg
 from fer_jax.faces.detect import Detector, Face, clip
+from fer_jax.faces.framing import landmark_shares, store_face
 from tfds_builders import duplicates, sources
 from tfds_builders.encode import encode_jpeg, encode_png
 from tfds_builders.stand_in_mark import is_stand_in
@@ -193,28 +193,27 @@ def crop_face(
       and the five landmarks as float32[5, 2] shares of the crop's width and height, NaN if
       unknown.
     """
-    side = settings.longest_side
     if settings.method in ("keep", "pad"):
         height, width = image.shape[:2]
-        face = Face((0, 0, width, height), "shipped")
-        origin, size = (0, 0), (width, height)
-        small = shrink(image, side)
+        face, origin, size = Face((0, 0, width, height), "shipped"), (0, 0), (width, height)
+        small = shrink(image, settings.longest_side)
         if settings.method == "pad":
             left, top, length = crop_origin(face.box, 0.0)
             small, origin, size = pad_square(small), (left, top), (length, length)
-        return face, small, _shares(request.landmarks, origin, size)
-    if settings.method == "align" and _are_distinct(request.landmarks):
-        return _align(image, request.landmarks, request.face_box, side)
-    face = locate(image, request, settings, detector)
-    if settings.method == "align" and _are_distinct(face.landmarks):
-        return _align(image, face.landmarks, face.box, side)
-    points = face.landmarks if request.landmarks is None else request.landmarks
-    left, top, length = crop_origin(face.box, settings.margin)
-    square = crop_square(image, face.box, settings.margin)
-    landmarks = _shares(points, (left, top), (length, length))
-    if settings.method == "align":
-        return face, cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA), landmarks
-    return face, shrink(square, side), landmarks
+        return face, small, _known(landmark_shares(request.landmarks, origin, size))
+    aligns, given = settings.method == "align", request.landmarks
+    if aligns and given is not None and not are_distinct(given):
+        given = None  # such as zeros for missing ones
+    if aligns and given is not None:
+        face = Face(_aligned_box(image, request, settings.longest_side), "aligned")
+    else:
+        face = locate(image, request, settings, detector)
+    points = face.landmarks if given is None else tuple((float(x), float(y)) for x, y in given)
+    with_points = dataclasses.replace(face, landmarks=points)
+    cropped, landmarks = store_face(image, with_points, settings)
+    if aligns and points is not None and are_distinct(points):
+        face = Face(face.box, "aligned")
+    return face, cropped, _known(landmarks)
 
 
 def locate(image: np.ndarray, request: Request, settings: FaceCrop, detector: Detector) -> Face:
@@ -226,36 +225,17 @@ def locate(image: np.ndarray, request: Request, settings: FaceCrop, detector: De
     return find_face(image, detector, request.view_box, settings.fallback)
 
 
-def _align(
-    image: np.ndarray, points: Any, box: tuple[int, int, int, int] | None, side: int
-) -> tuple[Face, np.ndarray, np.ndarray]:
-    """`crop_face` by landmarks; without a box, the face box is that of the aligned crop."""
-    points = np.asarray(points, np.float64)
-    matrix = alignment(points, side)
+def _aligned_box(image: np.ndarray, request: Request, side: int) -> tuple[int, int, int, int]:
+    """Returns the box of a face with landmarks: the set's, or that of the aligned crop."""
     height, width = image.shape[:2]
+    if request.face_box is not None:
+        return clip(np.array(request.face_box), width, height)
+    matrix = alignment(np.asarray(request.landmarks, np.float64), side)
     corners = np.array([[0, 0], [side, 0], [0, side], [side, side]]) - matrix[:, 2]
     outline = np.linalg.solve(matrix[:, :2], corners.T).T
-    around = np.concatenate([outline.min(axis=0), np.ptp(outline, axis=0)])
-    face_box = clip(around if box is None else np.array(box), width, height)
-    moved = points @ matrix[:, :2].T + matrix[:, 2]
-    aligned = align(image, points, side)
-    return Face(face_box, "aligned"), aligned, _shares(moved, (0, 0), (side, side))
+    return clip(np.concatenate([outline.min(axis=0), np.ptp(outline, axis=0)]), width, height)
 
 
-def _are_distinct(points: Any) -> bool:
-    """Whether landmarks span an area: some label files have zeros for missing ones."""
-    if points is None:
-        return False
-    array = np.asarray(points, np.float64)
-    return bool(np.isfinite(array).all() and np.ptp(array, axis=0).min() >= 2.0)
-
-
-def _shares(
-    points: Any,
-    origin: tuple[int, int],
-    size: tuple[int, int],
-) -> np.ndarray:
-    """Converts pixel indices to shares of a region of the image, float32[5, 2]."""
-    if points is None:
-        return np.full((5, 2), np.nan, np.float32)
-    return ((np.asarray(points, np.float64) + 0.5 - origin) / size).astype(np.float32)
+def _known(landmarks: np.ndarray | None) -> np.ndarray:
+    """Landmarks as records store them: NaN if unknown."""
+    return np.full((5, 2), np.nan, np.float32) if landmarks is None else landmarks

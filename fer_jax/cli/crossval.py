@@ -1,6 +1,7 @@
 """Trains and tests on every fold of a data set, with several seeds, and pools the predictions.
 
     fer-jax crossval --config configs/kdef.py --folds 10 --seeds 3
+    fer-jax crossval --config configs/raf_db.py --folds none --seeds 0,1,2
 
 The same command resumes where it was stopped.
 """
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax import config as configuration
+from fer_jax.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     options, overrides = parse(arguments)
     settings = configuration.load_settings(options.config, overrides)
+    seeds = seeds_of(options.seeds, settings.seed)
     folder = options.workdir or Path("runs") / f"{Path(options.config).stem}_crossval"
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
@@ -37,12 +40,28 @@ def main(arguments: Sequence[str]) -> None:
     quiet_orbax()
     compile_cache.enable()
     try:
-        paths = crossval(settings, folder, options.folds, options.seeds)
+        paths = crossval(settings, folder, options.folds, seeds)
     except InterruptedRunError as stopped:
         command = shlex.join(["python", "-m", "fer_jax", "crossval", *arguments])
         print(f"stopped and saved; to continue: {command}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
     evaluate.print_report(paths)
+
+
+def seeds_of(text: str, first: int) -> list[int]:
+    """Returns the seeds of --seeds: those listed, or a number of them from `first` on.
+
+    Raises:
+      UserError: the text is neither.
+    """
+    try:
+        if "," in text:
+            return [int(seed) for seed in text.split(",") if seed]
+        return list(range(first, first + int(text)))
+    except ValueError:
+        raise UserError(
+            f"expected --seeds as a number of seeds or a list such as 0,1,2, found {text!r}"
+        ) from None
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -55,8 +74,14 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/kdef.py")
     parser.add_argument("--workdir", type=Path, help="default: runs/<config name>_crossval")
-    parser.add_argument("--folds", type=int, default=10, help="number of folds (default: 10)")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds per fold (default: 1)")
+    parser.add_argument(
+        "--folds", type=lambda text: 0 if text == "none" else int(text), default=10,
+        help="number of folds (default: 10); none: the config's own protocol, once per seed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", default="1",
+        help="number of seeds per fold, or the seeds, such as 0,1,2 (default: 1)",
+    )  # fmt: skip
     options, rest = parser.parse_known_args(arguments)
     known = "--config FILE, --workdir DIR, --folds N, --seeds N"
     return options, configuration.overrides_in(rest, known)

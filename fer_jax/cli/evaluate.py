@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
 
     other = OtherData(
         options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
-        options.unmapped,
+        options.unmapped, options.faces,
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
@@ -50,4 +50,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default="refuse",
         help="classes that the network does not have: stop, or leave their images out",
     )
+    parser.add_argument(
+        "--faces", choices=("largest", "whole"),
+        help="whole: the stored images are faces already, framed like the run's; largest: detect "
+        "the face in each (default: where another set is stored otherwise than the run's)",
+    )  # fmt: skip
     return parser.parse_args(arguments)

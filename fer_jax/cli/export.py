@@ -37,7 +37,9 @@ def main(arguments: Sequence[str]) -> None:
     # Importing JAX and ONNX takes seconds; wrong flags are reported before.
     from fer_jax.cli.logs import quiet_orbax
     from fer_jax.export import onnx_file
+    from fer_jax.export.card import exported_framing
     from fer_jax.export.export_run import ParityError, describe, export, find_samples
+    from fer_jax.inference.locate import framing_of
     from fer_jax.runtime import compile_cache
 
     if options.format == "onnx":
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     except ParityError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_PARITY) from None
+    if exported_framing(run).detector != framing_of(run).detector:
+        print("note: the run's face detector is a file of yours; the script uses mtcnn unless told")
     for line in describe(compared, options.out, options.variant, samples):
         print(line)
 

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
-    from fer_jax.inference.locate import takes_whole_images
+    from fer_jax.inference.locate import framing_of
     from fer_jax.inference.predict import describe, predict
     from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache, signals
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     print(run_dir.introduce(run))
     quiet_orbax()
     compile_cache.enable()
-    if options.faces is None and takes_whole_images(run):
+    if options.faces is None and framing_of(run).takes_whole:
         print(
             "note: the run was trained on uncropped images, so whole images are classified; "
             "--faces=all detects faces"

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
                 page.import_gradio()
                 quiet_orbax()
                 compile_cache.enable()
-                shown = page.make_page(Model(run))
+                shown = page.make_page(Model(run), options.faces)
                 address = page.launch(shown, options.host, options.port, folder)
                 try:
                     print(printable(run_dir.introduce(run)))
@@ -72,6 +72,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--host", default="127.0.0.1",
         help="address to listen at (default: 127.0.0.1, this machine only; 0.0.0.0 is everyone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--faces", choices=("all", "largest", "whole"),
+        help="which faces, until the page's boxes say otherwise; as in fer-jax predict",
     )  # fmt: skip
     parser.add_argument("--port", type=int, help="port (default: the first free one from 7860)")
     return parser.parse_args(arguments)

@@ -11,24 +11,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.faces.crop import crop_origin, crop_square
+from fer_jax.faces.framing import frame_box
 
 NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")
 MASKS = ("none", "ellipse", "landmarks")
-
-# The ellipse of a face in its square crop: center and semi-axes (x, y) as shares of the side.
-_ELLIPSE_CENTER = (0.5, 0.5)
-_ELLIPSE_AXES = (0.36, 0.46)
-# The ellipse from landmarks, in units of the distance between the midpoints of the eyes and the
-# mouth. It reaches from 0.75 above the eyes to 1.75 below (brows to chin), and 1.15 to each side.
-_EYES_TO_CENTER = 0.5
-_LANDMARK_AXES = (1.15, 1.25)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,21 +124,7 @@ class Preprocessing:
         Returns:
           uint8[size, size, 3].
         """
-        points = None if landmarks is None else np.asarray(landmarks, np.float64)
-        if self.face_margin is not None:
-            if points is not None:
-                height, width = image.shape[:2]
-                left, top, side = crop_origin(face_box, self.face_margin)
-                points = (points * (width, height) - (left, top)) / side
-            image = crop_square(image, face_box, self.face_margin)
-        if image.shape[:2] != (self.size, self.size):
-            shrinks = min(image.shape[:2]) > self.size
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
-            image = cv2.resize(image, (self.size, self.size), interpolation=method)
-        if self.mask == "none":
-            return image
-        inside = ellipse_mask(self.size, points if self.mask == "landmarks" else None)
-        return np.where(inside[..., None], image, np.uint8(0))
+        return frame_box(image, face_box, landmarks, self.size, self.face_margin, self.mask)
 
     def normalized(self, images: jax.Array) -> jax.Array:
         """Maps images [B, H, W, 3] in 0..255 to float32 network input of the same shape."""
@@ -173,31 +150,3 @@ class Preprocessing:
         fields = stored.get("input_format")
         input_format = InputFormat(**fields) if fields is not None else None
         return cls(**{**stored, "input_format": input_format})
-
-
-def ellipse_mask(size: int, landmarks: np.ndarray | None) -> np.ndarray:
-    """Returns the mask of the face in a square crop.
-
-    With landmarks, the ellipse follows the line from the eyes to the mouth, in the proportions of
-    an average head to insightface's five points. Without them, it is the ellipse that a face
-    fills in a detector's box.
-
-    Args:
-      size: side of the crop, pixels.
-      landmarks: float[5, 2], shares of the side; None or NaN if unknown.
-
-    Returns:
-      bool[size, size], True inside the ellipse.
-    """
-    rows, columns = (np.mgrid[0:size, 0:size] + 0.5) / size
-    center, axes, down = np.array(_ELLIPSE_CENTER), np.array(_ELLIPSE_AXES), np.array([0.0, 1.0])
-    if landmarks is not None and np.isfinite(landmarks).all():
-        eyes, mouth = landmarks[:2].mean(axis=0), landmarks[3:].mean(axis=0)
-        length = float(np.hypot(*(mouth - eyes)))
-        if length > 0:
-            down = (mouth - eyes) / length
-            center = eyes + _EYES_TO_CENTER * (mouth - eyes)
-            axes = length * np.array(_LANDMARK_AXES)
-    offset = np.stack([columns - center[0], rows - center[1]], axis=-1)
-    along, across = offset @ down, offset @ np.array([down[1], -down[0]])
-    return np.asarray((across / axes[0]) ** 2 + (along / axes[1]) ** 2 <= 1.0)

@@ -53,6 +53,9 @@ TABLE_1 = (
 )  # fmt: skip
 
 
+CROSSVAL = "crossval.json"
+"""File of a cross-validation's directory: its folds and seeds, and digests of its data."""
+
 UNCHECKED = "UNCHECKED"
 """Mark of a report that does not know what the network learned from."""
 
@@ -70,9 +73,8 @@ class RunReport:
       protocol: protocol of the evaluated data set.
       split: evaluated split.
       model: name of the network.
-      seed: seed of the run.
+      seeds: seed of the run, or all pooled seeds.
       folds: number of pooled folds; 1 for a single split.
-      seeds: number of pooled seeds.
       count: number of images.
       accuracy: accuracy.
       balanced_accuracy: mean recall.
@@ -90,9 +92,8 @@ class RunReport:
     protocol: str
     split: str
     model: str
-    seed: int
+    seeds: tuple[int, ...]
     folds: int
-    seeds: int
     count: int
     accuracy: float
     balanced_accuracy: float
@@ -142,28 +143,32 @@ class TableRow:
     @property
     def seeds(self) -> int:
         """Number of seeds."""
-        return sum({run.seed: run.seeds for run in self.runs}.values())
+        return len({seed for run in self.runs for seed in run.seeds})
 
 
 def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
     """Returns the reports in the run directories, and a remark for each directory without one.
+
+    The directory of a cross-validation has one report, which pools its runs.
 
     Raises:
       UserError: there is no report at all.
     """
     reports, remarks = [], []
     for folder in folders:
-        if not (folder / "run.json").is_file():
+        is_crossval = (folder / CROSSVAL).is_file()
+        if not is_crossval and not (folder / "run.json").is_file():
             remarks.append(f"{folder}: not a run directory")
             continue
-        paths = sorted(folder.rglob("report.json"))
+        paths = sorted((folder / "report" if is_crossval else folder).rglob("report.json"))
         for path in paths:
             try:
                 reports.append(_read(folder, path))
             except Exception as error:  # noqa: BLE001 - a damaged report raises almost anything
                 remarks.append(f"{path}: cannot be read ({type(error).__name__}: {error})")
         if not paths:
-            remarks.append(f"{folder}: not evaluated yet")
+            state = "cross-validation not finished" if is_crossval else "not evaluated"
+            remarks.append(f"{folder}: {state} yet")
     if not reports:
         raise UserError(
             "expected run directories with a report, found none"
@@ -247,43 +252,44 @@ def summarize_names(runs: Iterable[str]) -> str:
 
 # Fields that may differ within a row, and the values that replace them for grouping.
 _UNGROUPED: dict[str, Any] = {
-    "run": "", "seed": 0, "count": 0, "accuracy": 0.0, "balanced_accuracy": 0.0,
+    "run": "", "seeds": (), "count": 0, "accuracy": 0.0, "balanced_accuracy": 0.0,
     "interval": None, "interval_method": "",
 }  # fmt: skip
 
 
 def _grouped(reports: Iterable[RunReport]) -> list[tuple[RunReport, ...]]:
-    """Groups reports that differ only in run and seed."""
+    """Groups reports that differ only in run and seed, of as many seeds each."""
     groups: dict[Any, list[RunReport]] = collections.defaultdict(list)
-    for one in sorted(reports, key=lambda one: (one.dataset, one.protocol, one.model, one.seed)):
-        groups[dataclasses.replace(one, **_UNGROUPED)].append(one)
+    for one in sorted(reports, key=lambda one: (one.dataset, one.protocol, one.model, one.seeds)):
+        groups[dataclasses.replace(one, **_UNGROUPED), len(one.seeds)].append(one)
     return [tuple(group) for group in groups.values()]
 
 
 def _read(folder: Path, path: Path) -> RunReport:
     report = json.loads(path.read_text(encoding="utf-8"))
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    pooled = _read_crossval(folder)
+    inner = folder if pooled is None else min(folder.rglob("run.json")).parent
+    run = json.loads((inner / "run.json").read_text(encoding="utf-8"))
     card = report["card"]
     intervals = report["intervals"]
     ends = intervals["accuracy"]
     return RunReport(
         run=folder.absolute().name,
         trained_on=_text(run["data"]["name"]).split("/")[0],
-        trained_by=_text(run["data"].get("protocol", "")),
+        trained_by=_text((run["data"] if pooled is None else card).get("protocol", "")),
         dataset=_text(card["dataset"]),
         config=_text(card.get("config", "")),
         protocol=_text(card["protocol"]),
         split=_text(card["split"]),
         model=_text(card["model"]),
-        seed=int(card["seed"]),
+        seeds=_seeds(card, (pooled or {}).get("seeds", ())),
         folds=int(card.get("folds", 0)) or 1,  # 0: not a cross-validation
-        seeds=int(card.get("seeds", 1)),
         count=int(report["count"]),
         accuracy=_share(report["accuracy"]),
         balanced_accuracy=_share(report["balanced_accuracy"]),
         interval=None if ends is None else (_share(ends[0]), _share(ends[1])),
         marks=_marks(report, is_own=path.parent == folder / "report"),
-        settings=_settings(folder),
+        settings=_settings(inner, pooled is not None),
         interval_method=_text(intervals.get("method", "")),
     )
 
@@ -311,9 +317,25 @@ def _marks(report: Mapping[str, Any], *, is_own: bool) -> tuple[str, ...]:
     return marks if is_counted else (*marks, UNCHECKED)
 
 
-def _settings(folder: Path) -> str:
-    """Returns the run's configuration without its seed and data folders."""
+def _read_crossval(folder: Path) -> dict[str, Any] | None:
+    """Returns the description of a cross-validation; None for a run directory."""
+    if not (folder / CROSSVAL).is_file():
+        return None
+    stored: dict[str, Any] = json.loads((folder / CROSSVAL).read_text(encoding="utf-8"))
+    return stored
+
+
+def _seeds(card: Mapping[str, Any], listed: Sequence[int]) -> tuple[int, ...]:
+    """Returns the pooled seeds: those listed, unless the report is of fewer or more."""
+    first, count = int(card["seed"]), int(card.get("seeds", 1))
+    return tuple(listed) if len(listed) == count else tuple(range(first, first + count))
+
+
+def _settings(folder: Path, is_fold: bool) -> str:
+    """Returns the run's configuration without its seed and data folders, and without its fold."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config.pop("seed", None)
     data = {key: value for key, value in config["data"].items() if "dir" not in key}
+    if is_fold:
+        data.pop("protocol", None)
     return json.dumps({**config, "data": data}, sort_keys=True)

@@ -1,10 +1,12 @@
 """Cross-validation: trains and tests on every fold, with several seeds, and pools predictions.
 
     fer-jax crossval --config configs/kdef.py --folds 10 --seeds 3
+    fer-jax crossval --config configs/raf_db.py --folds none --seeds 0,1,2
 
 Folds are disjoint by subject: each subject is tested once per seed, by a network that was not
-trained on it. Every fold and seed is a run in WORKDIR/fold_K/seed_S; the same command resumes where
-it was stopped. The pooled report is in WORKDIR/report.
+trained on it. Without folds the config's own protocol is repeated with every seed. Every fold and
+seed is a run in WORKDIR/fold_K/seed_S (WORKDIR/seed_S); the same command resumes where it was
+stopped. The pooled report is in WORKDIR/report.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import operator
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +27,7 @@ from fer_jax.data.records import Split, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
 from fer_jax.experiments.calibrate import calibrate
+from fer_jax.experiments.comparison import CROSSVAL
 from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report import predictions as saved
 from fer_jax.report.card import Overlap, ReportCard
@@ -37,6 +41,8 @@ from fer_jax.training.build import data_arguments
 from tfds_builders import prepare
 
 MIN_FOLDS = 3  # one each for test, validation and training
+NO_FOLDS = 0
+"""Number of folds that stands for the config's own protocol."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +50,7 @@ class FoldRun:
     """One run: a fold with a seed.
 
     Attributes:
-      fold: index of the fold, from 1.
+      fold: index of the fold, from 1; 0 for the config's own protocol.
       seed: training seed.
       settings: settings of the run.
       folder: the run directory.
@@ -54,6 +60,11 @@ class FoldRun:
     seed: int
     settings: Settings
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Fold and seed, for people."""
+        return f"fold {self.fold}, seed {self.seed}" if self.fold else f"seed {self.seed}"
 
     @property
     def predictions(self) -> Path:
@@ -73,47 +84,48 @@ class PooledImages:
         return split.read(index)
 
 
-def plan(settings: Settings, folder: Path, folds: int, seeds: int) -> list[FoldRun]:
+def plan(settings: Settings, folder: Path, folds: int, seeds: Sequence[int]) -> list[FoldRun]:
     """Returns the runs in order: all folds of the first seed, then of the next.
 
     Raises:
-      UserError: too few folds or seeds.
+      UserError: too few folds or seeds, or a seed given twice.
     """
-    if folds < MIN_FOLDS or seeds < 1:
+    if (folds != NO_FOLDS and folds < MIN_FOLDS) or not seeds or len(set(seeds)) < len(seeds):
         raise UserError(
-            f"expected --folds of at least {MIN_FOLDS} (test, validation, training) and --seeds "
-            f"of at least 1, found {folds} and {seeds}"
+            f"expected --folds of at least {MIN_FOLDS} (test, validation, training) or none, and "
+            f"one or more different --seeds, found {folds} and {', '.join(map(str, seeds))}"
         )
     fold_runs = []
-    for seed in range(settings.seed, settings.seed + seeds):
-        for fold in range(1, folds + 1):
-            data = dataclasses.replace(settings.data, protocol=f"fold{fold}of{folds}")
+    for seed in seeds:
+        for fold in range(1, folds + 1) if folds else (0,):
+            protocol = f"fold{fold}of{folds}" if folds else settings.data.protocol
+            data = dataclasses.replace(settings.data, protocol=protocol)
             changed = dataclasses.replace(settings, data=data, seed=seed)
-            fold_runs.append(FoldRun(fold, seed, changed, folder / f"fold_{fold}" / f"seed_{seed}"))
+            place = folder / f"fold_{fold}" if fold else folder
+            fold_runs.append(FoldRun(fold, seed, changed, place / f"seed_{seed}"))
     return fold_runs
 
 
-def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> ReportPaths:
+def crossval(settings: Settings, folder: Path, folds: int, seeds: Sequence[int]) -> ReportPaths:
     """Trains the runs that are not finished, pools the predictions and writes the report.
 
     Args:
       settings: settings of every run, except its protocol and seed.
       folder: folder of all runs, the command's WORKDIR.
-      folds: number of folds, split by subject if the data set has subjects.
-      seeds: number of seeds per fold, starting at `settings.seed`.
+      folds: number of folds, split by subject if the data set has subjects; `NO_FOLDS` for the
+        settings' own protocol.
+      seeds: seeds of each fold.
 
     Raises:
       UserError: wrong input, initial weights of a run that learned from the data, or the folder
-        has a cross-validation with other folds.
+        has a cross-validation with other folds or other data.
       InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
     """
     fold_runs = plan(settings, folder, folds, seeds)
-    _check_ancestors(fold_runs[0].settings)
-    _check_folds(folder, folds)
+    _check_ancestors(fold_runs[0])
+    _check_folder(folder, folds, fold_runs)
     for number, fold_run in enumerate(fold_runs, start=1):
-        title = (
-            f"fold {fold_run.fold} of {folds}, seed {fold_run.seed} ({number} of {len(fold_runs)})"
-        )
+        title = f"{fold_run.name} ({number} of {len(fold_runs)})"
         if fold_run.predictions.exists() and _is_same(fold_run):
             print(f"{title}: already finished", flush=True)
             continue
@@ -123,7 +135,7 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: int) -> Report
             calibrate(run)
         scores = evaluate.evaluate(run, split="test").scores
         print(f"{title}: balanced accuracy {scores.balanced_accuracy:.4f}", flush=True)
-    return pool(fold_runs, folder, folds, seeds)
+    return pool(fold_runs, folder, folds, len(seeds))
 
 
 def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> ReportPaths:
@@ -148,9 +160,9 @@ def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> 
         open_split(data, "test", run.preprocessing)
         for data, run in zip(prepared, runs, strict=True)
     ]
-    card = dataclasses.replace(
-        _card(runs), run=folder.absolute().name, protocol=f"{folds} folds", folds=folds, seeds=seeds
-    )
+    card = dataclasses.replace(_card(runs), run=folder.absolute().name, folds=folds, seeds=seeds)
+    if folds:
+        card = dataclasses.replace(card, protocol=f"{folds} folds")
     return write_report(
         folder / "report",
         pooled,
@@ -174,12 +186,14 @@ def spread(
         of_seed = np.array(
             [float(score(np.sum([one.confusion() for one in of_seeds[seed]], 0))) for seed in seeds]
         )
-        rows.append((f"{name}, over the folds", _mean_and_deviation(of_part)))
+        if fold_runs[0].fold:
+            rows.append((f"{name}, over the folds", _mean_and_deviation(of_part)))
         if len(seeds) > 1:
-            rows.append((f"{name}, over the seeds (folds pooled)", _mean_and_deviation(of_seed)))
+            pooled = " (folds pooled)" if fold_runs[0].fold else ""
+            rows.append((f"{name}, over the seeds{pooled}", _mean_and_deviation(of_seed)))
     for fold_run, one in pairs:
         value = float(balanced_accuracy(one.confusion()))
-        rows.append((f"fold {fold_run.fold}, seed {fold_run.seed}", f"{value:.4f} of {len(one):,}"))
+        rows.append((fold_run.name, f"{value:.4f} of {len(one):,}"))
     return rows
 
 
@@ -206,6 +220,7 @@ def _card(runs: Sequence[Run]) -> ReportCard:
         train_seconds=sum(card.train_seconds for card in cards),
         leaks=max(card.leaks for card in cards),
         near_duplicates=max(card.near_duplicates for card in cards),
+        view_share=float(np.mean([card.view_share for card in cards])),
         overlap=_pooled([card.overlap for card in cards]),
         temperature=1.0,  # each run has its own
     )
@@ -217,36 +232,57 @@ def _pooled(overlaps: Sequence[Overlap | None]) -> Overlap | None:
     return functools.reduce(operator.add, known) if len(known) == len(overlaps) else None
 
 
-def _check_ancestors(settings: Settings) -> None:
-    """Refuses initial weights of a run that learned from images or people of the folds.
+def _check_ancestors(fold_run: FoldRun) -> None:
+    """Refuses initial weights of a run that learned from images or people that are tested.
 
-    Over all folds everyone is tested, so that no such weights are fair.
+    Over all folds that is everyone, so that no such weights are fair.
     """
+    settings = fold_run.settings
     pretrained = run_directory.find_run(settings.model.pretrained)
     if not run_directory.is_run(pretrained):
         return
     learned = run_directory.read_learned(run_directory.open_run(pretrained))
     data = prepare.prepare(**data_arguments(settings))
-    found = count_overlap(learned, data, np.concatenate(list(data.splits.values())), "")
+    tested = np.concatenate(list(data.splits.values())) if fold_run.fold else data.splits["test"]
+    found = count_overlap(learned, data, tested, "")
     if found.ids or found.subjects:
         raise UserError(
-            f"expected initial weights that have not seen the people tested in the folds, found "
+            f"expected initial weights that have not seen the people who are tested, found "
             f"{pretrained}, which learned from {found.ids:,} of the {found.images:,} images and "
             f"from {found.subjects:,} people; choose another config.model.pretrained"
         )
 
 
-def _check_folds(folder: Path, folds: int) -> None:
-    """Stores the number of folds, and refuses a folder with another number."""
-    path = folder / "crossval.json"
-    if path.exists():
-        stored = json.loads(path.read_text())["folds"]
-        if stored != folds:
-            raise UserError(
-                f"expected {folds} folds in {folder}, found a cross-validation of {stored}; "
-                f"resume it with --folds {stored} or choose another --workdir"
-            )
-    files.write_text(path, json.dumps({"folds": folds}) + "\n")
+def _check_folder(folder: Path, folds: int, fold_runs: Sequence[FoldRun]) -> None:
+    """Stores folds, seeds and digests of the data; refuses a folder with other folds or data.
+
+    The digest of a fold covers images, labels and splits, those of its test split too.
+    """
+    path = folder / CROSSVAL
+    stored: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"folds": folds}
+    if stored["folds"] != folds:
+        raise UserError(
+            f"expected {folds or 'no'} folds in {folder}, found a cross-validation of "
+            f"{stored['folds'] or 'no folds'}; resume it with --folds {stored['folds'] or 'none'} "
+            "or choose another --workdir"
+        )
+    before = stored.get("data", {})  # older versions stored none
+    digests = {}
+    for fold_run in fold_runs:
+        name = str(fold_run.fold)
+        if name not in digests:
+            data = prepare.prepare(**data_arguments(fold_run.settings))
+            digests[name] = str(data.metadata["digest"])
+    changed = [name for name, digest in digests.items() if before.get(name, digest) != digest]
+    if changed:
+        raise UserError(
+            f"expected the data that the cross-validation in {folder} was started with, found "
+            f"other images, labels or splits (in {len(changed)} of {len(digests)} folds); restore "
+            "them, or choose another --workdir"
+        )
+    seeds = list(dict.fromkeys(fold_run.seed for fold_run in fold_runs))
+    content = {"folds": folds, "seeds": seeds, "data": digests}
+    files.write_text(path, json.dumps(content) + "\n")
 
 
 def _is_same(fold_run: FoldRun) -> bool:

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax import run_dir as run_directory
-from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments.overlap import count_overlap
+from fer_jax.experiments.reframing import open_framed
 from fer_jax.inference.network import Network
 from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
@@ -61,6 +61,8 @@ class OtherData:
       data_dir: folder of prepared data sets.
       manual_dir: the user's copy of the data set.
       unmapped: "refuse" classes that the network lacks, or "drop" their images.
+      faces: "whole" if the stored images are faces framed like the run's, "largest" to detect
+        them; None to decide by how both sets are stored.
     """
 
     name: str | None = None
@@ -69,6 +71,7 @@ class OtherData:
     data_dir: str | None = None
     manual_dir: str | None = None
     unmapped: str = "refuse"
+    faces: str | None = None
 
 
 OWN_DATA = OtherData()
@@ -116,14 +119,15 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
 def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
     """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
     data = open_data(run, other)
-    preprocessing = preprocessing_for(run, data)
-    records = decode_all(open_split(data, split, preprocessing))
+    reframed = open_framed(run, data, split, other.faces)
+    records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
         check_labels(run, records.label_names)
     labels, rows, notes = map_labels(run, records, other.unmapped)
     records = select(records, rows)
     trained, probabilities = predict_records(run, records)
     is_own = other == OWN_DATA and split == "test"
+    attributes = attributes_of(data, split, rows)
     predictions = Predictions(
         ids=records.ids,
         labels=labels,
@@ -137,16 +141,17 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
         trained=trained,
         records=records,
         predictions=predictions,
-        attributes=attributes_of(data, split, rows),
+        attributes=attributes,
         card=dataclasses.replace(
-            make_card(run, data, split, trained, notes),
+            make_card(run, data, split, trained, (*notes, *reframed.notes)),
             overlap=count_overlap(
                 run_directory.read_learned(run), data, data.splits[split][rows], run.name
             ),
             dead_units=dead_units_of(run, trained, records, predictions),
+            view_share=0.0 if reframed.sources else view_share(attributes),
         ),
         folder=run.output / ("report" if is_own else f"evaluations/{evaluation_name(data, split)}"),
-        is_own=other.name is None and is_training_data(run, data, preprocessing),
+        is_own=other.name is None and is_training_data(run, data),
     )
 
 
@@ -226,12 +231,15 @@ def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
         )
 
 
-def is_training_data(run: Run, data: Prepared, preprocessing: Preprocessing) -> bool:
+def is_training_data(run: Run, data: Prepared) -> bool:
     """Whether the run was trained on the train split of `data`; reads no images.
 
     Another copy of the same set has the set's name, but is other data.
     """
-    return open_split(data, "train", preprocessing).digest == run.data.get("train")
+    is_whole = data.metadata.get("pictures") == "whole"
+    if run.preprocessing.face_margin is not None and not is_whole:
+        return False
+    return open_split(data, "train", run.preprocessing).digest == run.data.get("train")
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -239,22 +247,6 @@ def evaluation_name(data: Prepared, split: str) -> str:
     return "-".join(
         (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
     )
-
-
-def preprocessing_for(run: Run, data: Prepared) -> Preprocessing:
-    """Adapts the run's preprocessing to data that stores face crops or whole images.
-
-    Face crops are used as they are. Whole images are cropped with the run's face margin, or, for
-    a run on face crops, with the margin of those crops.
-    """
-    margin = None
-    if data.metadata.get("pictures") == "whole":
-        crop = run.data.get("crop") or {}
-        margin = run.preprocessing.face_margin
-        margin = crop.get("margin") if margin is None else margin
-    if run.settings.data.name == data.builder.name:
-        margin = run.preprocessing.face_margin
-    return dataclasses.replace(run.preprocessing, face_margin=margin)
 
 
 def check_labels(run: Run, names: tuple[str, ...]) -> None:
@@ -342,6 +334,12 @@ def attributes_of(
     return {name: np.asarray(values)[rows] for name, values in data.attributes(split).items()}
 
 
+def view_share(attributes: Mapping[str, Sequence[str] | np.ndarray]) -> float:
+    """Returns the share of the images that are cropped at the box of their camera view."""
+    sources = np.asarray(attributes.get("face_source", ()))
+    return float((sources == "view").mean()) if len(sources) else 0.0
+
+
 def predict_records(
     run: Run, records: Records, is_calibrated: bool = True
 ) -> tuple[Trained, np.ndarray]:
@@ -351,7 +349,8 @@ def predict_records(
     """
     # With fewer devices than in training, the FSDP group is smaller.
     mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, len(sharding.all_devices())))
-    sharding.check_batch_size("config.eval.batch_size", run.settings.eval.batch_size, mesh)
+    # The next size that the devices can split; rows that pad a batch do not count.
+    batch_size = -(-run.settings.eval.batch_size // mesh.size) * mesh.size
     network = load_trained(run, mesh)
     if not is_calibrated:
         network = dataclasses.replace(network, temperature=1.0)
@@ -361,7 +360,7 @@ def predict_records(
         ),
         network.variables,
         records,
-        run.settings.eval.batch_size,
+        batch_size,
         mesh,
         xla_options.for_model(network.model),
     )

@@ -5,17 +5,19 @@ With it, a user who has only the file can prepare inputs and knows the limits of
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 import fer_jax
 from fer_jax.export import program
-from fer_jax.inference import locate
+from fer_jax.export.run_exported import FORMAT
+from fer_jax.faces.detect import HAAR, HAAR_FRONTAL, MTCNN
+from fer_jax.faces.framing import Framing
+from fer_jax.inference.locate import framing_of
 from fer_jax.inference.network import Network
 from fer_jax.run_dir import Run, report_warnings
-
-FORMAT = 2
-"""Version of the metadata; increased when older scripts cannot read it."""
+from fer_jax.training import tta
 
 
 def metadata(network: Network, variant: str) -> dict[str, Any]:
@@ -36,10 +38,19 @@ def metadata(network: Network, variant: str) -> dict[str, Any]:
             "name": program.OUTPUT,
             "type": f"float32[batch, {len(run.labels)}]",
         },
-        "faces": locate.describe_cropping(run),
+        "faces": exported_framing(run).to_json(),
         "variant": variant,
         "card": card(network),
     }
+
+
+def exported_framing(run: Run) -> Framing:
+    """Returns the run's framing; a detector that is a file of this machine becomes MTCNN."""
+    framing = framing_of(run)
+    is_known = framing.detector in (HAAR, HAAR_FRONTAL, MTCNN)
+    crop = framing.crop if is_known else dataclasses.replace(framing.crop, detector=MTCNN)
+    detector = framing.detector if is_known else MTCNN
+    return dataclasses.replace(framing, detector=detector, crop=crop)
 
 
 def card(network: Network) -> dict[str, Any]:
@@ -54,6 +65,7 @@ def card(network: Network) -> dict[str, Any]:
         "protocol": run.data.get("protocol", ""),
         "warnings": list(report_warnings(run)),
         "figures": _scores(run),
+        "views": tta.VIEWS[run.settings.eval.tta],
         "preprocessing": run.preprocessing.to_json(),
         "fer_jax": fer_jax.__version__,
         "use": "one face per input, cropped and resized as described in `faces`; an expression "

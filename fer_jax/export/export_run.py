@@ -2,12 +2,13 @@
 
 The file's input is uint8[B, S, S, 3] RGB, cropped and resized faces; normalization and channel
 order are part of the network. The script `run_exported.py`, written beside the file, detects and
-crops faces and runs the file.
+frames faces and runs the file. It runs every file of its version, so several may share a folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fer_jax import files
+from fer_jax import errors, faces, files, printable
 from fer_jax.errors import UserError
-from fer_jax.faces import align, mtcnn
+from fer_jax.faces import mtcnn
 from fer_jax.run_dir import Run
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ PARITY = 1e-4
 """Maximum difference of a probability between the run and its float32 file."""
 
 SCRIPT = "run_exported.py"
+
+FACES = "fer_jax_faces"
+"""Folder beside the script: a copy of fer_jax/faces and of what that imports."""
 
 _BATCH = 32
 _SAMPLES = 256  # of the test and validation split each: seconds for the largest network
@@ -102,10 +106,18 @@ def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples
 
 
 def write_script(folder: Path) -> None:
-    """Writes the script that runs exported files, and what it needs."""
-    for source in (Path(__file__).with_name(SCRIPT), Path(align.__file__), Path(mtcnn.__file__)):
-        files.write_text(folder / source.name, source.read_text())
-    files.write_bytes(folder / mtcnn.WEIGHTS.name, mtcnn.WEIGHTS.read_bytes())
+    """Writes the script that runs exported files, and the code that frames faces."""
+    sources = [*Path(faces.__file__).parent.glob("*.py")]
+    sources += [Path(str(module.__file__)) for module in (errors, printable)]
+    for source in sources:
+        files.write_text(folder / FACES / source.name, _standalone(source))
+    files.write_bytes(folder / FACES / mtcnn.WEIGHTS.name, mtcnn.WEIGHTS.read_bytes())
+    files.write_text(folder / SCRIPT, _standalone(Path(__file__).with_name(SCRIPT)))
+
+
+def _standalone(source: Path) -> str:
+    """Returns the source of a module that imports the copies instead of fer_jax."""
+    return re.sub(r"(?m)^from fer_jax(\.faces)?\b", f"from {FACES}", source.read_text())
 
 
 def _write(

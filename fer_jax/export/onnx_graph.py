@@ -156,6 +156,9 @@ class _Graph:
             return [np.asarray(result)]
         if name == "rev":
             return [self._reverse(inputs[0], params["dimensions"], equation.invars[0].aval.shape)]
+        if name == "dot_general":
+            ranks = [variable.aval.ndim for variable in equation.invars]
+            return [self._dot(inputs, ranks, params["dimension_numbers"])]
         if name in _ELEMENTWISE:
             return [self._elementwise(_ELEMENTWISE[name], inputs)]
         method = getattr(self, f"_{name}", None)
@@ -330,10 +333,24 @@ class _Graph:
         onnx_axes = np.array((2, 3) if is_spatial else axes, np.int64)
         return Tensor(self.node(operator, [name, onnx_axes], keepdims=0))
 
-    def _dot_general(self, left: Value, right: Value, *, dimension_numbers: Any, **_: Any) -> Value:
-        if dimension_numbers != (((1,), (0,)), ((), ())):
-            raise UnsupportedError("a dot product that is not of two matrices")
-        return Tensor(self.node("MatMul", [self.as_nhwc(left), self.as_nhwc(right)]))
+    def _dot(self, inputs: Sequence[Value], ranks: Sequence[int], dimension_numbers: Any) -> Value:
+        names = [self.as_nhwc(value) for value in inputs]
+        contracted, batch = dimension_numbers
+        if tuple(ranks) == (2, 2) and contracted == ((1,), (0,)):
+            return Tensor(self.node("MatMul", names))  # which runtimes fuse with additions
+        if batch != ((), ()):
+            raise UnsupportedError("a dot product of batches")
+        return Tensor(self.node("Einsum", names, equation=_einsum(contracted, ranks)))
+
+
+def _einsum(contracted: Sequence[Sequence[int]], ranks: Sequence[int]) -> str:
+    """Returns the equation of a dot product: the free axes of the left, then of the right."""
+    left, right = list("abcd"[: ranks[0]]), list("efgh"[: ranks[1]])
+    for one, other in zip(*contracted, strict=True):
+        right[other] = left[one]
+    shared = {left[one] for one in contracted[0]}
+    free = [name for name in (*left, *right) if name not in shared]
+    return f"{''.join(left)},{''.join(right)}->{''.join(free)}"
 
 
 def _window(params: dict[str, Any]) -> dict[str, Any]:

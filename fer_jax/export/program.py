@@ -1,4 +1,4 @@
-"""The exported function: from cropped faces to probabilities, including normalization.
+"""The exported function: from cropped faces to probabilities, with normalization and views.
 
 Computes in float32 regardless of the run's dtype, because every runtime supports it.
 """
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.data.preprocess import ellipse_mask
+from fer_jax.faces.framing import ellipse_mask
 from fer_jax.inference.network import Network
 from fer_jax.models.layers import cpu_ops
 from fer_jax.training import tta
@@ -29,7 +29,7 @@ Program = Callable[[Any, jax.Array], jax.Array]
 def make_program(network: Network) -> Program:
     """Returns a function from (variables, uint8[B, S, S, 3]) to float32[B, C]."""
     model = network.model.clone(dtype=jnp.float32)
-    preprocessing = network.run.preprocessing
+    preprocessing, views = network.run.preprocessing, network.run.settings.eval.tta
 
     def program(variables: Any, faces: jax.Array) -> jax.Array:
         pixels = faces.astype(jnp.float32)
@@ -42,8 +42,7 @@ def make_program(network: Network) -> Program:
             return jnp.asarray(model.apply(variables, inputs, train=False))
 
         with cpu_ops.disabled():
-            log_p = tta.mean_log_probabilities(logits_of, pixels, tta.NONE, network.temperature)
-        return jnp.exp(log_p)
+            return tta.mean_probabilities(logits_of, pixels, views, network.temperature)
 
     return program
 

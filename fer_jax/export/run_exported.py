@@ -2,119 +2,75 @@
 
     python run_exported.py demo.onnx photo.jpg ...
 
-Needs numpy and opencv-python-headless 4.x, and the files mtcnn.py, mtcnn.npz and align.py beside
-it; ONNX files also need onnxruntime, StableHLO files jax and flatbuffers. Detects the largest face
-of each image, crops or aligns it like the training data, and prints one JSON line with its
-probabilities.
+Needs numpy, opencv-python-headless 4.x and the folder fer_jax_faces beside it; ONNX files also need
+onnxruntime, StableHLO files jax and flatbuffers. Detects and frames faces with the code of
+`fer-jax predict`, and prints one JSON line per face. It runs the files of both formats.
 """
 
 from __future__ import annotations
 
-import importlib
+import argparse
 import json
 import os
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
-import cv2
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")  # read when cv2 is imported
+
 import numpy as np
 
+from fer_jax.errors import UserError, exit_cleanly
+from fer_jax.faces.decode import UnreadableError, read_image
+from fer_jax.faces.finder import CHOICES, MIN_SHARE, Choice, FaceFinder
+from fer_jax.faces.framing import Framing
+from fer_jax.printable import printable
 
-def find_face(
-    image: np.ndarray, faces: dict
-) -> tuple[tuple[int, int, int, int], np.ndarray | None]:
-    """Finds the largest face.
+FORMAT = 3
+"""Version of the files' metadata that this script reads."""
 
-    Args:
-      image: uint8[H, W, 3] RGB.
-      faces: the entry `faces` of the file's metadata.
-
-    Returns:
-      x, y, width and height of the face, or of the whole image if there is none; and the five
-      landmarks, float[5, 2], or None.
-    """
-    height, width = image.shape[:2]
-    box, landmarks = _DETECTORS[faces["detector"]](image)
-    if box is None:
-        return (0, 0, width, height), None
-    right, bottom = min(round(box[0] + box[2]), width), min(round(box[1] + box[3]), height)
-    x, y = min(max(round(box[0]), 0), width - 1), min(max(round(box[1]), 0), height - 1)
-    box_width, box_height = max(1, right - x), max(1, bottom - y)
-    if faces["box_change"] is None:
-        return (x, y, box_width, box_height), landmarks
-    move_right, move_down, share = faces["box_change"]
-    longer = max(box_width, box_height)
-    side = max(1, round(share * longer))
-    left = round(x + box_width / 2 + move_right * longer - side / 2)
-    top = round(y + box_height / 2 + move_down * longer - side / 2)
-    x, y = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
-    return (x, y, min(left + side, width) - x, min(top + side, height) - y), landmarks
+Classify = Callable[[np.ndarray], np.ndarray]
+"""uint8[B, S, S, 3] RGB faces to probabilities float32[B, C]."""
 
 
-def _mtcnn(image: np.ndarray) -> tuple[list[float] | None, np.ndarray | None]:
-    boxes, landmarks = importlib.import_module("mtcnn").Mtcnn(0.1).find(image)
-    return (boxes[0].tolist(), landmarks[0]) if len(boxes) else (None, None)
-
-
-def _haar(image: np.ndarray) -> tuple[list[float] | None, None]:
-    height, width = image.shape[:2]
-    scale = min(1.0, max(320 / max(height, width), 20 / max(1.0, 0.1 * min(height, width))))
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    if scale < 1:
-        gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    data = os.path.join(os.path.dirname(cv2.__file__), "data")
-    cascade = cv2.CascadeClassifier(os.path.join(data, "haarcascade_frontalface_default.xml"))
-    min_side = max(20, int(0.1 * min(gray.shape)))
-    boxes = cascade.detectMultiScale(cv2.equalizeHist(gray), 1.1, 5, minSize=(min_side, min_side))
-    if not len(boxes):
-        return None, None
-    return (max(boxes, key=lambda box: box[2] * box[3]) / scale).tolist(), None
-
-
-_DETECTORS = {"mtcnn": _mtcnn, "haar_frontal": _haar}
-
-
-def crop_face(
-    image: np.ndarray,
-    box: tuple[int, int, int, int],
-    landmarks: np.ndarray | None,
-    metadata: dict,
-) -> np.ndarray:
-    """Crops the square around a box, or aligns the face, to the network's input.
+def load(path: str) -> tuple[Classify, dict[str, Any]]:
+    """Opens an exported file.
 
     Returns:
-      uint8[S, S, 3] RGB.
+      The network, and the metadata.
+
+    Raises:
+      UserError: no file, another kind of file, or one of another version.
     """
-    faces, size = metadata["faces"], metadata["input"]["size"]
-    stored = faces["longest_side"]
-    if faces["align"] and landmarks is not None:
-        square = importlib.import_module("align").align(image, landmarks, stored)
-    else:
-        x, y, width, height = box
-        side = max(1, round(max(width, height) * (1 + 2 * faces["margin"])))
-        left, top = round(x + width / 2 - side / 2), round(y + height / 2 - side / 2)
-        padded = cv2.copyMakeBorder(image, side, side, side, side, cv2.BORDER_REPLICATE)
-        square = padded[top + side : top + 2 * side, left + side : left + 2 * side]
-    if stored and len(square) > stored:  # the size at which the training data is stored
-        square = cv2.resize(square, (stored, stored), interpolation=cv2.INTER_AREA)
-    if len(square) == size:
-        return square
-    method = cv2.INTER_AREA if len(square) > size else cv2.INTER_CUBIC
-    return cv2.resize(square, (size, size), interpolation=method)
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        classify, metadata = _load_stablehlo(path) if is_zip else _load_onnx(path)
+    except ImportError as error:
+        raise UserError(f"expected the package {error.name}, found none; install it") from None
+    except Exception as error:  # noqa: BLE001 - the runtimes raise errors of many types
+        raise UserError(
+            f"expected a file that fer-jax export wrote, found {path}: {str(error)[:200]}"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise UserError(
+            f"expected metadata of format {FORMAT}, found format {metadata.get('format')} in "
+            f"{path}; export the run again, which also writes the script for it"
+        )
+    return classify, metadata
 
 
-def load(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
-    """Returns a function from faces uint8[B, S, S, 3] to float32[B, C], and the metadata."""
-    with open(path, "rb") as file:
-        is_stablehlo = file.read(2) == b"PK"  # a zip archive
-    if is_stablehlo:
-        import jax.export
+def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
+    import jax.export
 
-        with zipfile.ZipFile(path) as archive:
-            metadata = json.loads(archive.read("metadata.json"))
-            program = jax.export.deserialize(bytearray(archive.read("program.stablehlo")))
-        return lambda faces: np.asarray(program.call(faces)), metadata
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("metadata.json"))
+        program = jax.export.deserialize(bytearray(archive.read("program.stablehlo")))
+    return lambda faces: np.asarray(program.call(faces)), metadata
+
+
+def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -122,23 +78,68 @@ def load(path: str) -> tuple[Callable[[np.ndarray], np.ndarray], dict]:
     return lambda faces: session.run(None, {"faces": faces})[0], metadata
 
 
-def main(model: str, *images: str) -> None:
-    """Prints the probabilities of the largest face in each image."""
-    classify, metadata = load(model)
-    for path in images:
-        image = cv2.imread(path)
-        if image is None:
-            print(f"{path}: not an image", file=sys.stderr)
+def predict(
+    classify: Classify, metadata: dict[str, Any], options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Yields each face of the images; names unreadable ones on stderr."""
+    framing = Framing.from_json(metadata["faces"])
+    finder = FaceFinder(framing, options.min_face, options.detector)
+    choice: Choice = options.faces or ("whole" if framing.takes_whole else "all")
+    for path in options.images:
+        try:
+            image = read_image(Path(path))
+        except UnreadableError as error:
+            print(printable(f"skipped {path}: {error}"), file=sys.stderr)
             continue
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        box, landmarks = find_face(image, metadata["faces"])
-        face = crop_face(image, box, landmarks, metadata)
-        (row,) = classify(face[None])
-        probabilities = dict(zip(metadata["labels"], map(float, row), strict=True))
-        label = max(probabilities, key=probabilities.__getitem__)
-        line = {"picture": path, "box": box, "label": label, "probabilities": probabilities}
-        print(json.dumps(line))
+        located = finder.find(image, choice, options.no_face == "whole")
+        rows = classify(np.stack([face.pixels for face in located])) if located else ()
+        for face, row in zip(located, rows, strict=True):
+            probabilities = dict(zip(metadata["labels"], map(float, row), strict=True))
+            yield {
+                "source": path,
+                "box": list(face.box),
+                "found": face.found,
+                "label": max(probabilities, key=probabilities.__getitem__),
+                "probabilities": probabilities,
+            }
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The flags, which are those of `fer-jax predict`."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("model", help="the exported file")
+    parser.add_argument("images", nargs="+")
+    parser.add_argument(
+        "--faces", choices=CHOICES,
+        help="which faces (default: all); whole: each image is cropped to a face already",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min_face", type=float, default=MIN_SHARE, metavar="SHARE",
+        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detector", metavar="NAME",
+        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: the run's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_face", choices=("whole", "skip"), default="whole",
+        help="an image without a face: classify the whole image (default), or skip it",
+    )  # fmt: skip
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints one JSON line per face.
+
+    Raises:
+      UserError: a file that cannot be run, or a detector that is none.
+    """
+    options = parse(arguments)
+    classify, metadata = load(options.model)
+    for face in predict(classify, metadata, options):
+        print(json.dumps(face))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with exit_cleanly():
+        main(sys.argv[1:])

@@ -5,6 +5,8 @@ The points are insightface's, for which ArcFace networks are trained.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -21,9 +23,6 @@ _ALIGNED = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655],
      [70.7299, 92.2041]]
 )  # fmt: skip
-
-ALIGNED_SHARES = _ALIGNED / _ALIGNED_SIDE
-"""float[5, 2] landmarks of an aligned face of any size, as shares of its side."""
 
 
 def alignment(landmarks: Landmarks, side: int) -> np.ndarray:
@@ -54,6 +53,19 @@ def alignment(landmarks: Landmarks, side: int) -> np.ndarray:
     return np.array(
         [[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]]
     )
+
+
+def aligned_landmarks(landmarks: Landmarks, side: int) -> np.ndarray:
+    """Returns the landmarks of the aligned face as shares of its side, float32[5, 2]."""
+    matrix = alignment(landmarks, side)
+    moved = np.asarray(landmarks, np.float64) @ matrix[:, :2].T + matrix[:, 2]
+    return ((moved + 0.5) / side).astype(np.float32)
+
+
+def are_distinct(landmarks: Any) -> bool:
+    """Whether landmarks span an area: some label files have zeros for missing ones."""
+    points = np.asarray(landmarks, np.float64)
+    return bool(np.isfinite(points).all() and np.ptp(points, axis=0).min() >= 2.0)
 
 
 def align(image: np.ndarray, landmarks: Landmarks, side: int) -> np.ndarray:

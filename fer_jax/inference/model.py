@@ -8,26 +8,18 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Sequence
-from typing import get_args
 
 import numpy as np
 
 from fer_jax.errors import UserError
+from fer_jax.faces.finder import CHOICES, MIN_SHARE, Choice, FaceFinder, LocatedFace
+from fer_jax.faces.framing import Framing
 from fer_jax.inference import images as image_inputs
 from fer_jax.inference.images import ImageInput
-from fer_jax.inference.locate import (
-    MIN_SHARE,
-    Choice,
-    FaceFinder,
-    LocatedFace,
-    frame_crop,
-    takes_whole_images,
-)
+from fer_jax.inference.locate import framing_of
 from fer_jax.inference.network import Network
 from fer_jax.inference.results import Face, Prediction
 from fer_jax.run_dir import Run
-
-CHOICES: tuple[Choice, ...] = get_args(Choice)
 
 
 class Model:
@@ -50,6 +42,7 @@ class Model:
 
     def __setstate__(self, state: tuple[Run, float]) -> None:
         self.run, self._min_share = state
+        self.framing: Framing = framing_of(self.run)
         self._of_thread = threading.local()
 
     @functools.cached_property
@@ -75,38 +68,42 @@ class Model:
         self,
         images: ImageInput | Iterable[ImageInput],
         *,
-        choice: Choice | None = None,
+        faces: Choice | None = None,
         whole_image: bool = True,
         explain: bool = False,
+        choice: None = None,
     ) -> list[Prediction]:
         """Detects the faces in images and classifies their expressions.
 
         Args:
           images: one or more paths, contents of files, PIL images, or arrays uint8[H, W, 3] RGB
             (also uint8[H, W] gray and uint8[H, W, 4] RGBA).
-          choice: the "largest" face of each image, "all" faces, or "whole": the image is a face
+          faces: the "largest" face of each image, "all" faces, or "whole": the image is a face
             already. By default "largest", but "whole" for a run on uncropped images of your own.
           whole_image: classify the whole image if no face is detected; the resulting face has
             `found == "whole"`.
           explain: also compute Grad-CAM heat maps.
+          choice: the former name of `faces`; refused.
 
         Returns:
           One prediction per image, in input order.
 
         Raises:
-          UserError: an input is not a readable image, or `choice` is none of the above.
+          UserError: an input is not a readable image, or `faces` is none of the above.
         """
-        choice = choice or ("whole" if takes_whole_images(self.run) else "largest")
-        if choice not in CHOICES:
-            raise UserError(f"expected a choice of {', '.join(CHOICES)}, found {choice!r}")
+        if choice is not None:
+            raise UserError(f"expected faces={choice!r}, found its former name, choice; rename it")
+        faces = faces or ("whole" if self.framing.takes_whole else "largest")
+        if faces not in CHOICES:
+            raise UserError(f"expected faces of {', '.join(CHOICES)}, found {faces!r}")
         self.network.check_process()  # the detector's threads would hang, too
         names, located = [], []
         for image in image_inputs.split(images):
-            located.append(self._finder().find(image_inputs.pixels(image), choice, whole_image))
+            located.append(self._finder().find(image_inputs.pixels(image), faces, whole_image))
             names.append(image_inputs.name(image))
-        faces = iter(self.classify([face for group in located for face in group], explain))
+        results = iter(self.classify([face for group in located for face in group], explain))
         return [
-            Prediction(name, tuple(next(faces) for _ in group))
+            Prediction(name, tuple(next(results) for _ in group))
             for name, group in zip(names, located, strict=True)
         ]
 
@@ -123,7 +120,7 @@ class Model:
           UserError: an input is not a readable image.
         """
         framed = [
-            frame_crop(self.run.preprocessing, image_inputs.pixels(face))
+            self.framing.frame_whole(image_inputs.pixels(face))
             for face in image_inputs.split(faces)
         ]
         return self.network.classify(self._stack(framed))
@@ -154,7 +151,7 @@ class Model:
     def _finder(self) -> FaceFinder:
         """This thread's own: detectors have internal state."""
         if not hasattr(self._of_thread, "finder"):
-            self._of_thread.finder = FaceFinder(self.run, self._min_share)
+            self._of_thread.finder = FaceFinder(self.framing, self._min_share)
         return self._of_thread.finder
 
     def _stack(self, faces: Sequence[np.ndarray]) -> np.ndarray:

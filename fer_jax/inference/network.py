@@ -112,17 +112,7 @@ class Network:
 
     @functools.cached_property
     def _classify(self) -> Program:
-        normalized, model = self.run.preprocessing.normalized, self.model
-
-        def program(variables: Any, images: jax.Array) -> jax.Array:
-            def logits_of(view: jax.Array) -> jax.Array:
-                return jnp.asarray(model.apply(variables, normalized(view), train=False))
-
-            return jnp.exp(
-                tta.mean_log_probabilities(logits_of, images, tta.NONE, self.temperature)
-            )
-
-        return jax.jit(program, compiler_options=xla_options.for_model(model))
+        return jax.jit(self._probabilities, compiler_options=xla_options.for_model(self.model))
 
     @functools.cached_property
     def _explain(self) -> Program:
@@ -130,11 +120,21 @@ class Network:
         explain = gradcam.make_explain(self.model, self.variables, self.run.preprocessing.size)
 
         def program(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            logits, heat = explain(variables, normalized(images), None)
-            log_p = tta.mean_log_probabilities(lambda _: logits, images, tta.NONE, self.temperature)
-            return jnp.exp(log_p), heat
+            probabilities = self._probabilities(variables, images)
+            _, heat = explain(variables, normalized(images), probabilities.argmax(axis=-1))
+            return probabilities, heat
 
         return jax.jit(program)
+
+    def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Returns what evaluation reports: the mean over the run's views, float32[B, C]."""
+        normalized, model = self.run.preprocessing.normalized, self.model
+
+        def logits_of(images: jax.Array) -> jax.Array:
+            return jnp.asarray(model.apply(variables, normalized(images), train=False))
+
+        views = self.run.settings.eval.tta
+        return tta.mean_probabilities(logits_of, images, views, self.temperature)
 
     def _empty(self) -> np.ndarray:
         return np.zeros((0, len(self.run.labels)), np.float32)

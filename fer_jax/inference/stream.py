@@ -18,7 +18,7 @@ from concurrent import futures
 
 import cv2
 
-from fer_jax.inference.locate import Choice, FaceFinder, LocatedFace
+from fer_jax.faces.finder import Choice, FaceFinder, LocatedFace
 from fer_jax.inference.model import Model
 from fer_jax.inference.network import BATCH_SIZES
 from fer_jax.inference.results import Prediction
@@ -36,7 +36,7 @@ class PredictOptions:
     """Which faces of each frame to classify, and how.
 
     Attributes:
-      choice: the "largest" face, "all", or the "whole" image as one face.
+      faces: the "largest" face, "all", or the "whole" image as one face.
       whole_image: classify the whole image if no face is detected. Ignored for videos and
         cameras, where frames without a person are common.
       explain: compute Grad-CAM heat maps.
@@ -44,7 +44,7 @@ class PredictOptions:
       detector: a `FaceCrop.detector`; None for the run's default.
     """
 
-    choice: Choice
+    faces: Choice
     whole_image: bool
     explain: bool
     min_share: float
@@ -89,9 +89,9 @@ def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) ->
 
     def find(frame: Frame) -> list[LocatedFace]:
         if not hasattr(local, "finder"):  # a detector has internal state: one per thread
-            local.finder = FaceFinder(model.run, options.min_share, options.detector)
+            local.finder = FaceFinder(model.framing, options.min_share, options.detector)
         whole_image = options.whole_image and frame.source.kind == "picture"
-        return local.finder.find(frame.image, options.choice, whole_image)
+        return local.finder.find(frame.image, options.faces, whole_image)
 
     pending: collections.deque[tuple[Frame | Unreadable, futures.Future[list[LocatedFace]]]]
     pending = collections.deque()

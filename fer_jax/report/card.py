@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _MANY_DEAD = 0.5  # from this share on, dead units explain why a network has not learned
+_MANY_VIEWS = 0.05  # share from which on they matter for the scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +116,8 @@ class ReportCard:
         versions that did not count it.
       dead_units: share of the hidden dense units that are zero for every image; measured only if
         the scores are those of a network that has not learned.
+      view_share: share of the images that are cropped at the camera's usual box, because no face
+        was detected.
     """
 
     run: str
@@ -142,6 +145,7 @@ class ReportCard:
     seeds: int = 1
     overlap: Overlap | None = None
     dead_units: float | None = None
+    view_share: float = 0.0
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
@@ -173,5 +177,10 @@ class ReportCard:
             lines.append(
                 f"DEAD UNITS: {self.dead_units:.0%} of the hidden units are zero for every image; "
                 "train with a lower optim.learning_rate or a longer optim.warmup"
+            )
+        if self.view_share >= _MANY_VIEWS:
+            lines.append(
+                f"CAMERA BOX: no face was detected in {self.view_share:.0%} of the images, which "
+                "are cropped where this camera usually has it; photos of users are not"
             )
         return (*lines, *(self.overlap.warnings if self.overlap else ()))

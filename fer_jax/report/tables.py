@@ -100,10 +100,10 @@ def vote_rows(scores: Scores) -> list[tuple[str, str]]:
 
 def run_text(card: ReportCard) -> str:
     """Returns the run's name with its seed, or with its folds and seeds."""
-    if not card.folds:
+    if not card.folds and card.seeds == 1:
         return f"{card.run} (seed {card.seed})"
-    seeds = f"{card.seeds} seed{'s' if card.seeds > 1 else ''}"
-    return f"{card.run} ({card.folds} folds, {seeds}, first seed {card.seed})"
+    seeds = f"{card.seeds} seed{'s' if card.seeds > 1 else ''}, first seed {card.seed}"
+    return f"{card.run} ({card.folds} folds, {seeds})" if card.folds else f"{card.run} ({seeds})"
 
 
 def classification_report(scores: Scores, digits: int = 2) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax.errors import UserError
-from fer_jax.inference.locate import Choice, takes_whole_images
+from fer_jax.faces.finder import Choice
 from fer_jax.inference.model import Model
 from fer_jax.run_dir import report_warnings
 from fer_jax.serve import response
@@ -51,13 +51,18 @@ _STYLE = """
 """
 
 
-def make_page(model: Model) -> Any:
+def make_page(model: Model, faces: Choice | None = None) -> Any:
     """Returns the page of a run as `gradio.Blocks`; `launch` serves it.
+
+    Args:
+      model: the opened run.
+      faces: what the page's boxes say at first; None for the default of the run.
 
     Raises:
       UserError: gradio is not installed.
     """
     gradio = import_gradio()
+    faces = faces or ("whole" if model.framing.takes_whole else "all")
     labels, empty = ", ".join(model.labels), response.respond(model, None, "all", False)
     with gradio.Blocks(
         title=f"fer_jax: {model.run.name}", analytics_enabled=False, delete_cache=_DELETE_SECONDS
@@ -74,10 +79,10 @@ def make_page(model: Model) -> Any:
                 photo.preprocess = lambda upload: upload.path if upload else None
                 with gradio.Row():
                     all_faces = gradio.Checkbox(
-                        True, label="All faces", elem_id="every", min_width=120
+                        faces != "largest", label="All faces", elem_id="every", min_width=120
                     )
                     is_face = gradio.Checkbox(
-                        takes_whole_images(model.run), label="The photo is one face already",
+                        faces == "whole", label="The photo is one face already",
                         elem_id="given", min_width=180,
                     )  # fmt: skip
                     explain = gradio.Checkbox(
@@ -97,8 +102,8 @@ def make_page(model: Model) -> Any:
         def respond(
             path: str | None, is_all: bool, is_whole: bool, with_maps: bool
         ) -> tuple[Any, str]:
-            choice: Choice = "whole" if is_whole else "all" if is_all else "largest"
-            result = response.respond(model, path, choice, with_maps)
+            chosen: Choice = "whole" if is_whole else "all" if is_all else "largest"
+            result = response.respond(model, path, chosen, with_maps)
             return result.image, result.details
 
         inputs, outputs = [photo, all_faces, is_face, explain], [annotated, details]

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 
 from fer_jax.faces.decode import UnreadableError, read_image
+from fer_jax.faces.finder import Choice
 from fer_jax.inference.draw import annotate
-from fer_jax.inference.locate import Choice
 from fer_jax.inference.model import Model
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face
@@ -44,13 +44,13 @@ class Response:
     details: str
 
 
-def respond(model: Model, path: str | None, choice: Choice, explain: bool) -> Response:
+def respond(model: Model, path: str | None, faces: Choice, explain: bool) -> Response:
     """Predicts an uploaded image.
 
     Args:
       model: the opened run.
       path: path of the uploaded file; None if nothing was uploaded.
-      choice: the largest face, all, or the whole image as one face.
+      faces: the largest face, all, or the whole image as one face.
       explain: whether to overlay Grad-CAM heat maps.
     """
     if path is None:
@@ -60,7 +60,7 @@ def respond(model: Model, path: str | None, choice: Choice, explain: bool) -> Re
     except UnreadableError as error:
         return Response(None, message(f"This file cannot be used as an image: {error}.", True))
     with _LOCK:
-        (prediction,) = model.predict(image, choice=choice, explain=explain)
+        (prediction,) = model.predict(image, faces=faces, explain=explain)
     annotated = annotate(image, prediction.faces)
     scale = min(1.0, _MAX_SIDE / max(annotated.shape[:2]))
     if scale < 1:

@@ -125,24 +125,23 @@ class Loop:
           DivergedError: NaN or Inf; nothing of it is saved.
           UserError: a device is out of memory, or a file cannot be written.
         """
+        stop_signal: int | None = None
         try:
             with (
                 out_of_memory.advice(self._settings, self._session.store),
                 distributed.report_lost_peers(self._session.run.checkpoints),
             ):
-                while not self.loop_state.finished:
+                while not self.loop_state.finished and stop_signal is None:
                     self._enter_stage()
                     stop_signal = self._train_chunk()
-                    if stop_signal is not None and not self.loop_state.finished:
-                        self._checkpoints.wait()
-                        self._report_cost()
-                        raise InterruptedRunError(stop_signal)
                 self._checkpoints.wait()
         except NotFiniteError as error:
             raise self._diverged(error) from error
         self._report_cost()
-        if self._stop.signal is not None:  # it came after the last chunk
-            raise InterruptedRunError(self._stop.signal)
+        # A signal may arrive after the last chunk, too: the evaluation would take minutes.
+        stop_signal = stop_signal or self._stop.signal
+        if stop_signal is not None:
+            raise InterruptedRunError(stop_signal)
 
     def _train_chunk(self) -> int | None:
         """Dispatches a chunk, then logs, validates and saves what is due at its end.

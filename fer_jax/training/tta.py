@@ -6,10 +6,13 @@ image is another classifier than one that sees the image once.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 NONE, FLIP, TEN_CROP = "none", "flip", "tencrop"
 CROP_SHARE = 0.875
@@ -32,7 +35,7 @@ def mean_log_probabilities(
 ) -> jax.Array:
     """Returns the logarithm of the views' mean probabilities, float32[B, C], calibrated.
 
-    The only place that applies a temperature. It divides the mean's logarithm, which for one view
+    A temperature divides the mean's logarithm, which for one view
     is the same as dividing the logits, and for several keeps the most probable class.
 
     Args:
@@ -48,6 +51,18 @@ def mean_log_probabilities(
     return mean if temperature == 1 else jax.nn.log_softmax(mean / temperature)
 
 
+def mean_probabilities(
+    logits_of: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    views: str,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Returns the views' mean probabilities, float32[B, C]; the arguments are as above."""
+    each = [jax.nn.softmax(logits_of(view)) for view in make_views(images, views)]
+    mean = functools.reduce(operator.add, each) / np.float32(len(each)) if each[1:] else each[0]
+    return mean if temperature == 1 else jax.nn.softmax(jnp.log(mean) / temperature)
+
+
 def make_views(images: jax.Array, views: str) -> list[jax.Array]:
     """Returns the views of each image, each [B, H, W, 3].
 
@@ -61,13 +76,26 @@ def make_views(images: jax.Array, views: str) -> list[jax.Array]:
 
 
 def _crops(images: jax.Array) -> list[jax.Array]:
+    """Returns the corners and the center, enlarged because the network takes one input size."""
     _, height, width, _ = images.shape
     tall, wide = round(height * CROP_SHARE), round(width * CROP_SHARE)
     bottom, right = height - tall, width - wide
     corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
     whole = images.astype(jnp.float32)
-    # Enlarged, because the network takes one input size.
     return [
-        jax.image.resize(whole[:, y : y + tall, x : x + wide], images.shape, "linear")
+        jnp.einsum(
+            "ry,byxc,sx->brsc", _enlarged(height, y, tall), whole, _enlarged(width, x, wide),
+            precision=jax.lax.Precision.HIGHEST,
+        )
         for y, x in corners
-    ]
+    ]  # fmt: skip
+
+
+def _enlarged(size: int, start: int, length: int) -> np.ndarray:
+    """Returns a matrix float32[size, size] that enlarges a part of an axis to all of it, linearly.
+
+    Constant, unlike that of `jax.image.resize`, so that it can be exported.
+    """
+    places = np.clip((np.arange(size) + 0.5) * length / size - 0.5, 0, length - 1) + start
+    weights = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(size)))
+    return weights.astype(np.float32)

@@ -113,6 +113,22 @@ def test_a_stopped_run_ends_bit_identical(settings, whole, tmp_path, monkeypatch
     assert [(s["first_step"], s["last_step"]) for s in invocations] == [(0, 12), (12, 70)]
 
 
+def test_a_signal_after_the_last_chunk_is_not_swallowed(settings, tmp_path, monkeypatch, capsys):
+    config = configuration.load_settings("demo", [*settings, "train.epochs=1"])
+    real = Loop._save
+
+    def save(loop):
+        real(loop)
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_save", save)
+        with pytest.raises(InterruptedRunError):
+            train.train(config, tmp_path / "run")
+    train.train(config, tmp_path / "run")
+    assert "training is finished (step 35)" in capsys.readouterr().out
+
+
 def test_a_run_can_be_extended_but_not_shortened(settings, tmp_path, capsys):
     folder, settings = tmp_path / "run", [*settings, "train.steps_per_dispatch=1"]
     train.train(configuration.load_settings("demo", [*settings, "train.epochs=1"]), folder)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 
+import cv2
 import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.errors import UserError
-from fer_jax.experiments import evaluate
+from fer_jax.experiments import evaluate, reframing
+from fer_jax.faces.crop import FaceCrop
+from fer_jax.faces.decode import read_image
+from fer_jax.faces.finder import FaceFinder
+from fer_jax.inference.locate import framing_of
+from fer_jax.serve.page import EXAMPLES
 
 
-def run_of(labels, margin=None, crop=None, name="kdef"):
+def run_of(labels, margin=None, crop=None, name="kdef", size=8):
     return types.SimpleNamespace(
-        folder="runs/x", labels=labels, preprocessing=Preprocessing(8, "unit", face_margin=margin),
-        data={"crop": crop}, settings=types.SimpleNamespace(data=types.SimpleNamespace(name=name)),
+        folder="runs/x", labels=labels,
+        preprocessing=Preprocessing(size, "unit", face_margin=margin),
+        data={"crop": crop, "name": f"{name}/face/1.0.0"},
+        settings=types.SimpleNamespace(data=types.SimpleNamespace(name=name)),
     )  # fmt: skip
 
 
@@ -57,21 +64,67 @@ def test_votes_follow_the_classes_of_the_network():
     assert evaluate.votes_of(run, data, "test", np.array([0, 2]), "drop") is None
 
 
+HAAR, KEEP, ALIGN = {"margin": 0.1}, {"method": "keep"}, {"method": "align"}
+SHIPPED = {"method": "shipped", "margin": 0.1}
+
+
+def stored(name: str, crop: dict | None):
+    """A data set of whole images (crop None) or of crops."""
+    pictures = "whole" if crop is None else "face"
+    metadata = {"pictures": pictures, "crop": crop and FaceCrop(**crop).to_json()}
+    return types.SimpleNamespace(metadata=metadata, builder=types.SimpleNamespace(name=name))
+
+
 @pytest.mark.parametrize(
-    ("margin", "crop", "name", "pictures", "expected"),
+    ("trained", "other", "is_own"),
     [
-        (0.1, None, "synthetic_faces", "whole", 0.1),  # the run's data set
-        (0.1, None, "synthetic_faces", "face", None),  # crops of another set
-        (None, {"margin": 0.2}, "kdef", "whole", 0.2),  # cropped like the run's crops
-        (None, {"margin": 0.2}, "kdef", "face", None),
+        (("synthetic_faces", None), ("synthetic_faces", None), True),
+        (("synthetic_faces", None), ("kdef", HAAR), False),
+        (("kdef", HAAR), ("synthetic_faces", None), False),
+        (("kdef", HAAR), ("kdef", HAAR), True),
+        (("kdef", HAAR), ("kdef", {"margin": 0.3}), False),
+        (("kdef", HAAR), ("rafd", {**HAAR, "longest_side": 99}), True),
+        (("kdef", HAAR), ("rafd", {**HAAR, "detector": "mtcnn"}), False),
+        (("raf_db", ALIGN), ("affectnet", ALIGN), True),
+        (("raf_db", ALIGN), ("affectnet", SHIPPED), False),
+        (("fer2013", KEEP), ("ferplus", KEEP), True),
+        (("fer2013", KEEP), ("ck_plus", KEEP), False),
+        (("expw", SHIPPED), ("expw", SHIPPED), True),
+        (("expw", SHIPPED), ("sfew", SHIPPED), False),
     ],
 )
-def test_framing_depends_on_how_images_are_stored(margin, crop, name, pictures, expected):
-    data = types.SimpleNamespace(
-        metadata={"pictures": pictures},
-        builder=types.SimpleNamespace(name="synthetic_faces" if pictures == "whole" else "raf_db"),
-    )
-    run = run_of(("anger",), margin, crop, name)
-    assert evaluate.preprocessing_for(run, data) == dataclasses.replace(
-        run.preprocessing, face_margin=expected
-    )
+def test_images_are_framed_anew_where_they_are_stored_otherwise(trained, other, is_own):
+    name, crop = trained
+    margin = 0.05 if crop is None else None
+    run = run_of(("anger",), margin, crop and FaceCrop(**crop).to_json(), name)
+    assert reframing.is_own_framing(run, stored(*other)) is is_own
+
+
+def test_a_stored_crop_is_framed_like_a_photo():
+    """The stored square of a face has another margin; its pixels are those of prediction."""
+    image = read_image(EXAMPLES / "1_happiness.jpg")
+    height, width = image.shape[:2]
+    image = np.ascontiguousarray(image[height // 8 : -height // 8, width // 8 : -width // 8])
+    encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+    wall = cv2.imencode(".png", np.full((90, 90, 3), 200, np.uint8))[1].tobytes()
+    data = stored("kdef", HAAR)
+    data.entries = [types.SimpleNamespace(id=one, subject="", digest=one) for one in "ab"]
+    data.splits, data.label_names, data.full_name = {"test": np.array([0, 1])}, ("x",), "kdef"
+    data.labels = lambda split: np.zeros(2, np.int32)
+    data.record = lambda row: {
+        "image": (encoded, wall)[row],
+        "face_box": (0, 0, 9, 9),
+        "landmarks": np.full((5, 2), np.nan),
+    }
+    run = run_of(("x",), 0.05, None, "synthetic_faces", size=48)
+    framed = reframing.open_framed(run, data, "test")
+    shown, unfound = (framed.split.read(row) for row in range(2))
+    (face,) = FaceFinder(framing_of(run), 0.3, "mtcnn").find(image)
+    np.testing.assert_array_equal(shown, face.pixels)
+    assert (unfound == 200).all()
+    (note,) = framed.notes
+    assert "(faces: 1 mtcnn, 1 stored)" in note
+    given = reframing.open_framed(run, data, "test", "whole")
+    assert list(given.notes) == []
+    assert given.split.read(0).shape == (48, 48, 3)
+    assert np.abs(given.split.read(0).astype(int) - shown).mean() > 5

@@ -109,6 +109,37 @@ def test_runs_that_differ_only_in_their_seed_share_a_row(tmp_path, table):
     assert ours["s0 and 2 more"][6:9] == ("1 x 3", "800", "92.00% ± 2.00")
 
 
+def write_crossval(runs: Path, name: str, accuracy: float, folds: int, seeds: list[int]) -> Path:
+    """Writes the directory of a cross-validation: its runs, one with a report, and the pool's."""
+    described = {"seed": seeds[0], "folds": folds, "seeds": len(seeds), "protocol": "5 folds"}
+    folder = write_report(runs, name, accuracy, **described)
+    inner = folder / "fold_1" / "seed_0"
+    write_report(inner.parent, inner.name, 0.1, protocol="fold1of5")
+    for file in ("run.json", "config.json"):
+        (folder / file).unlink()
+    (folder / "crossval.json").write_text(json.dumps({"folds": folds, "seeds": seeds}))
+    return folder
+
+
+def test_a_cross_validation_is_one_report(tmp_path, table):
+    write_crossval(tmp_path, "cv", 0.9, folds=5, seeds=[0, 1, 2])
+    write_crossval(tmp_path, "again", 0.8, folds=5, seeds=[2, 3, 4])
+    write_crossval(tmp_path, "one_seed", 0.7, folds=5, seeds=[9])
+    ours = {row[4]: row[5:9] for row in summary.table_cells(table())[4:]}
+    assert ours == {
+        "again and 1 more": ("5 folds", "5 x 5", "800", "85.00% ± 7.07"),
+        "one_seed": ("5 folds", "5 x 1", "800", "70.00% [68.0, 72.0]"),
+    }
+
+
+def test_an_unfinished_cross_validation_is_listed_and_skipped(tmp_path):
+    write_report(tmp_path, "good", 0.9)
+    folder = write_crossval(tmp_path, "cv", 0.9, folds=5, seeds=[0])
+    (folder / "report" / "report.json").unlink()
+    _, remarks = comparison.read_runs(sorted(tmp_path.iterdir()))
+    assert remarks == [f"{folder}: cross-validation not finished yet"]
+
+
 def test_the_papers_network_comes_first_and_other_sets_last(tmp_path, table):
     write_report(tmp_path, "a", 0.7, model="a_network")
     write_report(tmp_path, "b", 0.8)

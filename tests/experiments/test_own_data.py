@@ -39,8 +39,8 @@ def test_another_copy_of_the_set_is_not_the_runs_own(
     seed: str, expected: bool, tmp_path: Path
 ) -> None:
     own = open_split(_folder(tmp_path / "own", "a"), "train", PREPROCESSING)
-    run: Any = types.SimpleNamespace(data={"train": own.digest})
-    assert is_training_data(run, _folder(tmp_path / "other", seed), PREPROCESSING) is expected
+    run: Any = types.SimpleNamespace(data={"train": own.digest}, preprocessing=PREPROCESSING)
+    assert is_training_data(run, _folder(tmp_path / "other", seed)) is expected
 
 
 def test_data_that_is_not_prepared_is_not_copied_from_where_a_run_says(tmp_path: Path) -> None:

@@ -23,11 +23,15 @@ from fer_jax.export import card, onnx_file, run_exported, stablehlo
 from fer_jax.export import export_run as export
 from fer_jax.export.program import make_program
 from fer_jax.faces.crop import FaceCrop
+from fer_jax.faces.detect import Face
+from fer_jax.faces.framing import Framing
 from fer_jax.inference import locate
 from fer_jax.inference.network import Network
 from tests.small_runs import SIZE, write_run
 
 RNG = np.random.default_rng(0)
+PORTRAIT = RNG.integers(0, 256, (120, 90, 3), np.uint8)
+FACE = Face((20, 30, 40, 50), "mtcnn", ((30, 45), (52, 44), (40, 55), (33, 68), (50, 67)))
 
 
 def noise(count: int, size: int = SIZE) -> np.ndarray:
@@ -71,6 +75,7 @@ def test_the_metadata_describes_the_input(exported, run):
     assert stored["labels"] == list(run.labels)
     assert stored["input"]["size"] == SIZE
     assert stored["faces"]["margin"] == 0.05
+    assert stored["format"] == run_exported.FORMAT
     assert stored["card"]["network"] == "light_vgg"
     assert stored["card"]["preprocessing"] == run.preprocessing.to_json()
 
@@ -109,15 +114,20 @@ def run_without_fer_jax(script: Path, *arguments: object) -> subprocess.Complete
 def check_script(out: Path, model, media: Path, tolerance: float = 1e-4) -> None:
     """The script prints the same predictions as the run, with and without a face."""
     images = [media / "anna.png", media / "group.jpg", media / "wall.png"]
-    done = run_without_fer_jax(out.parent / export.SCRIPT, out, *images, media / "half.txt")
+    done = run_without_fer_jax(out.parent / export.SCRIPT, out, *images, media / "notes.txt")
     assert done.returncode == 0, done.stderr
-    assert "half.txt: not an image" in done.stderr
+    assert f"skipped {media / 'notes.txt'}: not a JPEG" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    for line, expected in zip(lines, model.predict(images), strict=True):
-        face = expected.faces[0]
-        assert line["box"] == list(face.box)
-        assert line["probabilities"] == pytest.approx(dict(face.probabilities), abs=tolerance)
-        assert line["label"] == max(line["probabilities"], key=line["probabilities"].__getitem__)
+    expected = [
+        {"source": str(image.source), **face.to_json()}
+        for image in model.predict(images, faces="all")
+        for face in image.faces
+    ]
+    assert len(lines) == 1 + 3 + 1
+    for line, face in zip(lines, expected, strict=True):
+        assert line.pop("probabilities") == pytest.approx(face.pop("probabilities"), abs=tolerance)
+        if tolerance <= 1e-4:
+            assert line == face
 
 
 def test_the_script_matches_predict_without_fer_jax(exported, model, media):
@@ -127,29 +137,45 @@ def test_the_script_matches_predict_without_fer_jax(exported, model, media):
 @pytest.mark.parametrize(
     ("margin", "data"),
     [
-        (None, {}),
         (0.05, {}),
         (None, {"crop": FaceCrop(detector="haar_frontal").to_json()}),
-        (None, {"crop": FaceCrop(detector="mtcnn").to_json()}),
         (None, {"crop": FaceCrop(method="align", longest_side=112).to_json()}),
         (None, {"crop": FaceCrop(method="keep").to_json(), "name": "fer2013/keep/1.0.0"}),
+        (None, {"crop": FaceCrop(method="keep").to_json(), "name": "image_folder/keep/1.0.0"}),
     ],
 )
-@pytest.mark.parametrize("times", [1, 4])
-def test_the_script_crops_faces_like_predict(tmp_path, monkeypatch, portraits, margin, data, times):
-    """Without a margin, the data set stores crops of at most 256 pixels: faces shrink twice."""
-    export.write_script(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    preprocessing = Preprocessing(SIZE, "unit", face_margin=margin)
+def test_the_script_frames_faces_as_the_run(tmp_path, margin, data):
+    preprocessing = Preprocessing(SIZE, "unit", face_margin=margin, mask="landmarks")
     run = run_directory.Run(tmp_path, None, ("a", "b"), preprocessing, data)
-    metadata = {"faces": locate.describe_cropping(run), "input": {"size": SIZE}}
-    for portrait in portraits:
-        image = np.kron(portrait, np.ones((times, times, 1), np.uint8))
-        (expected,) = locate.FaceFinder(run).find(image)
-        box, landmarks = run_exported.find_face(image, metadata["faces"])
-        assert box == expected.box
-        face = run_exported.crop_face(image, box, landmarks, metadata)
-        np.testing.assert_array_equal(face, expected.pixels)
+    stored = json.loads(json.dumps(card.exported_framing(run).to_json()))
+    restored, framing = Framing.from_json(stored), locate.framing_of(run)
+    assert json.dumps(restored.to_json()) == json.dumps(framing.to_json())
+    assert restored.frame(PORTRAIT, FACE).tobytes() == framing.frame(PORTRAIT, FACE).tobytes()
+
+
+def test_a_detector_that_is_a_file_does_not_leave_the_machine(tmp_path):
+    data = {"crop": FaceCrop(detector="/home/anna/yunet.onnx").to_json()}
+    run = run_directory.Run(tmp_path, None, ("a",), Preprocessing(SIZE, "unit"), data)
+    stored = card.exported_framing(run).to_json()
+    assert stored["detector"] == "mtcnn"
+    assert "anna" not in json.dumps(stored)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "expected a file that fer-jax export wrote"),
+        ({"format": 2}, "found format 2 in .*export the run again"),
+    ],
+)
+def test_another_file_is_one_message_of_the_script(exported, tmp_path, content, message):
+    out = tmp_path / "other"
+    out.write_text("not a model")
+    if content:
+        with zipfile.ZipFile(exported[0]) as archive:
+            stablehlo.write(out, archive.read(stablehlo.PROGRAM), content)
+    with pytest.raises(UserError, match=message):
+        run_exported.load(str(out))
 
 
 def test_a_file_that_differs_from_the_run_gives_exit_code_1(run, tmp_path, monkeypatch, capsys):
@@ -206,16 +232,19 @@ def test_the_error_without_the_extra_has_the_install_command(run, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def onnx_folder(tmp_path_factory) -> Path:
+def onnx_folder(exported) -> Path:
+    """The folder of the StableHLO file, whose script the exports to ONNX write again."""
     assert importlib.util.find_spec("onnxruntime"), "make check installs it"
-    return tmp_path_factory.mktemp("onnx")
+    return exported[0].parent
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "difference"), [("float32", 1e-5), ("float16", 5e-3), ("int8", 0.1)]
 )
-def test_each_onnx_variant_matches_the_run(run, model, media, onnx_folder, variant, difference):
+def test_each_onnx_variant_matches_the_run(
+    run, model, media, onnx_folder, exported, variant, difference
+):
     import onnx
 
     out = onnx_folder / f"{variant}.onnx"
@@ -232,6 +261,7 @@ def test_each_onnx_variant_matches_the_run(run, model, media, onnx_folder, varia
     expected = onnx_file.run(out, faces, 5)
     np.testing.assert_allclose(onnx_file.run(out, faces, 2), expected, atol=1e-3)
     check_script(out, model, media, tolerance=10 * difference)
+    check_script(exported[0], model, media)
 
 
 @pytest.mark.slow

@@ -19,10 +19,12 @@ import fer_jax
 from fer_jax import run_dir as run_directory
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
-from fer_jax.faces.align import ALIGNED_SHARES, align
+from fer_jax.faces.align import align, aligned_landmarks
 from fer_jax.faces.crop import METHODS, FaceCrop, crop_square, pad_square, shrink
 from fer_jax.faces.detect import Face
+from fer_jax.faces.finder import FaceFinder
 from fer_jax.inference import locate, network
+from fer_jax.inference.model import Model
 from tests.small_runs import SIZE, write_run
 
 
@@ -47,7 +49,7 @@ def test_paths_and_arrays_give_the_same_results(model, media, portraits):
 
 
 def test_all_faces_or_the_largest(model, media):
-    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    (prediction,) = model.predict(media / "group.jpg", faces="all")
     assert len(prediction.faces) == 3
     sides = [face.box[2] for face in prediction.faces]
     assert sides == pytest.approx(sorted(sides, reverse=True), abs=1)  # detected boxes are ordered
@@ -57,7 +59,7 @@ def test_all_faces_or_the_largest(model, media):
 
 def test_boxes_are_centered_on_the_faces_and_inside_the_image(model, portraits):
     wide = np.hstack(portraits)
-    (prediction,) = model.predict(wide, choice="all")
+    (prediction,) = model.predict(wide, faces="all")
     centers = sorted(face.box[0] + face.box[2] / 2 for face in prediction.faces)
     assert centers == pytest.approx([100, 300, 500, 700], abs=15)
     for x, y, width, height in (face.box for face in prediction.faces):
@@ -131,9 +133,11 @@ def test_faces_of_wrong_shape_are_a_user_error(model):
         model.predict_faces(np.zeros((2, 3)))
 
 
-def test_a_misspelt_choice_is_a_user_error(model, portraits):
-    with pytest.raises(UserError, match="a choice of largest, all, whole, found 'everything'"):
-        model.predict(portraits[0], choice="everything")
+def test_a_misspelt_word_for_faces_is_a_user_error(model, portraits):
+    with pytest.raises(UserError, match="expected faces='all', found its former name, choice"):
+        model.predict(portraits[0], choice="all")
+    with pytest.raises(UserError, match="faces of largest, all, whole, found 'everything'"):
+        model.predict(portraits[0], faces="everything")
 
 
 KINDS = {
@@ -164,7 +168,7 @@ def test_a_turned_transparent_or_gray_image_is_taken(model, portraits, tmp_path)
     opened = Image.open(tmp_path / "turned.png")
     assert model.predict(opened)[0].faces[0].box == model.predict(portraits[0])[0].faces[0].box
     clear = Image.new("RGBA", (40, 40), (255, 0, 255, 0))
-    (face,) = model.predict(clear, choice="whole")[0].faces
+    (face,) = model.predict(clear, faces="whole")[0].faces
     assert face.pixels.min() == 255
     gray = portraits[0][..., 1]
     (face,), (same,) = (
@@ -192,23 +196,23 @@ def test_runs_on_uncropped_images_get_whole_images(tmp_path, portraits, method, 
     crop = FaceCrop(method=method, margin=0.0).to_json()
     run = dataclasses.replace(run, data={"name": name, "crop": crop})
     image = np.hstack(portraits[:2])
-    model = fer_jax.api.Model(run)
+    model = Model(run)
     (prediction,) = model.predict(image)
     is_whole = method in ("keep", "pad") and name.startswith("image_folder")
     assert (prediction.faces[0].found == "given") == is_whole
-    (given,) = model.predict(image, choice="whole")[0].faces
+    (given,) = model.predict(image, faces="whole")[0].faces
     assert given.box == (0, 0, 400, 200)
     stored = shrink(image, FaceCrop().longest_side)
     stored = pad_square(stored) if method == "pad" else stored
     np.testing.assert_array_equal(given.pixels, whole.framed(stored, (0, 0, *stored.shape[1::-1])))
     detector = "haar" if method == "detect" else "mtcnn"
-    assert model.predict(image, choice="largest")[0].faces[0].found == detector
+    assert model.predict(image, faces="largest")[0].faces[0].found == detector
 
 
 def test_a_long_image_without_a_face_is_padded_within_bounds(run):
     """Padded at full size, it would take a gigabyte."""
     image = np.full((200, 19_000, 3), 127, np.uint8)
-    (face,) = locate.FaceFinder(run).find(image)
+    (face,) = FaceFinder(locate.framing_of(run)).find(image)
     assert (face.found, face.box) == ("whole", (0, 0, 19_000, 200))
     assert np.ptp(face.pixels.astype(int)) <= 1
 
@@ -217,9 +221,9 @@ def test_threads_share_a_model(run, portraits):
     model = fer_jax.load(run.folder)
     rng = np.random.default_rng(0)
     images = [np.roll(np.tile(image, (2, 3, 1)), rng.integers(90), 1) for image in portraits]
-    alone = [model.predict(image, choice="all")[0].to_json() for image in images]
+    alone = [model.predict(image, faces="all")[0].to_json() for image in images]
     with futures.ThreadPoolExecutor(8) as pool:
-        together = pool.map(lambda image: model.predict(image, choice="all"), images * 6)
+        together = pool.map(lambda image: model.predict(image, faces="all"), images * 6)
         for number, (prediction,) in enumerate(together):
             assert prediction.to_json() == alone[number % 4]
 
@@ -275,7 +279,7 @@ def test_faces_are_cropped_like_the_runs_data(run, portraits, settings):
     crop = FaceCrop(**settings)
     whole = dataclasses.replace(run.preprocessing, face_margin=None, mask="ellipse")
     same = dataclasses.replace(run, preprocessing=whole, data={**run.data, "crop": crop.to_json()})
-    (face,) = locate.FaceFinder(same).find(portraits[0])
+    (face,) = FaceFinder(locate.framing_of(same)).find(portraits[0])
     stored = shrink(crop_square(portraits[0], face.box, crop.margin), crop.longest_side)
     expected = whole.framed(stored, (0, 0, *stored.shape[1::-1]))
     np.testing.assert_array_equal(face.pixels, expected)
@@ -286,12 +290,12 @@ def test_a_run_on_aligned_faces_aligns_faces_with_landmarks(run, portraits):
     crop = FaceCrop(method="align", longest_side=112)
     whole = dataclasses.replace(run.preprocessing, face_margin=None, mask="landmarks")
     same = dataclasses.replace(run, preprocessing=whole, data={**run.data, "crop": crop.to_json()})
-    finder = locate.FaceFinder(same)
+    finder = FaceFinder(locate.framing_of(same))
     points = ((30.0, 40.0), (60.0, 38.0), (45.0, 55.0), (33.0, 70.0), (58.0, 69.0))
     finder._detector = OneFace(Face((20, 20, 50, 60), "yunet", points))
     (face,) = finder.find(portraits[0])
     stored = align(portraits[0], np.array(points), 112)
-    expected = whole.framed(stored, (0, 0, 112, 112), ALIGNED_SHARES)
+    expected = whole.framed(stored, (0, 0, 112, 112), aligned_landmarks(np.array(points), 112))
     np.testing.assert_array_equal(face.pixels, expected)
 
 
@@ -310,7 +314,7 @@ def test_a_run_on_aligned_faces_aligns_faces_with_landmarks(run, portraits):
 )
 def test_the_detector_follows_the_runs_data(run, crop, detector):
     data = {**run.data, "crop": crop and FaceCrop(**crop).to_json()}
-    assert locate.default_detector(dataclasses.replace(run, data=data)) == detector
+    assert locate.framing_of(dataclasses.replace(run, data=data)).detector == detector
 
 
 @pytest.mark.parametrize(
@@ -329,7 +333,8 @@ def test_the_detector_follows_the_runs_data(run, crop, detector):
 def test_detected_boxes_become_those_of_the_runs_data(run, portraits, name, crop, found, box):
     whole = dataclasses.replace(run.preprocessing, face_margin=None)
     data = {"name": f"{name}/face/1.0.0", "crop": FaceCrop(**crop).to_json()}
-    finder = locate.FaceFinder(dataclasses.replace(run, preprocessing=whole, data=data))
+    same = dataclasses.replace(run, preprocessing=whole, data=data)
+    finder = FaceFinder(locate.framing_of(same))
     finder._detector = OneFace(Face((30, 20, 80, 100), found))
     assert finder.find(portraits[0])[0].box == box
 
@@ -338,8 +343,8 @@ def test_mtcnn_frames_faces_like_the_haar_cascades(run, portraits):
     """A run on crops of the cascades sees the same square, whichever detector finds the face."""
     whole = dataclasses.replace(run.preprocessing, face_margin=None)
     data = {**run.data, "crop": FaceCrop().to_json()}
-    haar_run = dataclasses.replace(run, preprocessing=whole, data=data)
-    haar, mtcnn = (locate.FaceFinder(haar_run, detector=name) for name in (None, "mtcnn"))
+    framing = locate.framing_of(dataclasses.replace(run, preprocessing=whole, data=data))
+    haar, mtcnn = (FaceFinder(framing, detector=name) for name in (None, "mtcnn"))
     for portrait in portraits:
         (one,), (other,) = haar.find(portrait), mtcnn.find(portrait)
         assert (one.found, other.found) == ("haar", "mtcnn")

@@ -257,7 +257,7 @@ def test_a_device_or_pipe_is_one_message(run, tmp_path, monkeypatch, path):
 
 
 def test_a_frame_that_opencv_fails_on_does_not_end_the_others(run, media, tmp_path, monkeypatch):
-    from fer_jax.inference.locate import FaceFinder
+    from fer_jax.faces.finder import FaceFinder
 
     original = FaceFinder.find
 

@@ -93,7 +93,7 @@ def test_an_annotated_video_has_the_same_frames_rate_and_times(done, media):
 def test_results_match_the_python_interface(done, model, media):
     content = json.loads((done.folder / "predictions.json").read_text())
     (frame,) = (item for item in content["frames"] if item["source"].endswith("group.jpg"))
-    (expected,) = model.predict(media / "group.jpg", choice="all")
+    (expected,) = model.predict(media / "group.jpg", faces="all")
     for face, expected_face in zip(frame["faces"], expected.faces, strict=True):
         assert face["box"] == list(expected_face.box)
         assert face["probabilities"] == pytest.approx(expected_face.probabilities, abs=1e-5)

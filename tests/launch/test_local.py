@@ -156,7 +156,7 @@ def test_leftover_descendants_are_killed():
     [
         (["--cpu_devices=2"], "expected a command after --"),
         (["--", "true"], "expected GPUs, found none"),
-        (["--processes=2", "--", "true"], "at most one process per GPU (0)"),
+        (["--processes=2", "--", "true"], "CPU devices: --processes 2 --cpu_devices 2 -- COMMAND"),
         (["--cpu_devices=0", "--processes=1", "--", "true"], "expected at least 1 for"),
     ],
 )

@@ -84,6 +84,8 @@ def test_a_collapse_is_at_the_top():
         ({"derived_labels": True, "label_rule": "facs_v1"}, ["by the rule facs_v1, not annotated"]),
         ({"leaks": 12}, ["LEAK: 12 ids"]),
         ({"leaks": 1, "derived_labels": True}, ["DERIVED LABELS", "LEAK: 1 ids"]),
+        ({"view_share": 0.65}, ["CAMERA BOX: no face was detected in 65% of the images"]),
+        ({"view_share": 0.01}, []),
         ({}, []),
         ({"leaks": 3, "overlap": Overlap(9)}, []),  # only train and validation share people
         ({"overlap": Overlap(9, ids=2, subjects=1)}, ["LEAK: the network learned from 2 of the 9"]),

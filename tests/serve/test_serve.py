@@ -29,7 +29,7 @@ def test_every_face_is_listed_from_left_to_right(model, media):
     result = response.respond(model, str(media / "group.jpg"), "all", explain=True)
     assert result.details.count("<section") == 3
     assert re.findall(r"<h3>Face (\d)", result.details) == ["1", "2", "3"]
-    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    (prediction,) = model.predict(media / "group.jpg", faces="all")
     in_order = sorted(prediction.faces, key=lambda face: face.box[0])
     assert re.findall(r"<h3>Face \d: (\w+)", result.details) == [face.label for face in in_order]
     assert result.image.shape[2] == 3
@@ -137,7 +137,7 @@ def upload(window, path: Path, expected: str) -> str:
 @pytest.mark.browser
 def test_an_uploaded_photo_shows_its_faces_without_errors(window, model, media, served):
     text = upload(window, media / "group.jpg", "Face 3")
-    (prediction,) = model.predict(media / "group.jpg", choice="all")
+    (prediction,) = model.predict(media / "group.jpg", faces="all")
     for face in prediction.faces:
         assert face.label in text
         assert f"{face.confidence:.1%}" in text

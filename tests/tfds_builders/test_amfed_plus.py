@@ -588,6 +588,10 @@ def test_paper_protocol_is_marked_as_an_approximation(amfed_data: pathlib.Path) 
     ]
     sizes = collections.Counter(paper.assign(rows, 0).values())
     assert sizes == {"test": 955, "validation": 382, "train": 3_438}
+    few = rows[:21]  # three of each class, as in a small stand-in
+    classes = {row.id: row.label for row in few}
+    found = {(split, classes[one]) for one, split in paper.assign(few, 0).items()}
+    assert len(found) == 3 * 7
 
 
 # ---- layouts -------------------------------------------------------------------------------------

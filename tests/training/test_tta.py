@@ -35,6 +35,8 @@ def test_the_views(name, count):
     expected = np.mean([jax.nn.softmax(logits_of(view)) for view in views], axis=0)
     ours = tta.mean_log_probabilities(logits_of, jnp.asarray(IMAGES), name)
     np.testing.assert_allclose(np.exp(ours), expected, rtol=1e-5)
+    plain = tta.mean_probabilities(logits_of, jnp.asarray(IMAGES), name)
+    np.testing.assert_allclose(plain, expected, rtol=1e-5)
 
 
 def test_crops_are_the_corners_and_the_center():
