@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     # For some hundred images. Steps do not depend on the size of the set, epochs would.
     config.train.batch_size = 32
     config.train.epochs = "300st"
-    config.train.head_epochs = "20%"
+    config.train.head_epochs = "10%"
     config.train.eval_epochs = "5%"
     config.train.patience = 8
     # A small validation split has few different accuracies.
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     config.optim.weight_decay = 1e-2
     config.optim.clip_norm = 1.0
     config.optim.learning_rate = 1e-3
-    config.optim.finetune_rate = 3e-4
+    config.optim.finetune_rate = 1e-3
     config.eval.batch_size = 64
     config.eval.tta = "flip"
     return config
