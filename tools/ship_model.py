@@ -58,6 +58,8 @@ def main() -> None:
     folder = run_dir.SHIPPED / options.name
     if not options.card:
         run = run_dir.open_run(options.run)
+        if run.is_shipped:
+            raise SystemExit(f"expected a trained run, found the shipped {run.name}; add --card")
         shutil.rmtree(folder, ignore_errors=True)
         ship(run, folder, options.data_dir, options.split, options.people)
     model_card.write(folder)
