@@ -88,7 +88,8 @@ def compare(run: run_dir.Run, others: Path) -> dict[str, Score]:
     """Returns the scores on the folder's test people ("own") and on other people ("others")."""
     arguments = data_arguments(run.settings)
     own = prepare.prepare(**arguments)
-    other = prepare.prepare(**arguments | {"manual_dir": str(others)})
+    # One protocol seed, so that the images have one order.
+    other = prepare.prepare(**arguments | {"manual_dir": str(others), "seed": 0})
     tested = {
         "own": [(own, protocols.TEST)],
         "others": [(other, split) for split in baselines.SPLITS],
