@@ -204,25 +204,29 @@ def start(
             run = dataclasses.replace(run, engine={**run.engine, **joined})
         for line in _changes(old, run):
             report(f"{folder}: {line}")
+    if content:
+        files.write_bytes(folder / LEARNED, content)
+    _write(run)
+    return run
+
+
+def _write(run: Run) -> None:
     description = {
         "format": FORMAT,
-        "labels": list(labels),
-        "preprocessing": preprocessing.to_json(),
-        "data": data,
-        "weights": weights,
+        "labels": list(run.labels),
+        "preprocessing": run.preprocessing.to_json(),
+        "data": run.data,
+        "weights": run.weights,
         "engine": run.engine,
-        "learned": digest,
+        "learned": run.learned,
         "identity": run.identity,
         "versions": versions(),
     }
-    config = settings.to_dict()
+    config = run.settings.to_dict()
     description["digest"] = _digest(description, config)
-    files.write_text(folder / "config.json", _dump(config))
-    if content:
-        files.write_bytes(folder / LEARNED, content)
+    files.write_text(run.folder / "config.json", _dump(config))
     # run.json last: without it, the directory is not a run yet.
-    files.write_text(folder / "run.json", _dump(description))
-    return run
+    files.write_text(run.folder / "run.json", _dump(description))
 
 
 def open_run(folder: Path) -> Run:
