@@ -145,8 +145,8 @@ def test_a_run_can_be_extended_but_not_shortened(settings, tmp_path, capsys):
 
 
 def test_a_signal_during_the_last_chunk_is_not_swallowed(settings, tmp_path, monkeypatch):
-    overrides = [*settings, "train.epochs=1", "train.steps_per_dispatch=35"]
-    stop_after(monkeypatch, 1)
+    overrides = [*settings, "train.epochs=1"]
+    stop_after(monkeypatch, 12)  # of 12 chunks in 35 steps
     with pytest.raises(InterruptedRunError) as stopped:
         train.train(configuration.load_settings("demo", overrides), tmp_path / "run")
     assert stopped.value.signal == signal.SIGTERM
