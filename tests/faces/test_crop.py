@@ -80,7 +80,7 @@ def test_the_whole_fallback_ignores_the_view_box() -> None:
         ({"min_share": 1.5}, "min_share from 0 to 1, found 1.5"),
         ({"longest_side": 4}, "longest_side from 16 to 4096, found 4"),
         ({"quality": 0}, "quality from 1 to 100, found 0"),
-        ({"method": "crop"}, "detect or shipped or keep or align for method, found 'crop'"),
+        ({"method": "crop"}, "detect or shipped or keep or pad or align for method, found 'crop'"),
         ({"fallback": "drop"}, "view or whole for fallback, found 'drop'"),
     ],
 )
