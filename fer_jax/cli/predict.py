@@ -37,7 +37,6 @@ def main(arguments: Sequence[str]) -> None:
     for source in found.sources:
         if source.kind == "camera":
             inputs.check_camera(source)
-
     if options.detector:
         FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
 

@@ -60,4 +60,4 @@ def read(path: Path) -> list[dict[str, str]]:
         raise UserError(
             f"expected the table of validations in {path}, found: {error}; remove the file"
         ) from error
-    return [{name: row[name] for name in COLUMNS if row.get(name)} for row in rows]
+    return [{name: row.get(name) or "" for name in COLUMNS} for row in rows]

@@ -21,8 +21,9 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Those that are not ignored, as nohup does with SIGHUP."""
-    return [one for one in _STOP_SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    """All but SIGHUP under nohup. (A shell's background jobs ignore SIGINT, but are sent it.)"""
+    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [one for one in _STOP_SIGNALS if not (is_nohup and one == signal.SIGHUP)]
 
 
 class StopRequest:

@@ -82,12 +82,11 @@ def make_page(model: Model, faces: Choice | None = None) -> Any:
                         faces != "largest", label="All faces", elem_id="every", min_width=120
                     )
                     is_face = gradio.Checkbox(
-                        faces == "whole", label="The photo is one face already",
-                        elem_id="given", min_width=180,
+                        faces == "whole", label="The photo is one face already", elem_id="given",
+                        min_width=180,
                     )  # fmt: skip
-                    explain = gradio.Checkbox(
-                        False, label="Heat maps (Grad-CAM)", elem_id="why", min_width=180
-                    )
+                    label = "Heat maps (Grad-CAM)"
+                    explain = gradio.Checkbox(False, label=label, elem_id="why", min_width=180)
                 gradio.Examples(
                     [[str(path)] for path in sorted(EXAMPLES.glob("*.jpg"))], [photo],
                     label="Examples (rendered people)", examples_per_page=6,
@@ -99,11 +98,9 @@ def make_page(model: Model, faces: Choice | None = None) -> Any:
                 )  # fmt: skip
                 details = gradio.HTML(empty.details, elem_id="listed", label=labels)
 
-        def respond(
-            path: str | None, is_all: bool, is_whole: bool, with_maps: bool
-        ) -> tuple[Any, str]:
+        def respond(path: str | None, is_all: bool, is_whole: bool, maps: bool) -> tuple[Any, str]:
             chosen: Choice = "whole" if is_whole else "all" if is_all else "largest"
-            result = response.respond(model, path, chosen, with_maps)
+            result = response.respond(model, path, chosen, maps)
             return result.image, result.details
 
         inputs, outputs = [photo, all_faces, is_face, explain], [annotated, details]

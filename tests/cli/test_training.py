@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
+from fer_jax import config as configuration
 from fer_jax import run_dir as run_directory
 from fer_jax.cli import train
 from fer_jax.experiments import evaluate
@@ -198,7 +199,7 @@ def test_a_signal_during_the_final_evaluation(tmp_path, monkeypatch, capsys, num
     monkeypatch.setattr(evaluate, "run_evaluation", stopped)
     for name in ("report_evaluation", "print_report"):
         monkeypatch.setattr(evaluate, name, lambda _: None)
-    run = run_directory.Run(tmp_path, None, (), None, {})
+    run = run_directory.Run(tmp_path, configuration.load_settings("demo"), (), None, {})
     with pytest.raises(SystemExit) as left:
         train._evaluate(run, ["--config=a b"])
     assert left.value.code == 128 + number
