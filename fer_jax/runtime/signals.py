@@ -21,7 +21,7 @@ _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """All but SIGHUP under nohup. (A shell's background jobs ignore SIGINT, but are sent it.)"""
+    """All but SIGHUP under nohup; a background job, which ignores SIGINT, can still be sent it."""
     is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [one for one in _STOP_SIGNALS if not (is_nohup and one == signal.SIGHUP)]
 
