@@ -24,6 +24,7 @@ import tensorflow_datasets as tfds
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
+from fer_jax.printable import csv_text
 from tfds_builders import crops, protocols, sources, stored, unused
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders write manual.Record
@@ -271,7 +272,9 @@ class ManualBuilder(stored.StoredBuilder):
         with open(Path(self.data_dir) / "dropped.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["id", "file", "reason", "detail"])
-            table.writerows([drop.id, drop.file, drop.reason, drop.detail] for drop in drops)
+            table.writerows(
+                [csv_text(drop.id), csv_text(drop.file), drop.reason, drop.detail] for drop in drops
+            )
         super().finish(entries)
 
 

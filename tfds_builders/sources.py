@@ -593,6 +593,15 @@ def _folders(name: str) -> list[str]:
     return [str(parent) for parent in PurePosixPath(name).parents]
 
 
+def is_text(name: str) -> bool:
+    """Whether a file's name is UTF-8; Python keeps other bytes as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or one of its folders is hidden, or a shadow file of macOS."""
     parts = PurePosixPath(name).parts

@@ -11,6 +11,7 @@ Listens at 127.0.0.1 unless told otherwise and connects to no other host. Ctrl-C
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax import run_dir
 
     run = run_dir.open_run(options.run or run_dir.DEFAULT_RUN)
+    if options.run is None:
+        print(run_dir.introduce(run), file=sys.stderr)
 
     # Importing gradio and JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -48,7 +51,6 @@ def main(arguments: Sequence[str]) -> None:
                 shown = page.make_page(Model(run), options.faces)
                 address = page.launch(shown, options.host, options.port, folder)
                 try:
-                    print(printable(run_dir.introduce(run)))
                     name = printable(run.name)
                     print(f"{name} is served at {address}  (Ctrl-C ends it)", flush=True)
                     threading.Event().wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import os
 import pathlib
 import shlex
 import shutil
@@ -68,6 +69,16 @@ def test_prepare_with_splits_subjects_and_other_files(
     assert prepared.metadata["dropped"][reason] == ["faces/notes.txt",
                                                     "faces/train/Angry/Thumbs.db"]  # fmt: skip
     assert len(prepared.entries) == stand_in.count_images(0.01)
+
+
+def test_a_name_that_is_not_utf8_is_left_out_and_named(tmp_path: pathlib.Path, capsys) -> None:
+    root = _write(tmp_path / "own", "happy", "sad")
+    pathlib.Path(os.fsdecode(os.fsencode(root) + b"/happy/caf\xe9.jpg")).write_bytes(_draw(9))
+    prepared = _prepare(tmp_path, root)
+    assert prepared.metadata["dropped"] == {builder.NO_TEXT: [r"happy/caf\udce9.jpg"]}
+    assert len(prepared.entries) == 8
+    table = (pathlib.Path(prepared.builder.data_dir) / "dropped.csv").read_text()
+    assert r"happy/caf\udce9.jpg" in table
 
 
 def test_jpeg_is_stored_byte_for_byte(faces: pathlib.Path, tmp_path: pathlib.Path) -> None:
