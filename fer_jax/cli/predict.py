@@ -10,6 +10,7 @@ Without a run directory the shipped model predicts. Without --out nothing is wri
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache, signals
 
-    print(run_dir.introduce(run))
+    print(run_dir.introduce(run), file=sys.stderr)
     quiet_orbax()
     compile_cache.enable()
     if options.faces is None and framing_of(run).takes_whole:

@@ -34,6 +34,6 @@ def test_a_cold_and_a_warm_start(monkeypatch):
 def test_startup_of_import_and_help():
     rows = rows_of("benchmarks.startup", "--rounds=1")
     assert [row["command"] for row in rows] == [
-        "python -c pass", "import fer_jax", "fer-jax train --help",
+        "python -c pass", "import fer_jax", "fer-jax train --help", "fer-jax predict PHOTO",
     ]  # fmt: skip
     assert all(float(row["peak MiB"]) > 1 for row in rows)

@@ -53,8 +53,9 @@ def test_it_is_the_run_of_commands_that_are_given_none(capsys, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     photo = str(EXAMPLES / "1_happiness.jpg")
     cli.main([photo])
-    first, header, row, *rest = capsys.readouterr().out.splitlines()
-    assert first.startswith("model: ferplus, trained on ferplus/face/")
+    said = capsys.readouterr()
+    assert said.err.startswith("model: ferplus, trained on ferplus/face/")
+    header, row, *rest = said.out.splitlines()
     assert header.split() == ["file", "face", "expression", "probability"]
     assert row.split()[0].endswith("1_happiness.jpg")
     assert rest == ["1 face in 1 frame of 1 image"]
