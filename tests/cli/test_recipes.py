@@ -66,7 +66,7 @@ def test_a_stopped_run_resumes_its_plateau_and_moving_average(
     scale = expected.loop_state["plateau"]["scale"]
     assert scale < 1  # it was lowered
     assert float(expected.state.rate_scale) == pytest.approx(scale)
-    assert "the learning rate is" in said.err
+    assert "learning rate scaled by" in said.err
 
     real = Loop._dispatch
 
@@ -91,7 +91,7 @@ def test_a_stopped_run_resumes_its_plateau_and_moving_average(
     assert rates[-1] < 0.05
 
     text = evaluate.evaluate(run, "validation").text.read_text()
-    assert "test time       flip: mean of 2 views" in text
+    assert "test-time aug.  flip: mean of 2 views" in text
     assert "moving average at step" in text
 
 

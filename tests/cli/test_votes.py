@@ -18,7 +18,8 @@ from tfds_builders.stand_ins import write as stand_in
 FLAGS = [
     f"--config.{field}"
     for field in (
-        "model.name=tiny", "model.dropout=none", "data.size=8", "data.store=device",
+        "model.name=tiny", "model.dropout=none", "model.widths=none", "model.head_widths=none",
+        "data.size=8", "data.store=device",
         "data.targets=votes", "augment.mixup=0.5", "train.epochs=4st", "train.eval_epochs=2st",
         "train.batch_size=16", "train.pictures=0", "eval.batch_size=32", "eval.samples=0",
         "eval.explain=false",
