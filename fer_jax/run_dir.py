@@ -40,6 +40,7 @@ from fer_jax import files
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
+from fer_jax.printable import printable
 from fer_jax.settings import Settings, flatten
 
 FORMAT = 4
@@ -402,7 +403,7 @@ def report_warnings(run: Run) -> tuple[str, ...]:
 
 def introduce(run: Run) -> str:
     """Returns a line that says which run predicts; of a shipped one, also where its limits are."""
-    line = f"model: {run.name}, trained on {run.data['name']}"
+    line = printable(f"model: {run.name}, trained on {run.data['name']}")
     return f"{line}; its limits: {run.folder / 'README.md'}" if run.is_shipped else line
 
 

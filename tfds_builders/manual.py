@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
-from fer_jax.printable import csv_text
+from fer_jax.printable import csv_text, printable
 from tfds_builders import crops, protocols, sources, stored, unused
 from tfds_builders.index import Entry
 from tfds_builders.record import Record as Record  # builders write manual.Record
@@ -32,6 +32,7 @@ from tfds_builders.stand_in_mark import STAND_IN_FILE
 
 MAX_UNREADABLE = 20  # more means a damaged copy, not a few damaged images
 DUPLICATE = "a second copy of the same image"
+NO_TEXT = "the name is not UTF-8"
 
 _LISTED = 5  # names in an error message
 _DROPPED_RECORDS = frozenset({crops.BLACK, crops.UNREADABLE})  # reasons found when cropping
@@ -140,6 +141,14 @@ class ManualBuilder(stored.StoredBuilder):
         records, drops = self.index(source)
         used = source.touched | {one.file for one in records} | {one.file for one in drops}
         rest = unused.count(source, used)
+        # Names become ids, which are stored as UTF-8.
+        odd = [one for one in records if not sources.is_text(one.file)]
+        records = [one for one in records if sources.is_text(one.file)]
+        drops = [*drops, *(crops.Drop(one.id, one.file, NO_TEXT, "") for one in odd)]
+        drops = [
+            dataclasses.replace(one, id=printable(one.id), file=printable(one.file))
+            for one in drops
+        ]
         self.opened = Opened(source, records, drops, _has_stand_in_file(manual_dir, source), rest)
         return self.opened
 

@@ -20,8 +20,8 @@ from fer_jax.faces.decode import decode
 from fer_jax.faces.detect import MtcnnDetector
 from tests import commands
 from tests.tfds_builders import damage
+from tfds_builders import manual, protocols, sources
 from tfds_builders import prepare as build
-from tfds_builders import protocols, sources
 from tfds_builders.encode import encode_jpeg, encode_png
 from tfds_builders.image_folder import image_folder_dataset_builder as builder
 from tfds_builders.image_folder import sample, tree
@@ -75,7 +75,7 @@ def test_a_name_that_is_not_utf8_is_left_out_and_named(tmp_path: pathlib.Path, c
     root = _write(tmp_path / "own", "happy", "sad")
     pathlib.Path(os.fsdecode(os.fsencode(root) + b"/happy/caf\xe9.jpg")).write_bytes(_draw(9))
     prepared = _prepare(tmp_path, root)
-    assert prepared.metadata["dropped"] == {builder.NO_TEXT: [r"happy/caf\udce9.jpg"]}
+    assert prepared.metadata["dropped"] == {manual.NO_TEXT: [r"happy/caf\udce9.jpg"]}
     assert len(prepared.entries) == 8
     table = (pathlib.Path(prepared.builder.data_dir) / "dropped.csv").read_text()
     assert r"happy/caf\udce9.jpg" in table

@@ -18,7 +18,6 @@ import tensorflow_datasets as tfds
 from fer_jax import errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.faces.detect import MTCNN
-from fer_jax.printable import printable
 from tfds_builders import crops, manual, protocols, sources
 from tfds_builders.image_folder import tree
 
@@ -32,7 +31,6 @@ To keep each person in one split, use one folder per person, FOLDER/anna/happy/*
 FOLDER/subjects.csv with the columns file, subject."""
 
 NO_IMAGE = "not an image of a known format"
-NO_TEXT = "the name is not UTF-8"
 
 _NEXT_SEED = 1_000_003  # far from the seeds that people choose
 
@@ -129,7 +127,7 @@ class Builder(manual.ManualBuilder):
         return source
 
     def index(self, source: sources.Source) -> tuple[Sequence[manual.Record], Sequence[crops.Drop]]:
-        """See `ManualBuilder`. Files that are not images, or whose names are no text, are drops."""
+        """See `ManualBuilder`. Files that are not images are drops."""
         layout = tree.parse(source)
         subjects = tree.subjects(source, layout)
         records = [
@@ -142,12 +140,7 @@ class Builder(manual.ManualBuilder):
             )
             for file in layout.files
         ]
-        drops = [
-            crops.Drop(printable(file), printable(file), reason, "")
-            for file in layout.others
-            for reason in (NO_IMAGE if sources.is_text(file) else NO_TEXT,)
-        ]
-        return records, drops
+        return records, [crops.Drop(file, file, NO_IMAGE, "") for file in layout.others]
 
     def metadata_of(
         self, source: sources.Source, records: Sequence[manual.Record]

@@ -30,8 +30,7 @@ class Tree:
     Attributes:
       root: the folder that contains the splits or classes: "" or a path ending in "/".
       files: paths of all images, relative to `root`.
-      others: paths of files that are not images or whose names are not UTF-8, relative to the
-        source.
+      others: paths of files that are not images, relative to the source.
       classes: name of the class folder to class, in index order.
       splits: split folder to split; empty if there are no split folders.
       people: folders of people, which contain the class folders; empty if there are none.
@@ -64,12 +63,7 @@ def parse(source: sources.Source) -> Tree:
         numbers, or no train split.
     """
     visible = [name for name in source.sizes() if not sources.is_hidden(name)]
-    # Names are ids, which are stored as UTF-8: images with other names are counted as others.
-    images = [
-        name
-        for name in visible
-        if name.lower().endswith(sources.IMAGE_SUFFIXES) and sources.is_text(name)
-    ]
+    images = [name for name in visible if name.lower().endswith(sources.IMAGE_SUFFIXES)]
     if advice := layouts.yolo_advice(source):
         raise errors.UserError(
             f"expected a folder for each class in {source.path}, found a YOLO tree, with labels in "
