@@ -71,6 +71,9 @@ def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
 
 
 def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
+    with open(path, "rb") as file:
+        if file.read(1) != b"\x08":  # the protobuf tag of the field ir_version
+            raise ValueError("neither ONNX nor StableHLO")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
