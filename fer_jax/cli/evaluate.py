@@ -2,6 +2,7 @@
 
 fer-jax evaluate runs/demo --split test
 fer-jax evaluate runs/kdef --data raf_db
+fer-jax evaluate emotions.onnx --data fer2013
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ def main(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
-    print_report(evaluate(run_dir.open_run(options.run), options.split, other))
+    if options.run.suffix == ".onnx":
+        from fer_jax.experiments.foreign import evaluate_foreign
+
+        print_report(evaluate_foreign(options.run, options.split, other))
+    else:
+        print_report(evaluate(run_dir.open_run(options.run), options.split, other))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -37,7 +43,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="fer-jax evaluate", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("run", type=Path, help="run directory, such as runs/demo")
+    parser.add_argument(
+        "run",
+        type=Path,
+        help="run directory, such as runs/demo; or "
+        "an ONNX file of somebody else, with a JSON file of its name that describes it",
+    )
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     parser.add_argument("--data", help="another data set (default: the run's own)")
     parser.add_argument("--variant", help="how its faces are cropped (default: the set's own)")

@@ -56,8 +56,14 @@ TABLE_1 = (
 CROSSVAL = "crossval.json"
 """File of a cross-validation's directory: its folds and seeds, and digests of its data."""
 
+FOREIGN = "foreign.json"
+"""File of the directory of a model that this project did not train: its description."""
+
 UNCHECKED = "UNCHECKED"
 """Mark of a report that does not know what the network learned from."""
+
+
+_UNKNOWN = "unknown"  # data of a foreign model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +163,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
     reports, remarks = [], []
     for folder in folders:
         is_crossval = (folder / CROSSVAL).is_file()
-        if not is_crossval and not (folder / "run.json").is_file():
+        is_known = is_crossval or any((folder / name).is_file() for name in ("run.json", FOREIGN))
+        if not is_known:
             remarks.append(f"{folder}: not a run directory")
             continue
         paths = sorted((folder / "report" if is_crossval else folder).rglob("report.json"))
@@ -269,8 +276,10 @@ def _read(folder: Path, path: Path) -> RunReport:
     report = json.loads(path.read_text(encoding="utf-8"))
     pooled = _read_crossval(folder)
     inner = folder if pooled is None else min(folder.rglob("run.json")).parent
-    run = json.loads((inner / "run.json").read_text(encoding="utf-8"))
     card = report["card"]
+    run: dict[str, Any] = {"data": {"name": _UNKNOWN}}
+    if not card.get("foreign"):
+        run = json.loads((inner / "run.json").read_text(encoding="utf-8"))
     intervals = report["intervals"]
     ends = intervals["accuracy"]
     return RunReport(
@@ -289,7 +298,7 @@ def _read(folder: Path, path: Path) -> RunReport:
         balanced_accuracy=_share(report["balanced_accuracy"]),
         interval=None if ends is None else (_share(ends[0]), _share(ends[1])),
         marks=_marks(report, is_own=path.parent == folder / "report"),
-        settings=_settings(inner, pooled is not None),
+        settings="" if card.get("foreign") else _settings(inner, pooled is not None),
         interval_method=_text(intervals.get("method", "")),
     )
 

@@ -382,13 +382,8 @@ def make_card(
     run: Run, data: Prepared, split: str, trained: Trained, notes: tuple[str, ...] = ()
 ) -> ReportCard:
     """Describes the data, the network and its training for the report."""
-    metadata = data.metadata
-    return ReportCard(
-        run=run.name,
-        dataset=data.builder.info.name,
-        config=data.builder.builder_config.name,
-        protocol=data.protocol.name,
-        split=split,
+    return dataclasses.replace(
+        data_card(run.name, data, split, (*notes, *environment_notes(trained))),
         model=run.settings.model.name,
         parameters=count_parameters(trained.variables["params"]),
         seed=run.settings.seed,
@@ -398,13 +393,30 @@ def make_card(
         averaged=trained.averaged,
         views=tta.VIEWS[run.settings.eval.tta],
         temperature=trained.temperature,
+    )
+
+
+def data_card(name: str, data: Prepared, split: str, notes: tuple[str, ...] = ()) -> ReportCard:
+    """Describes the data for the report, and leaves the network to be described."""
+    metadata = data.metadata
+    return ReportCard(
+        run=name,
+        dataset=data.builder.info.name,
+        config=data.builder.builder_config.name,
+        protocol=data.protocol.name,
+        split=split,
+        model="",
+        parameters=0,
+        seed=0,
+        step=0,
+        train_seconds=0.0,
         synthetic=metadata["synthetic"],
         stand_in=metadata["stand_in"],
         derived_labels=metadata["derived_labels"],
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
-        notes=(*notes, *environment_notes(trained), *metadata["notes"]),
+        notes=(*notes, *metadata["notes"]),
     )
 
 

@@ -118,6 +118,7 @@ class ReportCard:
         the scores are those of a network that has not learned.
       view_share: share of the images that are cropped at the camera's usual box, because no face
         was detected.
+      foreign: whether the model was not trained by this project.
     """
 
     run: str
@@ -146,6 +147,7 @@ class ReportCard:
     overlap: Overlap | None = None
     dead_units: float | None = None
     view_share: float = 0.0
+    foreign: bool = False
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
@@ -158,6 +160,8 @@ class ReportCard:
     def warnings(self) -> tuple[str, ...]:
         """Warnings shown at the top of every report."""
         lines = []
+        if self.foreign:
+            lines.append("FOREIGN MODEL: not trained here; evaluated as its description says")
         if self.stand_in:
             lines.append(
                 f"STAND-IN: rendered faces instead of {self.dataset}; "

@@ -260,12 +260,15 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("intervals", scores.interval_note),
         *(("note", note) for note in card.notes),
     ]
+    training = [
+        ("checkpoint", f"step {card.step:,}, best on validation"),
+        ("trained for", tables.duration(card.train_seconds)),
+    ]
     run = [
         ("run", tables.run_text(card)),
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
-        ("checkpoint", f"step {card.step:,}, best on validation"),
-        ("trained for", tables.duration(card.train_seconds)),
+        *([] if card.foreign else training),
         *tables.calibration_rows(scores, card),
     ]
     facts: dict[str, Rows] = {"Data": data, "Run": run}

@@ -47,6 +47,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
     classes = f"{scores.occurring} of {len(scores.label_names)} classes"
     majority = scores.support.max() / scores.count
     average, trained = "moving average at " * card.averaged, duration(card.train_seconds)
+    checkpoint = f"{average}step {card.step:,}, trained for {trained}"
     rows = [
         ("run", run_text(card)),
         ("data set", " / ".join(part for part in (card.dataset, card.config) if part)),
@@ -59,7 +60,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         *([("learned from", card.overlap.text)] if card.overlap else []),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
-        ("checkpoint", f"{average}step {card.step:,}, trained for {trained}"),
+        *([] if card.foreign else [("checkpoint", checkpoint)]),
         *([("test-time aug.", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
         (
@@ -100,6 +101,8 @@ def vote_rows(scores: Scores) -> list[tuple[str, str]]:
 
 def run_text(card: ReportCard) -> str:
     """Returns the run's name with its seed, or with its folds and seeds."""
+    if card.foreign:
+        return card.run
     if not card.folds and card.seeds == 1:
         return f"{card.run} (seed {card.seed})"
     seeds = f"{card.seeds} seed{'s' if card.seeds > 1 else ''}, first seed {card.seed}"
