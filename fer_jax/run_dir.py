@@ -151,6 +151,13 @@ class Run:
         return Path("runs") / self.name if self.is_shipped else self.folder
 
 
+def has_settings(folder: Path, settings: Settings) -> bool:
+    """Whether the run in `folder` has these settings, but for those that may change on resume."""
+    stored, requested = open_run(folder).settings.flat(), settings.flat()
+    fields = (stored.keys() | requested.keys()) - CHANGEABLE
+    return all(stored.get(field) == requested.get(field) for field in fields)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Creates the run directory if missing and locks it for this process.

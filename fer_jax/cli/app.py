@@ -22,8 +22,9 @@ VERBS: dict[str, str] = {
     "preview": "show what augmentation does to training images",
     "train": "train, evaluate on test and write the report",
     "crossval": "train and test on every fold, with several seeds",
+    "sweep": "train and test every combination of settings, and rank them",
     "evaluate": "report a trained run on another split, protocol or data set",
-    "summary": "tabulate the reports of several runs",
+    "summary": "rank several runs and compare them in pairs",
     "predict": "read the expressions in images, videos or a camera's view",
     "serve": "open a local page: upload or webcam",
     "export": "write a trained network as one ONNX or StableHLO file",
@@ -32,7 +33,7 @@ VERBS: dict[str, str] = {
 }
 """Each verb's line in `fer-jax --help`; `cli/<verb>.py` has its `main(arguments)`."""
 
-_WITH_HUGE_PAGES = ("train", "crossval", "predict", "serve")
+_WITH_HUGE_PAGES = ("train", "crossval", "sweep", "predict", "serve")
 
 _HELP = """usage: fer-jax VERB [ARGUMENT ...]
 

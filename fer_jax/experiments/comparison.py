@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,9 @@ TABLE_1 = (
 CROSSVAL = "crossval.json"
 """File of a cross-validation's directory: its folds and seeds, and digests of its data."""
 
+SWEEP = "sweep.json"
+"""File of a sweep's directory: the fields that are swept. Its runs are below it."""
+
 FOREIGN = "foreign.json"
 """File of the directory of a model that this project did not train: its description."""
 
@@ -88,6 +91,9 @@ class RunReport:
       marks: the report's warnings in short, such as "STAND-IN".
       settings: the run's configuration without its seed, to group runs.
       interval_method: what the interval is over, or why there is none.
+      macro_f1: mean F1; None in reports that lack it.
+      parameters: number of parameters of the network; 0 if unknown.
+      predictions: path of predictions.csv; None if unknown.
     """
 
     run: str
@@ -107,6 +113,9 @@ class RunReport:
     marks: tuple[str, ...]
     settings: str = ""
     interval_method: str = ""
+    macro_f1: float | None = None
+    parameters: int = 0
+    predictions: Path | None = None
 
     @property
     def leak(self) -> tuple[bool, bool, bool]:
@@ -142,6 +151,12 @@ class TableRow:
         return statistics.stdev(run.accuracy for run in self.runs) if len(self.runs) > 1 else None
 
     @property
+    def macro_f1(self) -> float | None:
+        """Mean over the runs; None if one lacks it."""
+        values = [run.macro_f1 for run in self.runs if run.macro_f1 is not None]
+        return statistics.fmean(values) if len(values) == len(self.runs) else None
+
+    @property
     def folds(self) -> int:
         """Number of pooled folds of each run."""
         return self.runs[0].folds
@@ -155,13 +170,14 @@ class TableRow:
 def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
     """Returns the reports in the run directories, and a remark for each directory without one.
 
-    The directory of a cross-validation has one report, which pools its runs.
+    The directory of a cross-validation has one report, which pools its runs; that of a sweep
+    stands for its runs.
 
     Raises:
       UserError: there is no report at all.
     """
     reports, remarks = [], []
-    for folder in folders:
+    for folder in _expanded(folders):
         is_crossval = (folder / CROSSVAL).is_file()
         is_known = is_crossval or any((folder / name).is_file() for name in ("run.json", FOREIGN))
         if not is_known:
@@ -185,17 +201,21 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
     return reports, remarks
 
 
+def _expanded(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        if (folder / SWEEP).is_file():
+            yield from sorted(path.parent for path in folder.glob("*/*/run.json"))
+        else:
+            yield folder
+
+
 def table_1(reports: Sequence[RunReport]) -> list[TableRow]:
     """Returns a row per network and protocol: the paper's data sets in its order, then others.
 
     If a run was evaluated on several splits or protocols of its data set, those that leak more
     are not shown; of the others only test.
     """
-    own = [one for one in reports if one.dataset == one.trained_on]
-    least = {one.run: one.leak for one in sorted(own, key=lambda one: one.leak, reverse=True)}
-    own = [one for one in own if one.leak == least[one.run]]
-    tested = {(one.run, one.protocol) for one in own if one.split == "test"}
-    chosen = [one for one in own if one.split == "test" or (one.run, one.protocol) not in tested]
+    chosen = _chosen(one for one in reports if one.dataset == one.trained_on)
     rows = []
     for published in TABLE_1:
         of_set = _grouped(one for one in chosen if one.dataset == published.dataset)
@@ -205,6 +225,24 @@ def table_1(reports: Sequence[RunReport]) -> list[TableRow]:
     known = {published.dataset for published in TABLE_1}
     others = _grouped(one for one in chosen if one.dataset not in known)
     return rows + [TableRow(None, runs) for runs in others]
+
+
+def own_rows(reports: Sequence[RunReport]) -> list[TableRow]:
+    """Returns a row for each network, settings and protocol, of the reports that leak least.
+
+    Models of others have no data set of their own, and are in it with every data set.
+    """
+    own = (one for one in reports if one.trained_on in (one.dataset, _UNKNOWN))
+    return [TableRow(None, runs) for runs in _grouped(_chosen(own))]
+
+
+def _chosen(reports: Iterable[RunReport]) -> list[RunReport]:
+    """Of each run those that leak least; of those only test, if a protocol has it."""
+    own = sorted(reports, key=lambda one: one.leak, reverse=True)
+    least = {one.run: one.leak for one in own}
+    own = [one for one in own if one.leak == least[one.run]]
+    tested = {(one.run, one.protocol) for one in own if one.split == "test"}
+    return [one for one in own if one.split == "test" or (one.run, one.protocol) not in tested]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -260,7 +298,7 @@ def summarize_names(runs: Iterable[str]) -> str:
 # Fields that may differ within a row, and the values that replace them for grouping.
 _UNGROUPED: dict[str, Any] = {
     "run": "", "seeds": (), "count": 0, "accuracy": 0.0, "balanced_accuracy": 0.0,
-    "interval": None, "interval_method": "",
+    "interval": None, "interval_method": "", "macro_f1": None, "predictions": None,
 }  # fmt: skip
 
 
@@ -283,7 +321,7 @@ def _read(folder: Path, path: Path) -> RunReport:
     intervals = report["intervals"]
     ends = intervals["accuracy"]
     return RunReport(
-        run=folder.absolute().name,
+        run=_name(folder),
         trained_on=_text(run["data"]["name"]).split("/")[0],
         trained_by=_text((run["data"] if pooled is None else card).get("protocol", "")),
         dataset=_text(card["dataset"]),
@@ -300,7 +338,16 @@ def _read(folder: Path, path: Path) -> RunReport:
         marks=_marks(report, is_own=path.parent == folder / "report"),
         settings="" if card.get("foreign") else _settings(inner, pooled is not None),
         interval_method=_text(intervals.get("method", "")),
+        macro_f1=_share(report["macro"]["f1"]) if "macro" in report else None,
+        parameters=int(card.get("parameters", 0)),
+        predictions=path.with_name("predictions.csv"),
     )
+
+
+def _name(folder: Path) -> str:
+    """Returns the name of a run; of a run of a sweep with the folders that tell it apart."""
+    path = folder.absolute()
+    return "/".join(path.parts[-3:]) if (path.parents[1] / SWEEP).is_file() else path.name
 
 
 def _text(value: Any) -> str:

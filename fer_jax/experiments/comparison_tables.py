@@ -1,27 +1,49 @@
-"""Formats the comparison of runs as Markdown, CSV and HTML, for `fer-jax summary`."""
+"""Formats the ranking and the comparison of runs as Markdown, CSV, HTML and LaTeX."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fer_jax.experiments import comparison
 from fer_jax.experiments.comparison import CrossMatrix, TableRow
+from fer_jax.experiments.paired import REPLICATES
+from fer_jax.experiments.ranking import MAX_ROWS, Rank, Ranking
+from fer_jax.report.intervals import Interval
 
-_HEADER = (
+_PAPER_HEADER = (
     "data set", "paper: network", "accuracy", "ours: network", "run", "protocol",
     "folds x seeds", "images", "accuracy", "balanced", "warnings",
 )  # fmt: skip
-_NUMBERS = frozenset({2, 6, 7, 8, 9})  # right-aligned columns
-_NOTE = (
+_PAPER_NUMBERS = frozenset({2, 6, 7, 8, 9})  # right-aligned columns
+_PAPER_NOTE = (
     "Results are comparable only if the protocols agree; the paper's random splits have the same "
     "subjects in training and test. Brackets: 95 % interval, over people where they are known; ±: "
     "standard deviation over seeds. Balanced: mean recall of the classes with images in the split. "
     "The paper's splits: "
     + "; ".join(f"{one.title} {one.protocol}" for one in comparison.TABLE_1)
     + "."
+)
+_HEADER = (
+    "network", "settings", "run", "protocol", "folds x seeds", "images", "accuracy", "balanced",
+    "macro F1", "parameters", "warnings",
+)  # fmt: skip
+_NUMBERS = frozenset({4, 5, 6, 7, 8, 9})
+_NOTE = (
+    "Brackets: 95 % interval of the mean accuracy, over people where they are known; ±: standard "
+    "deviation over seeds. Balanced (mean recall) and macro F1 are over the classes with images "
+    "in the split."
+)
+_PAIR_HEADER = ("better", "than", "difference", "95 % interval", "p", "p (Holm)", "McNemar")
+_PAIR_NUMBERS = frozenset({2, 3, 4, 5, 6})
+_PAIR_NOTE = (
+    "Accuracy on the same images, in percentage points. Interval and p: bootstrap of "
+    f"{REPLICATES:,} samples of people (images, where people are unknown), widened for few people; "
+    "Holm's method adjusts p for the number of pairs. McNemar: exact test of two single runs, "
+    "which takes images as independent."
 )
 _STYLE = """
 :root { color-scheme: light dark; --line: #d5dade; --head: #f2f5f7; --mark: #a34700; }
@@ -39,34 +61,61 @@ td.marks { color: var(--mark); font-weight: 600; font-size: 0.85em; }
 """
 
 
-def table_cells(rows: Sequence[TableRow]) -> list[tuple[str, ...]]:
-    """Returns the cells of Table 1, in the order of `_HEADER`."""
-    return [_cells(row) for row in rows]
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of text cells.
+
+    Attributes:
+      title: heading.
+      rows: cells of all rows, header first.
+      numbers: right-aligned columns.
+      note: text below the table.
+      marks: column of the warnings; None without one.
+    """
+
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    numbers: frozenset[int]
+    note: str = ""
+    marks: int | None = None
 
 
-def _cells(row: TableRow) -> tuple[str, ...]:
+def paper_table(rows: Sequence[TableRow]) -> Table:
+    """Returns the paper's Table 1 beside the runs."""
+    cells = (_PAPER_HEADER, *(_paper_cells(row) for row in rows))
+    return Table(
+        "Table 1: the paper's results and ours", cells, _PAPER_NUMBERS, _paper_note(rows),
+        marks=len(_PAPER_HEADER) - 1,
+    )  # fmt: skip
+
+
+def _paper_cells(row: TableRow) -> tuple[str, ...]:
     published = row.published
     name = published.title if published else row.runs[0].dataset
     paper = (published.network, f"{published.accuracy:.2%}") if published else ("", "")
     if not row.runs:
         return (name, *paper, "not run", *[""] * 7)
     first = row.runs[0]
-    protocol = first.protocol if first.split == "test" else f"{first.protocol}, {first.split}"
     return (
         name,
         *paper,
         first.model,
         comparison.summarize_names(run.run for run in row.runs),
-        protocol,
+        _protocol(row),
         f"{row.folds} x {row.seeds}",
         f"{first.count:,}",
-        _accuracy(row),
+        _paper_accuracy(row),
         f"{row.balanced_accuracy:.2%}",
         ", ".join(first.marks),
     )
 
 
-def _accuracy(row: TableRow) -> str:
+def _protocol(row: TableRow) -> str:
+    first = row.runs[0]
+    return first.protocol if first.split == "test" else f"{first.protocol}, {first.split}"
+
+
+def _paper_accuracy(row: TableRow) -> str:
     if row.deviation is not None:
         return f"{row.accuracy:.2%} ± {100 * row.deviation:.2f}"
     if row.runs[0].interval is None:
@@ -75,20 +124,103 @@ def _accuracy(row: TableRow) -> str:
     return f"{row.accuracy:.2%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def _note(rows: Sequence[TableRow]) -> str:
-    """Returns the text below Table 1, which says why a run has no interval."""
-    missing = [row.runs[0] for row in rows if len(row.runs) == 1 and row.runs[0].interval is None]
-    reasons = "; ".join(f"{run.run}: {run.interval_method}" for run in missing)
-    return _NOTE + (f" No interval: {reasons}." if reasons else "")
+def _paper_note(rows: Sequence[TableRow]) -> str:
+    return _PAPER_NOTE + _missing_intervals(
+        row for row in rows if len(row.runs) == 1 and row.runs[0].interval is None
+    )
 
 
-def matrix_rows(matrix: CrossMatrix) -> list[tuple[str, ...]]:
-    """Returns the cells of the cross-data-set matrix, header first."""
+def _missing_intervals(rows: Iterable[TableRow]) -> str:
+    """Says why runs have no interval; "" if all have one."""
+    reasons = "; ".join(f"{row.runs[0].run}: {row.runs[0].interval_method}" for row in rows)
+    return f" No interval: {reasons}." if reasons else ""
+
+
+def ranking_tables(ranking: Ranking) -> list[Table]:
+    """Returns the ranking of a test split, and the table of its pairs if there are any."""
+    first = ranking.ranks[0].row.runs[0]
+    title = " / ".join(part for part in (first.dataset, first.config, _protocol_of(first)) if part)
+    missing = (
+        one.row for one in ranking.ranks
+        if one.interval is None and one.row.runs[0].interval is None
+    )  # fmt: skip
+    cells = (_HEADER, *(_rank_cells(one) for one in ranking.ranks))
+    note = _NOTE + _missing_intervals(missing)
+    tables = [Table(title, cells, _NUMBERS, note, marks=len(_HEADER) - 1)]
+    if ranking.pairs:
+        more = len(ranking.ranks) - MAX_ROWS
+        note = _PAIR_NOTE + (f" Without the last {more} rows." if more > 0 else "")
+        pairs = (_PAIR_HEADER, *_pair_cells(ranking))
+        tables.append(Table(f"{title}: pairs", pairs, _PAIR_NUMBERS, note))
+    return tables
+
+
+def _protocol_of(run: comparison.RunReport) -> str:
+    return f"{run.protocol}, {run.split}"
+
+
+def _rank_cells(one: Rank) -> tuple[str, ...]:
+    row, first = one.row, one.row.runs[0]
+    macro = "" if row.macro_f1 is None else f"{row.macro_f1:.2%}"
+    return (
+        first.model,
+        one.settings,
+        comparison.summarize_names(run.run for run in row.runs),
+        _protocol(row),
+        f"{row.folds} x {row.seeds}",
+        f"{first.count:,}",
+        _ranked_accuracy(row, one.interval),
+        f"{row.balanced_accuracy:.2%}",
+        macro,
+        f"{first.parameters:,}" if first.parameters else "",
+        ", ".join(first.marks),
+    )
+
+
+def _ranked_accuracy(row: TableRow, interval: Interval | None) -> str:
+    text = f"{row.accuracy:.2%}"
+    if row.deviation is not None:
+        text += f" ± {100 * row.deviation:.2f}"
+    if interval is None:
+        return f"{text} (no interval)"
+    return f"{text} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _pair_cells(ranking: Ranking) -> Iterator[tuple[str, ...]]:
+    for pair in ranking.pairs:
+        first, second = ranking.ranks[pair.first], ranking.ranks[pair.second]
+        low, high = (pair.interval.low, pair.interval.high) if pair.interval else (None, None)
+        yield (
+            _label(first),
+            _label(second),
+            f"{100 * pair.difference:+.2f}",
+            "" if low is None or high is None else f"[{100 * low:+.2f}, {100 * high:+.2f}]",
+            _p_value(pair.p_value),
+            _p_value(pair.adjusted),
+            _p_value(pair.mcnemar),
+        )
+
+
+def _label(one: Rank) -> str:
+    """Network and settings; the run too if it is a single one."""
+    run = f" ({one.row.runs[0].run})" if len(one.row.runs) == 1 else ""
+    return one.name + run
+
+
+def _p_value(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def matrix_table(matrix: CrossMatrix) -> Table:
+    """Returns the cross-data-set matrix."""
     rows: list[tuple[str, ...]] = [("trained on", *matrix.evaluated)]
     for (trained, protocol, model, runs), cells in zip(matrix.trained, matrix.cells, strict=True):
         values = ("" if cell is None else _cell(cell) for cell in cells)
         rows.append((f"{trained} ({protocol}), {model}: {runs}", *values))
-    return rows
+    columns = frozenset(range(1, len(rows[0])))
+    return Table("Accuracy on other data sets", tuple(rows), columns)
 
 
 def _cell(row: TableRow) -> str:
@@ -96,34 +228,62 @@ def _cell(row: TableRow) -> str:
     return f"{row.accuracy:.2%}" + (f" ({', '.join(marks)})" if marks else "")
 
 
-def markdown(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
-    """Formats both tables as aligned Markdown."""
-    parts = ["# Table 1: the paper's results and ours\n"]
-    parts.append(_markdown_table([_HEADER, *table_cells(rows)], _NUMBERS))
-    parts.append(_note(rows) + "\n")
-    if matrix:
-        parts.append("## Accuracy on other data sets\n")
-        cells = matrix_rows(matrix)
-        parts.append(_markdown_table(cells, frozenset(range(1, len(cells[0])))))
+def markdown(tables: Iterable[Table]) -> str:
+    """Formats tables as aligned Markdown."""
+    parts = []
+    for table in tables:
+        parts += [f"## {table.title}\n", _markdown_table(table)]
+        parts += [f"{table.note}\n"] * bool(table.note)
     return "\n".join(parts)
 
 
-def _markdown_table(rows: Sequence[Sequence[str]], numbers: frozenset[int]) -> str:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+def _markdown_table(table: Table) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in table.rows]
     widths = [max(3, *(len(row[column]) for row in cells)) for column in range(len(cells[0]))]
 
     def line(row: Sequence[str]) -> str:
         padded = (
-            cell.rjust(width) if column in numbers else cell.ljust(width)
+            cell.rjust(width) if column in table.numbers else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         return f"| {' | '.join(padded)} |"
 
     rule = [
-        "-" * (width - 1) + (":" if column in numbers else "-")
+        "-" * (width - 1) + (":" if column in table.numbers else "-")
         for column, width in enumerate(widths)
     ]
     return "\n".join([line(cells[0]), line(rule), *map(line, cells[1:])]) + "\n"
+
+
+def as_latex(tables: Iterable[Table]) -> str:
+    """Formats tables for a paper; they need the package booktabs."""
+    return "\n".join(_latex_table(table) for table in tables)
+
+
+def _latex_table(table: Table) -> str:
+    # The run's directory is no news to readers of a paper.
+    shown = [n for n, name in enumerate(table.rows[0]) if name not in ("run", "warnings")]
+    shown = [n for n in shown if n == 0 or any(row[n] for row in table.rows[1:])]
+    columns = "".join("r" if n in table.numbers else "l" for n in shown)
+    lines = [" & ".join(_latex(row[n]) for n in shown) + r" \\" for row in table.rows]
+    marks = {row[table.marks] for row in table.rows[1:]} - {""} if table.marks else set()
+    note = " ".join([table.note, *(f"Warnings: {text}." for text in sorted(marks))])
+    return "\n".join([
+        r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}. {_latex(note)}}}",
+        rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
+        r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+_LATEX = {
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "<": "$<$", ">": "$>$",
+}  # fmt: skip
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def as_csv(rows: Sequence[TableRow]) -> str:
@@ -156,33 +316,72 @@ def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
         ]  # fmt: skip
 
 
-def as_html(rows: Sequence[TableRow], matrix: CrossMatrix | None) -> str:
-    """Formats both tables as one self-contained HTML page."""
-    body = ["<h1>Table 1: the paper's results and ours</h1>"]
-    body.append(_html_table([_HEADER, *table_cells(rows)], _NUMBERS, marks=len(_HEADER) - 1))
-    body.append(f"<p>{html.escape(_note(rows))}</p>")
-    if matrix:
-        cells = matrix_rows(matrix)
-        body.append("<h2>Accuracy on other data sets</h2>")
-        body.append(_html_table(cells, frozenset(range(1, len(cells[0])))))
+def ranking_csv(rankings: Sequence[Ranking]) -> str:
+    """Formats the rankings as CSV with unrounded numbers."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([
+        "dataset", "config", "protocol", "split", "rank", "network", "settings", "parameters",
+        "folds", "seeds", "images", "accuracy", "accuracy_deviation", "accuracy_low",
+        "accuracy_high", "balanced_accuracy", "macro_f1", "marks", "runs",
+    ])  # fmt: skip
+    for ranking in rankings:
+        for number, one in enumerate(ranking.ranks, 1):
+            row, first, ends = one.row, one.row.runs[0], one.interval
+            table.writerow([
+                first.dataset, first.config, first.protocol, first.split, number, first.model,
+                one.settings, first.parameters or "", row.folds, row.seeds, first.count,
+                row.accuracy, "" if row.deviation is None else row.deviation,
+                *((ends.low, ends.high) if ends else ("", "")), row.balanced_accuracy,
+                "" if row.macro_f1 is None else row.macro_f1, "; ".join(first.marks),
+                "; ".join(run.run for run in row.runs),
+            ])  # fmt: skip
+    return text.getvalue()
+
+
+def pairs_csv(rankings: Sequence[Ranking]) -> str:
+    """Formats the paired comparisons as CSV with unrounded numbers."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([
+        "dataset", "config", "protocol", "split", "better", "than", "difference", "low", "high",
+        "p", "p_holm", "p_mcnemar",
+    ])  # fmt: skip
+    for ranking in rankings:
+        one = ranking.ranks[0].row.runs[0]
+        for pair in ranking.pairs:
+            ends = (pair.interval.low, pair.interval.high) if pair.interval else ("", "")
+            p_values = (pair.p_value, pair.adjusted, pair.mcnemar)
+            table.writerow([
+                one.dataset, one.config, one.protocol, one.split,
+                *(_label(ranking.ranks[row]) for row in (pair.first, pair.second)),
+                pair.difference, *ends, *("" if value is None else value for value in p_values),
+            ])  # fmt: skip
+    return text.getvalue()
+
+
+def as_html(tables: Sequence[Table]) -> str:
+    """Formats tables as one self-contained HTML page."""
+    body = []
+    for table in tables:
+        body += [f"<h2>{html.escape(table.title)}</h2>", _html_table(table)]
+        body += [f"<p>{html.escape(table.note)}</p>"] * bool(table.note)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>Table 1</title><style>{_STYLE}</style></head>'
-        f"<body>{''.join(body)}</body></html>\n"
+        f'<link rel="icon" href="data:,"><title>Summary of runs</title><style>{_STYLE}</style>'
+        f"</head><body><h1>Summary of runs</h1>{''.join(body)}</body></html>\n"
     )
 
 
-def _html_table(
-    rows: Sequence[Sequence[str]], numbers: frozenset[int], marks: int | None = None
-) -> str:
+def _html_table(table: Table) -> str:
     def cells(row: Sequence[str], tag: str) -> str:
-        kinds = dict.fromkeys(numbers, "number") | {marks: "marks"}
+        kinds = dict.fromkeys(table.numbers, "number") | {table.marks: "marks"}
         return "".join(
             f'<{tag} class="{kinds.get(column, "")}">{html.escape(cell)}</{tag}>'
             for column, cell in enumerate(row)
         )
 
-    head = f"<thead><tr>{cells(rows[0], 'th')}</tr></thead>"
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows[1:])
+    head = f"<thead><tr>{cells(table.rows[0], 'th')}</tr></thead>"
+    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in table.rows[1:])
     return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>'

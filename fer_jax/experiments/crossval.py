@@ -126,7 +126,9 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: Sequence[int])
     _check_folder(folder, folds, fold_runs)
     for number, fold_run in enumerate(fold_runs, start=1):
         title = f"{fold_run.name} ({number} of {len(fold_runs)})"
-        if fold_run.predictions.exists() and _is_same(fold_run):
+        if fold_run.predictions.exists() and run_directory.has_settings(
+            fold_run.folder, fold_run.settings
+        ):
             print(f"{title}: already finished", flush=True)
             continue
         print(f"{title}: {fold_run.folder}", flush=True)
@@ -283,11 +285,3 @@ def _check_folder(folder: Path, folds: int, fold_runs: Sequence[FoldRun]) -> Non
     seeds = list(dict.fromkeys(fold_run.seed for fold_run in fold_runs))
     content = {"folds": folds, "seeds": seeds, "data": digests}
     files.write_text(path, json.dumps(content) + "\n")
-
-
-def _is_same(fold_run: FoldRun) -> bool:
-    """Whether the finished run has the same settings; otherwise training reports what differs."""
-    stored = run_directory.open_run(fold_run.folder).settings.flat()
-    requested = fold_run.settings.flat()
-    fields = (stored.keys() | requested.keys()) - run_directory.CHANGEABLE
-    return all(stored.get(field) == requested.get(field) for field in fields)

@@ -61,6 +61,10 @@ def table(tmp_path):
     return read
 
 
+def paper_rows(rows) -> list[tuple[str, ...]]:
+    return list(summary.paper_table(rows).rows[1:])
+
+
 def cells(text: str) -> list[list[str]]:
     table = [line for line in text.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
@@ -68,7 +72,7 @@ def cells(text: str) -> list[list[str]]:
 
 def test_all_rows_of_the_paper_are_in_its_order(tmp_path, table):
     write_report(tmp_path, "a", 0.9)
-    rows = summary.table_cells(table())
+    rows = paper_rows(table())
     assert [row[:3] for row in rows] == [
         ("RaFD", "VGG16", "68.84%"),
         ("SFEW", "InceptionResNetV2", "40.78%"),
@@ -81,7 +85,7 @@ def test_all_rows_of_the_paper_are_in_its_order(tmp_path, table):
 
 def test_a_run_is_beside_the_papers_result_with_its_protocol_and_warnings(tmp_path, table):
     write_report(tmp_path, "a", 0.9125, warnings=("STAND-IN", "LEAK"), folds=10, seeds=3)
-    assert summary.table_cells(table())[-1] == (
+    assert paper_rows(table())[-1] == (
         "KDEF", "custom CNN", "99.63%", "custom_cnn", "a", "paper", "10 x 3", "800",
         "91.25% [89.2, 93.2]", "90.25%", "STAND-IN, LEAK",
     )  # fmt: skip
@@ -93,9 +97,10 @@ def test_a_run_without_an_interval_says_why(tmp_path, table):
     report = json.loads(path.read_text())
     path.write_text(json.dumps(report | {"intervals": {"accuracy": None, "method": reason}}))
     rows = table()
-    assert summary.table_cells(rows)[-1][8] == "91.25% (no interval)"
-    assert f"No interval: a: {reason}." in summary.markdown(rows, None)
-    assert reason in summary.as_html(rows, None)
+    assert paper_rows(rows)[-1][8] == "91.25% (no interval)"
+    table = [summary.paper_table(rows)]
+    assert f"No interval: a: {reason}." in summary.markdown(table)
+    assert reason in summary.as_html(table)
     assert list(csv.DictReader(io.StringIO(summary.as_csv(rows))))[-1]["accuracy_low"] == ""
 
 
@@ -104,7 +109,7 @@ def test_runs_that_differ_only_in_their_seed_share_a_row(tmp_path, table):
         write_report(tmp_path, f"s{seed}", accuracy, seed=seed)
     write_report(tmp_path, "longer", 0.5, epochs=60)
     write_report(tmp_path, "other_protocol", 0.6, protocol="subject")
-    ours = {row[4]: row for row in summary.table_cells(table())[4:]}
+    ours = {row[4]: row for row in paper_rows(table())[4:]}
     assert set(ours) == {"s0 and 2 more", "longer", "other_protocol"}
     assert ours["s0 and 2 more"][6:9] == ("1 x 3", "800", "92.00% ± 2.00")
 
@@ -125,7 +130,7 @@ def test_a_cross_validation_is_one_report(tmp_path, table):
     write_crossval(tmp_path, "cv", 0.9, folds=5, seeds=[0, 1, 2])
     write_crossval(tmp_path, "again", 0.8, folds=5, seeds=[2, 3, 4])
     write_crossval(tmp_path, "one_seed", 0.7, folds=5, seeds=[9])
-    ours = {row[4]: row[5:9] for row in summary.table_cells(table())[4:]}
+    ours = {row[4]: row[5:9] for row in paper_rows(table())[4:]}
     assert ours == {
         "again and 1 more": ("5 folds", "5 x 5", "800", "85.00% ± 7.07"),
         "one_seed": ("5 folds", "5 x 1", "800", "70.00% [68.0, 72.0]"),
@@ -144,7 +149,7 @@ def test_the_papers_network_comes_first_and_other_sets_last(tmp_path, table):
     write_report(tmp_path, "a", 0.7, model="a_network")
     write_report(tmp_path, "b", 0.8)
     write_report(tmp_path, "c", 0.6, trained="fer2013")
-    assert [(row[0], row[3]) for row in summary.table_cells(table())[4:]] == [
+    assert [(row[0], row[3]) for row in paper_rows(table())[4:]] == [
         ("KDEF", "custom_cnn"), ("KDEF", "a_network"), ("fer2013", "custom_cnn"),
     ]  # fmt: skip
 
@@ -153,7 +158,7 @@ def test_of_several_splits_only_test_is_shown(tmp_path, table):
     write_report(tmp_path, "a", 0.9)
     write_report(tmp_path, "a", 0.5, split="validation")
     write_report(tmp_path, "b", 0.4, split="validation", seed=7)
-    rows = summary.table_cells(table())[4:]
+    rows = paper_rows(table())[4:]
     assert [(row[4], row[5], row[8][:6]) for row in rows] == [
         ("a", "paper", "90.00%"), ("b", "paper, validation", "40.00%"),
     ]  # fmt: skip
@@ -167,7 +172,7 @@ def test_the_cross_data_set_matrix(tmp_path):
         write_report(tmp_path, f"s{seed}", accuracy, seed=seed, protocol="subject")
     reports, _ = comparison.read_runs(sorted(tmp_path.iterdir()))
     matrix = comparison.cross_matrix(reports)
-    assert summary.matrix_rows(matrix) == [
+    assert list(summary.matrix_table(matrix).rows) == [
         ("trained on", "kdef", "raf_db"),
         ("kdef (paper), custom_cnn: k", "90.00%", "30.00% (STAND-IN, UNCHECKED)"),
         ("kdef (subject), custom_cnn: s0 and 1 more", "82.00%", ""),
@@ -187,11 +192,11 @@ def test_markdown_csv_and_html_agree(tmp_path, capsys):
     write_report(tmp_path / "runs", "k", 0.9125, warnings=("STAND-IN",))
     write_report(tmp_path / "runs", "k", 0.3, dataset="raf_db")
     out = tmp_path / "out"
-    cli.main([str(tmp_path / "runs" / "k"), "--out", str(out)])
+    cli.main([str(tmp_path / "runs" / "k"), "--out", str(out), "--paper"])
     text = (out / "summary.md").read_text()
     assert text.strip() in capsys.readouterr().out
     assert cells(text)[6][8] == "91.25% [89.2, 93.2]"
-    table = list(csv.DictReader(io.StringIO((out / "summary.csv").read_text())))
+    table = list(csv.DictReader(io.StringIO((out / "table_1.csv").read_text())))
     assert float(table[4]["accuracy"]) == 0.9125
     assert float(table[4]["paper_accuracy"]) == 0.9963
     assert table[4]["marks"] == "STAND-IN"
@@ -204,8 +209,10 @@ def test_markdown_csv_and_html_agree(tmp_path, capsys):
 def test_names_are_escaped_in_every_format(tmp_path):
     write_report(tmp_path, "k", 0.9, protocol="<b>|x")
     rows = comparison.table_1(comparison.read_runs([tmp_path / "k"])[0])
-    assert "&lt;b&gt;|x" in summary.as_html(rows, None)
-    assert r"<b>\|x" in summary.markdown(rows, None)
+    tables = [summary.paper_table(rows)]
+    assert "&lt;b&gt;|x" in summary.as_html(tables)
+    assert r"<b>\|x" in summary.markdown(tables)
+    assert r"$<$b$>$|x" in summary.as_latex(tables)
 
 
 def test_directories_without_a_report_are_listed_and_skipped(tmp_path, capsys):
@@ -233,7 +240,7 @@ def test_it_needs_no_jax():
 @pytest.mark.browser
 def test_the_page_opens_and_scrolls_its_table_alone(tmp_path, chromium):
     write_report(tmp_path / "runs", "k", 0.9125, warnings=("STAND-IN",))
-    cli.main([str(tmp_path / "runs" / "k"), "--out", str(tmp_path / "out")])
+    cli.main([str(tmp_path / "runs" / "k"), "--paper", "--out", str(tmp_path / "out")])
     browser = chromium()
     browser.open((tmp_path / "out" / "summary.html").as_uri())
     for width in (1280, 500):
