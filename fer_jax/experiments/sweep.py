@@ -105,14 +105,17 @@ def sweep(cells: Sequence[Cell], folder: Path) -> None:
         train.check(cell.settings)  # all before the first
     seconds: list[float] = []
     failures = []
-    for cell in cells:
+    for number, cell in enumerate(cells, start=1):
         if cell.is_finished and run_dir.has_settings(cell.folder, cell.settings):
             continue
         with _claimed(cell.folder) as is_ours:
             if not is_ours:
                 print(f"{cell.name}: another process works on it", flush=True)
                 continue
-            print(f"{_progress(cells, seconds)}: {cell.name}\n{cell.folder}", flush=True)
+            print(
+                f"run {number} of {_progress(cells, seconds)}: {cell.name}\n{cell.folder}",
+                flush=True,
+            )
             started = time.monotonic()
             try:
                 scores = _train_and_test(cell)
@@ -137,10 +140,10 @@ def _train_and_test(cell: Cell) -> Scores:
 
 
 def _progress(cells: Sequence[Cell], seconds: Sequence[float]) -> str:
-    """Returns the place of the next run, and the time left at the mean of the runs so far."""
+    """Returns the number of runs, and the time left at the mean of the runs so far."""
     left = sum(not cell.is_finished for cell in cells)
-    line = f"run {len(cells) - left + 1} of {len(cells)}"
-    return f"{line}, {duration(left * statistics.fmean(seconds))} left" if seconds else line
+    time_left = f", {duration(left * statistics.fmean(seconds))} left" if seconds else ""
+    return f"{len(cells)}{time_left}"
 
 
 @contextlib.contextmanager

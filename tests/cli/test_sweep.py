@@ -59,7 +59,7 @@ def test_the_plan_has_all_settings_with_each_seed(tmp_path):
     assert last.folder == tmp_path / "balance=sqrt,dropout=0.5" / "seed_4"
     assert (last.settings.seed, last.settings.model.dropout) == (4, 0.5)
     assert [cell.seed for cell in cells] == [3] * 4 + [4] * 4
-    with pytest.raises(UserError, match="no config field train.balanse"):
+    with pytest.raises(UserError, match=r"no config field train\.balanse"):
         sweep.plan(load, tmp_path, {"train.balanse": ["none"]}, (0,))
 
 
@@ -100,7 +100,7 @@ def test_a_run_that_fails_does_not_stop_the_others(cells, tmp_path, monkeypatch,
 
     monkeypatch.setattr(sweep, "_train_and_test", train)
     monkeypatch.setattr(sweep.run_dir, "has_settings", lambda folder, settings: True)
-    with pytest.raises(UserError, match="found 1 that failed: train.balance=sqrt seed 0: the loss"):
+    with pytest.raises(UserError, match=r"found 1 that failed: train\.balance=sqrt seed 0"):
         sweep.sweep(cells, tmp_path)
     assert [cell.is_finished for cell in cells] == [True, False, True, True]
     printed = capsys.readouterr().out
@@ -133,9 +133,7 @@ def test_another_sweep_needs_another_folder(cells, tmp_path, monkeypatch):
     monkeypatch.setattr(sweep, "_train_and_test", finish)
     sweep.sweep(cells, tmp_path)
     other = sweep.plan(load, tmp_path, {"model.dropout": ["0.1"]}, (0,))
-    with pytest.raises(
-        UserError, match=r"a sweep of train.balance in .*found --grid of model.drop"
-    ):
+    with pytest.raises(UserError, match=r"a sweep of train.balance in .*found --grid"):
         sweep.sweep(other, tmp_path)
 
 
@@ -161,7 +159,7 @@ def test_a_whole_sweep_in_two_jobs_killed_and_resumed(data_dir, tmp_path):
         assert first.poll() is None, first.communicate(timeout=10)
         time.sleep(0.2)
     os.killpg(first.pid, signal.SIGKILL)
-    first.wait()
+    first.communicate()
     second = start()
     printed, _ = second.communicate(timeout=600)
     assert second.returncode == 0, printed
