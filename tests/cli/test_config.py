@@ -52,7 +52,7 @@ def test_the_paper_configs_balance_as_the_paper_does(name):
 def test_imagenet_weights_are_tuned_after_the_head_and_more_slowly(name):
     settings = configuration.load_settings(name)
     if settings.model.pretrained == "imagenet":
-        assert 0 < count_steps(settings, epoch_steps=10).head
+        assert count_steps(settings, epoch_steps=10).head > 0
         assert settings.optim.finetune_rate < settings.optim.learning_rate
 
 
