@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import sys
@@ -62,8 +61,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def lock(handle: int, path: Path, *, wait: bool) -> bool:
     """Locks an open file for this process; the kernel unlocks it when the process ends.
 
-    A file system without locks (NFS without lockd, Lustre without -o flock) is used as it is,
-    with a note on stderr.
+    A file system without locks (NFS without lockd, Lustre without -o flock), and Windows, are
+    used as they are, with a note on stderr.
 
     Args:
       handle: its descriptor.
@@ -74,14 +73,18 @@ def lock(handle: int, path: Path, *, wait: bool) -> bool:
       Whether it may be used; False only if another process has locked it.
     """
     try:
+        import fcntl  # not on Windows, where prediction has to be importable
+
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+    except (ImportError, OSError) as error:
+        missing = isinstance(error, ImportError)
+        if not missing and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
+        reason = "no fcntl" if missing else error.strerror
         print(
-            f"note: the file system of {path.parent} has no locks ({error.strerror}): make sure "
+            f"note: the file system of {path.parent} has no locks ({reason}): make sure "
             "that no other process writes there",
             file=sys.stderr,
         )
@@ -90,7 +93,10 @@ def lock(handle: int, path: Path, *, wait: bool) -> bool:
 
 def sync_folder(folder: Path) -> None:
     """Syncs the names in `folder`, such as that of a renamed file, to disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
     finally:

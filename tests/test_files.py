@@ -54,6 +54,16 @@ def test_a_missing_file_is_named(tmp_path):
         files.read_json_lines(tmp_path / "none.jsonl")
 
 
+def test_a_folder_that_cannot_be_opened_is_written(tmp_path, monkeypatch):
+    """As on Windows, which opens no folders to sync them."""
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert files.write_text(tmp_path / "a.txt", "text").read_text() == "text"
+
+
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     """As in a container with a bare user id."""
 

@@ -264,6 +264,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("run", tables.run_text(card)),
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
+        *tables.training_rows(card),
         ("checkpoint", f"step {card.step:,}, best on validation"),
         ("trained for", tables.duration(card.train_seconds)),
         *tables.calibration_rows(scores, card),

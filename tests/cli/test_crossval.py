@@ -127,7 +127,7 @@ def test_a_whole_cross_validation(cli, data_dir):
         for fold in (1, 2, 3)
     ]
     assert sum(map(len, people)) == len(set.union(*people)) == 480  # each person once per seed
-    assert report["intervals"]["method"] == "jackknife over 480 groups"
+    assert report["intervals"]["method"] == "jackknife over 480 people"
 
     # One run is deleted; only that one is trained again, with bit-identical results.
     lost = folder / "fold_2" / "seed_1"

@@ -86,12 +86,12 @@ def test_without_variation_each_group_is_a_single_trial(statistic, right):
 @pytest.mark.parametrize(
     ("people", "images", "method"),
     [
-        (12, 0, "jackknife over 12 groups"),
+        (12, 0, "jackknife over 12 people"),
         (0, 8, "jackknife over 8 images"),
-        (9, 1, "jackknife over 9 groups and 1 image without a group"),
-        (1, 40, "jackknife over 1 group and 40 images without a group"),
-        (7, 0, "8 people (or other groups) are needed for an interval; there are 7"),
-        (1, 0, "8 people (or other groups) are needed for an interval; there is 1"),
+        (9, 1, "jackknife over 9 people and 1 image of unknown origin"),
+        (1, 40, "jackknife over 1 person and 40 images of unknown origin"),
+        (7, 0, "8 people are needed for an interval; there are 7"),
+        (1, 0, "8 people are needed for an interval; there is 1"),
         (0, 4, "8 images are needed for an interval; there are 4"),
     ],
 )
