@@ -359,7 +359,9 @@ def _is_live(console: Console) -> bool:
     """Whether the console is a terminal whose lines can be redrawn."""
     # With FORCE_COLOR rich takes a file for a terminal; control codes do not belong in a file.
     real = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
-    return real and bool(os.environ.get("TERM")) and not os.environ.get("CI")
+    # The terminal of a notebook's `!command` keeps every redraw as a line of its own.
+    is_notebook = "JPY_PARENT_PID" in os.environ
+    return real and bool(os.environ.get("TERM")) and not os.environ.get("CI") and not is_notebook
 
 
 def _plain_interval(elapsed: float) -> float:

@@ -124,7 +124,8 @@ def _initial_state(session: Session) -> TrainState:
             session.initial_weights, state.params, state.batch_stats, session.run.labels
         )
         state = with_weights(state, *sharding.place((params, batch_stats), mesh))
-        print(f"{session.run.folder}: {line}; normalization: {session.run.preprocessing.normalize}")
+        line = f"{line}; normalization: {session.run.preprocessing.normalize}"
+        print(*wrap(line), sep="\n")
     return state
 
 

@@ -45,7 +45,9 @@ def clock():
 @pytest.fixture(autouse=True)
 def _terminal_settings(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
-    for name in ("CI", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+    for name in (
+        "CI", "COLUMNS", "FORCE_COLOR", "JPY_PARENT_PID", "NO_COLOR", "TTY_COMPATIBLE",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 
 
@@ -131,7 +133,10 @@ def test_the_interval_of_plain_lines_grows(clock):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": ""}, {"CI": "true"}],
+    [
+        {"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": ""}, {"CI": "true"},
+        {"JPY_PARENT_PID": "1"},  # set by Jupyter, whose `!command` has a terminal
+    ],
     ids=str,
 )
 def test_plain_lines_on_a_terminal_without_cursor_control(clock, monkeypatch, settings):
