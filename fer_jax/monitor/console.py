@@ -28,7 +28,7 @@ _Item = TypeVar("_Item")
 RATE_SECONDS = 30.0  # window of the throughput
 REDRAW_SECONDS = 0.5  # between redraws while nothing is reported
 TICK_SECONDS = 0.2  # shortest time between redraws
-LINE_WIDTH = 78  # of messages
+LINE_WIDTH = 79  # of messages
 BAR_MIN_COLUMNS = 80  # a narrower terminal shows no bar, only its text
 _BAR_WIDTH = 10
 

@@ -151,12 +151,9 @@ def _announce(
     title = f"{settings.model.name} at {run.preprocessing.size} pixels: {network}"
     if distributed.is_lead():
         files.write_text(run.folder / "model.txt", f"{title}\n{network.table}\n")
-    lines = [
-        f"run: {run.folder}",
-        title,
-        f"on {run.data['name']}: {len(session.training):,} training and "
-        f"{len(session.validation):,} validation images, {len(run.labels)} classes",
-    ]
+    images = f"{len(session.training):,} training, {len(session.validation):,} validation images"
+    classes = f"{len(run.labels)} classes"
+    lines = [f"run: {run.folder}", title, f"on {run.data['name']}: {images}, {classes}"]
     if settings.train.balance != "none":
         lines.append(f"class shares in training: {session.class_shares()}")
     print(*itertools.chain.from_iterable(map(wrap, lines)), sep="\n")

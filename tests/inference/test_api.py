@@ -140,7 +140,7 @@ class Table:
 
 def test_a_table_without_pandas_is_a_user_error(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(UserError, match="expected pandas .* pip install pandas"):
+    with pytest.raises(UserError, match=r"expected pandas .* pip install pandas"):
         fer_jax.to_frame([])
 
 

@@ -134,7 +134,10 @@ def test_the_interval_of_plain_lines_grows(clock):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": ""}, {"CI": "true"},
+        {"TERM": "dumb"},
+        {"TERM": "unknown"},
+        {"TERM": ""},
+        {"CI": "true"},
         {"JPY_PARENT_PID": "1"},  # set by Jupyter, whose `!command` has a terminal
     ],
     ids=str,
