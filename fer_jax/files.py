@@ -74,21 +74,26 @@ def lock(handle: int, path: Path, *, wait: bool) -> bool:
     """
     try:
         import fcntl  # not on Windows, where prediction has to be importable
-
+    except ImportError:
+        _warn_without_locks(path, "Python has no fcntl here")
+        return True
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
-    except (ImportError, OSError) as error:
-        missing = isinstance(error, ImportError)
-        if not missing and error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
-        reason = "no fcntl" if missing else error.strerror
-        print(
-            f"note: the file system of {path.parent} has no locks ({reason}): make sure "
-            "that no other process writes there",
-            file=sys.stderr,
-        )
+        _warn_without_locks(path, error.strerror)
     return True
+
+
+def _warn_without_locks(path: Path, reason: str) -> None:
+    print(
+        f"note: the file system of {path.parent} has no locks ({reason}): make sure "
+        "that no other process writes there",
+        file=sys.stderr,
+    )
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 
 import pytest
 
@@ -85,4 +86,11 @@ def test_a_file_system_without_locks_is_used_with_a_note(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert files.lock(0, tmp_path / ".lock", wait=wait)
+    assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err
+
+
+def test_a_system_without_locks_is_used_with_a_note(tmp_path, monkeypatch, capsys):
+    """As Windows, where Python has no fcntl."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert files.lock(0, tmp_path / ".lock", wait=False)
     assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err

@@ -84,6 +84,16 @@ def test_spread_is_over_folds_and_over_seeds():
     )
 
 
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [(("a", "b"), "subject"), (("a", ""), "group"), (("", ""), "image")],
+)
+def test_images_of_unknown_people_are_not_called_people(groups, unit):
+    """In the pooled report they are groups of their own."""
+    one = Predictions(("x", "y"), np.zeros(2), np.eye(2), groups, ("fear", "anger"))
+    assert crossval._unit([one], "subject") == unit
+
+
 def test_other_folds_or_other_data_need_a_new_folder(tmp_path, monkeypatch):
     changed: dict[str, str] = {}
 

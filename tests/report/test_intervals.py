@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -106,3 +108,16 @@ def test_the_method_says_what_the_interval_is_over(people, images, method):
         result.accuracy_interval, result.balanced_accuracy_interval, result.macro_f1_interval
     ):  # fmt: skip
         assert (interval is not None) == has_interval
+
+
+@pytest.mark.parametrize(
+    ("unit", "groups", "method"),
+    [
+        ("video", 12, "jackknife over 12 videos"),
+        ("movie", 7, "8 movies are needed for an interval; there are 7"),
+        ("group", 30, "jackknife over 30 groups"),
+    ],
+)
+def test_the_groups_of_a_data_set_have_their_name(unit, groups, method):
+    predictions = dataclasses.replace(draw([f"g{row % groups}" for row in range(60)]), unit=unit)
+    assert scores.score(predictions).interval_method == method

@@ -154,6 +154,9 @@ def test_slices_have_the_scores_of_their_images():
         assert part.accuracy == pytest.approx(correct[chosen].mean())
         assert (part.low, part.high) == (None, None)
         assert part.method == "8 people are needed for an interval; there are 5"
+    videos = dataclasses.replace(predictions, unit="video")
+    for part in slices.slice_scores(videos, {"sex": ["f", "m"] * 15})["sex"]:
+        assert part.method == "8 videos are needed for an interval; there are 5"
     without_people = dataclasses.replace(predictions, groups=("",) * 30)
     for part in slices.slice_scores(without_people, {"sex": ["f", "m"] * 15})["sex"]:
         assert part.low < part.accuracy < part.high
