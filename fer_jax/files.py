@@ -84,7 +84,7 @@ def lock(handle: int, path: Path, *, wait: bool) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
-        _warn_without_locks(path, error.strerror)
+        _warn_without_locks(path, str(error.strerror))
     return True
 
 
