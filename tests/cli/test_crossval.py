@@ -170,4 +170,4 @@ def test_seeds_on_the_configs_own_splits(cli, data_dir):
     assert "cv (2 seeds, first seed 3)" in done.stdout
     report = json.loads((cli.folder / "cv" / "report" / "report.json").read_text())
     assert (report["card"]["protocol"], report["count"]) == ("subject", 2 * 700)
-    assert "100 groups" in report["intervals"]["method"]
+    assert "100 people" in report["intervals"]["method"]
