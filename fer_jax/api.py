@@ -7,6 +7,9 @@
         for face in prediction.faces:
             print(prediction.source, face.box, face.label, face.probabilities)
 
+    table = fer_jax.to_frame(model.predict(paths))  # pandas, a row per face
+    features = model.embed(paths)                   # float32[N, D]
+
 Face detection, cropping and normalization come from the run directory. For folders, videos and
 cameras use `fer-jax predict`.
 """
@@ -19,9 +22,9 @@ from pathlib import Path
 
 from fer_jax import run_dir
 from fer_jax.inference.model import Model
-from fer_jax.inference.results import Face, Prediction
+from fer_jax.inference.results import Face, Prediction, to_frame
 
-__all__ = ["Face", "Model", "Prediction", "load"]
+__all__ = ["Face", "Model", "Prediction", "load", "to_frame"]
 
 
 def load(folder: str | os.PathLike[str] | None = None) -> Model:

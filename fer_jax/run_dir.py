@@ -29,6 +29,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,6 +125,15 @@ class Run:
     def name(self) -> str:
         """Name of the directory."""
         return self.folder.absolute().name
+
+    @property
+    def full_name(self) -> str:
+        """Name of the directory; of a cross-validation's run with its folder and fold."""
+        parts = self.folder.absolute().parts
+        first = len(parts) - 1
+        while first > 1 and re.fullmatch(r"(fold|seed)_\d+", parts[first]):
+            first -= 1
+        return "/".join(parts[first:])
 
     @property
     def checkpoints(self) -> Path:
@@ -417,6 +427,14 @@ def versions() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
         **found,
     }
+
+
+def read_versions(run: Run) -> dict[str, str]:
+    """Returns the versions that a run was started with, as `versions` does; {} if unknown."""
+    stored = _read_object(run.folder / "run.json").get("versions")
+    if not isinstance(stored, dict):
+        return {}
+    return {str(name): str(version) for name, version in stored.items()}
 
 
 def describe_changes(environments: Sequence[Mapping[str, str]]) -> str:

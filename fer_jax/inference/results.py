@@ -1,12 +1,21 @@
-"""Prediction results as plain values, convertible to JSON."""
+"""Prediction results as plain values, convertible to JSON and to a pandas table."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fer_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+FRAME_COLUMNS = ("source", "face", "x", "y", "width", "height", "found", "label")
+"""Columns of `to_frame`, before the probabilities."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,3 +73,29 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values."""
         return {"source": self.source, "faces": [face.to_json() for face in self.faces]}
+
+
+def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
+    """Makes a pandas table of predictions, with a row per face.
+
+    Its columns are named as in the predictions.csv of `fer-jax predict`: source, face (its number
+    in the image), x, y, width, height, found, label, and probability_NAME for each class.
+    An image without faces has no row.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise UserError(
+            "expected pandas for a table of predictions, found none; pip install pandas, or use "
+            "prediction.to_json()"
+        ) from None
+    rows = []
+    for prediction in predictions:
+        for number, face in enumerate(prediction.faces):
+            probabilities = {f"probability_{name}": p for name, p in face.probabilities.items()}
+            values = (prediction.source, number, *face.box, face.found, face.label)
+            rows.append(dict(zip(FRAME_COLUMNS, values, strict=True)) | probabilities)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(FRAME_COLUMNS))
