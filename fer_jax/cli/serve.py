@@ -71,9 +71,10 @@ def _check_packages(with_page: bool) -> None:
     for package in (*_PACKAGES, *(("gradio",) if with_page else ())):
         if importlib.util.find_spec(package) is None:
             extra = "serve" if with_page else "rest"
+            rest = ", or serve REST only with --no_page" if package == "gradio" else ""
             raise UserError(
                 f"expected the package {package}, found none; install it with: "
-                f"pip install 'fer-jax[{extra}]'"
+                f"pip install 'fer-jax[{extra}]'{rest}"
             )
 
 
