@@ -18,10 +18,10 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent import futures
 from pathlib import Path
 
 import numpy as np
@@ -106,12 +106,10 @@ def measure(send: Send, port: int, clients: int, seconds: float) -> tuple[float,
             taken.append(time.perf_counter() - begun)
         client.close()
 
-    threads = [threading.Thread(target=run) for _ in range(clients)]
     begun = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with futures.ThreadPoolExecutor(clients) as pool:
+        for done in [pool.submit(run) for _ in range(clients)]:
+            done.result()
     return len(taken) / (time.perf_counter() - begun), taken
 
 
