@@ -1,4 +1,4 @@
-"""Requests per second and latency of `fer-jax serve`: REST beside the page's own interface.
+"""Requests per second, latency and CPU time of `fer-jax serve`: REST beside the page's interface.
 
     python -m benchmarks.serving [--run runs/demo] [--clients 1 8 50] [--seconds 8] [--rounds 3]
 
@@ -14,6 +14,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -94,6 +95,12 @@ def page_sender(port: int) -> Send:
     return send
 
 
+def cpu_seconds(process: int) -> float:
+    """Returns the CPU time that a process has taken."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(send: Send, port: int, clients: int, seconds: float) -> tuple[float, list[float]]:
     """Returns requests per second, and the seconds of each request."""
     taken: list[float] = []
@@ -132,24 +139,32 @@ def main() -> None:
         senders = {"REST": send_rest, "page": page_sender(port)}
         rates: dict[tuple[str, int], list[float]] = {}
         times: dict[tuple[str, int], list[float]] = {}
+        work: dict[tuple[str, int], float] = {}
         for send in senders.values():  # gradio prepares itself at the first request
             measure(send, port, 2, 1.0)
         for _, count, name in itertools.product(range(options.rounds), options.clients, senders):
+            before = cpu_seconds(process.pid)
             rate, taken = measure(senders[name], port, count, options.seconds)
+            spent = cpu_seconds(process.pid) - before
+            work[name, count] = work.get((name, count), 0.0) + spent
             rates.setdefault((name, count), []).append(rate)
             times.setdefault((name, count), []).extend(taken)
     finally:
         process.terminate()
         process.wait()
-    print("| clients | interface | requests/s (range) | p50, ms | p99, ms | of the page |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| clients | interface | requests/s (range) | of the page | p50, ms | p99, ms | "
+        "CPU ms/request |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for count, name in itertools.product(options.clients, senders):
         rate, page = rates[name, count], rates["page", count]
         low, high = np.percentile(times[name, count], [50, 99]) * 1000
+        cpu = 1000 * work[name, count] / len(times[name, count])
         ratio = statistics.median(one / other for one, other in zip(rate, page, strict=True))
         print(
             f"| {count} | {name} | {statistics.median(rate):.1f} ({min(rate):.1f} to "
-            f"{max(rate):.1f}) | {low:,.0f} | {high:,.0f} | {ratio:.2f} |"
+            f"{max(rate):.1f}) | {ratio:.2f} | {low:,.0f} | {high:,.0f} | {cpu:.0f} |"
         )
 
 
