@@ -158,13 +158,13 @@ def main() -> None:
     )
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for count, name in itertools.product(options.clients, senders):
-        rate, page = rates[name, count], rates["page", count]
+        own, page = rates[name, count], rates["page", count]
         low, high = np.percentile(times[name, count], [50, 99]) * 1000
         cpu = 1000 * work[name, count] / len(times[name, count])
-        ratio = statistics.median(one / other for one, other in zip(rate, page, strict=True))
+        ratio = statistics.median(one / other for one, other in zip(own, page, strict=True))
         print(
-            f"| {count} | {name} | {statistics.median(rate):.1f} ({min(rate):.1f} to "
-            f"{max(rate):.1f}) | {ratio:.2f} | {low:,.0f} | {high:,.0f} | {cpu:.0f} |"
+            f"| {count} | {name} | {statistics.median(own):.1f} ({min(own):.1f} to "
+            f"{max(own):.1f}) | {ratio:.2f} | {low:,.0f} | {high:,.0f} | {cpu:.0f} |"
         )
 
 

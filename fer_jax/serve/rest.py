@@ -76,7 +76,7 @@ def make_app(
       metrics: of the server.
       faces: which faces are read unless a request says otherwise; None for the run's default.
     """
-    model, digest = predictor.model, predictor.digest()
+    model = predictor.model
     app = fastapi.FastAPI(
         title=f"fer_jax: {model.run.name}",
         description="Reads facial expressions in photos. Photos are not stored. An expression does "
@@ -112,6 +112,14 @@ def make_app(
     async def explain_post() -> None:
         raise HTTPException(405, "expected POST with a photo, found GET; /docs shows how")
 
+    _add_information(app, predictor, metrics)
+    return app
+
+
+def _add_information(app: fastapi.FastAPI, predictor: Predictor, metrics: Metrics) -> None:
+    """Adds the paths that describe the server."""
+    model, digest = predictor.model, predictor.digest()
+
     @app.get("/health", responses={503: {"model": schema.Health, "description": "Stopped."}})
     async def health(response: Response) -> schema.Health:
         """Says which model is served and whether it answers."""
@@ -133,8 +141,6 @@ def make_app(
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(reference.page(app.openapi()))
-
-    return app
 
 
 def add_redirect(app: fastapi.FastAPI) -> None:

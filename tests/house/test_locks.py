@@ -72,10 +72,7 @@ def _declared(lock: str) -> list[Requirement]:
         "build": project["dependency-groups"]["build"],
         "run": project["project"]["dependencies"],
         "rest": project["project"]["dependencies"] + extras["rest"],
-        "dev": project["project"]["dependencies"]
-        + extras["rest"]
-        + extras["test"]
-        + extras["dev"],
+        "dev": project["project"]["dependencies"] + extras["rest"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
         + extras["onnx"]
         + extras["rest"]
