@@ -73,7 +73,8 @@ format: setup-dev  ## Reformat the sources.
 lock: setup-dev  ## Update requirements/*.lock to pyproject.toml, changing no more than needed.
 	$(COMPILE) --group build -o requirements/build.lock
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
-	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) -c requirements/run.lock --extra rest pyproject.toml -o requirements/rest.lock
+	$(COMPILE) -c requirements/run.lock -c requirements/rest.lock --extra dev pyproject.toml -o requirements/dev.lock
 	$(COMPILE) -c requirements/dev.lock --extra check pyproject.toml -o requirements/check.lock
 	$(COMPILE) -c requirements/check.lock -c requirements/dev.lock --extra docs pyproject.toml \
 	  -o requirements/docs.lock

@@ -25,7 +25,7 @@ VERBS: dict[str, str] = {
     "evaluate": "report a trained run on another split, protocol or data set",
     "summary": "tabulate the reports of several runs",
     "predict": "read the expressions in images, videos or a camera's view",
-    "serve": "open a local page: upload or webcam",
+    "serve": "open a local page, upload or webcam, and a REST interface",
     "export": "write a trained network as one ONNX or StableHLO file",
     "port-weights": "convert published weights for model.pretrained",
     "stand-in": "write a stand-in for a data set, with rendered faces",
