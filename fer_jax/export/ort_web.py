@@ -62,7 +62,7 @@ def _read_package(source: Path) -> dict[str, bytes]:
     except (OSError, KeyError, tarfile.TarError) as error:
         raise UserError(
             f"expected the npm package {PACKAGE}, as a .tgz file or unpacked, found {source}: "
-            f"{error}; get it {_HINT}"
+            f"{str(error).splitlines()[0].rstrip(':')}; get it {_HINT}"
         ) from None
 
 

@@ -63,7 +63,7 @@ function introduce(model) {
   find("given").checked = model.faces.takes_whole;
   const { split, count, ...scores } = card.figures;
   const figures = Object.entries(scores).map(([name, value]) => [
-    `${name.replace("_", " ")} on ${split}`, `${value.toFixed(4)} of ${count} images`,
+    `${name.replace("_", " ")} on ${split}`, `${value.toFixed(4)} (${count} images)`,
   ]);
   const rows = [
     ["network", card.network], ["input", model.input.type], ["classes", labels.join(", ")],
@@ -176,7 +176,6 @@ async function watch(own) {
       if (times.length > 20) times.shift();
       const rate = (1000 * (times.length - 1)) / (times.at(-1) - times[0]);
       say(times.length > 1 ? `${faces.length ? "" : "No face; "}${rate.toFixed(1)} frames/s.` : "");
-      find("status").dataset.frames = Number(find("status").dataset.frames ?? 0) + 1;
       // A hidden page pauses here.
       await new Promise((resolve) => requestAnimationFrame(resolve));
     }
