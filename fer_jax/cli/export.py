@@ -2,6 +2,7 @@
 
 fer-jax export runs/demo --format onnx --out demo.onnx --variant int8
 fer-jax export runs/demo --format stablehlo --out demo.stablehlo
+fer-jax export runs/demo --format litert --out demo.tflite
 fer-jax export runs/demo --format web --out page
 """
 
@@ -33,12 +34,14 @@ def main(arguments: Sequence[str]) -> None:
 
     # Importing JAX and ONNX takes seconds; wrong flags are reported before.
     from fer_jax.cli.logs import quiet_orbax
-    from fer_jax.export import onnx_file, ort_web, web
+    from fer_jax.export import litert, onnx_file, ort_web, web
     from fer_jax.export.export_run import ParityError, describe, export, find_samples
     from fer_jax.runtime import compile_cache
 
     ort = None
-    if options.format != "stablehlo":
+    if options.format == "litert":
+        litert.check_installed()
+    elif options.format != "stablehlo":
         onnx_file.check_installed()
     if options.format == "web":
         web.check_folder(options.out)
@@ -67,9 +70,9 @@ def check(options: argparse.Namespace) -> None:
     Raises:
       UserError: they contradict.
     """
-    if options.format == "stablehlo" and options.variant != "float32":
+    if options.format in ("stablehlo", "litert") and options.variant != "float32":
         raise UserError(
-            f"expected --variant float32 with StableHLO, found {options.variant}; "
+            f"expected --variant float32 with --format {options.format}, found {options.variant}; "
             "float16 and int8 files are made with --format onnx"
         )
     if options.format != "web" and options.out.is_dir():
@@ -106,7 +109,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--variant", choices=VARIANTS, default="float32",
-        help="number format; float16 and int8 are smaller, and not for StableHLO",
+        help="number format; float16 and int8 are smaller, and for ONNX and the page only",
     )  # fmt: skip
     parser.add_argument(
         "--ort", type=Path, metavar="PATH",

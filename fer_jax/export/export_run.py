@@ -26,7 +26,7 @@ from fer_jax.run_dir import Run
 if TYPE_CHECKING:
     from fer_jax.inference.network import Network
 
-FORMATS = ("onnx", "stablehlo", "web")
+FORMATS = ("onnx", "stablehlo", "litert", "web")
 VARIANTS = ("float32", "float16", "int8")
 
 PARITY = 1e-4
@@ -93,7 +93,7 @@ def export(
     Args:
       run: a trained run.
       file_format: one of `FORMATS`.
-      variant: one of `VARIANTS`; StableHLO files are float32 only.
+      variant: one of `VARIANTS`; StableHLO and LiteRT files are float32 only.
       out: the file to write; the folder of a page.
       samples: images to compare on.
       ort: for a page, the files of `ort_web.read`.
@@ -151,12 +151,15 @@ def _write(
     network: Network, file_format: str, variant: str, out: Path, samples: Samples
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Writes the file; returns a function that runs it on faces uint8[N, S, S, 3]."""
-    from fer_jax.export import card, onnx_file, stablehlo
+    from fer_jax.export import card, litert, onnx_file, stablehlo
 
     metadata = card.metadata(network, variant)
     if file_format == "stablehlo":
         stablehlo.write(out, stablehlo.export(network), metadata)
         return lambda faces: stablehlo.run(out, faces, _BATCH)
+    if file_format == "litert":
+        litert.write(out, litert.export(network), metadata)
+        return lambda faces: litert.run(out, faces)
     model = onnx_file.export(network)
     if variant == "float16":
         model = onnx_file.to_float16(model)

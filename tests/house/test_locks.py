@@ -73,6 +73,7 @@ def _declared(lock: str) -> list[Requirement]:
         "run": project["project"]["dependencies"],
         "dev": project["project"]["dependencies"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
+        + extras["hub"]
         + extras["onnx"]
         + extras["serve"]
         + extras["check"],
