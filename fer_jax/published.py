@@ -1,5 +1,6 @@
-"""Published runs: run directories with a manifest of their files, in a folder or on the Hugging
-Face Hub.
+"""Published runs: run directories with a manifest of their files.
+
+They are folders, or repositories of the Hugging Face Hub:
 
     run.json, config.json, calibration.json   as in every run directory, without local paths
     model.safetensors   the best weights

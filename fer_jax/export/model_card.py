@@ -70,9 +70,9 @@ def figures(report: Mapping[str, Any]) -> str:
             for name, one in report["classes"].items()
         ]
         warnings = [f"- {line}" for line in report["warnings"]] or ["None."]
+        evaluated = f"{report['count']:,} images of {about['dataset']}, split {about['split']}."
         lines = [
-            f"{report['count']:,} images of {about['dataset']}, split {about['split']}. "
-            f"Intervals: {between['method']}.", "",
+            f"{evaluated} Intervals: {between['method']}.", "",
             "| | | 95 % interval |", "|---|---|---|", _table(scores), "",
             "| class | images | recall | precision |", "|---|---|---|---|", _table(classes), "",
             "Warnings of the report:", "", *warnings,

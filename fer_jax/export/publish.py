@@ -113,13 +113,13 @@ import fer_jax
 model = fer_jax.load({name!r})
 ```
 
-`model.onnx` needs no fer_jax: `preprocessing.json` says how its input is cropped, and in which order
-its classes are.
+`model.onnx` needs no fer_jax: `preprocessing.json` says how its input is cropped, and in which
+order its classes are.
 
 ## Rights
 
-{granted} The rights in the data set, {data}, belong to others, and its terms may restrict the use of
-what was trained on it. None of its images is here.
+{granted} The rights in the data set, {data}, belong to
+others, and its terms may restrict the use of what was trained on it. None of its images is here.
 """
 
 

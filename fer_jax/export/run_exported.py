@@ -80,7 +80,7 @@ def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
 def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
     with open(path, "rb") as file:
         if file.read(1) != b"\x08":  # the protobuf tag of the field ir_version
-            raise ValueError("neither ONNX nor StableHLO")
+            raise ValueError("neither ONNX, StableHLO nor LiteRT")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -90,10 +90,10 @@ def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
 
 def load_litert(path: str) -> tuple[Classify, dict[str, Any]]:
     """Opens a LiteRT file, which takes one face at a time; its metadata is a zip at its end."""
-    from ai_edge_litert.interpreter import Interpreter
-
     with zipfile.ZipFile(path) as archive:
         metadata = json.loads(archive.read("metadata.json"))
+    from ai_edge_litert.interpreter import Interpreter
+
     run = Interpreter(model_path=path).get_signature_runner()
     return lambda faces: np.concatenate(
         [run(faces=face[None])["probabilities"] for face in faces]

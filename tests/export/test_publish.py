@@ -1,4 +1,4 @@
-"""`fer-jax publish` and `fer_jax.load` of what it wrote: a folder, and a Hub that is played here."""
+"""`fer-jax publish`, and `fer_jax.load` of what it wrote: from a folder, and from a fake Hub."""
 
 from __future__ import annotations
 
@@ -42,16 +42,18 @@ REPORT = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def without_onnx(monkeypatch):
+@pytest.fixture(scope="module")
+def without_onnx():
     """Writes a text in place of the ONNX file, which has tests of its own."""
-    monkeypatch.setattr(onnx_file, "check_installed", lambda: None)
 
     def write(network, file_format, variant, file, samples):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("onnx")
 
-    monkeypatch.setattr(export_run, "write_checked", write)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_file, "check_installed", lambda: None)
+        patch.setattr(export_run, "write_checked", write)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +72,18 @@ def reported(tmp_path_factory) -> run_dir.Run:
     return run
 
 
+@pytest.fixture(scope="module")
+def written(reported, without_onnx, tmp_path_factory) -> Path:
+    """The published `reported`. Shared: do not modify."""
+    folder = tmp_path_factory.mktemp("published") / "faces"
+    publish.publish(reported, folder, "hub:me/faces", "mit")
+    return folder
+
+
 @pytest.fixture
-def folder(reported, without_onnx, tmp_path) -> Path:
-    """The published `reported`."""
-    publish.publish(reported, tmp_path / "faces", "hub:me/faces", "mit")
-    return tmp_path / "faces"
+def folder(written, tmp_path) -> Path:
+    """A copy of `written`."""
+    return shutil.copytree(written, tmp_path / "faces")
 
 
 def names(folder: Path) -> set[str]:

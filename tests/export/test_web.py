@@ -286,7 +286,7 @@ def test_another_file_for_ort_is_one_message(tmp_path, content):
         path.write_text("no archive")
     elif content:
         package(path, ["other.js"])
-    with pytest.raises(UserError, match="expected the npm package onnxruntime-web, .* npm pack"):
+    with pytest.raises(UserError, match=r"expected the npm package onnxruntime-web, .* npm pack"):
         ort_web.read(path)
 
 
