@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -42,8 +43,8 @@ REPORT = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def without_onnx():
+@contextlib.contextmanager
+def onnx_replaced():
     """Writes a text in place of the ONNX file, which has tests of its own."""
 
     def write(network, file_format, variant, file, samples):
@@ -53,6 +54,12 @@ def without_onnx():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_file, "check_installed", lambda: None)
         patch.setattr(export_run, "write_checked", write)
+        yield
+
+
+@pytest.fixture
+def without_onnx():
+    with onnx_replaced():
         yield
 
 
@@ -73,10 +80,11 @@ def reported(tmp_path_factory) -> run_dir.Run:
 
 
 @pytest.fixture(scope="module")
-def written(reported, without_onnx, tmp_path_factory) -> Path:
+def written(reported, tmp_path_factory) -> Path:
     """The published `reported`. Shared: do not modify."""
     folder = tmp_path_factory.mktemp("published") / "faces"
-    publish.publish(reported, folder, "hub:me/faces", "mit")
+    with onnx_replaced():
+        publish.publish(reported, folder, "hub:me/faces", "mit")
     return folder
 
 
@@ -131,7 +139,7 @@ def test_the_card_has_the_hubs_metadata_and_the_reports_figures(folder):
         assert line in text
 
 
-def test_a_published_run_may_be_published_again(folder, tmp_path):
+def test_a_published_run_may_be_published_again(folder, without_onnx, tmp_path):
     run = run_dir.open_run(folder)
     publish.publish(run, tmp_path / "again", "hub:me/again", "other")
     text = (tmp_path / "again" / "README.md").read_text()
