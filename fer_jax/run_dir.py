@@ -5,7 +5,8 @@
     learned.npz      provenance of the records that the network learned from
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
-    weights.safetensors   instead of checkpoints in a packed run, see training.packed
+    weights.safetensors   instead of checkpoints in a packed run, see training.packed;
+                     model.safetensors in a published one, see published
     calibration.json      the temperature that validation chose, see experiments.calibrate
     metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
@@ -70,6 +71,9 @@ LONGER = "train.epochs"
 
 LEARNED = "learned.npz"
 WEIGHTS = "weights.safetensors"
+PUBLISHED_WEIGHTS = "model.safetensors"
+"""The same file in a published run: the name that the Hugging Face Hub knows."""
+
 CALIBRATION = "calibration.json"
 
 SHIPPED = Path(__file__).with_name("shipped")
@@ -105,7 +109,7 @@ class Run:
       weights: description of the initial weights, as `Weights.to_json`; None if random.
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
-      packed: SHA-256 of weights.safetensors in a packed run; "" in a run with checkpoints.
+      packed: SHA-256 of the weights' file in a packed run; "" in a run with checkpoints.
       identity: SHA-256 of settings, classes, data and initial weights as the run was started.
         Checkpoints repeat it. "" in runs of older versions.
     """

@@ -26,7 +26,8 @@ VERBS: dict[str, str] = {
     "summary": "tabulate the reports of several runs",
     "predict": "read the expressions in images, videos or a camera's view",
     "serve": "open a local page, upload or webcam, and a REST interface",
-    "export": "write a trained network as one ONNX or StableHLO file",
+    "export": "write a network as ONNX, StableHLO, LiteRT or a web page",
+    "publish": "write a folder for the Hugging Face Hub, or push it there",
     "port-weights": "convert published weights for model.pretrained",
     "stand-in": "write a stand-in for a data set, with rendered faces",
 }
