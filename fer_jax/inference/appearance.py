@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 # Chosen on 24 rendered people in four rooms each: of these descriptions, the one with the highest
-# rank-1 accuracy between rooms (0.80; colors alone 0.70, outlines alone 0.54).
+# rank-1 accuracy between rooms (0.83; colors alone 0.70, outlines alone 0.54, the best layer of an
+# expression network 0.43).
 _GRID = (4, 8)  # columns and rows of color cells
 _AREA = (0.0, 0.45, 1.0, 1.9)  # left, above, right and below, in sides of the box; above upwards
 _SAMPLES = 4  # pixels of a cell along each side
@@ -32,7 +33,7 @@ def describe(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
     Args:
       image: uint8[H, W, 3] RGB, a whole frame.
-      box: x, y, width, height of the face in pixels. What lies outside the image repeats its edge.
+      box: x, y, width, height of the face in pixels.
     """
     return np.concatenate([_colors(image, box), _outlines(image, box)])
 
@@ -61,14 +62,14 @@ def distance(look: np.ndarray, others: np.ndarray, same_light: np.ndarray) -> np
 
 
 def _colors(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
-    """Mean CIELAB color of each cell, float32[96]; not a number outside the image."""
+    """Mean CIELAB color of each cell, float32[96]; not a number beside the image."""
     x, y, width, height = box
     columns, rows = (cells * _SAMPLES for cells in _GRID)
     left, above, right, below = _AREA
     area = (x + left * width, y - above * height, (right - left) * width, (above + below) * height)
-    small, inside = _part(image, area, (columns, rows))
+    small, is_inside = _part(image, area, (columns, rows))
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    lab[~inside] = np.nan
+    lab[:, ~is_inside] = np.nan
     return lab.reshape(_GRID[1], _SAMPLES, _GRID[0], _SAMPLES, 3).mean(axis=(1, 3)).reshape(-1)
 
 
@@ -93,16 +94,15 @@ def _part(
       size: columns and rows of the result.
 
     Returns:
-      uint8[rows, columns, 3], and bool[rows, columns], which pixels are inside the image.
+      uint8[rows, columns, 3], and bool[columns], which columns are inside the image.
     """
     columns, rows = (
         (area[axis] + area[axis + 2] * (np.arange(size[axis]) + 0.5) / size[axis]).astype(int)
         for axis in (0, 1)
     )
-    inside = np.ix_((rows >= 0) & (rows < image.shape[0]),
-                    (columns >= 0) & (columns < image.shape[1]))  # fmt: skip
+    is_inside = (columns >= 0) & (columns < image.shape[1])
     rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)
     part = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     if (step := int(area[2] / size[0])) > 1:  # single pixels are noise
         part = cv2.blur(part, (step, step))
-    return part[np.ix_(rows - rows[0], columns - columns[0])], inside[0] & inside[1]
+    return part[np.ix_(rows - rows[0], columns - columns[0])], is_inside

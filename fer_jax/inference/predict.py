@@ -13,8 +13,10 @@ from pathlib import Path
 
 from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
+from fer_jax.inference.follow import Follower, follow_all
 from fer_jax.inference.model import Model
 from fer_jax.inference.outputs import Counts, Outputs
+from fer_jax.inference.smoothing import Smoothing
 from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames
 from fer_jax.monitor.console import ProgressBar
 
@@ -27,6 +29,7 @@ def predict(
     figures: int,
     annotate: bool = True,
     seconds: float | None = None,
+    smoothing: Smoothing | None = None,
 ) -> Counts:
     """Predicts all sources, and reports unreadable files.
 
@@ -38,6 +41,7 @@ def predict(
       figures: maximum number of probability figures.
       annotate: whether to write annotated images and videos, and figures.
       seconds: how long to record a camera; None means until Ctrl-C.
+      smoothing: how to smooth the probabilities of people in videos; None for not at all.
 
     Returns:
       What was found; after Ctrl-C, `interrupted` is set.
@@ -53,13 +57,14 @@ def predict(
         "labels": list(run.labels),
     }
     writer = Counts() if out is None else Outputs(
-        out, header, run.labels, figures, annotate, found.ignored
+        out, header, run.labels, figures, annotate, found.ignored,
+        any(source.kind != "picture" for source in found.sources), smoothing,
     )  # fmt: skip
+    frames = predict_frames(model, found.sources, options)
+    follower = Follower(smoothing)
     with (
         writer as outputs,
-        contextlib.closing(
-            _limit(predict_frames(model, found.sources, options), seconds)
-        ) as results,
+        contextlib.closing(_limit(follow_all(frames, follower.follow), seconds)) as results,
         PredictionProgress(len(found.sources)) as progress,
     ):
         try:

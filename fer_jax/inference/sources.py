@@ -33,10 +33,11 @@ CAMERA = "camera"
 
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "srt://")
 
-OUTPUT_FOLDERS = ("annotated", "figures")
+OUTPUT_FOLDERS = ("annotated", "figures", "timelines")
 """Folders of images that a prediction writes beside its tables."""
 
 _TABLE = "predictions.csv"
+_RESULTS = ("predictions", "tracks", "timeline")  # names of the files beside them
 _DEFAULT_RATE = 25.0  # frames per second, for a file without a frame rate
 _MAX_RATE = 1000.0  # a higher rate means a broken header
 _OPEN_SECONDS = 15  # to wait for a stream
@@ -222,7 +223,7 @@ def _search(folder: Path, out: Path | None, found: Found) -> None:
 def _is_result(path: Path, results: set[Path]) -> bool:
     """Whether a prediction wrote a file: a table, or an image in one of `OUTPUT_FOLDERS`."""
     if path.parent in results:
-        return path.stem == Path(_TABLE).stem
+        return path.stem in _RESULTS
     return path.parent.name in OUTPUT_FOLDERS and path.parent.parent in results
 
 

@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]
 MAX_TRACKS = 200
 """People who are remembered; of more, those who were seen last."""
 
-# Chosen on rendered clips of seed 1, `benchmarks.tracking`.
+# Chosen on the rendered clips of `benchmarks.tracking` with seed 1, and "cuts" with seed 2.
 _SAME, _SAME_LATER = 16.0, 19.0  # largest `appearance.distance` in one shot, and between shots
 _NEAR_SECONDS, _NEAR_FRAMES = 0.4, 2.5  # how long the place of a face says where it is next
 _MARGIN = 0.2  # room at both sides of the face of a new person, in sides of the box
