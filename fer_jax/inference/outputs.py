@@ -292,11 +292,7 @@ class Outputs(Counts):
 
     def _delete_earlier(self) -> None:
         """Deletes what an earlier prediction wrote into the folder and this one did not."""
-        written = {
-            self.folder / name
-            for source in self.sources
-            for name in _names(source)
-        }
+        written = {self.folder / name for source in self.sources for name in _names(source)}
         if self._story:
             written |= {self.folder / name for name in FILES if self._annotate or name != FILES[1]}
         for path in self._earlier:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
+from fer_jax.inference.draw import annotate as annotate_frame
 from fer_jax.inference.follow import Follower, follow_all
+from fer_jax.inference.live import LiveView
 from fer_jax.inference.model import Model
 from fer_jax.inference.outputs import Counts, Outputs
 from fer_jax.inference.smoothing import Smoothing
-from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames
+from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames, predict_live
 from fer_jax.monitor.console import ProgressBar
 
 
@@ -30,6 +32,7 @@ def predict(
     annotate: bool = True,
     seconds: float | None = None,
     smoothing: Smoothing | None = None,
+    view: LiveView | None = None,
 ) -> Counts:
     """Predicts all sources, and reports unreadable files.
 
@@ -42,6 +45,7 @@ def predict(
       annotate: whether to write annotated images and videos, and figures.
       seconds: how long to record a camera; None means until Ctrl-C.
       smoothing: how to smooth the probabilities of people in videos; None for not at all.
+      view: shows the newest frames of the only source, a camera; None shows nothing.
 
     Returns:
       What was found; after Ctrl-C, `interrupted` is set.
@@ -60,7 +64,8 @@ def predict(
         out, header, run.labels, figures, annotate, found.ignored,
         any(source.kind != "picture" for source in found.sources), smoothing,
     )  # fmt: skip
-    frames = predict_frames(model, found.sources, options)
+    frames = (predict_live(model, found.sources[0], options) if view
+              else predict_frames(model, found.sources, options))  # fmt: skip
     follower = Follower(smoothing)
     with (
         writer as outputs,
@@ -73,8 +78,12 @@ def predict(
                     outputs.add_unreadable(result)
                     progress.message(f"skipped {result.source.name}: {result.reason}")
                 else:
-                    outputs.add(*result)
-                    progress.advance(result[0])
+                    frame, prediction = result
+                    if view:
+                        shown = annotate_frame(frame.image, prediction.faces, enlarge=False)
+                        view.show(shown, frame.captured)
+                    outputs.add(frame, prediction)
+                    progress.advance(frame)
         except KeyboardInterrupt:  # the results so far are still written
             outputs.interrupted = True
     return outputs

@@ -35,8 +35,8 @@ class Smoother:
     """Exponential moving average of each track, for frames at any times.
 
     It uses earlier frames only, so that it works live, and lags by about the time constant. A frame
-    weighs as much as the time since the one before, so that a constant frame rate and a variable one
-    give the same curve.
+    weighs as much as the time since the one before, so that the curve does not depend on the frame
+    rate.
 
     Args:
       smoothing: the time constant.

@@ -65,7 +65,7 @@ class Story:
         self._rows = csv.writer(self._table)
         self._rows.writerow([*_COLUMNS, *shares, *dwell, "smoothing"])
         if self._page:
-            colors = ["#%02x%02x%02x" % color_of(labels, index) for index in range(len(labels))]
+            colors = ["#" + bytes(color_of(labels, index)).hex() for index in range(len(labels))]
             about = {"run": run, "labels": names, "colors": colors, "smoothing": smoothing}
             template = Path(__file__).with_name("timeline.html")
             self._page.write(template.read_text("utf-8") + _script("start", about))
@@ -83,7 +83,7 @@ class Story:
             self._rows.writerow(self._row(source, track))
         longest = sorted(tracks, key=lambda track: -track.total)
         shown = sorted(longest[:_MAX_PEOPLE], key=lambda track: track.number)
-        names = []
+        names: list[str] = []
         if self._page:
             video = {
                 "source": printable(source),
@@ -93,9 +93,9 @@ class Story:
                 "tracks": [_content(timeline, track) for track in shown],
             }
             self._page.write(_script("addVideo", video))
-            for track in longest[:_MAX_IMAGES]:
-                if track.total >= _MIN_SECONDS or track is longest[0]:
-                    names.append(self._write_image(source, stem, timeline, track))
+            names += [self._write_image(source, stem, timeline, track)
+                      for track in longest[:_MAX_IMAGES]
+                      if track.total >= _MIN_SECONDS or track is longest[0]]  # fmt: skip
         return {"tracks": len(tracks), "timelines": names}
 
     def close(self) -> None:
@@ -148,7 +148,7 @@ def _content(timeline: Timeline, track: Track) -> dict[str, Any]:
         "shares": [round(float(share), 4) for share in track.shares],
         "changes_per_minute": round(track.changes_per_minute, 2),
         "portrait": f"data:image/jpeg;base64,{portrait}" if portrait else "",
-        "runs": list(timeline_figure.runs(timeline, track)),
+        "runs": list(timeline_figure.runs(track)),
         "bins": bins,
     }
 

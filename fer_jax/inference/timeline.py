@@ -114,11 +114,13 @@ class Track:
         """Keeps a portrait if the face is the largest so far."""
         x, y, width, height = face.box
         side = max(width, height)
+        if x <= 0 or x + width >= image.shape[1]:  # half out of view
+            side //= 2
         if side < _BETTER * self._portrait_side:
             return
-        left, top = max(0, int(x - _MARGIN * side)), max(0, int(y - _MARGIN * side))
-        reach = int(side * (1 + 2 * _MARGIN))
-        part = image[top : top + reach, left : left + reach]
+        margin, reach = int(_MARGIN * max(width, height)), max(width, height)
+        left, top = max(0, x - margin), max(0, y - margin)
+        part = image[top : y + reach + margin, left : x + reach + margin]
         if not part.size:
             return
         scale = _PORTRAIT / max(part.shape[:2])

@@ -15,7 +15,7 @@ from fer_jax import fonts
 from fer_jax.inference.draw import color_of
 from fer_jax.inference.timeline import Timeline, Track
 
-_SIZE, _DPI = (11.0, 3.4), 120  # inches; readable at a fifth less
+_SIZE, _DPI = (11.0, 3.8), 120  # inches; readable at a fifth less
 _INK = "#1A1A1A"
 
 
@@ -54,7 +54,7 @@ def _families(*texts: object) -> list[str]:
     return sorted({font.family for text in texts if (font := fonts.font_for(str(text)))})
 
 
-def runs(timeline: Timeline, track: Track) -> Iterator[tuple[int, int, int]]:
+def runs(track: Track) -> Iterator[tuple[int, int, int]]:
     """Yields the stretches of bins with one class: the first bin, the one after the last, class."""
     first = last = label = -1
     for index in sorted(track.bins):
@@ -69,12 +69,12 @@ def runs(timeline: Timeline, track: Track) -> Iterator[tuple[int, int, int]]:
 
 
 def _draw_band(axes: Axes, timeline: Timeline, track: Track) -> None:
-    for first, last, label in runs(timeline, track):
+    for first, last, label in runs(track):
         left, right = first * timeline.width, min(last * timeline.width, timeline.end)
         axes.axvspan(left, right, color=_color(timeline, label), linewidth=0)
     axes.set_xlim(0, timeline.end)
     axes.set_yticks([])
-    axes.set_ylabel("expression", fontsize=12, rotation=0, ha="right", va="center")
+    axes.set_title("expression", fontsize=12, loc="left")
     axes.tick_params(labelbottom=False)
 
 
@@ -90,7 +90,7 @@ def _draw_curve(axes: Axes, timeline: Timeline, track: Track) -> None:
     axes.set_xlim(0, timeline.end)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1], ["0 %", "50 %", "100 %"])
-    axes.set_ylabel("probability", fontsize=12, rotation=0, ha="right", va="center")
+    axes.set_title("its probability", fontsize=12, loc="left")
     axes.set_xlabel("seconds", fontsize=13)
     axes.tick_params(labelsize=12)
     axes.grid(color="#E4E4E4")
@@ -104,12 +104,12 @@ def _draw_shares(axes: Axes, timeline: Timeline, track: Track) -> None:
     colors = [_color(timeline, index) for index in positions]
     axes.barh(positions, track.shares, color=colors, edgecolor=_INK, linewidth=0.8)
     for position, share in zip(positions, track.shares, strict=True):
-        axes.text(share + 0.03, position, f"{share:.0%}", va="center", fontsize=12)
+        axes.text(share + 0.03, position, f"{100 * share:.0f} %", va="center", fontsize=12)
     axes.set_yticks(positions, names, fontsize=12)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.35)
     axes.set_xticks([])
-    axes.set_title("share of time", fontsize=12)
+    axes.set_title("share of time", fontsize=12, loc="left")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 

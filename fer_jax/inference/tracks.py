@@ -166,7 +166,9 @@ class Tracker:
             others = (other for number, other in enumerate(places) if number != index)
             if not any(_overlap(place, other) > _TOUCHING for other in others):
                 found[index].remember(looks[index], self._shot)
-        self._tracks = [track for track in self._tracks if track.number or self._is_recent(track, seconds)]
+        self._tracks = [
+            track for track in self._tracks if track.number or self._is_recent(track, seconds)
+        ]
         self._tracks = sorted(self._tracks, key=lambda track: -track.seconds)[:MAX_TRACKS]
         return [found[index].number for index in range(len(places))]
 
