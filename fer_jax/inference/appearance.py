@@ -51,12 +51,12 @@ def distance(look: np.ndarray, others: np.ndarray, same_light: np.ndarray) -> np
       float[N], in CIELAB units.
     """
     cells = (look[:_COLORS] - others[:, :_COLORS]).reshape(len(others), -1, 3)
-    common = np.nan_to_num(np.nanmedian(cells, axis=1, keepdims=True))
-    cells = cells - np.where(same_light, 0.0, _LIGHT)[:, None, None] * common
-    sizes = np.sort(np.sqrt((cells**2).sum(axis=2)), axis=1)  # not a number comes last
-    counted = np.maximum(1, (_RELIABLE * np.isfinite(sizes).sum(axis=1)).astype(int))
-    sums = np.cumsum(np.nan_to_num(sizes), axis=1)
-    colors = sums[np.arange(len(others)), counted - 1] / counted
+    rows, known = np.arange(len(others)), np.isfinite(cells[..., 0]).sum(axis=1)
+    common = np.sort(cells, axis=1)[rows, known // 2]  # the median: not a number comes last
+    light = np.where(same_light, 0.0, _LIGHT)[:, None, None] * np.nan_to_num(common)[:, None]
+    sizes = np.sort(np.sqrt(((cells - light) ** 2).sum(axis=2)), axis=1)
+    counted = np.maximum(1, (_RELIABLE * known).astype(int))
+    colors = np.cumsum(np.nan_to_num(sizes), axis=1)[rows, counted - 1] / counted
     outlines = np.linalg.norm(others[:, _COLORS:] - look[_COLORS:], axis=1)
     return colors + _OUTLINE_WEIGHT * outlines
 

@@ -35,10 +35,11 @@ _PAGE = """<!doctype html>
 body { margin: 0; padding: 1rem; font: 16px/1.5 system-ui, sans-serif; text-align: center; }
 img { max-width: 100%; max-height: 85vh; border-radius: .4rem; }
 </style></head><body>
-<img src="/stream" alt="the camera's view with labeled faces">
+<img alt="the camera's view with labeled faces">
 <p id="delay">&nbsp;</p>
 <script>
 const line = document.getElementById("delay");
+onload = () => setTimeout(() => { document.querySelector("img").src = "/stream"; });
 setInterval(async () => {
   try { line.textContent = (await (await fetch("/delay")).json()).text; }
   catch { line.textContent = "the view has ended"; }

@@ -90,7 +90,7 @@ class Story:
                 "end": round(timeline.end, 3),
                 "width": timeline.width,
                 "count": len(tracks),
-                "tracks": [_content(timeline, track) for track in shown],
+                "tracks": [_content(track) for track in shown],
             }
             self._page.write(_script("addVideo", video))
             names += [self._write_image(source, stem, timeline, track)
@@ -134,7 +134,7 @@ class Story:
         return str(path.relative_to(self._folder))
 
 
-def _content(timeline: Timeline, track: Track) -> dict[str, Any]:
+def _content(track: Track) -> dict[str, Any]:
     """Returns what the page shows of a person."""
     portrait = base64.b64encode(track.portrait).decode()
     bins = []

@@ -151,8 +151,8 @@ class Timeline:
     def add(self, frame: Frame, prediction: Prediction) -> None:
         """Adds the next frame. Faces without a track are left out."""
         assert frame.seconds is not None, "expected a frame of a video, found an image"
-        self._rate = frame.rate
         self._release(frame.seconds)
+        self._rate = frame.rate
         observations = []
         for face in prediction.faces:
             if face.track is None:

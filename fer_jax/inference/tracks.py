@@ -37,6 +37,7 @@ _SPEED_TOO_OLD = 1.5  # seconds
 _SPEED_SECONDS = 0.25  # time constant of the speed
 _LOOKS = 16  # descriptions of a person that are remembered
 _NEW_LOOK = 0.4  # a description this far, of 1, from all is remembered as well
+_UNKNOWN = 1.01  # distance of a face to a person of whom no description is remembered
 _TOUCHING = 0.15  # intersection over union of boxes that hide each other in part
 _CUT = 18.0  # mean change of a pixel of the thumbnail, gray levels
 _CUT_RATIO = 3.0  # and times the mean of the frames before
@@ -88,8 +89,8 @@ class _Track:
 
     def look_distance(self, look: np.ndarray, shot: int) -> float:
         """How different a face is from the most similar one of the person; 1 is the limit."""
-        if not self._looks:
-            return 0.0
+        if not self._looks:  # never seen without another face in front
+            return _UNKNOWN
         known, shots = zip(*self._looks, strict=True)
         same_light = np.array(shots) == shot
         distances = appearance.distance(look, np.stack(known), same_light)
@@ -198,8 +199,11 @@ class Tracker:
         """Gives new tracks that are seen well the number of a person known, or the next one."""
         seen = set(map(id, found.values()))
         known = [track for track in self._tracks if track.number and id(track) not in seen]
-        new = [index for index, track in found.items()
-               if track.number is None and (not known or _is_seen_well(index, found, size))]  # fmt: skip
+        new = [
+            index
+            for index, track in found.items()
+            if track.number is None and (not known or _is_seen_well(index, found, size))
+        ]
         costs = np.zeros((len(known), len(new)))
         for row, track in enumerate(known):
             for column, index in enumerate(new):
