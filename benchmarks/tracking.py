@@ -1,6 +1,6 @@
 """Tracks and smoothing of `fer-jax predict` on rendered clips of known people and expressions.
 
-    python -m benchmarks.tracking OUT [--run runs/demo] [--seed 2] [--clips cuts,returns] [--smooth 0.25]
+    python -m benchmarks.tracking OUT [--run runs/demo] [--seed 2] [--clips cuts] [--smooth 0.25]
 
 Renders four clips of 19 to 24 seconds into OUT, or reads those that are there: people who cross,
 who are behind a pole, in shots with cuts, and who leave and return. A switch is a person whose
@@ -44,7 +44,7 @@ class Score:
       mixed: tracks of several people.
       flips: of the true expression, of the label, and of the smoothed label.
       right: correct labels, and correct smoothed labels.
-      seconds: whole time, and time spent on tracks and smoothing.
+      seconds: wall time, and CPU time of tracks and smoothing.
     """
 
     frames: int = 0
@@ -85,9 +85,9 @@ def score(model: Model, video: Path, truth: Sequence[Sequence[Truth]], smooth: f
     frames = predict_frames(model, sources.find_sources([str(video)]).sources, options)
     for item, people in zip(frames, truth, strict=True):
         assert not isinstance(item, sources.Unreadable), item.reason
-        before = time.perf_counter()
+        before = time.thread_time()
         prediction = follower.follow(*item)
-        result.seconds[1] += time.perf_counter() - before
+        result.seconds[1] += time.thread_time() - before
         result.frames += 1
         for face, known in _matches(prediction.faces, people):
             now = (known.expression, face.label, face.shown()[0])
@@ -136,8 +136,8 @@ def main() -> None:
     model = Model(run_dir.open_run(run_dir.find_run(options.run)))
     print(
         "| clip | frames | people | tracks | switches | mixed tracks | faces without track | true "
-        "flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s | ms per frame "
-        "for tracks |"
+        "flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s | CPU ms per "
+        "frame for tracks |"
     )
     print("|---" * 14 + "|")
     total = Score()

@@ -1,4 +1,4 @@
-"""`fer-jax predict` on videos and cameras: tracks, smoothing, the files of the story, the live view."""
+"""`fer-jax predict` on videos and cameras: tracks, smoothing, timelines, the live view."""
 
 from __future__ import annotations
 
