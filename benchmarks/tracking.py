@@ -1,6 +1,6 @@
 """Tracks and smoothing of `fer-jax predict` on rendered clips of known people and expressions.
 
-    python -m benchmarks.tracking OUT [--run runs/demo] [--seed 2] [--clips cuts] [--smooth 0.25]
+    python -m benchmarks.tracking OUT [--run runs/demo] [--seed 2] [--clips cuts] [--smooth 0.2]
 
 Renders four clips of 19 to 24 seconds into OUT, or reads those that are there: people who cross,
 who are behind a pole, in shots with cuts, and who leave and return. A switch is a person whose
@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--run", default="runs/demo", help="run directory")
     parser.add_argument("--seed", type=int, default=2, help="another has other people and rooms")
     parser.add_argument("--clips", default=",".join(clips.CLIPS), help="names of clips")
-    parser.add_argument("--smooth", type=float, default=0.25, help="time constant, seconds")
+    parser.add_argument("--smooth", type=float, default=0.2, help="time constant, seconds")
     options = parser.parse_args()
     model = Model(run_dir.open_run(run_dir.find_run(options.run)))
     print(

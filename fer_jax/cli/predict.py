@@ -2,7 +2,7 @@
 
 fer-jax predict photo.jpg
 fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
-fer-jax predict clip.mp4 --smooth 0.25 --out results
+fer-jax predict clip.mp4 --smooth 0.2 --out results
 fer-jax predict camera --show
 
 Without a run directory the shipped model predicts. Without --out nothing is written.
@@ -197,13 +197,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--smooth", type=float, metavar="SECONDS",
         help="smooth the probabilities of each person in videos by an exponential moving average "
-        "with this time constant, such as 0.25 (default: none)",
+        "with this time constant, such as 0.2 (default: none)",
     )  # fmt: skip
     parser.add_argument(
         "--show", action="store_true",
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
     options = parser.parse_args(arguments)
+    _check(options)
+    return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
     if options.explain and not options.out:
@@ -212,7 +218,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
     if options.smooth and not (options.out or options.show):
         raise UserError("expected --out FOLDER or --show with --smooth, found neither")
-    return options
 
 
 def check_video_flags(options: argparse.Namespace, sources: Sequence[Source]) -> None:

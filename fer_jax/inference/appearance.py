@@ -70,7 +70,8 @@ def _colors(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     small, is_inside = _part(image, area, (columns, rows))
     lab = cv2.cvtColor(small.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     lab[:, ~is_inside] = np.nan
-    return lab.reshape(_GRID[1], _SAMPLES, _GRID[0], _SAMPLES, 3).mean(axis=(1, 3)).reshape(-1)
+    cells = lab.reshape(_GRID[1], _SAMPLES, _GRID[0], _SAMPLES, 3)
+    return np.asarray(cells.mean(axis=(1, 3))).reshape(-1)
 
 
 def _outlines(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -79,7 +80,7 @@ def _outlines(image: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
     more = (_OUTLINE_AREA - 1) / 2
     area = (x - more * width, y - more * height, _OUTLINE_AREA * width, _OUTLINE_AREA * height)
     part, _ = _part(image, area, (_OUTLINE_SIZE, _OUTLINE_SIZE))
-    histograms = _hog.compute(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY)).reshape(-1)
+    histograms = np.asarray(_hog.compute(cv2.cvtColor(part, cv2.COLOR_RGB2GRAY))).reshape(-1)
     return histograms / max(float(np.linalg.norm(histograms)), 1e-6)
 
 

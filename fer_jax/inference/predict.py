@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
@@ -54,14 +55,8 @@ def predict(
       UserError: no checkpoint, or a folder that cannot be written.
     """
     model = Model(run)
-    header = {
-        "run": run.name,
-        "step": model.network.step,
-        "warnings": list(run_dir.report_warnings(run)),
-        "labels": list(run.labels),
-    }
     writer = Counts() if out is None else Outputs(
-        out, header, run.labels, figures, annotate, found.ignored,
+        out, _header(model), run.labels, figures, annotate, found.ignored,
         any(source.kind != "picture" for source in found.sources), smoothing,
     )  # fmt: skip
     frames = (predict_live(model, found.sources[0], options) if view
@@ -87,6 +82,16 @@ def predict(
         except KeyboardInterrupt:  # the results so far are still written
             outputs.interrupted = True
     return outputs
+
+
+def _header(model: Model) -> dict[str, Any]:
+    """Returns the first entries of predictions.json."""
+    return {
+        "run": model.run.name,
+        "step": model.network.step,
+        "warnings": list(run_dir.report_warnings(model.run)),
+        "labels": list(model.labels),
+    }
 
 
 def _limit(

@@ -36,8 +36,9 @@ def draw(timeline: Timeline, track: Track, title: str) -> np.ndarray:
                          (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))  # fmt: skip
     face.axis("off")
     if track.portrait:
-        pixels = cv2.imdecode(np.frombuffer(track.portrait, np.uint8), cv2.IMREAD_COLOR)
-        face.imshow(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), interpolation="bilinear")
+        pixels = cv2.imdecode(np.frombuffer(track.portrait, np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert pixels is not None, "expected the portrait to be a JPEG"
+        face.imshow(pixels, interpolation="bilinear")
     _draw_band(band, timeline, track)
     _draw_curve(curve, timeline, track)
     _draw_shares(figure.add_subplot(grid[:, 2]), timeline, track)
@@ -100,7 +101,7 @@ def _draw_curve(axes: Axes, timeline: Timeline, track: Track) -> None:
 def _draw_shares(axes: Axes, timeline: Timeline, track: Track) -> None:
     """Draws a bar per class, which is also the legend."""
     names = [fonts.drawable(name[:16]) for name in timeline.labels]
-    positions = np.arange(len(names))
+    positions = range(len(names))
     colors = [_color(timeline, index) for index in positions]
     axes.barh(positions, track.shares, color=colors, edgecolor=_INK, linewidth=0.8)
     for position, share in zip(positions, track.shares, strict=True):
