@@ -66,7 +66,8 @@ class Score:
         """Returns a row of the table."""
         whole, following = self.seconds / self.frames
         cells = (
-            name, f"{self.frames:,}", self.people, self.tracks, self.switches, self.mixed,
+            name, f"{self.frames:,}", f"{self.faces:,}",
+            self.people, self.tracks, self.switches, self.mixed,
             f"{self.untracked / self.faces:.1%}", *self.flips,
             *(f"{right / self.faces:.3f}" for right in self.right),
             f"{1 / whole:.1f}", f"{1000 * following:.1f}",
@@ -135,11 +136,11 @@ def main() -> None:
     options = parser.parse_args()
     model = Model(run_dir.open_run(run_dir.find_run(options.run)))
     print(
-        "| clip | frames | people | tracks | switches | mixed tracks | faces without track | true "
-        "flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s | CPU ms per "
+        "| clip | frames | faces | people | tracks | switches | mixed tracks | faces without track "
+        "| true flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s | CPU ms per "
         "frame for tracks |"
     )
-    print("|---" * 14 + "|")
+    print("|---" * 15 + "|")
     total = Score()
     for name in options.clips.split(","):
         video, truth = clips.write_clip(options.out, name, options.seed)

@@ -61,10 +61,11 @@ def predict(
     )  # fmt: skip
     frames = (predict_live(model, found.sources[0], options) if view
               else predict_frames(model, found.sources, options))  # fmt: skip
-    follower = Follower(smoothing)
+    if out or view:  # nothing else shows tracks
+        frames = follow_all(frames, Follower(smoothing).follow)
     with (
         writer as outputs,
-        contextlib.closing(_limit(follow_all(frames, follower.follow), seconds)) as results,
+        contextlib.closing(_limit(frames, seconds)) as results,
         PredictionProgress(len(found.sources)) as progress,
     ):
         try:
