@@ -32,6 +32,9 @@ class Face:
       pixels: uint8[S, S, 3] RGB, the network's input before normalization.
       heat: float32[S, S] in [0, 1], Grad-CAM map of `label` over `pixels`; None unless requested.
       square: x, y and side of the image region shown in `pixels`; may extend past the border.
+      track: number of the person in a video, from 1; None for images, and until it is clear who it
+        is.
+      smoothed: probabilities of the person smoothed over time; None unless requested.
     """
 
     box: tuple[int, int, int, int]
@@ -41,20 +44,33 @@ class Face:
     pixels: np.ndarray = dataclasses.field(repr=False)
     heat: np.ndarray | None = dataclasses.field(repr=False)
     square: tuple[int, int, int] = dataclasses.field(repr=False)
+    track: int | None = None
+    smoothed: Mapping[str, float] | None = None
 
     @property
     def confidence(self) -> float:
         """The probability of `label`."""
         return self.probabilities[self.label]
 
+    def shown(self) -> tuple[str, float]:
+        """Returns label and probability after smoothing, if any."""
+        values = self.smoothed or self.probabilities
+        label = max(values, key=values.__getitem__) if self.smoothed else self.label
+        return label, values[label]
+
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values for everything except the pixels, the heat map and `square`."""
-        return {
+        content: dict[str, Any] = {
             "box": list(self.box),
             "found": self.found,
             "label": self.label,
             "probabilities": dict(self.probabilities),
         }
+        if self.track is not None:
+            content["track"] = self.track
+        if self.smoothed is not None:
+            content["smoothed"] = dict(self.smoothed)
+        return content
 
 
 @dataclasses.dataclass(frozen=True)
