@@ -137,8 +137,8 @@ def main() -> None:
     model = Model(run_dir.open_run(run_dir.find_run(options.run)))
     print(
         "| clip | frames | faces | people | tracks | switches | mixed tracks | faces without track "
-        "| true flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s | CPU ms per "
-        "frame for tracks |"
+        "| true flips | flips | flips, smoothed | accuracy | accuracy, smoothed | frames/s "
+        "| CPU ms per frame for tracks |"
     )
     print("|---" * 15 + "|")
     total = Score()
