@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fer_jax.serve.guard import App
 
 _PACKAGES = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+_PAGE_PACKAGES = ("gradio",)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,34 +45,36 @@ def main(arguments: Sequence[str]) -> None:
     if options.run is None:
         print(run_dir.introduce(run), file=sys.stderr)
 
-    _check_packages(with_page=not options.no_page)
+    with_page = not options.no_page
+    _check_packages(_PACKAGES, with_page)
     # Importing gradio and JAX takes seconds; wrong input is reported before.
     from fer_jax.runtime import signals
     from fer_jax.serve import server
 
     with signals.interrupt_on_terminate() as received:
         try:
-            with (
-                server.listen(options.host, options.port) as listener,
-                server.private_folder() as folder,
-                _application(run, options, folder) as app,
-                server.serving(app, listener),
-            ):
-                name, address = printable(run.name), server.url(options.host, listener)
-                print(f"{name} is served at {address}  (Ctrl-C ends it)", flush=True)
-                threading.Event().wait()
+            with server.listen(options.host, options.port) as listener:
+                _check_packages(_PAGE_PACKAGES if with_page else (), with_page)
+                with (
+                    server.private_folder() as folder,
+                    _application(run, options, folder) as app,
+                    server.serving(app, listener),
+                ):
+                    name, address = printable(run.name), server.url(options.host, listener)
+                    print(f"{name} is served at {address}  (Ctrl-C ends it)", flush=True)
+                    threading.Event().wait()
         except KeyboardInterrupt:
             if received:
                 raise SystemExit(128 + received[0]) from None
             raise
 
 
-def _check_packages(with_page: bool) -> None:
+def _check_packages(packages: Sequence[str], with_page: bool) -> None:
     """Raises `UserError` if a package is missing; imports none of them."""
-    for package in (*_PACKAGES, *(("gradio",) if with_page else ())):
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             extra = "serve" if with_page else "rest"
-            rest = ", or serve REST only with --no_page" if package == "gradio" else ""
+            rest = ", or serve REST only with --no_page" if package in _PAGE_PACKAGES else ""
             raise UserError(
                 f"expected the package {package}, found none; install it with: "
                 f"pip install 'fer-jax[{extra}]'{rest}"
