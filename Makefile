@@ -51,7 +51,7 @@ check: setup-check  ## Run every test, slow, browser and parity ones too; a skip
 check-marked: setup-check  ## Run the slow and browser tests, which `make test` leaves out.
 	$(PYTEST) --no-skips -m "($(IN_VENV)) and not parity" || [ $$? -eq 5 ]  # 5: no test is marked
 
-parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch, timm and dlib, in .venv-parity.
+parity: $(PARITY)/stamp  ## Compare with Keras, PyTorch, timm, dlib and LiteRT, in .venv-parity.
 	$(PARITY)/bin/python -m pytest $(PYTEST_FLAGS) --no-skips -m parity tests/parity
 
 benchmark: $(PEERS)/stamp  ## Measure speed beside PyTorch, Keras, TensorFlow and ONNX Runtime; select with BENCHMARK_FLAGS.
@@ -73,7 +73,8 @@ format: setup-dev  ## Reformat the sources.
 lock: setup-dev  ## Update requirements/*.lock to pyproject.toml, changing no more than needed.
 	$(COMPILE) --group build -o requirements/build.lock
 	$(COMPILE) -c requirements/build.lock pyproject.toml -o requirements/run.lock
-	$(COMPILE) -c requirements/run.lock --extra dev pyproject.toml -o requirements/dev.lock
+	$(COMPILE) -c requirements/run.lock --extra rest pyproject.toml -o requirements/rest.lock
+	$(COMPILE) -c requirements/run.lock -c requirements/rest.lock --extra dev pyproject.toml -o requirements/dev.lock
 	$(COMPILE) -c requirements/dev.lock --extra check pyproject.toml -o requirements/check.lock
 	$(COMPILE) -c requirements/check.lock -c requirements/dev.lock --extra docs pyproject.toml \
 	  -o requirements/docs.lock
@@ -97,7 +98,7 @@ clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; r
 
 setup: $(VENV)/run.stamp  ## Create .venv with what running needs.
 setup-dev: $(VENV)/dev.stamp  ## Create .venv with what testing and developing need.
-setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, Selenium.
+setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, the Hub's client, Selenium.
 
 $(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml $(OTHER_PYTHON)
 	@PYTHON="$(PYTHON)" NEW_VENV="$(OTHER_PYTHON)" sh requirements/install.sh run

@@ -97,7 +97,7 @@ def coverage(draw: Draw, true: np.ndarray, people: int, trials: int) -> np.ndarr
     rng = np.random.default_rng(people)
     covered = np.zeros(len(STATISTICS))
     for _ in range(trials):
-        groups = Groups(draw(people, rng), np.ones(people, np.int64), people)
+        groups = Groups(draw(people, rng), np.ones(people, np.int64), people, "subject")
         for index, statistic in enumerate(STATISTICS):
             interval = groups.interval(statistic)
             if interval is None:

@@ -16,5 +16,12 @@ def get_config() -> ConfigDict:
     config.data.size = 224
     config.model.name = "vgg16"
     config.model.pretrained = "imagenet"
+    # The paper says neither which layers it trained nor how fast. New layers are random, and their
+    # gradients would destroy pretrained convolutions: the head is trained alone first, at the
+    # default rate, then everything at the rate of Keras' guide to fine-tuning.
+    config.train.head_epochs = 5
+    config.optim.finetune_rate = 1e-5
+    # The paper oversamples the rare classes.
+    config.train.balance = "oversample"
     config.train.batch_size = 32
     return config

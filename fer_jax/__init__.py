@@ -11,17 +11,20 @@ Importing this package imports neither JAX nor TensorFlow; `load` imports JAX.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fer_jax.api import Model
+    import pandas as pd
+
+    from fer_jax.api import Model, Prediction
 
 # OpenCV reads its limit once, when it is loaded, and every command imports this package first.
 # `faces.decode` checks headers before; this holds where a header and its image disagree.
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = ["__version__", "load", "to_frame"]
 
 
 def load(folder: str | os.PathLike[str] | None = None) -> Model:
@@ -33,3 +36,14 @@ def load(folder: str | os.PathLike[str] | None = None) -> Model:
     from fer_jax import api
 
     return api.load(folder)
+
+
+def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
+    """Makes a pandas table of predictions, with a row per face; see `fer_jax.inference.results`.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
+    from fer_jax import api
+
+    return api.to_frame(predictions)

@@ -7,6 +7,9 @@
         for face in prediction.faces:
             print(prediction.source, face.box, face.label, face.probabilities)
 
+    table = fer_jax.to_frame(model.predict(paths))  # pandas, a row per face
+    features = model.embed(paths)                   # float32[N, D]
+
 Face detection, cropping and normalization come from the run directory. For folders, videos and
 cameras use `fer-jax predict`.
 """
@@ -17,22 +20,29 @@ import os
 import sys
 from pathlib import Path
 
-from fer_jax import run_dir
+from fer_jax import published, run_dir
 from fer_jax.inference.model import Model
-from fer_jax.inference.results import Face, Prediction
+from fer_jax.inference.results import Face, Prediction, to_frame
 
-__all__ = ["Face", "Model", "Prediction", "load"]
+__all__ = ["Face", "Model", "Prediction", "load", "to_frame"]
 
 
 def load(folder: str | os.PathLike[str] | None = None) -> Model:
     """Opens a run directory, such as "runs/demo", with its best weights.
 
-    Without one it opens the shipped model and says so on stderr; `load("ferplus")` says nothing.
+    "hub:OWNER/NAME@REVISION" is a published run of the Hugging Face Hub, which is downloaded once;
+    the files of a published run are compared with its manifest. Without a folder it opens the
+    shipped model and says so on stderr; `load("ferplus")` says nothing.
 
     Raises:
-      UserError: no run, a run of a newer fer_jax, or no intact checkpoint.
+      UserError: no run, a run of a newer fer_jax, no intact checkpoint, or files of a published
+        run that are not those of its manifest.
     """
-    run = run_dir.open_run(run_dir.DEFAULT_RUN if folder is None else Path(folder))
+    if isinstance(folder, str) and folder.startswith(published.HUB):
+        folder = published.download(folder)
+    path = run_dir.DEFAULT_RUN if folder is None else Path(folder)
+    published.verify(path)
+    run = run_dir.open_run(path)
     if folder is None:
         print(run_dir.introduce(run), file=sys.stderr)
     return Model(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import sys
@@ -62,8 +61,8 @@ def write_bytes(path: Path, content: bytes) -> Path:
 def lock(handle: int, path: Path, *, wait: bool) -> bool:
     """Locks an open file for this process; the kernel unlocks it when the process ends.
 
-    A file system without locks (NFS without lockd, Lustre without -o flock) is used as it is,
-    with a note on stderr.
+    A file system without locks (NFS without lockd, Lustre without -o flock), and Windows, are
+    used as they are, with a note on stderr.
 
     Args:
       handle: its descriptor.
@@ -74,23 +73,35 @@ def lock(handle: int, path: Path, *, wait: bool) -> bool:
       Whether it may be used; False only if another process has locked it.
     """
     try:
+        import fcntl  # not on Windows, where prediction has to be importable
+    except ImportError:
+        _warn_without_locks(path, "Python has no fcntl here")
+        return True
+    try:
         fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
             raise
-        print(
-            f"note: the file system of {path.parent} has no locks ({error.strerror}): make sure "
-            "that no other process writes there",
-            file=sys.stderr,
-        )
+        _warn_without_locks(path, str(error.strerror))
     return True
+
+
+def _warn_without_locks(path: Path, reason: str) -> None:
+    print(
+        f"note: the file system of {path.parent} has no locks ({reason}): make sure "
+        "that no other process writes there",
+        file=sys.stderr,
+    )
 
 
 def sync_folder(folder: Path) -> None:
     """Syncs the names in `folder`, such as that of a renamed file, to disk."""
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
     try:
         os.fsync(handle)
     finally:

@@ -5,7 +5,8 @@
     learned.npz      provenance of the records that the network learned from
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
-    weights.safetensors   instead of checkpoints in a packed run, see training.packed
+    weights.safetensors   instead of checkpoints in a packed run, see training.packed;
+                     model.safetensors in a published one, see published
     calibration.json      the temperature that validation chose, see experiments.calibrate
     metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
@@ -29,6 +30,7 @@ import json
 import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -69,6 +71,9 @@ LONGER = "train.epochs"
 
 LEARNED = "learned.npz"
 WEIGHTS = "weights.safetensors"
+PUBLISHED_WEIGHTS = "model.safetensors"
+"""The same file in a published run: the name that the Hugging Face Hub knows."""
+
 CALIBRATION = "calibration.json"
 
 SHIPPED = Path(__file__).with_name("shipped")
@@ -104,7 +109,7 @@ class Run:
       weights: description of the initial weights, as `Weights.to_json`; None if random.
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
-      packed: SHA-256 of weights.safetensors in a packed run; "" in a run with checkpoints.
+      packed: SHA-256 of the weights' file in a packed run; "" in a run with checkpoints.
       identity: SHA-256 of settings, classes, data and initial weights as the run was started.
         Checkpoints repeat it. "" in runs of older versions.
     """
@@ -124,6 +129,15 @@ class Run:
     def name(self) -> str:
         """Name of the directory."""
         return self.folder.absolute().name
+
+    @property
+    def full_name(self) -> str:
+        """Name of the directory; of a cross-validation's run with its folder and fold."""
+        parts = self.folder.absolute().parts
+        first = len(parts) - 1
+        while first > 1 and re.fullmatch(r"(fold|seed)_\d+", parts[first]):
+            first -= 1
+        return "/".join(parts[first:])
 
     @property
     def checkpoints(self) -> Path:
@@ -424,6 +438,14 @@ def versions() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()),
         **found,
     }
+
+
+def read_versions(run: Run) -> dict[str, str]:
+    """Returns the versions that a run was started with, as `versions` does; {} if unknown."""
+    stored = _read_object(run.folder / "run.json").get("versions")
+    if not isinstance(stored, dict):
+        return {}
+    return {str(name): str(version) for name, version in stored.items()}
 
 
 def describe_changes(environments: Sequence[Mapping[str, str]]) -> str:

@@ -81,8 +81,8 @@ def chromium() -> Iterator[Callable[[], Browser]]:
 
 
 @contextlib.contextmanager
-def open_window() -> Iterator[Browser]:
-    """A window that is closed at the end."""
+def open_window(*flags: str) -> Iterator[Browser]:
+    """A window that is closed at the end; `flags` are added to Chromium's."""
     os.environ["SE_OFFLINE"] = "true"  # Selenium would look for a browser on the web
     paths = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
     missing = [name for name, path in paths.items() if path is None]
@@ -96,7 +96,7 @@ def open_window() -> Iterator[Browser]:
 
     options = webdriver.ChromeOptions()
     options.binary_location = paths["chromium"]
-    for flag in (*FLAGS, "--window-size=1280,900"):
+    for flag in (*FLAGS, *flags, "--window-size=1280,900"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(paths["chromedriver"]))

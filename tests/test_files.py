@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import sys
 
 import pytest
 
@@ -54,6 +55,16 @@ def test_a_missing_file_is_named(tmp_path):
         files.read_json_lines(tmp_path / "none.jsonl")
 
 
+def test_a_folder_that_cannot_be_opened_is_written(tmp_path, monkeypatch):
+    """As on Windows, which opens no folders to sync them."""
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert files.write_text(tmp_path / "a.txt", "text").read_text() == "text"
+
+
 def test_a_user_without_a_home_is_told_what_to_set(monkeypatch):
     """As in a container with a bare user id."""
 
@@ -75,4 +86,11 @@ def test_a_file_system_without_locks_is_used_with_a_note(
 
     monkeypatch.setattr(fcntl, "flock", flock)
     assert files.lock(0, tmp_path / ".lock", wait=wait)
+    assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err
+
+
+def test_a_system_without_locks_is_used_with_a_note(tmp_path, monkeypatch, capsys):
+    """As Windows, where Python has no fcntl."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    assert files.lock(0, tmp_path / ".lock", wait=False)
     assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err

@@ -106,8 +106,7 @@ def pack(run: Run, folder: Path) -> Run:
         learned=hashlib.sha256(content).hexdigest() if content else "",
         packed=packed.write(folder, weights),
     )
-    stored = json.loads((run.folder / "run.json").read_text())
-    run_dir.write(shipped, stored["versions"])
+    run_dir.write(shipped, run_dir.read_versions(run))
     return run_dir.open_run(folder)
 
 

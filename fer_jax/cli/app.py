@@ -26,8 +26,9 @@ VERBS: dict[str, str] = {
     "evaluate": "report a trained run on another split, protocol or data set",
     "summary": "rank several runs and compare them in pairs",
     "predict": "read the expressions in images, videos or a camera's view",
-    "serve": "open a local page: upload or webcam",
-    "export": "write a trained network as one ONNX or StableHLO file",
+    "serve": "open a local page, upload or webcam, and a REST interface",
+    "export": "write a network as ONNX, StableHLO, LiteRT or a web page",
+    "publish": "write a folder for the Hugging Face Hub, or push it there",
     "port-weights": "convert published weights for model.pretrained",
     "stand-in": "write a stand-in for a data set, with rendered faces",
 }

@@ -2,7 +2,8 @@
 
 fer-jax predict photo.jpg
 fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
-fer-jax predict camera --seconds 10 --out results
+fer-jax predict clip.mp4 --smooth 0.2 --out results
+fer-jax predict camera --show
 
 Without a run directory the shipped model predicts. Without --out nothing is written.
 """
@@ -10,12 +11,20 @@ Without a run directory the shipped model predicts. Without --out nothing is wri
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fer_jax.errors import UserError
 from fer_jax.printable import printable
+
+if TYPE_CHECKING:
+    from fer_jax.inference.outputs import Counts
+    from fer_jax.inference.sources import Found, Source
+    from fer_jax.inference.stream import PredictOptions
+    from fer_jax.run_dir import Run
 
 _FIGURES = 12  # each takes a third of a second
 
@@ -35,6 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     folder, names = choose_run(options.inputs)
     run = run_dir.open_run(folder)
     found = inputs.find_sources(names, options.out)
+    check_video_flags(options, found.sources)
     for source in found.sources:
         if source.kind == "camera":
             inputs.check_camera(source)
@@ -44,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
     from fer_jax.inference.locate import framing_of
-    from fer_jax.inference.predict import describe, predict
+    from fer_jax.inference.predict import describe
     from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache, signals
 
@@ -62,10 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         options.detector,
     )  # fmt: skip
     with signals.interrupt_on_terminate() as received:
-        outputs = predict(
-            run, found, options.out, wanted, options.figures, not options.no_pictures,
-            options.seconds,
-        )  # fmt: skip
+        outputs = _predict(run, found, wanted, options)
     if not outputs.sources and not outputs.interrupted:
         why = f"{options.out / 'predictions.json'} says" if options.out else "the lines above say"
         raise UserError(
@@ -80,6 +87,26 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(128 + received[0])
     if outputs.interrupted and all(source.kind != "camera" for source in found.sources):
         raise KeyboardInterrupt
+
+
+def _predict(run: Run, found: Found, wanted: PredictOptions, options: argparse.Namespace) -> Counts:
+    """Predicts the sources; with --show, on a page as well."""
+    from fer_jax.inference.live import LiveView
+    from fer_jax.inference.predict import predict
+    from fer_jax.inference.smoothing import Smoothing
+
+    smoothing = Smoothing(options.smooth) if options.smooth else None
+    with LiveView() if options.show else contextlib.nullcontext() as view:
+        if view:
+            print(f"live view: {view.address} (Ctrl-C ends it)", flush=True)
+            view.open_browser()
+        outputs = predict(
+            run, found, options.out, wanted, options.figures, not options.no_pictures,
+            options.seconds, smoothing, view,
+        )  # fmt: skip
+    if view:
+        print(view.describe_delay())
+    return outputs
 
 
 def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
@@ -167,9 +194,43 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=float, help="how long to watch a camera (default: until Ctrl-C)"
     )
+    parser.add_argument(
+        "--smooth", type=float, metavar="SECONDS",
+        help="smooth the probabilities of each person in videos by an exponential moving average "
+        "with this time constant, such as 0.2 (default: none)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--show", action="store_true",
+        help="show a camera or a stream with labeled faces on a page of this machine, live",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    _check(options)
+    return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
     if options.explain and not options.out:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
-    return options
+    if options.smooth is not None and not 0 < options.smooth < float("inf"):
+        raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
+    if options.smooth and not (options.out or options.show):
+        raise UserError("expected --out FOLDER or --show with --smooth, found neither")
+
+
+def check_video_flags(options: argparse.Namespace, sources: Sequence[Source]) -> None:
+    """Checks that flags for videos and cameras have such an input.
+
+    Raises:
+      UserError: they have none.
+    """
+    kinds = [source.kind for source in sources]
+    if options.smooth and all(kind == "picture" for kind in kinds):
+        raise UserError("expected a video or a camera with --smooth, found only images")
+    if options.show and kinds != ["camera"]:
+        raise UserError(
+            "expected one camera or stream with --show and no other input; for example: "
+            "fer-jax predict camera --show"
+        )

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> None:
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
+    from fer_jax.monitor.console import wrap
     from fer_jax.runtime import compile_cache, distributed, sharding
 
     quiet_orbax()
@@ -51,7 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     if not distributed.is_lead():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - one process prints; all have stderr
     compile_cache.enable()
-    print(*lines, sep="\n", end="\n" if lines else "", flush=True)
+    for line in lines:
+        print(*wrap(line), sep="\n", flush=True)
     from fer_jax.training.loop import InterruptedRunError
     from fer_jax.training.train import train
 

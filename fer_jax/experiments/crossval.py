@@ -156,6 +156,7 @@ def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> 
         probabilities=np.concatenate([one.probabilities for one in predictions]),
         groups=_groups(predictions),
         label_names=predictions[0].label_names,
+        unit=_unit(predictions, prepared[0].metadata["group"]),
         votes=np.concatenate(votes) if votes else None,
     )
     splits = [
@@ -211,6 +212,12 @@ def _groups(predictions: Sequence[Predictions]) -> tuple[str, ...]:
         for one in predictions
         for group, record_id in zip(one.groups, one.ids, strict=True)
     )
+
+
+def _unit(predictions: Sequence[Predictions], unit: str) -> str:
+    """Returns what the groups are, `unit` where all are known."""
+    named = [bool(group) for one in predictions for group in one.groups]
+    return unit if all(named) else "group" if any(named) else "image"
 
 
 def _card(runs: Sequence[Run]) -> ReportCard:

@@ -32,7 +32,7 @@ from fer_jax.monitor.timing import read_costs
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import score
-from fer_jax.report.tables import duration
+from fer_jax.report.tables import accuracy_line, duration
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run_dir import Run
 from fer_jax.runtime import (
@@ -134,6 +134,7 @@ def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEval
         probabilities=probabilities,
         groups=records.groups,
         label_names=run.labels,
+        unit=data.metadata["group"],
         votes=votes_of(run, data, split, rows, other.unmapped),
     )
     return RunEvaluation(
@@ -187,10 +188,10 @@ def explain(evaluation: RunEvaluation, rows: Sequence[int]) -> list[np.ndarray]:
 
 
 def print_report(paths: ReportPaths) -> None:
-    """Prints the text report and the paths of its files, the HTML page last."""
+    """Prints the text report; the last lines are the accuracy and the path of the HTML page."""
     print(paths.text.read_text(encoding="utf-8"))
-    for path in sorted(set(paths.folder.iterdir()) - {paths.page}):
-        print(path)
+    print(f"figures, tables and predictions: {paths.folder}")
+    print(accuracy_line(paths.scores))
     print(paths.page)
 
 
@@ -393,6 +394,8 @@ def make_card(
         averaged=trained.averaged,
         views=tta.VIEWS[run.settings.eval.tta],
         temperature=trained.temperature,
+        training=describe_training(run),
+        versions=(trained.environments or (run_directory.read_versions(run),))[-1],
     )
 
 
@@ -418,6 +421,18 @@ def data_card(name: str, data: Prepared, split: str, notes: tuple[str, ...] = ()
         near_duplicates=metadata["near_duplicates"],
         notes=(*notes, *metadata["notes"]),
     )
+
+
+def describe_training(run: Run) -> str:
+    """Describes the optimizer, such as "adam, learning rate 0.001 (cosine), batch size 64"."""
+    optim = run.settings.optim
+    parts = [
+        optim.name,
+        f"learning rate {optim.learning_rate:g} ({optim.schedule})",
+        f"weight decay {optim.weight_decay:g}" if optim.weight_decay else "",
+        f"batch size {run.settings.train.batch_size}",
+    ]
+    return ", ".join(filter(None, parts))
 
 
 def environment_notes(trained: Trained) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
-"""Exports a run's network as one file and compares its output with the run's.
+"""Exports a run's network as one file, or as a web page, and compares its output with the run's.
 
 The file's input is uint8[B, S, S, 3] RGB, cropped and resized faces; normalization and channel
 order are part of the network. The script `run_exported.py`, written beside the file, detects and
 frames faces and runs the file. It runs every file of its version, so several may share a folder.
+A web page is a folder with an ONNX file and what a browser needs to run it; see `web`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,7 @@ from fer_jax.run_dir import Run
 if TYPE_CHECKING:
     from fer_jax.inference.network import Network
 
-FORMATS = ("onnx", "stablehlo")
+FORMATS = ("onnx", "stablehlo", "litert", "web")
 VARIANTS = ("float32", "float16", "int8")
 
 PARITY = 1e-4
@@ -34,6 +36,9 @@ SCRIPT = "run_exported.py"
 
 FACES = "fer_jax_faces"
 """Folder beside the script: a copy of fer_jax/faces and of what that imports."""
+
+WEB_MODEL = "model.onnx"
+"""The network's file in the folder of a page."""
 
 _BATCH = 32
 _SAMPLES = 256  # of the test and validation split each: seconds for the largest network
@@ -75,15 +80,23 @@ class Comparison:
     accuracies: tuple[float, float] | None
 
 
-def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples) -> Comparison:
-    """Writes the file and its script, and compares the file with the run.
+def export(
+    run: Run,
+    file_format: str,
+    variant: str,
+    out: Path,
+    samples: Samples,
+    ort: Mapping[str, bytes] | None = None,
+) -> Comparison:
+    """Writes the file and its script, or the page, and compares the file with the run.
 
     Args:
       run: a trained run.
       file_format: one of `FORMATS`.
-      variant: one of `VARIANTS`; StableHLO files are float32 only.
-      out: the file to write.
+      variant: one of `VARIANTS`; StableHLO and LiteRT files are float32 only.
+      out: the file to write; the folder of a page.
       samples: images to compare on.
+      ort: for a page, the files of `ort_web.read`.
 
     Raises:
       UserError: no checkpoint, a missing package, or a network that ONNX cannot express.
@@ -92,13 +105,27 @@ def export(run: Run, file_format: str, variant: str, out: Path, samples: Samples
     from fer_jax.inference.network import Network
 
     network = Network(run)
-    run_file = _write(network, file_format, variant, out, samples)
-    write_script(out.parent)
+    file = out / WEB_MODEL if file_format == "web" else out
+    comparison = write_checked(network, file_format, variant, file, samples)
+    if ort is None:
+        write_script(out.parent)
+    else:
+        from fer_jax.export import web
+
+        web.write(out, network, variant, ort)
+    return comparison
+
+
+def write_checked(
+    network: Network, file_format: str, variant: str, file: Path, samples: Samples
+) -> Comparison:
+    """Writes the file and compares it with the run; the arguments and errors are `export`'s."""
+    run_file = _write(network, file_format, variant, file, samples)
     expected, actual = network.classify(samples.faces), run_file(samples.faces)
     comparison = compare(expected, actual, samples.labels)
     if variant == "float32" and not comparison.difference < PARITY:
         raise ParityError(
-            f"expected probabilities of {out} within {PARITY:g} of the run's, found a difference "
+            f"expected probabilities of {file} within {PARITY:g} of the run's, found a difference "
             f"of {comparison.difference:.2g} on {samples.origin}; do not use the file, and report "
             "this with the versions in run.json"
         )
@@ -124,12 +151,15 @@ def _write(
     network: Network, file_format: str, variant: str, out: Path, samples: Samples
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Writes the file; returns a function that runs it on faces uint8[N, S, S, 3]."""
-    from fer_jax.export import card, onnx_file, stablehlo
+    from fer_jax.export import card, litert, onnx_file, stablehlo
 
     metadata = card.metadata(network, variant)
     if file_format == "stablehlo":
         stablehlo.write(out, stablehlo.export(network), metadata)
         return lambda faces: stablehlo.run(out, faces, _BATCH)
+    if file_format == "litert":
+        litert.write(out, litert.export(network), metadata)
+        return lambda faces: litert.run(out, faces)
     model = onnx_file.export(network)
     if variant == "float16":
         model = onnx_file.to_float16(model)
@@ -158,7 +188,6 @@ def find_samples(run: Run) -> Samples:
     from fer_jax.training.build import data_arguments
     from tfds_builders.prepare import prepare
 
-    size = run.preprocessing.size
     try:
         data = prepare(**data_arguments(run.settings))
         test = open_split(data, "test", run.preprocessing)
@@ -166,8 +195,7 @@ def find_samples(run: Run) -> Samples:
     except UserError as error:
         reason = str(error).splitlines()[0][:80]
         print(f"the run's data is not available ({reason}...)", file=sys.stderr)
-        noise = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
-        return Samples(noise, None, None, "64 images of noise")
+        return noise_samples(run)
     rows = _spread(len(test))
     labels = test.labels[rows] if test.label_names == run.labels else None
     return Samples(
@@ -176,6 +204,13 @@ def find_samples(run: Run) -> Samples:
         np.stack([validation.read(row) for row in _spread(len(validation))]),
         f"{len(rows)} test images of {run.data['name']}",
     )
+
+
+def noise_samples(run: Run) -> Samples:
+    """Makes images of noise."""
+    size = run.preprocessing.size
+    noise = np.random.default_rng(0).integers(0, 256, (64, size, size, 3), np.uint8)
+    return Samples(noise, None, None, "64 images of noise")
 
 
 def _spread(count: int) -> list[int]:
@@ -191,6 +226,11 @@ def describe(comparison: Comparison, out: Path, variant: str, samples: Samples) 
     if comparison.accuracies:
         run_accuracy, file_accuracy = comparison.accuracies
         lines.append(f"accuracy: run {run_accuracy:.4f}, {variant} file {file_accuracy:.4f}")
+    if out.is_dir():
+        size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        lines.append(f"{out / 'index.html'}  ({size / 1e6:.1f} MB with all files of the folder)")
+        lines.append(f"to see it: python -m http.server --directory {shlex.quote(str(out))}")
+        return lines
     lines.append(f"{out}  ({out.stat().st_size / 1e6:.1f} MB)")
     lines.append(f"{out.parent / SCRIPT}  (try: python {SCRIPT} {out.name} photo.jpg)")
     return lines

@@ -1,10 +1,10 @@
-"""Runs an exported ONNX or StableHLO file on images, without fer_jax.
+"""Runs an exported ONNX, StableHLO or LiteRT file on images, without fer_jax.
 
     python run_exported.py demo.onnx photo.jpg ...
 
 Needs numpy, opencv-python-headless 4.x and the folder fer_jax_faces beside it; ONNX files also need
-onnxruntime, StableHLO files jax and flatbuffers. Detects and frames faces with the code of
-`fer-jax predict`, and prints one JSON line per face. It runs the files of both formats.
+onnxruntime, StableHLO files jax and flatbuffers, LiteRT files ai-edge-litert. Detects and frames
+faces with the code of `fer-jax predict`, and prints one JSON line per face.
 """
 
 from __future__ import annotations
@@ -45,8 +45,7 @@ def load(path: str) -> tuple[Classify, dict[str, Any]]:
       UserError: no file, another kind of file, or one of another version.
     """
     try:
-        is_zip = zipfile.is_zipfile(path)
-        classify, metadata = _load_stablehlo(path) if is_zip else _load_onnx(path)
+        classify, metadata = _load(path)
     except ImportError as error:
         raise UserError(f"expected the package {error.name}, found none; install it") from None
     except Exception as error:  # noqa: BLE001 - the runtimes raise errors of many types
@@ -61,6 +60,14 @@ def load(path: str) -> tuple[Classify, dict[str, Any]]:
     return classify, metadata
 
 
+def _load(path: str) -> tuple[Classify, dict[str, Any]]:
+    if not zipfile.is_zipfile(path):
+        return _load_onnx(path)
+    with zipfile.ZipFile(path) as archive:
+        is_stablehlo = "program.stablehlo" in archive.namelist()
+    return _load_stablehlo(path) if is_stablehlo else load_litert(path)
+
+
 def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
     import jax.export
 
@@ -73,12 +80,24 @@ def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
 def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
     with open(path, "rb") as file:
         if file.read(1) != b"\x08":  # the protobuf tag of the field ir_version
-            raise ValueError("neither ONNX nor StableHLO")
+            raise ValueError("neither ONNX, StableHLO nor LiteRT")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["fer_jax"])
     return lambda faces: session.run(None, {"faces": faces})[0], metadata
+
+
+def load_litert(path: str) -> tuple[Classify, dict[str, Any]]:
+    """Opens a LiteRT file, which takes one face at a time; its metadata is a zip at its end."""
+    with zipfile.ZipFile(path) as archive:
+        metadata = json.loads(archive.read("metadata.json"))
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(model_path=path).get_signature_runner()
+    return lambda faces: np.concatenate(
+        [run(faces=face[None])["probabilities"] for face in faces]
+    ), metadata
 
 
 def predict(

@@ -51,6 +51,10 @@ class UnreadableError(Exception):
     """An image or video cannot be read; the message is a short reason."""
 
 
+class TooLargeError(UnreadableError):
+    """An image has more bytes or pixels than `read_image` and `decode` take."""
+
+
 def read_image(path: Path) -> np.ndarray:
     """Reads an image file as uint8[H, W, 3] RGB.
 
@@ -63,7 +67,7 @@ def read_image(path: Path) -> np.ndarray:
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, /dev/zero never ends
             raise UnreadableError("not a regular file")
         if status.st_size > MAX_BYTES:
-            raise UnreadableError(f"larger than {MAX_BYTES // 1_000_000} MB")
+            raise TooLargeError(f"larger than {MAX_BYTES // 1_000_000} MB")
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = getattr(error, "strerror", None) or str(error)
@@ -110,7 +114,7 @@ def _check_size(name: str, data: bytes) -> bool:
     is_reduced = name == "JPEG" and is_large and _can_reduce(data)
     limit = MAX_JPEG_PIXELS if is_reduced else MAX_PIXELS
     if width * height > limit:
-        raise UnreadableError(f"{width} x {height} pixels, more than {limit:,}")
+        raise TooLargeError(f"{width} x {height} pixels, more than {limit:,}")
     if width * height > max(_HOLLOW_PIXELS, _HOLLOW_RATIO * len(data)):
         raise UnreadableError(f"{width} x {height} pixels claimed by {len(data):,} bytes")
     check_shape(width >> is_reduced, height >> is_reduced)
@@ -140,7 +144,7 @@ def check_shape(width: int, height: int) -> None:
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
         raise UnreadableError(f"{width} x {height} pixels, too narrow for a face")
     if max(width, height) > MAX_SIDE:
-        raise UnreadableError(f"{width} x {height} pixels, a side of more than {MAX_SIDE:,}")
+        raise TooLargeError(f"{width} x {height} pixels, a side of more than {MAX_SIDE:,}")
 
 
 def blend_with_white(image: np.ndarray) -> np.ndarray:

@@ -39,12 +39,16 @@ class LocatedFace:
         face was detected and the whole image is used; "given" if the image is a face already.
       pixels: uint8[S, S, 3] RGB, the network's input before normalization.
       square: x, y and side of the image region shown in `pixels`; may extend past the border.
+      landmarks: x and y of the five points in pixels of the image: left and right eye, nose tip,
+        left and right corner of the mouth, where left is the left of the image; None if the
+        detector finds none.
     """
 
     box: tuple[int, int, int, int]
     found: str
     pixels: np.ndarray
     square: tuple[int, int, int]
+    landmarks: tuple[tuple[float, float], ...] | None = None
 
 
 class FaceFinder:
@@ -95,8 +99,8 @@ class FaceFinder:
         return [self.framing.adapted(face, width, height) for face in found]
 
     def _frame(self, image: np.ndarray, face: Face) -> LocatedFace:
-        square, box = self.framing.square(face.box), face.box
+        square, box, landmarks = self.framing.square(face.box), face.box, face.landmarks
         if face.source == "whole" and max(image.shape) > _WHOLE_SIDE:
             image = shrink(image, _WHOLE_SIDE)
             face = Face((0, 0, image.shape[1], image.shape[0]), "whole")
-        return LocatedFace(box, face.source, self.framing.frame(image, face), square)
+        return LocatedFace(box, face.source, self.framing.frame(image, face), square, landmarks)

@@ -22,7 +22,7 @@ from fer_jax.printable import printable
 Color = tuple[int, int, int]
 
 # Okabe and Ito's palette: distinguishable with every kind of color blindness.
-_COLORS: Mapping[str, Color] = {
+COLORS: Mapping[str, Color] = {
     labels.NEUTRAL: (200, 200, 200),
     labels.HAPPINESS: (240, 228, 66),
     labels.SADNESS: (86, 180, 233),
@@ -32,10 +32,17 @@ _COLORS: Mapping[str, Color] = {
     labels.ANGER: (213, 94, 0),
     labels.CONTEMPT: (150, 120, 220),
 }
+"""Color of each expression, RGB, in annotated images and timelines."""
+
 _OTHER_COLOR: Color = (255, 255, 255)
 _FONT = 15  # size of the letters, pixels of an image of up to 450
 _INK: Color = (20, 20, 20)
 _MIN_SIDE = 480  # pixels; smaller images are enlarged so that the letters do not cover them
+
+
+def color_of(names: Sequence[str], label: int) -> Color:
+    """Returns the color of a class: that of the expression, or any for a class of another name."""
+    return COLORS.get(names[label], tuple(COLORS.values())[label % len(COLORS)])
 
 
 def annotate(image: np.ndarray, faces: Sequence[Face], *, enlarge: bool = True) -> np.ndarray:
@@ -67,10 +74,13 @@ def annotate(image: np.ndarray, faces: Sequence[Face], *, enlarge: bool = True) 
 
 def _draw_face(canvas: np.ndarray, face: Face, scale: float, unit: int) -> None:
     x, y, width, height = (round(value * scale) for value in face.box)
-    color = _COLORS.get(face.label, _OTHER_COLOR)
+    label, probability = face.shown()
+    color = COLORS.get(label, _OTHER_COLOR)
     for line, thickness in ((_INK, 3 * unit), (color, unit)):  # dark outline, for contrast
         cv2.rectangle(canvas, (x, y), (x + width - 1, y + height - 1), line, thickness)
-    text = f"{printable(face.label)} {face.confidence:.0%}"
+    text = f"{printable(label)} {probability:.0%}"
+    if face.track is not None:
+        text = f"{face.track}: {text}"
     if face.found == "whole":
         text = f"no face found; whole image: {text}"
     _draw_text(canvas, text, (x, y), color, unit, above=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -93,14 +94,7 @@ class Model:
         """
         if choice is not None:
             raise UserError(f"expected faces={choice!r}, found its former name, choice; rename it")
-        faces = faces or ("whole" if self.framing.takes_whole else "largest")
-        if faces not in CHOICES:
-            raise UserError(f"expected faces of {', '.join(CHOICES)}, found {faces!r}")
-        self.network.check_process()  # the detector's threads would hang, too
-        names, located = [], []
-        for image in image_inputs.split(images):
-            located.append(self._finder().find(image_inputs.pixels(image), faces, whole_image))
-            names.append(image_inputs.name(image))
+        names, located = self._locate(images, faces, CHOICES, whole_image)
         results = iter(self.classify([face for group in located for face in group], explain))
         return [
             Prediction(name, tuple(next(results) for _ in group))
@@ -125,6 +119,32 @@ class Model:
         ]
         return self.network.classify(self._stack(framed))
 
+    def embed(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        *,
+        faces: Literal["largest", "whole"] | None = None,
+    ) -> np.ndarray:
+        """Computes a feature vector per image, for a classifier, a search or a plot of your own.
+
+        The features are the inputs of the network's last layer, which makes logits of them. Faces
+        are detected and framed as in `predict`; without a face, the whole image is used. There is
+        no test-time augmentation.
+
+        Args:
+          images: as for `predict`.
+          faces: the "largest" face of each image, or "whole": the image is a face already. By
+            default as for `predict`.
+
+        Returns:
+          float32[N, D], one row per image; D depends on the network: 512 for the shipped model.
+
+        Raises:
+          UserError: an input is not a readable image, or `faces` is neither of the above.
+        """
+        _, located = self._locate(images, faces, ("largest", "whole"), whole_image=True)
+        return self.network.embed(self._stack([face.pixels for (face,) in located]))
+
     def classify(self, located: Iterable[LocatedFace], explain: bool = False) -> list[Face]:
         """Classifies located faces, in order."""
         faces = list(located)
@@ -147,6 +167,24 @@ class Model:
             )
             for face, row, heat in zip(faces, probabilities, heat_maps, strict=True)
         ]
+
+    def _locate(
+        self,
+        images: ImageInput | Iterable[ImageInput],
+        faces: Choice | None,
+        choices: Sequence[str],
+        whole_image: bool,
+    ) -> tuple[list[str], list[list[LocatedFace]]]:
+        """Returns the name of each image, and the faces in it."""
+        faces = faces or ("whole" if self.framing.takes_whole else "largest")
+        if faces not in choices:
+            raise UserError(f"expected faces of {', '.join(choices)}, found {faces!r}")
+        self.network.check_process()  # the detector's threads would hang, too
+        names, located = [], []
+        for image in image_inputs.split(images):
+            located.append(self._finder().find(image_inputs.pixels(image), faces, whole_image))
+            names.append(image_inputs.name(image))
+        return names, located
 
     def _finder(self) -> FaceFinder:
         """This thread's own: detectors have internal state."""

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +94,19 @@ class Network:
         ]
         return np.concatenate(results) if results else self._empty()
 
+    def embed(self, faces: np.ndarray) -> np.ndarray:
+        """Returns the inputs of the classifying layer, float32[N, D], of faces uint8[N, S, S, 3].
+
+        Without test-time augmentation: of each face as it is.
+        """
+        _Fork.check()
+        results = [
+            np.asarray(self._embed(self.variables, batch))[:count]
+            for batch, count in _batches(faces, BATCH_SIZES)
+        ]
+        width = self.variables["params"]["head"]["kernel"].shape[0]
+        return np.concatenate([np.zeros((0, width), np.float32), *results])
+
     def explain(self, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Classifies faces and computes the Grad-CAM map of each predicted class.
 
@@ -115,6 +129,10 @@ class Network:
         return jax.jit(self._probabilities, compiler_options=xla_options.for_model(self.model))
 
     @functools.cached_property
+    def _embed(self) -> Program:
+        return jax.jit(self._features, compiler_options=xla_options.for_model(self.model))
+
+    @functools.cached_property
     def _explain(self) -> Program:
         normalized = self.run.preprocessing.normalized
         explain = gradcam.make_explain(self.model, self.variables, self.run.preprocessing.size)
@@ -135,6 +153,21 @@ class Network:
 
         views = self.run.settings.eval.tta
         return tta.mean_probabilities(logits_of, images, views, self.temperature)
+
+    def _features(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Returns the input of the layer `head`, which every network ends with: float32[B, D]."""
+        found: list[jax.Array] = []
+
+        def record(
+            next_fun: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext
+        ) -> Any:
+            if context.module.path == ("head",):
+                found.append(args[0])
+            return next_fun(*args, **kwargs)
+
+        with nn.intercept_methods(record):
+            self.model.apply(variables, self.run.preprocessing.normalized(images), train=False)
+        return found[0].astype(jnp.float32)
 
     def _empty(self) -> np.ndarray:
         return np.zeros((0, len(self.run.labels)), np.float32)

@@ -4,6 +4,7 @@
     predictions.json          the same with the run, the sources and the unreadable files
     annotated/NAME.jpg .mp4   images and videos with boxes and labels
     figures/NAME_1.png        a face beside its class probabilities, for images
+    tracks.csv, timelines/, timeline.html    people of videos over time, see `story`
 
 Tables and videos are written to temporary files and renamed when complete; if writing fails, the
 results of an earlier prediction remain. If it succeeds, what the earlier one wrote and this one
@@ -32,7 +33,10 @@ from fer_jax.inference.draw import annotate
 from fer_jax.inference.listing import Listing
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face, Prediction
+from fer_jax.inference.smoothing import Smoothing
 from fer_jax.inference.sources import OUTPUT_FOLDERS, Frame, Source, Unreadable
+from fer_jax.inference.story import FILES, Story
+from fer_jax.inference.timeline import Timeline
 from fer_jax.printable import csv_text, printable
 
 FORMAT = 1
@@ -110,6 +114,8 @@ class Outputs(Counts):
       max_figures: how many faces of images get a figure.
       annotate: whether to write annotated images and videos, and figures.
       ignored: files in the input folders that were not read, with the reason.
+      has_videos: whether a source is a video or a camera, whose faces have tracks.
+      smoothing: how the probabilities of tracks are smoothed, if they are.
 
     Raises:
       UserError: the folder cannot be written.
@@ -123,6 +129,8 @@ class Outputs(Counts):
         max_figures: int,
         annotate: bool = True,
         ignored: Sequence[tuple[Path, str]] = (),
+        has_videos: bool = False,
+        smoothing: Smoothing | None = None,
     ) -> None:
         super().__init__()
         self.folder, self.figures = folder, 0
@@ -131,6 +139,9 @@ class Outputs(Counts):
         self._earlier: list[Path] = []
         self._names: set[str] = set()
         self._video: _Video | None = None
+        self._has_videos, self._smoothing = has_videos, smoothing
+        self._story: Story | None = None
+        self._timeline: Timeline | None = None
 
     def __enter__(self) -> Self:
         with _write_errors(self.folder):
@@ -138,9 +149,19 @@ class Outputs(Counts):
             self._earlier = _earlier_files(self.folder)
             self._csv = _open_text(self.folder / "predictions.csv")
             self._json = _open_text(self.folder / "predictions.json")
+            if self._has_videos:
+                run, smoothing = str(self._header.get("run", "")), str(self._smoothing or "")
+                labels, pictures = self._label_names, self._annotate
+                self._story = Story(self.folder, run, labels, smoothing, pictures)
         self._table = csv.writer(self._csv)
-        names = (f"probability_{printable(name)}" for name in self._label_names)
-        self._table.writerow([*_COLUMNS, *names, _LAST_COLUMN])
+        names = [printable(name) for name in self._label_names]
+        columns = [*_COLUMNS, *(f"probability_{name}" for name in names), _LAST_COLUMN]
+        if self._has_videos:
+            columns.append("track")
+        if self._smoothing:
+            columns += ["smoothed_label", *(f"smoothed_{name}" for name in names)]
+            self._header = {**self._header, "smoothing": self._smoothing.to_json()}
+        self._table.writerow(columns)
         head = json.dumps({"format": FORMAT, **self._header}, indent=2)
         self._json.write(head.removesuffix("\n}") + ',\n  "frames": [')
         self._separator = "\n    "
@@ -155,7 +176,8 @@ class Outputs(Counts):
         if error is not None:
             self._discard()
             return
-        self._finish_source()
+        with _write_errors(self.folder):
+            self._finish_source()
         tail = {
             "sources": self.sources,
             "unreadable": [
@@ -166,27 +188,40 @@ class Outputs(Counts):
         self._json.write("\n  ],\n  " + json.dumps(tail, indent=2).removeprefix("{\n  ") + "\n")
         for file in (self._csv, self._json):
             _rename_complete(file)
+        if self._story:
+            self._story.close()
         self._delete_earlier()
 
     def add(self, frame: Frame, prediction: Prediction) -> None:
         """Writes the prediction of a frame."""
-        if frame.source != self._current:
-            self._finish_source()
-        super().add(frame, prediction)
         with _write_errors(self.folder):
+            if frame.source != self._current:
+                self._finish_source()
+            super().add(frame, prediction)
             if self._annotate:
                 self._add_annotated(frame, prediction)
             self._add_rows(frame, prediction)
+        if self._story and frame.seconds is not None:
+            self._timeline = self._timeline or Timeline(self._label_names)
+            self._timeline.add(frame, prediction)
 
     def _finish_source(self) -> None:
         if self._video is not None:
             self._video.close()
             self._video = None
+        if self._story and self._timeline:
+            self._timeline.finish()
+            entry = self.sources[-1]
+            stem = Path(entry.get("annotated", "")).stem
+            entry |= self._story.add(entry["source"], stem, self._timeline)
+            self._timeline = None
 
     def _discard(self) -> None:
         """Removes the incomplete files."""
         if self._video is not None:
             self._video.discard()
+        if self._story:
+            self._story.discard()
         for file in (self._csv, self._json):
             with contextlib.suppress(OSError):
                 file.close()
@@ -198,7 +233,12 @@ class Outputs(Counts):
             position = (csv_text(frame.source.name), frame.index, seconds, number, *face.box)
             probabilities = [f"{value:.6f}" for value in face.probabilities.values()]
             row = [*position, face.found, csv_text(face.label), *probabilities]
-            self._table.writerow([*row, csv_text(self.sources[-1].get("annotated", ""))])
+            row.append(csv_text(self.sources[-1].get("annotated", "")))
+            if self._has_videos:
+                row.append("" if face.track is None else str(face.track))
+            if self._smoothing:
+                row += self._smoothed_cells(face)
+            self._table.writerow(row)
         content = {
             "source": frame.source.name,
             "frame": frame.index,
@@ -207,6 +247,12 @@ class Outputs(Counts):
         }
         self._json.write(self._separator + json.dumps(content))
         self._separator = ",\n    "
+
+    def _smoothed_cells(self, face: Face) -> list[str]:
+        """Label and probabilities after smoothing; empty for images."""
+        if face.smoothed is None:
+            return [""] * (1 + len(self._label_names))
+        return [csv_text(face.shown()[0]), *(f"{value:.6f}" for value in face.smoothed.values())]
 
     def _add_annotated(self, frame: Frame, prediction: Prediction) -> None:
         is_image = frame.source.kind == "picture"
@@ -246,12 +292,9 @@ class Outputs(Counts):
 
     def _delete_earlier(self) -> None:
         """Deletes what an earlier prediction wrote into the folder and this one did not."""
-        written = {
-            self.folder / name
-            for source in self.sources
-            for name in (source.get("annotated"), *source.get("figures", ()))
-            if name
-        }
+        written = {self.folder / name for source in self.sources for name in _names(source)}
+        if self._story:
+            written |= {self.folder / name for name in FILES if self._annotate or name != FILES[1]}
         for path in self._earlier:
             if path not in written:
                 with contextlib.suppress(OSError):
@@ -352,12 +395,19 @@ def _earlier_files(folder: Path) -> list[Path]:
     """The images and videos that an earlier prediction wrote into `folder`, by its table."""
     try:
         sources = json.loads((folder / "predictions.json").read_text("utf-8"))["sources"]
-        names = [n for s in sources for n in (s.get("annotated"), *s.get("figures", ())) if n]
-        paths = [Path(name) for name in names]
+        paths = [Path(name) for source in sources for name in _names(source)]
+        has_story = any("tracks" in source for source in sources)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return []
-    return [folder / path for path in paths
-            if len(path.parts) == 2 and path.parts[0] in OUTPUT_FOLDERS]  # fmt: skip
+    found = [path for path in paths if len(path.parts) == 2 and path.parts[0] in OUTPUT_FOLDERS]
+    return [folder / path for path in (*found, *(FILES if has_story else ()))]
+
+
+def _names(source: dict[str, Any]) -> list[str]:
+    """The images and videos of an entry of predictions.json, as paths in the folder."""
+    lists = source.get("figures", ()), source.get("timelines", ())
+    names = [source.get("annotated"), *itertools.chain(*lists)]
+    return [name for name in names if name]
 
 
 def _rename_complete(file: TextIO) -> None:

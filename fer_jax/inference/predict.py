@@ -10,12 +10,17 @@ import os
 import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fer_jax import run_dir
 from fer_jax.inference import sources as inputs
+from fer_jax.inference.draw import annotate as annotate_frame
+from fer_jax.inference.follow import Follower, follow_all
+from fer_jax.inference.live import LiveView
 from fer_jax.inference.model import Model
 from fer_jax.inference.outputs import Counts, Outputs
-from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames
+from fer_jax.inference.smoothing import Smoothing
+from fer_jax.inference.stream import FramePrediction, PredictOptions, predict_frames, predict_live
 from fer_jax.monitor.console import ProgressBar
 
 
@@ -27,6 +32,8 @@ def predict(
     figures: int,
     annotate: bool = True,
     seconds: float | None = None,
+    smoothing: Smoothing | None = None,
+    view: LiveView | None = None,
 ) -> Counts:
     """Predicts all sources, and reports unreadable files.
 
@@ -38,6 +45,8 @@ def predict(
       figures: maximum number of probability figures.
       annotate: whether to write annotated images and videos, and figures.
       seconds: how long to record a camera; None means until Ctrl-C.
+      smoothing: how to smooth the probabilities of people in videos; None for not at all.
+      view: shows the newest frames of the only source, a camera; None shows nothing.
 
     Returns:
       What was found; after Ctrl-C, `interrupted` is set.
@@ -46,20 +55,17 @@ def predict(
       UserError: no checkpoint, or a folder that cannot be written.
     """
     model = Model(run)
-    header = {
-        "run": run.name,
-        "step": model.network.step,
-        "warnings": list(run_dir.report_warnings(run)),
-        "labels": list(run.labels),
-    }
     writer = Counts() if out is None else Outputs(
-        out, header, run.labels, figures, annotate, found.ignored
+        out, _header(model), run.labels, figures, annotate, found.ignored,
+        any(source.kind != "picture" for source in found.sources), smoothing,
     )  # fmt: skip
+    frames = (predict_live(model, found.sources[0], options) if view
+              else predict_frames(model, found.sources, options))  # fmt: skip
+    if out or view:  # nothing else shows tracks
+        frames = follow_all(frames, Follower(smoothing).follow)
     with (
         writer as outputs,
-        contextlib.closing(
-            _limit(predict_frames(model, found.sources, options), seconds)
-        ) as results,
+        contextlib.closing(_limit(frames, seconds)) as results,
         PredictionProgress(len(found.sources)) as progress,
     ):
         try:
@@ -68,11 +74,25 @@ def predict(
                     outputs.add_unreadable(result)
                     progress.message(f"skipped {result.source.name}: {result.reason}")
                 else:
-                    outputs.add(*result)
-                    progress.advance(result[0])
+                    frame, prediction = result
+                    if view:
+                        shown = annotate_frame(frame.image, prediction.faces, enlarge=False)
+                        view.show(shown, frame.captured)
+                    outputs.add(frame, prediction)
+                    progress.advance(frame)
         except KeyboardInterrupt:  # the results so far are still written
             outputs.interrupted = True
     return outputs
+
+
+def _header(model: Model) -> dict[str, Any]:
+    """Returns the first entries of predictions.json."""
+    return {
+        "run": model.run.name,
+        "step": model.network.step,
+        "warnings": list(run_dir.report_warnings(model.run)),
+        "labels": list(model.labels),
+    }
 
 
 def _limit(

@@ -1,12 +1,21 @@
-"""Prediction results as plain values, convertible to JSON."""
+"""Prediction results as plain values, convertible to JSON and to a pandas table."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from fer_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+FRAME_COLUMNS = ("source", "face", "x", "y", "width", "height", "found", "label")
+"""Columns of `to_frame`, before the probabilities."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +32,9 @@ class Face:
       pixels: uint8[S, S, 3] RGB, the network's input before normalization.
       heat: float32[S, S] in [0, 1], Grad-CAM map of `label` over `pixels`; None unless requested.
       square: x, y and side of the image region shown in `pixels`; may extend past the border.
+      track: number of the person in a video, from 1; None for images, and until it is clear who it
+        is.
+      smoothed: probabilities of the person smoothed over time; None unless requested.
     """
 
     box: tuple[int, int, int, int]
@@ -32,20 +44,33 @@ class Face:
     pixels: np.ndarray = dataclasses.field(repr=False)
     heat: np.ndarray | None = dataclasses.field(repr=False)
     square: tuple[int, int, int] = dataclasses.field(repr=False)
+    track: int | None = None
+    smoothed: Mapping[str, float] | None = None
 
     @property
     def confidence(self) -> float:
         """The probability of `label`."""
         return self.probabilities[self.label]
 
+    def shown(self) -> tuple[str, float]:
+        """Returns label and probability after smoothing, if any."""
+        values = self.smoothed or self.probabilities
+        label = max(values, key=values.__getitem__) if self.smoothed else self.label
+        return label, values[label]
+
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values for everything except the pixels, the heat map and `square`."""
-        return {
+        content: dict[str, Any] = {
             "box": list(self.box),
             "found": self.found,
             "label": self.label,
             "probabilities": dict(self.probabilities),
         }
+        if self.track is not None:
+            content["track"] = self.track
+        if self.smoothed is not None:
+            content["smoothed"] = dict(self.smoothed)
+        return content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,3 +89,29 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values."""
         return {"source": self.source, "faces": [face.to_json() for face in self.faces]}
+
+
+def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
+    """Makes a pandas table of predictions, with a row per face.
+
+    Its columns are named as in the predictions.csv of `fer-jax predict`: source, face (its number
+    in the image), x, y, width, height, found, label, and probability_NAME for each class.
+    An image without faces has no row.
+
+    Raises:
+      UserError: pandas is not installed.
+    """
+    try:
+        import pandas as pd
+    except ImportError:
+        raise UserError(
+            "expected pandas for a table of predictions, found none; pip install pandas, or use "
+            "prediction.to_json()"
+        ) from None
+    rows = []
+    for prediction in predictions:
+        for number, face in enumerate(prediction.faces):
+            probabilities = {f"probability_{name}": p for name, p in face.probabilities.items()}
+            values = (prediction.source, number, *face.box, face.found, face.label)
+            rows.append(dict(zip(FRAME_COLUMNS, values, strict=True)) | probabilities)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(FRAME_COLUMNS))

@@ -33,10 +33,11 @@ CAMERA = "camera"
 
 STREAMS = ("rtsp://", "rtsps://", "rtmp://", "http://", "https://", "udp://", "srt://")
 
-OUTPUT_FOLDERS = ("annotated", "figures")
+OUTPUT_FOLDERS = ("annotated", "figures", "timelines")
 """Folders of images that a prediction writes beside its tables."""
 
 _TABLE = "predictions.csv"
+_RESULTS = ("predictions", "tracks", "timeline")  # names of the files beside them
 _DEFAULT_RATE = 25.0  # frames per second, for a file without a frame rate
 _MAX_RATE = 1000.0  # a higher rate means a broken header
 _OPEN_SECONDS = 15  # to wait for a stream
@@ -75,6 +76,7 @@ class Frame:
       image: uint8[H, W, 3] RGB.
       rate: frames per second of the video; 0 for an image.
       expected: number of frames according to the video's header; 0 if unknown.
+      captured: `time.monotonic()` when it was read; 0 for an image.
     """
 
     source: Source
@@ -83,6 +85,7 @@ class Frame:
     image: np.ndarray
     rate: float = 0.0
     expected: int = 0
+    captured: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +225,7 @@ def _search(folder: Path, out: Path | None, found: Found) -> None:
 def _is_result(path: Path, results: set[Path]) -> bool:
     """Whether a prediction wrote a file: a table, or an image in one of `OUTPUT_FOLDERS`."""
     if path.parent in results:
-        return path.stem == Path(_TABLE).stem
+        return path.stem in _RESULTS
     return path.parent.name in OUTPUT_FOLDERS and path.parent.parent in results
 
 
@@ -250,13 +253,14 @@ def _capture(source: Source) -> Iterator[Frame]:
         expected = int(count) if 0 < count < 1e9 else 0
         index, clock = 0, _Clock(rate)
         while (read := capture.read())[0]:
+            captured = time.monotonic()
             # Timestamps of a camera start at any time; a file at a URL has a frame count.
             is_live = source.kind == "camera" and not expected
             milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
             seconds = clock.live() if is_live else clock.recorded(milliseconds / 1000)
             image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
             picture_files.check_shape(image.shape[1], image.shape[0])
-            yield Frame(source, index, seconds, image, rate, expected)
+            yield Frame(source, index, seconds, image, rate, expected, captured)
             index += 1
     finally:
         capture.release()

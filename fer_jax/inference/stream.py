@@ -70,6 +70,67 @@ def predict_frames(
     yield from _classify(model, pending, options)
 
 
+def predict_live(
+    model: Model, source: Source, options: PredictOptions
+) -> Generator[FramePrediction | Unreadable, None, None]:
+    """Yields a prediction for the newest frame each time, so that the delay stays short.
+
+    Frames that arrive while one is predicted are left out.
+    """
+    finder = FaceFinder(model.framing, options.min_share, options.detector)
+    with contextlib.closing(newest(frames(source))) as fresh:
+        for item in fresh:
+            if isinstance(item, Unreadable):
+                yield item
+            else:
+                located = finder.find(item.image, options.faces, whole_image=False)
+                faces = model.classify(located, options.explain)
+                yield item, Prediction(source.name, tuple(faces))
+
+
+def newest(
+    items: Iterator[Frame | Unreadable],
+) -> Generator[Frame | Unreadable, None, None]:
+    """Yields the newest item each time, read by a thread; the last one is always yielded.
+
+    An exception in the thread is raised here. Closing the generator stops the thread.
+    """
+    slot: collections.deque[object] = collections.deque(maxlen=1)
+    arrived, stopped, end = threading.Event(), threading.Event(), object()
+    ended: list[object] = []
+
+    def read() -> None:
+        try:
+            for item in items:
+                slot.append(item)
+                arrived.set()
+                if stopped.is_set():
+                    return
+            ended.append(end)
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            ended.append(error)
+        arrived.set()
+
+    thread = threading.Thread(target=read, name="capturing", daemon=True)
+    thread.start()
+    try:
+        while True:
+            arrived.wait()
+            arrived.clear()
+            is_last = bool(ended)
+            if slot:
+                item = slot.popleft()
+                assert isinstance(item, Frame | Unreadable)
+                yield item
+            if is_last:
+                break
+        if isinstance(ended[0], BaseException):
+            raise ended[0]
+    finally:
+        stopped.set()
+        thread.join(timeout=10)
+
+
 def _classify(
     model: Model, pending: list[_Pending], options: PredictOptions
 ) -> Iterator[FramePrediction | Unreadable]:

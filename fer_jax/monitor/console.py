@@ -11,6 +11,7 @@ import collections
 import contextlib
 import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ _Item = TypeVar("_Item")
 RATE_SECONDS = 30.0  # window of the throughput
 REDRAW_SECONDS = 0.5  # between redraws while nothing is reported
 TICK_SECONDS = 0.2  # shortest time between redraws
+LINE_WIDTH = 79  # of messages
 BAR_MIN_COLUMNS = 80  # a narrower terminal shows no bar, only its text
 _BAR_WIDTH = 10
 
@@ -42,6 +44,11 @@ class PlainConsole(Console):
 def print_stderr(line: str) -> None:
     """Prints one line on stderr at once."""
     print(line, file=sys.stderr, flush=True)
+
+
+def wrap(text: str) -> list[str]:
+    """Breaks a message into lines for a terminal of 80 columns; words and paths stay whole."""
+    return textwrap.wrap(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def track(items: Iterable[_Item], total: int, label: str, unit: str = "images") -> Iterator[_Item]:
@@ -352,7 +359,9 @@ def _is_live(console: Console) -> bool:
     """Whether the console is a terminal whose lines can be redrawn."""
     # With FORCE_COLOR rich takes a file for a terminal; control codes do not belong in a file.
     real = console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
-    return real and bool(os.environ.get("TERM")) and not os.environ.get("CI")
+    # The terminal of a notebook's `!command` keeps every redraw as a line of its own.
+    is_notebook = "JPY_PARENT_PID" in os.environ
+    return real and bool(os.environ.get("TERM")) and not os.environ.get("CI") and not is_notebook
 
 
 def _plain_interval(elapsed: float) -> float:

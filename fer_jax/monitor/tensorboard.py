@@ -76,14 +76,19 @@ class TensorBoardWriter:
         for name, text in texts.items():
             self._add_summary(step, text_pb(name, text))
 
-    def write_hparams(self, hparams: Mapping[str, Any]) -> None:
-        """Writes hyperparameters for TensorBoard's HParams page; None values are omitted."""
+    def write_hparams(self, hparams: Mapping[str, Any], trial: str) -> None:
+        """Writes hyperparameters for TensorBoard's HParams page; None values are omitted.
+
+        Args:
+          hparams: value by name.
+          trial: the id that the page shows. Runs of one id count as one trial.
+        """
         known = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in hparams.items()
             if value is not None
         }
-        self._add_summary(0, hparams_summary.hparams_pb(known))
+        self._add_summary(0, hparams_summary.hparams_pb(known, trial_id=trial))
 
     def flush(self) -> None:
         """Returns once everything written is on disk."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +148,8 @@ def _is_cost(row: Any) -> bool:
 
 
 def _peak_host_bytes() -> int:
+    import resource  # not on Windows, where a report's costs have to be readable
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts KiB
 

@@ -103,6 +103,8 @@ class ReportCard:
       averaged: whether the weights are an exponential moving average.
       views: test-time augmentation, such as "flip: mean of 2 views"; "" for none.
       temperature: divides the logits; 1 if the run is not calibrated.
+      training: optimizer, learning rate and batch size; "" in reports of older versions.
+      versions: of the packages that trained the network, as `run_dir.versions`.
       synthetic: whether the faces are rendered.
       stand_in: whether rendered faces replace a data set that cannot be redistributed.
       derived_labels: whether the labels are computed by a rule, rather than annotated.
@@ -135,6 +137,8 @@ class ReportCard:
     averaged: bool = False
     views: str = ""
     temperature: float = 1.0
+    training: str = ""
+    versions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     synthetic: bool = False
     stand_in: bool = False
     derived_labels: bool = False

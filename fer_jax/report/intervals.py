@@ -40,11 +40,13 @@ class Groups:
       confusions: int64[K, C, C], distinct ones.
       copies: int64[K], the number of groups with each.
       named: number of groups with a name. An image without a group is its own group.
+      unit: what a named group is, as in `Predictions`.
     """
 
     confusions: np.ndarray
     copies: np.ndarray
     named: int
+    unit: str
 
     @classmethod
     def of(cls, predictions: Predictions) -> Groups:
@@ -63,7 +65,7 @@ class Groups:
             [counts.reshape(len(names), size), np.eye(size, dtype=np.int64)[occupied]]
         )
         copies = np.concatenate([np.ones(len(names), np.int64), images[occupied]])
-        return cls(confusions.reshape(-1, classes, classes), copies, len(names))
+        return cls(confusions.reshape(-1, classes, classes), copies, len(names), predictions.unit)
 
     @property
     def count(self) -> int:
@@ -75,13 +77,13 @@ class Groups:
         """Describes what the intervals are over, or says why there are none."""
         images = self.count - self.named
         if self.count >= MIN_GROUPS:
-            parts = [_plural(self.named, "group")] if self.named else []
+            parts = [_count(self.named, self.unit)] if self.named else []
             if images:
-                parts.append(_plural(images, "image") + (" without a group" if parts else ""))
+                parts.append(_count(images, "image") + " of unknown origin" * bool(parts))
             return f"jackknife over {' and '.join(parts)}"
-        unit = "people (or other groups)" if self.named else "images"
+        needed = _count(MIN_GROUPS, self.unit if self.named else "image")
         return (
-            f"{MIN_GROUPS} {unit} are needed for an interval; "
+            f"{needed} are needed for an interval; "
             f"there {'is' if self.count == 1 else 'are'} {self.count}"
         )
 
@@ -113,5 +115,8 @@ class Groups:
         return Interval(float(low), float(high))
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def _count(count: int, unit: str) -> str:
+    """Such as "1 person", "100 people" or "3 videos"."""
+    if unit == "subject":
+        return f"{count} {'person' if count == 1 else 'people'}"
+    return f"{count} {unit}{'' if count == 1 else 's'}"

@@ -268,6 +268,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("run", tables.run_text(card)),
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
+        *tables.training_rows(card),
         *([] if card.foreign else training),
         *tables.calibration_rows(scores, card),
     ]

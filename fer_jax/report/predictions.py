@@ -31,6 +31,7 @@ class Predictions:
       probabilities: float32[N, C]; rows sum to 1.
       groups: N subject, video or movie ids; "" if unknown.
       label_names: C class names in index order.
+      unit: what a group is: "subject", "video", "movie", "photo", or "group" if mixed. Not saved.
       votes: float32[N, C], share of people's votes for each class; None if unknown. Not saved.
 
     Raises:
@@ -43,6 +44,7 @@ class Predictions:
     probabilities: np.ndarray
     groups: tuple[str, ...]
     label_names: tuple[str, ...]
+    unit: str = "subject"
     votes: np.ndarray | None = None
 
     def __post_init__(self) -> None:

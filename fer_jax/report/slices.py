@@ -86,6 +86,7 @@ def _take(predictions: Predictions, chosen: Sequence[bool]) -> Predictions:
         probabilities=predictions.probabilities[rows],
         groups=tuple(predictions.groups[row] for row in rows),
         label_names=predictions.label_names,
+        unit=predictions.unit,
     )
 
 

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from fer_jax.report.card import ReportCard
-from fer_jax.report.intervals import Interval
+from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.scores import CALIBRATION_BINS, Scores
 
 _WIDTH = 78
@@ -60,6 +60,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         *([("learned from", card.overlap.text)] if card.overlap else []),
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
+        *training_rows(card),
         *([] if card.foreign else [("checkpoint", checkpoint)]),
         *([("test-time aug.", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
@@ -79,12 +80,27 @@ def summary(scores: Scores, card: ReportCard) -> str:
     return "".join(_summary_row(name, value) for name, value in rows)
 
 
+def accuracy_line(scores: Scores) -> str:
+    """Returns the accuracy with its interval, or why there is none, as one line."""
+    interval = scores.accuracy_interval
+    if interval is None:
+        return f"accuracy {scores.accuracy:.4f} ({scores.interval_note})"
+    level = f"{CONFIDENCE_LEVEL:.0%} interval"
+    return f"accuracy {scores.accuracy:.4f}, {level} {interval.low:.4f} to {interval.high:.4f}"
+
+
 def calibration_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
     """Returns the temperature, and the ECE without it, as a table; empty without one."""
     if scores.uncalibrated_error is None:
         return []
     before = f"ECE without it {scores.uncalibrated_error:.4f}"
     return [("temperature", f"{card.temperature:.4g}, fitted on validation; {before}")]
+
+
+def training_rows(card: ReportCard) -> list[tuple[str, str]]:
+    """Returns the optimizer and the versions as a table; empty in reports of older versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in card.versions.items())
+    return [row for row in (("training", card.training), ("versions", versions)) if row[1]]
 
 
 def vote_rows(scores: Scores) -> list[tuple[str, str]]:
@@ -165,7 +181,8 @@ def _with_interval(value: float, interval: Interval | None) -> str:
 
 def _summary_row(name: str, value: str) -> str:
     indent = " " * 16
-    lines = textwrap.wrap(f"{name:<16}{value}", _WIDTH, subsequent_indent=indent)
+    text = f"{name:<16}{value}"
+    lines = textwrap.wrap(text, _WIDTH, subsequent_indent=indent, break_on_hyphens=False)
     return "\n".join(lines) + "\n"
 
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from fer_jax.errors import EXIT_INTERRUPTED
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _HANGUP is None else [_HANGUP]))
 
 
 def _stop_signals() -> list[signal.Signals]:
     """All but SIGHUP under nohup; a background job, which ignores SIGINT, can still be sent it."""
-    is_nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [one for one in _STOP_SIGNALS if not (is_nohup and one == signal.SIGHUP)]
+    is_nohup = _HANGUP is not None and signal.getsignal(_HANGUP) == signal.SIG_IGN
+    return [one for one in _STOP_SIGNALS if not (is_nohup and one == _HANGUP)]
 
 
 class StopRequest:

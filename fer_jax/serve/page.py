@@ -5,22 +5,16 @@ The page makes no request to another host: it uses system fonts, and gradio's an
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import html
 import os
-import socket
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fer_jax.errors import UserError
 from fer_jax.faces.finder import Choice
 from fer_jax.inference.model import Model
 from fer_jax.run_dir import report_warnings
 from fer_jax.serve import response
-from fer_jax.serve.guard import Guard
+from fer_jax.serve.predictor import Predictor
 
 EXAMPLES = Path(__file__).parent / "examples"
 """Rendered faces, made by `python tools/render_examples.py` in a checkout."""
@@ -51,19 +45,17 @@ _STYLE = """
 """
 
 
-def make_page(model: Model, faces: Choice | None = None) -> Any:
-    """Returns the page of a run as `gradio.Blocks`; `launch` serves it.
+def make_page(predictor: Predictor, faces: Choice | None = None) -> Any:
+    """Returns the page of a run as `gradio.Blocks`, for `mount`.
 
     Args:
-      model: the opened run.
+      predictor: of the opened run.
       faces: what the page's boxes say at first; None for the default of the run.
-
-    Raises:
-      UserError: gradio is not installed.
     """
     gradio = import_gradio()
-    faces = faces or ("whole" if model.framing.takes_whole else "all")
-    labels, empty = ", ".join(model.labels), response.respond(model, None, "all", False)
+    model = predictor.model
+    faces = faces or predictor.default_faces
+    labels, empty = ", ".join(model.labels), response.respond(predictor, None, "all", False)
     with gradio.Blocks(
         title=f"fer_jax: {model.run.name}", analytics_enabled=False, delete_cache=_DELETE_SECONDS
     ) as page:
@@ -100,7 +92,7 @@ def make_page(model: Model, faces: Choice | None = None) -> Any:
 
         def respond(path: str | None, is_all: bool, is_whole: bool, maps: bool) -> tuple[Any, str]:
             chosen: Choice = "whole" if is_whole else "all" if is_all else "largest"
-            result = response.respond(model, path, chosen, maps)
+            result = response.respond(predictor, path, chosen, maps)
             return result.image, result.details
 
         inputs, outputs = [photo, all_faces, is_face, explain], [annotated, details]
@@ -113,102 +105,37 @@ def make_page(model: Model, faces: Choice | None = None) -> Any:
 
 
 def import_gradio() -> Any:
-    """Imports gradio with analytics and telemetry turned off.
-
-    Raises:
-      UserError: gradio is not installed.
-    """
+    """Imports gradio with analytics and telemetry turned off."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    try:
-        import gradio
-    except ImportError as error:
-        raise UserError(
-            f"expected the package gradio, found no {error.name}; install it with: "
-            "pip install 'fer-jax[serve]'"
-        ) from None
+    import gradio
+
     return gradio
 
 
-@contextlib.contextmanager
-def private_folder() -> Iterator[Path]:
-    """Makes a folder that only this user can read, for all that the page stores; deletes it.
-
-    Enter it before gradio is imported and a page is made.
-    """
-    earlier = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="fer_jax_serve_", ignore_cleanup_errors=True) as name:
-        os.environ["GRADIO_TEMP_DIR"] = name
-        tempfile.tempdir = name  # for uploads that are being received
-        try:
-            yield Path(name)
-        finally:
-            tempfile.tempdir = earlier
-
-
-def check_address(host: str, port: int | None) -> None:
-    """Checks that the server can listen.
-
-    Raises:
-      UserError: the port is in use or reserved, or the host is no address of this machine.
-    """
-    at = f"{host}{f':{port}' if port else ''}"
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port or 0, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, UnicodeError) as error:
-        number = getattr(error, "errno", None)
-        if number in (errno.EADDRINUSE, errno.EACCES):
-            why = "in use" if number == errno.EADDRINUSE else "reserved for the administrator"
-            raise UserError(
-                f"expected a free port, found {at} {why}; choose another --port, or leave it out"
-            ) from None
-        raise UserError(
-            f"expected --host to be an address of this machine, found {host}; use 127.0.0.1 for "
-            "this machine only, or 0.0.0.0 for all of its addresses"
-        ) from None
-
-
-def launch(page: Any, host: str, port: int | None, folder: Path) -> str:
-    """Serves a page in background threads and returns its URL.
+def mount(app: Any, page: Any) -> Any:
+    """Adds a page to a FastAPI application, at /.
 
     Args:
+      app: the application; paths that it has already remain its own.
       page: the result of `make_page`.
-      host: address to listen on.
-      port: port to listen on; None for the first free one from 7860.
-      folder: from `private_folder`.
 
-    Raises:
-      UserError: the port is in use, or the host is not an address of this machine.
+    Returns:
+      The application that gradio made, which now answers all other paths of `app`.
     """
     gradio = import_gradio()
-    from starlette.middleware import Middleware  # a dependency of gradio
-
     theme = gradio.themes.Default(
         primary_hue="blue",
         font=["system-ui", "sans-serif"],
         font_mono=["ui-monospace", "monospace"],
     )
-    try:
-        _, address, _ = page.launch(
-            server_name=f"[{host}]" if ":" in host else host, server_port=port,
-            prevent_thread_lock=True, quiet=True, share=False, inbrowser=False,
-            show_error=True, max_file_size=MAX_UPLOAD, theme=theme, css=_STYLE,
-            ssr_mode=False, footer_links=[], run_history=False, enable_monitoring=False,
-            mcp_server=False,
-            app_kwargs={"middleware": [Middleware(Guard, host=host, folder=folder)]},
-        )  # fmt: skip
-    except OSError as error:
-        raise UserError(
-            f"expected to listen on {host}{f':{port}' if port else ''}, found: "
-            f"{str(error).splitlines()[0]}; choose another --port or --host"
-        ) from None
-    return str(address)
+    gradio.mount_gradio_app(
+        app, page, "/", show_error=True, max_file_size=MAX_UPLOAD, theme=theme, css=_STYLE,
+        ssr_mode=False, footer_links=[], run_history=False, enable_monitoring=False,
+        mcp_server=False,
+    )  # fmt: skip
+    return app.routes[-1].app
 
 
 def _heading(model: Model) -> str:
@@ -224,5 +151,6 @@ def _heading(model: Model) -> str:
         f"<h1>{html.escape(run.name)}</h1>{banners}"
         f'<p class="fer-about">{html.escape(about)}. Photos are sent only to the machine that '
         "serves this page. It stores them in a folder of its own, for about ten minutes, and "
-        "deletes it when it ends. An expression does not show what a person feels.</p>"
+        "deletes it when it ends. An expression does not show what a person feels. Programs use "
+        '<a href="docs">the REST interface</a>.</p>'
     )

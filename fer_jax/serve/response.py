@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import html
-import threading
 from pathlib import Path
 
 import cv2
@@ -17,18 +16,15 @@ import numpy as np
 from fer_jax.faces.decode import UnreadableError, read_image
 from fer_jax.faces.finder import Choice
 from fer_jax.inference.draw import annotate
-from fer_jax.inference.model import Model
 from fer_jax.inference.overlay import overlay
 from fer_jax.inference.results import Face
+from fer_jax.serve.predictor import BusyError, Options, Predictor
 
 MAX_FACES = 12
 """Faces whose probabilities are listed; the image shows the boxes of all faces."""
 
 _MAX_SIDE = 1600  # pixels, of the annotated image sent to the browser
 _THUMBNAIL = 112  # pixels
-
-# One image at a time bounds the memory.
-_LOCK = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,11 +40,11 @@ class Response:
     details: str
 
 
-def respond(model: Model, path: str | None, faces: Choice, explain: bool) -> Response:
+def respond(predictor: Predictor, path: str | None, faces: Choice, explain: bool) -> Response:
     """Predicts an uploaded image.
 
     Args:
-      model: the opened run.
+      predictor: of the opened run.
       path: path of the uploaded file; None if nothing was uploaded.
       faces: the largest face, all, or the whole image as one face.
       explain: whether to overlay Grad-CAM heat maps.
@@ -59,13 +55,16 @@ def respond(model: Model, path: str | None, faces: Choice, explain: bool) -> Res
         image = read_image(Path(path))
     except UnreadableError as error:
         return Response(None, message(f"This file cannot be used as an image: {error}.", True))
-    with _LOCK:
-        (prediction,) = model.predict(image, faces=faces, explain=explain)
-    annotated = annotate(image, prediction.faces)
+    try:
+        (answer,) = predictor.submit([image], Options(faces, explain=explain))
+    except BusyError as error:
+        return Response(None, message(f"The server is busy: {error}. Try again.", True))
+    found = tuple(answer.result().faces)
+    annotated = annotate(image, found)
     scale = min(1.0, _MAX_SIDE / max(annotated.shape[:2]))
     if scale < 1:
         annotated = cv2.resize(annotated, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return Response(annotated, details(prediction.faces))
+    return Response(annotated, details(found))
 
 
 def message(text: str, is_warning: bool = False) -> str:

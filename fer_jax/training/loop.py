@@ -22,7 +22,7 @@ from fer_jax import files
 from fer_jax.data.feed import Prefetch
 from fer_jax.errors import UserError
 from fer_jax.monitor import summary_csv
-from fer_jax.monitor.console import PlainConsole, TrainingProgress
+from fer_jax.monitor.console import PlainConsole, TrainingProgress, wrap
 from fer_jax.monitor.jsonl import JsonLinesWriter
 from fer_jax.monitor.profiler import Profiler
 from fer_jax.monitor.summary_csv import SummaryTable
@@ -293,7 +293,8 @@ class Loop:
         cost = self._timing.cost(self.step, self._batches.waited)
         if distributed.is_lead():
             append_cost(self._session.run.folder, cost)
-        self._progress.message(str(cost))
+        for line in wrap(str(cost)):
+            self._progress.message(line)
 
     def _diverged(self, error: NotFiniteError) -> DivergedError:
         """Returns an error that names step, checkpoint and the records of the batch."""
@@ -327,7 +328,7 @@ def _open_writers(session: Session, step: int) -> MultiWriter:
     if not distributed.is_lead():
         return MultiWriter([])
     board = TensorBoardWriter(session.run.folder, continues_at=step)
-    board.write_hparams(session.settings.flat())
+    board.write_hparams(session.settings.flat(), session.run.full_name)
     return MultiWriter([board, JsonLinesWriter(session.run.metrics, step)])
 
 

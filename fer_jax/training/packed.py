@@ -1,7 +1,7 @@
-"""A run's weights as one small file: float16, without optimizer state.
+"""A run's weights as one file, without optimizer state.
 
-The runs that come with the package have this file instead of checkpoints. Computation is in
-float32, as with checkpoints. `tools/ship_model.py` writes it; users need not.
+The runs that come with the package have this file, in float16, instead of checkpoints, and so do
+published runs, in float32. Computation is in float32, as with checkpoints.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.run_dir import WEIGHTS, Run
+from fer_jax.run_dir import PUBLISHED_WEIGHTS, WEIGHTS, Run
 
 _METADATA = "fer_jax"  # key of the file's metadata, as in ported files
 _LENGTH_BYTES = 8  # of a safetensors header's length
@@ -41,30 +41,38 @@ class Packed:
     seconds: float
 
 
-def write(folder: Path, content: Packed) -> str:
-    """Writes weights.safetensors into a run directory and returns its SHA-256.
+def write(
+    folder: Path, content: Packed, name: str = WEIGHTS, dtype: type[np.floating] = np.float16
+) -> str:
+    """Writes the file into a run directory and returns its SHA-256.
+
+    Args:
+      folder: the run directory.
+      content: to write.
+      name: of the file, `WEIGHTS` or `PUBLISHED_WEIGHTS`.
+      dtype: of the arrays in it.
 
     Raises:
-      UserError: a value that float16 cannot represent, or a folder that cannot be written.
+      UserError: a value that `dtype` cannot represent, or a folder that cannot be written.
     """
     flat = flax.traverse_util.flatten_dict(content.variables, sep="/")
     arrays = {}
-    for name, array in flat.items():
+    for key, array in flat.items():
         with np.errstate(over="ignore"):
-            arrays[name] = np.ascontiguousarray(array, np.float16)
-        if not np.isfinite(arrays[name]).all():
+            arrays[key] = np.ascontiguousarray(array, dtype)
+        if not np.isfinite(arrays[key]).all():
             raise UserError(
-                f"expected weights within {np.finfo(np.float16).max:g}, found larger ones or NaN "
-                f"in {name}; ship another run"
+                f"expected weights within {np.finfo(dtype).max:g}, found larger ones or NaN "
+                f"in {key}; ship another run"
             )
     facts = {"step": content.step, "averaged": content.averaged, "seconds": content.seconds}
     data = safetensors.numpy.save(arrays, {_METADATA: json.dumps(facts)})
-    files.write_bytes(folder / WEIGHTS, data)
+    files.write_bytes(folder / name, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def read(run: Run) -> Packed:
-    """Reads weights.safetensors of a packed run.
+    """Reads the file of a packed run.
 
     Its digest in run.json says that it belongs to the run's network; shapes are not compared,
     because tracing the network for them takes a third of a second.
@@ -72,7 +80,8 @@ def read(run: Run) -> Packed:
     Raises:
       UserError: the file is missing or damaged.
     """
-    path = run.folder / WEIGHTS
+    published = run.folder / PUBLISHED_WEIGHTS
+    path = published if published.exists() else run.folder / WEIGHTS
     try:
         data = path.read_bytes()
         if hashlib.sha256(data).hexdigest() != run.packed:

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from fer_jax import files, run_dir
+from fer_jax.monitor.console import wrap
 from fer_jax.run_dir import Run
 from fer_jax.runtime import distributed, sharding
 from fer_jax.settings import Settings
@@ -122,7 +124,8 @@ def _initial_state(session: Session) -> TrainState:
             session.initial_weights, state.params, state.batch_stats, session.run.labels
         )
         state = with_weights(state, *sharding.place((params, batch_stats), mesh))
-        print(f"{session.run.folder}: {line}; normalization: {session.run.preprocessing.normalize}")
+        line = f"{line}; normalization: {session.run.preprocessing.normalize}"
+        print(*wrap(line), sep="\n")
     return state
 
 
@@ -148,13 +151,12 @@ def _announce(
     title = f"{settings.model.name} at {run.preprocessing.size} pixels: {network}"
     if distributed.is_lead():
         files.write_text(run.folder / "model.txt", f"{title}\n{network.table}\n")
-    print(
-        f"{run.folder}: {title}\n"
-        f"on {run.data['name']}: {len(session.training):,} training and "
-        f"{len(session.validation):,} validation images, {len(run.labels)} classes"
-    )
+    images = f"{len(session.training):,} training, {len(session.validation):,} validation images"
+    classes = f"{len(run.labels)} classes"
+    lines = [f"run: {run.folder}", title, f"on {run.data['name']}: {images}, {classes}"]
     if settings.train.balance != "none":
-        print(f"class shares in training: {session.class_shares()}")
+        lines.append(f"class shares in training: {session.class_shares()}")
+    print(*itertools.chain.from_iterable(map(wrap, lines)), sep="\n")
     if loop_state.finished:
         print(f"training is finished (step {step:,}); the best checkpoint is evaluated again")
     elif step:

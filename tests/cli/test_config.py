@@ -11,6 +11,7 @@ from fer_jax.cli import train
 from fer_jax.errors import UserError
 from fer_jax.settings import flatten
 from fer_jax.training.build import MODEL_SETTINGS, make_model
+from fer_jax.training.step_counts import count_steps
 from fer_jax.weights import published
 
 SHIPPED = sorted(path.stem for path in configuration.shipped_folder().glob("*.py"))
@@ -37,6 +38,22 @@ def test_every_shipped_config_fits_its_network(name):
         assert getattr(config.model, setting) in (None, getattr(model, setting, None))
     assert config.model.pretrained in ("none", "imagenet", "ferplus")
     assert config.model.pretrained != "imagenet" or config.model.name in published.IMAGENET
+
+
+PAPER = ("kdef", "rafd", "sfew", "amfed_plus")
+
+
+@pytest.mark.parametrize("name", [f"{name}{end}" for name in PAPER for end in ("", "_paper")])
+def test_the_paper_configs_balance_as_the_paper_does(name):
+    assert configuration.load_settings(name).train.balance == "oversample"
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_imagenet_weights_are_tuned_after_the_head_and_more_slowly(name):
+    settings = configuration.load_settings(name)
+    if settings.model.pretrained == "imagenet":
+        assert count_steps(settings, epoch_steps=10).head > 0
+        assert settings.optim.finetune_rate < settings.optim.learning_rate
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,16 @@ def test_spread_is_over_folds_and_over_seeds():
     )
 
 
+@pytest.mark.parametrize(
+    ("groups", "unit"),
+    [(("a", "b"), "subject"), (("a", ""), "group"), (("", ""), "image")],
+)
+def test_images_of_unknown_people_are_not_called_people(groups, unit):
+    """In the pooled report they are groups of their own."""
+    one = Predictions(("x", "y"), np.zeros(2), np.eye(2), groups, ("fear", "anger"))
+    assert crossval._unit([one], "subject") == unit
+
+
 def test_other_folds_or_other_data_need_a_new_folder(tmp_path, monkeypatch):
     changed: dict[str, str] = {}
 
@@ -127,7 +137,7 @@ def test_a_whole_cross_validation(cli, data_dir):
         for fold in (1, 2, 3)
     ]
     assert sum(map(len, people)) == len(set.union(*people)) == 480  # each person once per seed
-    assert report["intervals"]["method"] == "jackknife over 480 groups"
+    assert report["intervals"]["method"] == "jackknife over 480 people"
 
     # One run is deleted; only that one is trained again, with bit-identical results.
     lost = folder / "fold_2" / "seed_1"
@@ -160,4 +170,4 @@ def test_seeds_on_the_configs_own_splits(cli, data_dir):
     assert "cv (2 seeds, first seed 3)" in done.stdout
     report = json.loads((cli.folder / "cv" / "report" / "report.json").read_text())
     assert (report["card"]["protocol"], report["count"]) == ("subject", 2 * 700)
-    assert "100 groups" in report["intervals"]["method"]
+    assert "100 people" in report["intervals"]["method"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from fer_jax.faces.decode import decode
 from fer_jax.faces.detect import Face
 from fer_jax.report import predictions as saved
 from fer_jax.serve import response
+from fer_jax.serve.predictor import Predictor
 from tests.small_runs import SIZE, write_run
 
 COUNT = 9  # images; more than the smallest batch of prediction
@@ -108,10 +110,11 @@ def explained(case: Case, capsys) -> np.ndarray:
 
 def on_the_page(case: Case, capsys) -> np.ndarray:
     shown: list[Any] = []
-    with pytest.MonkeyPatch.context() as patch:
+    predictor = Predictor(case.model, max_wait=0, max_queue=8)
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(predictor):
         patch.setattr(response, "details", lambda faces: shown.append(faces[0].to_json()))
         for path in case.files:
-            response.respond(case.model, path, case.faces, explain=False)
+            response.respond(predictor, path, case.faces, explain=False)
     return rows(case, shown)
 
 

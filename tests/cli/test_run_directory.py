@@ -29,6 +29,21 @@ def test_a_run_is_read_as_it_was_started(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("folder", "name"),
+    [("demo", "demo"), ("kdef/fold_1/seed_0", "kdef/fold_1/seed_0"), ("x/seed_3", "x/seed_3")],
+)
+def test_runs_of_a_cross_validation_are_named_with_its_folder(tmp_path, folder, name):
+    assert start(tmp_path / folder).full_name == name
+
+
+def test_versions_are_stored(tmp_path):
+    run = start(tmp_path / "r")
+    assert module.read_versions(run) == module.versions()
+    (run.folder / "run.json").write_text('{"versions": 3}')
+    assert module.read_versions(run) == {}
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"overrides": ["train.epochs=3"]}, "train.epochs: 40 then, 3 now"),

@@ -39,6 +39,7 @@ CONFIGS = sorted(
 SMALL = {
     "model.pretrained": "none",
     "train.epochs": 1,
+    "train.head_epochs": 0,  # nothing is pretrained
     "train.batch_size": 16,
     "eval.batch_size": 32,
     "eval.samples": 1,

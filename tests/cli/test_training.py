@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import jax
 import pytest
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
@@ -76,10 +77,18 @@ def test_a_run_ends_with_the_report_and_the_paths_of_its_figures(unbroken):
                  "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
                  "learning_curves.png"):  # fmt: skip
         assert (report / name).stat().st_size > 0
-    assert "run/report/confusion_matrix.png" in done.stdout
     assert (report / "report.txt").read_text().strip() in done.stdout
     scores = json.loads((report / "report.json").read_text())
     assert scores["card"]["split"] == "test"
+    low, high = scores["intervals"]["accuracy"]
+    assert done.stdout.splitlines()[-2:] == [
+        f"accuracy {scores['accuracy']:.4f}, 95% interval {low:.4f} to {high:.4f}",
+        "run/report/index.html",
+    ]
+    said = done.stdout[done.stdout.index("image store:") :]  # after the data's preparation
+    assert max(map(len, said.splitlines())) <= 80  # stderr is a pipe here, not a terminal
+    assert scores["card"]["training"] == "adam, learning rate 0.002 (cosine), batch size 64"
+    assert scores["card"]["versions"]["jax"] == jax.__version__
 
 
 def test_tensorboard_shows_curves_settings_and_figures(unbroken):

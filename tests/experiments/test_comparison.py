@@ -93,7 +93,7 @@ def test_a_run_is_beside_the_papers_result_with_its_protocol_and_warnings(tmp_pa
 
 def test_a_run_without_an_interval_says_why(tmp_path, table):
     path = write_report(tmp_path, "a", 0.9125) / "report" / "report.json"
-    reason = "8 people (or other groups) are needed for an interval; there are 5"
+    reason = "8 people are needed for an interval; there are 5"
     report = json.loads(path.read_text())
     path.write_text(json.dumps(report | {"intervals": {"accuracy": None, "method": reason}}))
     rows = table()

@@ -124,6 +124,7 @@ def check_script(out: Path, model, media: Path, tolerance: float = 1e-4) -> None
         for face in image.faces
     ]
     assert len(lines) == 1 + 3 + 1
+    assert [line["found"] for line in lines] == [*(4 * ["mtcnn"]), "whole"]
     for line, face in zip(lines, expected, strict=True):
         assert line.pop("probabilities") == pytest.approx(face.pop("probabilities"), abs=tolerance)
         if tolerance <= 1e-4:
@@ -165,13 +166,17 @@ def test_a_detector_that_is_a_file_does_not_leave_the_machine(tmp_path):
     ("content", "message"),
     [
         (None, "expected a file that fer-jax export wrote"),
+        ("zip", "expected a file that fer-jax export wrote, .* no item named 'metadata.json'"),
         ({"format": 2}, "found format 2 in .*export the run again"),
     ],
 )
 def test_another_file_is_one_message_of_the_script(exported, tmp_path, content, message):
     out = tmp_path / "other"
     out.write_text("not a model")
-    if content:
+    if content == "zip":
+        with zipfile.ZipFile(out, "w") as archive:
+            archive.writestr("mine.txt", "x")
+    elif content:
         with zipfile.ZipFile(exported[0]) as archive:
             stablehlo.write(out, archive.read(stablehlo.PROGRAM), content)
     with pytest.raises(UserError, match=message):
@@ -217,6 +222,7 @@ def test_without_the_data_the_comparison_uses_noise(run, tmp_path, monkeypatch, 
     ("flags", "message"),
     [
         (["--format=stablehlo", "--variant=int8", "--out=x"], "made with --format onnx"),
+        (["--format=litert", "--variant=float16", "--out=x"], "made with --format onnx"),
         (["--format=stablehlo", "--out=."], "expected a file name for --out"),
     ],
 )
@@ -225,10 +231,16 @@ def test_wrong_flags_are_one_message(run, flags, message):
         cli.main([str(run.folder), *flags])
 
 
-def test_the_error_without_the_extra_has_the_install_command(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"pip install 'fer-jax\[onnx\]'"):
-        cli.main([str(run.folder), "--format=onnx", "--out=x.onnx"])
+@pytest.mark.parametrize(
+    ("file_format", "package", "extra"),
+    [("onnx", "onnx", "onnx"), ("web", "onnx", "onnx"), ("litert", "ai_edge_litert", "litert")],
+)
+def test_the_error_without_the_extra_has_the_install_command(
+    run, monkeypatch, tmp_path, file_format, package, extra
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"pip install 'fer-jax\[{extra}\]'"):
+        cli.main([str(run.folder), "--format", file_format, "--out", str(tmp_path / "x")])
 
 
 @pytest.fixture(scope="module")

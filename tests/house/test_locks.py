@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).parents[2]
-LOCKS = ("build", "run", "dev", "check", "docs", "parity", "peers")
+LOCKS = ("build", "run", "rest", "dev", "check", "docs", "parity", "peers")
 PYTHONS = ("3.11", "3.12", "3.13")
 FORBIDDEN = re.compile(
     r"tensorflow(-cpu|-gpu|-intel)?|tf-nightly.*|torch.*|nvidia-.*|jax-cuda.*|libtpu"
@@ -71,9 +71,12 @@ def _declared(lock: str) -> list[Requirement]:
     declared = {
         "build": project["dependency-groups"]["build"],
         "run": project["project"]["dependencies"],
-        "dev": project["project"]["dependencies"] + extras["test"] + extras["dev"],
+        "rest": project["project"]["dependencies"] + extras["rest"],
+        "dev": project["project"]["dependencies"] + extras["rest"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
+        + extras["hub"]
         + extras["onnx"]
+        + extras["rest"]
         + extras["serve"]
         + extras["check"],
         "docs": project["project"]["dependencies"] + extras["docs"],
@@ -119,6 +122,9 @@ def test_every_declared_requirement_is_locked_once(lock: str, python: str) -> No
     ("smaller", "larger"),
     [
         ("run", "dev"),
+        ("run", "rest"),
+        ("rest", "dev"),
+        ("rest", "check"),
         ("build", "dev"),
         ("parity", "dev"),
         ("check", "dev"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import pickle
 import subprocess
 import sys
+import types
 from concurrent import futures
 
 import jax
@@ -25,6 +27,9 @@ from fer_jax.faces.detect import Face
 from fer_jax.faces.finder import FaceFinder
 from fer_jax.inference import locate, network
 from fer_jax.inference.model import Model
+from fer_jax.inference.outputs import Outputs
+from fer_jax.inference.results import Prediction
+from fer_jax.models import registry
 from tests.small_runs import SIZE, write_run
 
 
@@ -72,6 +77,79 @@ def test_an_image_without_a_face_is_classified_whole_or_skipped(model, media):
     assert [(face.found, face.box) for face in whole.faces] == [("whole", (0, 0, 160, 120))]
     (skipped,) = model.predict(media / "wall.png", whole_image=False)
     assert skipped.faces == ()
+
+
+def test_features_are_what_the_last_layer_makes_logits_of(model, portraits, media):
+    """In `predict`'s framing: its last layer makes `predict`'s probabilities of them."""
+    images = [*portraits, media / "wall.png"]
+    features = model.embed(images)
+    head = model.network.variables["params"]["head"]
+    assert features.shape == (5, head["kernel"].shape[0])
+    assert features.dtype == np.float32
+    expected = [list(one.faces[0].probabilities.values()) for one in model.predict(images)]
+    found = jax.nn.softmax(features @ head["kernel"] + head["bias"])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    whole = model.embed(portraits[0], faces="whole")
+    assert not np.allclose(whole[0], features[0], atol=1e-3)
+    assert model.embed([]).shape == (0, features.shape[1])
+    with pytest.raises(UserError, match="faces of largest, whole, found 'all'"):
+        model.embed(images, faces="all")
+
+
+@pytest.mark.parametrize("name", registry.MODELS)
+def test_every_network_has_features(model, name):
+    """Their last layer is called `head`, and sees a vector per image."""
+    network = copy.copy(model.network)
+    network.model = registry.create_model(name, classes=7)
+    images = jax.ShapeDtypeStruct((2, 112, 112, 3), jnp.uint8)
+    floats = jax.ShapeDtypeStruct(images.shape, jnp.float32)
+    initialize = functools.partial(network.model.init, train=False)
+    variables = jax.eval_shape(initialize, jax.random.key(0), floats)
+    width = variables["params"]["head"]["kernel"].shape[0]
+    assert jax.eval_shape(network._features, variables, images).shape == (2, width)
+
+
+def test_a_table_has_a_row_per_face_and_the_columns_of_predictions_csv(
+    model, media, tmp_path, monkeypatch
+):
+    predictions = model.predict([media / "group.jpg", media / "wall.png"], faces="all")
+    monkeypatch.setitem(sys.modules, "pandas", types.SimpleNamespace(DataFrame=Table))
+    table = fer_jax.to_frame([*predictions, Prediction("none.jpg", ())])
+    assert [row["source"] for row in table.rows] == [str(media / "group.jpg")] * 3 + [
+        str(media / "wall.png")
+    ]
+    assert [row["face"] for row in table.rows] == [0, 1, 2, 0]
+    face = predictions[0].faces[1]
+    row = table.rows[1]
+    assert (row["x"], row["y"], row["width"], row["height"]) == face.box
+    assert (row["found"], row["label"]) == (face.found, face.label)
+    assert row[f"probability_{face.label}"] == face.confidence
+    with Outputs(tmp_path, {}, model.labels, 0, annotate=False):
+        pass
+    columns = (tmp_path / "predictions.csv").read_text().strip().split(",")
+    assert list(row) == [name for name in columns if name not in ("frame", "seconds", "annotated")]
+    assert fer_jax.to_frame([]).columns == list(row)[:8]
+
+
+class Table:
+    """pandas.DataFrame, as far as `to_frame` uses it."""
+
+    def __init__(self, rows=(), columns=()):
+        self.rows, self.columns = rows, columns
+
+
+def test_a_table_without_pandas_is_a_user_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(UserError, match=r"expected pandas .* pip install pandas"):
+        fer_jax.to_frame([])
+
+
+@pytest.mark.slow
+def test_pandas_takes_the_table(model, media):
+    """With pandas itself, which `make check` installs with gradio."""
+    frame = fer_jax.to_frame(model.predict([media / "group.jpg"], faces="all"))
+    assert frame.shape == (3, 8 + len(model.labels))
+    assert frame.filter(like="probability_").sum(axis=1).tolist() == pytest.approx([1] * 3)
 
 
 def test_no_images_give_no_results(model):

@@ -12,7 +12,7 @@ import sys
 
 import pytest
 
-from fer_jax.monitor.console import PlainConsole, TrainingProgress, track
+from fer_jax.monitor.console import PlainConsole, TrainingProgress, track, wrap
 
 TRAIN = {"loss": 1.25, "accuracy": 0.5}
 VALIDATION = {"loss": 1.5, "accuracy": 0.625, "balanced_accuracy": 0.6}
@@ -45,7 +45,9 @@ def clock():
 @pytest.fixture(autouse=True)
 def _terminal_settings(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
-    for name in ("CI", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "TTY_COMPATIBLE"):
+    for name in (
+        "CI", "COLUMNS", "FORCE_COLOR", "JPY_PARENT_PID", "NO_COLOR", "TTY_COMPATIBLE",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 
 
@@ -131,7 +133,13 @@ def test_the_interval_of_plain_lines_grows(clock):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"TERM": "dumb"}, {"TERM": "unknown"}, {"TERM": ""}, {"CI": "true"}],
+    [
+        {"TERM": "dumb"},
+        {"TERM": "unknown"},
+        {"TERM": ""},
+        {"CI": "true"},
+        {"JPY_PARENT_PID": "1"},  # set by Jupyter, whose `!command` has a terminal
+    ],
     ids=str,
 )
 def test_plain_lines_on_a_terminal_without_cursor_control(clock, monkeypatch, settings):
@@ -197,6 +205,14 @@ def test_at_80_columns_the_bar_is_shown_and_no_line_wraps(clock, steps, shown):
     for part in shown:
         assert part in bar
     assert "val loss 1.500 acc 0.625 *" in text
+
+
+def test_long_messages_break_between_words():
+    path = "/a-folder/" + "run" * 30
+    text = f"run: {path} of InceptionResNetV2 with 56,123,456 parameters, 60,544 statistics, 26.4"
+    wrapped = wrap(text)
+    assert " ".join(wrapped) == text
+    assert [line for line in wrapped if len(line) > 80] == [path]
 
 
 def test_tracked_items_are_counted_on_plain_lines(monkeypatch, capsys):

@@ -44,7 +44,7 @@ def test_tensorboard_reads_every_kind(tmp_path):
     writer.write_images(4, {"faces": images})
     writer.write_texts(5, {"note": "**bold**"})
     writer.write_hparams(
-        {"optim.learning_rate": 1e-3, "data.name": "kdef", "unset": None, "t": (1,)}
+        {"optim.learning_rate": 1e-3, "data.name": "kdef", "unset": None, "t": (1,)}, "demo"
     )
     writer.close()
 
@@ -57,6 +57,7 @@ def test_tensorboard_reads_every_kind(tmp_path):
     assert tensors(tmp_path, "note")[5].item() == b"**bold**"
     metadata = read(tmp_path).SummaryMetadata("_hparams_/session_start_info")
     content = plugin_data_pb2.HParamsPluginData.FromString(metadata.plugin_data.content)
+    assert content.session_start_info.group_name == "demo"  # "Trial ID" of the page
     values = content.session_start_info.hparams
     assert values["optim.learning_rate"].number_value == 1e-3
     assert values["data.name"].string_value == "kdef"
@@ -148,7 +149,7 @@ def test_a_truncated_event_file_loses_only_its_last_record(tmp_path):
 def test_the_hparams_page_shows_hyperparameters_and_metrics(tmp_path):
     for name, rate in (("a", 1e-3), ("b", 3e-4)):
         writer = TensorBoardWriter(tmp_path / name, continues_at=0)
-        writer.write_hparams({"optim.learning_rate": rate, "model.name": "light_vgg"})
+        writer.write_hparams({"optim.learning_rate": rate, "model.name": "light_vgg"}, trial=name)
         writer.write_scalars(5, {"test/accuracy": 0.5})
         writer.close()
     multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path))
@@ -214,7 +215,7 @@ def test_an_installed_tensorflow_is_not_imported(tmp_path):
         "writer.write_scalars(1, {'a': 1})\n"
         "writer.write_images(1, {'b': np.zeros((1, 2, 2, 3), np.uint8)})\n"
         "writer.write_texts(1, {'c': 'text'})\n"
-        "writer.write_hparams({'e': 1})\n"
+        "writer.write_hparams({'e': 1}, 'run')\n"
         "writer.close()\n"
     )
     paths = os.pathsep.join(filter(None, [str(tmp_path), os.getcwd()]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -86,12 +88,12 @@ def test_without_variation_each_group_is_a_single_trial(statistic, right):
 @pytest.mark.parametrize(
     ("people", "images", "method"),
     [
-        (12, 0, "jackknife over 12 groups"),
+        (12, 0, "jackknife over 12 people"),
         (0, 8, "jackknife over 8 images"),
-        (9, 1, "jackknife over 9 groups and 1 image without a group"),
-        (1, 40, "jackknife over 1 group and 40 images without a group"),
-        (7, 0, "8 people (or other groups) are needed for an interval; there are 7"),
-        (1, 0, "8 people (or other groups) are needed for an interval; there is 1"),
+        (9, 1, "jackknife over 9 people and 1 image of unknown origin"),
+        (1, 40, "jackknife over 1 person and 40 images of unknown origin"),
+        (7, 0, "8 people are needed for an interval; there are 7"),
+        (1, 0, "8 people are needed for an interval; there is 1"),
         (0, 4, "8 images are needed for an interval; there are 4"),
     ],
 )
@@ -106,3 +108,16 @@ def test_the_method_says_what_the_interval_is_over(people, images, method):
         result.accuracy_interval, result.balanced_accuracy_interval, result.macro_f1_interval
     ):  # fmt: skip
         assert (interval is not None) == has_interval
+
+
+@pytest.mark.parametrize(
+    ("unit", "groups", "method"),
+    [
+        ("video", 12, "jackknife over 12 videos"),
+        ("movie", 7, "8 movies are needed for an interval; there are 7"),
+        ("group", 30, "jackknife over 30 groups"),
+    ],
+)
+def test_the_groups_of_a_data_set_have_their_name(unit, groups, method):
+    predictions = dataclasses.replace(draw([f"g{row % groups}" for row in range(60)]), unit=unit)
+    assert scores.score(predictions).interval_method == method

@@ -16,7 +16,7 @@ from fer_jax.report.predictions import Predictions
 CARD = ReportCard(
     run="a <b>run</b>", dataset="kdef", config="face", protocol="paper", split="test",
     model="light_vgg", parameters=5, seed=3, step=40, train_seconds=12.0, stand_in=True, leaks=3,
-    notes=("a & b",),
+    notes=("a & b",), training="adam, batch size 64", versions={"jax": "1.2.3"},
 )  # fmt: skip
 NAMES = ("neutral", "<script>alert(1)</script>", "fear")
 HISTORY = ({"step": 1, "train/loss": 2.0}, {"step": 2, "train/loss": 1.0, "validation/loss": 3.0})
@@ -95,10 +95,10 @@ def test_it_shows_every_score_and_warning(written):
     result = scores.score(predict())
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", written))
     for expected in (
-        *CARD.warnings, "paper", "9 images/s", "left", "right",
+        *CARD.warnings, "adam, batch size 64", "jax 1.2.3", "paper", "9 images/s", "left", "right",
         f"{result.accuracy:.1%}", f"{result.balanced_accuracy:.1%}", f"{result.macro.f1:.3f}",
         f"{result.calibration_error:.3f}", result.interval_note,
-        "8 people (or other groups) are needed", "no interval",
+        "8 people are needed", "no interval",
     ):  # fmt: skip
         assert re.sub(r"\s+", " ", expected) in text
     for row, support in zip(result.confusion, result.support, strict=True):
@@ -153,7 +153,10 @@ def test_slices_have_the_scores_of_their_images():
         chosen = np.arange(30) % 3 == index
         assert part.accuracy == pytest.approx(correct[chosen].mean())
         assert (part.low, part.high) == (None, None)
-        assert part.method == "8 people (or other groups) are needed for an interval; there are 5"
+        assert part.method == "8 people are needed for an interval; there are 5"
+    videos = dataclasses.replace(predictions, unit="video")
+    for part in slices.slice_scores(videos, {"sex": ["f", "m"] * 15})["sex"]:
+        assert part.method == "8 videos are needed for an interval; there are 5"
     without_people = dataclasses.replace(predictions, groups=("",) * 30)
     for part in slices.slice_scores(without_people, {"sex": ["f", "m"] * 15})["sex"]:
         assert part.low < part.accuracy < part.high
@@ -182,6 +185,29 @@ def test_in_a_browser_nothing_overflows_or_is_unreadable(
     contrasts = browser.driver.execute_script(_CONTRASTS)
     assert len(contrasts) > 40
     assert [text for contrast, text in contrasts if contrast < 3.0] == []
+
+
+@pytest.mark.browser
+def test_on_paper_a_matrix_of_eight_classes_fits_and_is_readable(chromium, tmp_path):
+    """On A4, also where the system is dark: the pages are printed black on white."""
+    names = tuple(f"a rather long class {number}" for number in range(8))
+    labels = np.arange(400) % 8
+    ids = tuple(f"id{row}" for row in range(400))
+    predictions = Predictions(ids, labels, np.eye(8)[(labels + (labels > 3)) % 8], ids, names)
+    images = np.zeros((400, 8, 8, 3), np.uint8)
+    path = page.write_page(
+        tmp_path / "index.html", predictions, images, scores.score(predictions), CARD, HISTORY
+    )
+    browser = chromium()
+    feature = {"name": "prefers-color-scheme", "value": "dark"}
+    emulated = {"media": "print", "features": [feature]}
+    browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", emulated)
+    browser.resize(718, 1000)  # A4 with Chromium's margins, in CSS pixels
+    browser.open(path.as_uri())
+    browser.wait_for("footer")
+    assert not browser.overflows()
+    contrasts = browser.driver.execute_script(_CONTRASTS)
+    assert [text for contrast, text in contrasts if contrast < 4.5] == []
 
 
 # Contrast ratio (WCAG) of the text color and the background of every element with text.

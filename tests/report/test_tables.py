@@ -44,12 +44,17 @@ def test_summary_shows_weight_averaging_and_test_time_augmentation():
 
 
 def test_summary_is_complete():
-    card = dataclasses.replace(CARD, leaks=2, near_duplicates=1234)
+    card = dataclasses.replace(
+        CARD, leaks=2, near_duplicates=1234, training="adam, batch size 64",
+        versions={"jax": "1.2.3", "python": "3.12"},
+    )  # fmt: skip
     text = tables.summary(make_scores(), card)
+    assert tables.training_rows(CARD) == []
     for part in (
         "2 shared ids, 1,234 near-duplicate pairs",
         "demo (seed 3)", "kdef / frontal", "subject-disjoint", "test, n = 4",
         "light_vgg, 5,391,055 parameters", "random initialization",
+        "training        adam, batch size 64", "versions        jax 1.2.3, python 3.12",
         "step 1,500, trained for 3 min 07 s",
         "0.7500 (no interval)", "0.8333 (no interval)", "chance 0.5000",
         "most frequent class 0.7500", "over 2 of 2 classes with images",
@@ -65,7 +70,7 @@ def test_summary_has_intervals_over_people():
     text = tables.summary(result, CARD)
     low, high = result.accuracy_interval.low, result.accuracy_interval.high
     assert f"accuracy        0.7500 [{low:.4f}, {high:.4f}]" in text
-    assert "95% jackknife over 12 groups" in text
+    assert "95% jackknife over 12 people" in text
 
 
 def test_a_collapse_is_at_the_top():

@@ -67,7 +67,7 @@ def test_json_contains_scores_and_card(tmp_path, inputs):
     assert document["chance"] == pytest.approx(1 / 3)
     assert document["intervals"] == {
         "level": 0.95,
-        "method": "8 people (or other groups) are needed for an interval; there are 7",
+        "method": "8 people are needed for an interval; there are 7",
         "accuracy": None, "balanced_accuracy": None, "macro_f1": None,
     }  # fmt: skip
     with open(paths.predictions, newline="") as file:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,14 +17,13 @@ import pytest
 
 from fer_jax.cli import serve
 from fer_jax.errors import UserError
-from fer_jax.serve import guard, page, response
+from fer_jax.serve import guard, page, response, server
+from tests.serve.process import ask, free_port, start
 from tests.small_runs import write_image
 
-ROOT = Path(__file__).parents[2]
 
-
-def test_every_face_is_listed_from_left_to_right(model, media):
-    result = response.respond(model, str(media / "group.jpg"), "all", explain=True)
+def test_every_face_is_listed_from_left_to_right(model, predictor, media):
+    result = response.respond(predictor, str(media / "group.jpg"), "all", explain=True)
     assert result.details.count("<section") == 3
     assert re.findall(r"<h3>Face (\d)", result.details) == ["1", "2", "3"]
     (prediction,) = model.predict(media / "group.jpg", faces="all")
@@ -35,9 +32,9 @@ def test_every_face_is_listed_from_left_to_right(model, media):
     assert result.image.shape[2] == 3
 
 
-def test_bars_are_as_long_as_the_probabilities(model, media):
+def test_bars_are_as_long_as_the_probabilities(model, predictor, media):
     (prediction,) = model.predict(media / "anna.png")
-    result = response.respond(model, str(media / "anna.png"), "largest", explain=False)
+    result = response.respond(predictor, str(media / "anna.png"), "largest", explain=False)
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", result.details)]
     expected = [100 * value for value in prediction.faces[0].probabilities.values()]
     assert widths == pytest.approx(expected, abs=0.06)
@@ -53,18 +50,18 @@ def test_bars_are_as_long_as_the_probabilities(model, media):
         ("wall.png", "No face was found, so the whole image was classified"),
     ],
 )
-def test_every_upload_gets_a_response(model, media, file, text):
-    result = response.respond(model, file and str(media / file), "all", explain=False)
+def test_every_upload_gets_a_response(predictor, media, file, text):
+    result = response.respond(predictor, file and str(media / file), "all", explain=False)
     assert text in result.details
 
 
-def test_a_large_image_is_shrunk_before_it_is_sent_back(model, tmp_path):
+def test_a_large_image_is_shrunk_before_it_is_sent_back(predictor, tmp_path):
     path = write_image(tmp_path / "wide.png", np.zeros((200, 4000, 3), np.uint8))
-    result = response.respond(model, str(path), "all", explain=False)
+    result = response.respond(predictor, str(path), "all", explain=False)
     assert max(result.image.shape) == 1600
 
 
-def test_class_names_are_escaped(model):
+def test_class_names_are_escaped():
     assert "&lt;b&gt;" in response.message("<b>")
 
 
@@ -78,24 +75,17 @@ def test_the_error_without_the_extra_has_the_install_command(run, monkeypatch):
         serve.main([str(run.folder)])
 
 
-def test_an_invalid_port_is_a_user_error(run):
-    with pytest.raises(UserError, match="expected --port from 1 to 65535, found 0"):
-        serve.main([str(run.folder), "--port=0"])
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def start(run, port: int, **variables: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fer_jax.serve", run.folder, "--port", port]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.Popen(
-        list(map(str, command)), env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--port=0", "expected --port from 1 to 65535, found 0"),
+        ("--max_queue=0", "expected --max_queue from 1 to 10000, found 0"),
+        ("--max_wait=nan", "expected --max_wait from 0 to 1000, found nan"),
+    ],
+)
+def test_a_number_out_of_range_is_a_user_error(run, flag, message):
+    with pytest.raises(UserError, match=message):
+        serve.main([str(run.folder), flag])
 
 
 @pytest.fixture(scope="module")
@@ -220,14 +210,6 @@ def test_the_server_refuses_other_sites_and_deletes_its_folder(run, tmp_path):
     assert not folder.exists()
 
 
-def ask(port: int, method: str, headers: dict[str, str]) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, "/", headers=headers)
-    status = connection.getresponse().status
-    connection.close()
-    return status
-
-
 OURS = {"host": "127.0.0.1:7860", "content-length": "100"}
 
 
@@ -238,6 +220,7 @@ OURS = {"host": "127.0.0.1:7860", "content-length": "100"}
         ("GET", {"host": "[::1]:7860"}, 200),
         ("GET", {"host": "10.1.2.3"}, 200),
         ("GET", {"host": "Served.Example.org"}, 200),
+        ("GET", {"host": "proxy.example.org:443"}, 200),
         ("GET", {"host": "rebound.example.org"}, 403),
         ("GET", {"host": "127.0.0.1.example.org"}, 403),
         ("GET", {"host": "[::1"}, 403),
@@ -259,7 +242,7 @@ def test_the_guard_judges_requests(tmp_path, monkeypatch, method, headers, statu
     monkeypatch.setattr(guard, "MAX_STORED", 10_000)
     (tmp_path / "photo").mkdir()
     (tmp_path / "photo" / "a.jpg").write_bytes(bytes(5_000))
-    judge = guard.Guard(None, "served.example.org", tmp_path).judge
+    judge = guard.Guard(None, "served.example.org", tmp_path, ["Proxy.example.org"]).judge
     raw = [(key.title().encode(), value.encode()) for key, value in headers.items()]
     assert judge(method, raw)[0] == status
 
@@ -284,7 +267,7 @@ def test_a_refused_request_does_not_reach_the_page(tmp_path):
 
 def test_the_folder_of_a_server_is_private_and_goes(monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    with page.private_folder() as folder:
+    with server.private_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
         assert os.environ["GRADIO_TEMP_DIR"] == str(folder) == tempfile.gettempdir()
         (folder / "sub").mkdir()
@@ -308,7 +291,7 @@ def test_a_port_in_use_is_one_message(run):
             serve.main([str(run.folder), f"--port={port}"])
 
 
-def test_a_photo_can_be_one_face_already(model, media):
-    result = response.respond(model, str(media / "group.jpg"), "whole", explain=False)
+def test_a_photo_can_be_one_face_already(predictor, media):
+    result = response.respond(predictor, str(media / "group.jpg"), "whole", explain=False)
     assert result.details.count("<section") == 1
     assert "No face was found" not in result.details
