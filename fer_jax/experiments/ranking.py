@@ -117,7 +117,9 @@ def _record(name: str) -> str:
 
 def _pairs(predictions: Sequence[Sequence[Predictions]]) -> Iterator[Pair]:
     """Yields the comparisons of the rows with the records of the first such row."""
-    correct, numbers, groups = [], [], {}
+    correct: list[dict[str, float]] = []
+    numbers: list[int] = []
+    groups: dict[str, str] = {}
     for number, loaded in enumerate(predictions):
         right = _correct(loaded)
         if right and (not correct or right.keys() == correct[0].keys()):
