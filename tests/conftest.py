@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import collections
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -99,3 +100,11 @@ def pytest_terminal_summary(
         skipped = len(terminalreporter.getreports("skipped"))
         counts = ", ".join(f"{_left_out[name]} {name}" for name in MARKERS)
         terminalreporter.write_line(f"skipped: {skipped}; left to `make check`: {counts}")
+
+
+@pytest.fixture
+def _hangup() -> Iterator[None]:
+    """Undoes `nohup make test`: what the tests start would ignore SIGHUP too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

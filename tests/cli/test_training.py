@@ -177,6 +177,7 @@ def test_a_run_killed_twice_ends_bit_identical(unbroken, cli, tiny):
     ],
     ids=["ctrl-c", "sigterm", "sighup"],
 )
+@pytest.mark.usefixtures("_hangup")
 def test_a_stopped_run_is_saved_and_explains_how_to_resume(unbroken, cli, tiny, number, code):
     folder = cli.folder / "run"
     process = cli.start(*tiny, "--workdir=run")
@@ -200,6 +201,7 @@ def test_a_stopped_run_is_saved_and_explains_how_to_resume(unbroken, cli, tiny, 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("swallowed", [False, True])
+@pytest.mark.usefixtures("_hangup")
 def test_a_signal_during_the_final_evaluation(tmp_path, monkeypatch, capsys, number, swallowed):
     def stopped(*_, **__):
         with contextlib.suppress(KeyboardInterrupt) if swallowed else contextlib.nullcontext():

@@ -215,7 +215,7 @@ def test_a_leak_is_found_and_shown(runs, tmp_path, run, faces, protocol, split, 
     reports, _ = comparison.read_runs([opened.folder])
     assert [of_overlap(one.marks) for one in reports] == [marks]
     row = comparison.table_1(reports)[-1]
-    assert of_overlap(comparison_tables.table_cells([row])[0][-1].split(", ")) == marks
+    assert of_overlap(comparison_tables.paper_table([row]).rows[1][-1].split(", ")) == marks
 
 
 @pytest.mark.parametrize(

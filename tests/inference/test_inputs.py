@@ -275,6 +275,7 @@ def test_a_frame_that_opencv_fails_on_does_not_end_the_others(run, media, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.usefixtures("_hangup")
 def test_a_terminated_prediction_keeps_its_results(run, tmp_path, portraits, number):
     video = write_video(tmp_path / "a.mp4", [portraits[0]] * 3000)
     command = [sys.executable, "-m", "fer_jax.predict", run.folder, video, "--out", tmp_path / "o"]

@@ -32,6 +32,7 @@ with StopRequest() as stop:
     ("second", "code", "saved"),
     [(None, 0, True), (signal.SIGTERM, 0, True), (signal.SIGINT, 130, False)],
 )
+@pytest.mark.usefixtures("_hangup")
 def test_stop_requests(first, second, code, saved):
     process = subprocess.Popen([sys.executable, "-c", LISTEN], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "listening\n"
