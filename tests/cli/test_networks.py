@@ -13,7 +13,7 @@ from tfds_builders import prepare as build
 
 NETWORKS = [
     pytest.param("custom_cnn", "subject", 7, marks=pytest.mark.slow),
-    pytest.param("light_vgg", "paper", 6),
+    pytest.param("light_vgg", "paper", 6, marks=pytest.mark.slow),
     pytest.param("vgg16", "subject", 7, marks=pytest.mark.slow),
     pytest.param("inception_resnet_v2", "subject", 7, marks=pytest.mark.slow),
     pytest.param("resnet18", "subject", 7, marks=pytest.mark.slow),

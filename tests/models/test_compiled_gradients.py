@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from fer_jax.models.layers import pool as pooling
 from fer_jax.runtime import xla_options
@@ -27,6 +28,7 @@ class Normed(nn.Module):
         return nn.Dense(3)(nn.relu(nn.Dense(16)(x.reshape(x.shape[0], -1))))
 
 
+@pytest.mark.slow
 def test_gradient_of_a_maximum_after_batch_norm():
     # XLA fuses BatchNorm into each of its readers, with different rounding. A gradient that looks
     # for the elements equal to the maximum then misses some.

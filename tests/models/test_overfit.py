@@ -29,7 +29,7 @@ SMALL = {
     "resnet50": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
     "vgg16": ({"head_widths": (16,), "pooling": "max"}, 2e-4, 60),
 }
-SLOW = {"face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
+SLOW = {"custom_cnn", "face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
 
 
 def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ def test_relu_of_sum_equals_relu():
         y = layer.apply({"params": variables["params"]["Dense_0"]}, x)
         return (nn.relu(x + y) * weights).sum()
 
-    expected = jax.value_and_grad(reference, (0, 1))
+    expected = jax.jit(jax.value_and_grad(reference, (0, 1)))
     for sign in (1, -1):  # both branches of the conditional, which tests a parameter
         variables["params"]["Dense_0"]["bias"] = jnp.full(5, 0.5 + sign)
         jax.tree.map(
