@@ -9,13 +9,16 @@ demo's report.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 
-import fer_jax
 from fer_jax.cli import predict
 from fer_jax.serve import page
 from tests.chromium import open_window
@@ -36,9 +39,15 @@ def write_predicted(run: Path) -> None:
 
 def write_page(run: Path) -> None:
     """Writes a screenshot of the page of `fer-jax serve RUN` with the faces of an example."""
-    address = page.launch(page.make_page(fer_jax.load(run)), "127.0.0.1", None)
-    with open_window() as browser:
-        browser.open(address)
+    command = [sys.executable, "-m", "fer_jax", "serve", str(run)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address = re.search(r"http://\S+", server.stdout.readline())
+    assert address is not None
+    with open_window() as browser, contextlib.ExitStack() as stack:
+        stack.callback(server.wait)
+        stack.callback(server.terminate)
+        browser.open(address[0])
         upload = browser.wait_for("#picture input[type=file]")
         upload.send_keys(str(page.EXAMPLES / "4_group.jpg"))
         browser.wait_for("#listed .fer-face")

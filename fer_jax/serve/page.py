@@ -42,6 +42,7 @@ _STYLE = """
 .fer-best .fer-track div { background: #0072b2; }
 .fer-best th, .fer-best .fer-number { font-weight: 700; }
 .fer-number { text-align: right; width: 4.2em; font-variant-numeric: tabular-nums; }
+@media (max-width: 540px) { #every, #given, #why { flex: 1 1 100% !important; } }
 """
 
 
