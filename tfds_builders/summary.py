@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from tfds_builders.prepared import Prepared
 
+_WIDTH = 80  # of a terminal
+_PATHS = ("  source ", "  written ")  # lines that stay whole, to be copied
 _LISTED = 8  # dropped images listed per reason; dropped.csv lists all
 
 
@@ -74,7 +77,16 @@ def describe(prepared: Prepared) -> str:
         f"validation ({relabeled:,} with another label)"
     )
     lines += [f"  note     {note}" for note in metadata["notes"]]
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _wrap(line))
+
+
+def _wrap(line: str) -> list[str]:
+    if len(line) <= _WIDTH or line.startswith(_PATHS):
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.wrap(
+        line, _WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _image_lines(metadata: Mapping[str, Any], used: int) -> list[str]:
