@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,10 @@ from fer_jax.cli import sweep as command
 from fer_jax.errors import UserError
 from fer_jax.experiments import sweep
 from tests.cli.conftest import ROOT, TINY
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def load(point: dict[str, str]):
@@ -164,10 +169,10 @@ def test_a_whole_sweep_in_two_jobs_killed_and_resumed(data_dir, tmp_path):
     printed, _ = second.communicate(timeout=600)
     assert second.returncode == 0, printed
     assert len(list(tmp_path.glob("sw/balance=*/seed_*/report/predictions.csv"))) == 4
-    rows = list(csv.DictReader((tmp_path / "sw" / "summary" / "summary.csv").open()))
+    rows = read_csv(tmp_path / "sw" / "summary" / "summary.csv")
     assert sorted((row["settings"], row["seeds"]) for row in rows) == [
         ("train.balance=class_weights", "2"), ("train.balance=none", "2"),
     ]  # fmt: skip
-    pairs = list(csv.DictReader((tmp_path / "sw" / "summary" / "pairs.csv").open()))
+    pairs = read_csv(tmp_path / "sw" / "summary" / "pairs.csv")
     assert len(pairs) == 1
     assert 0 < float(pairs[0]["p_holm"]) <= 1

@@ -74,6 +74,8 @@ def test_from_a_stand_in_to_exported_files(walk, media):
         assert re.search(r"compared on \d+ test images of kdef", done.stdout)
     done = walk.run("run", "--out=summary", verb="summary")
     assert done.returncode == 0, done.stderr
+    assert re.search(r"\| light_vgg .*STAND-IN", done.stdout)
+    done = walk.run("run", "--paper", "--out=summary", verb="summary")
     assert re.search(r"KDEF .*99\.63% \| light_vgg .*STAND-IN", done.stdout)
 
 
