@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax.cli.plugins import add_flag as add_plugins
+
 
 def main(arguments: Sequence[str]) -> None:
     """Writes the report and prints it.
@@ -66,4 +68,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="whole: the stored images are faces already, framed like the run's; largest: detect "
         "the face in each (default: where another set is stored otherwise than the run's)",
     )  # fmt: skip
+    add_plugins(parser)
     return parser.parse_args(arguments)

@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax import plugins
 from fer_jax import run_dir as run_directory
 from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
@@ -383,8 +384,9 @@ def make_card(
     run: Run, data: Prepared, split: str, trained: Trained, notes: tuple[str, ...] = ()
 ) -> ReportCard:
     """Describes the data, the network and its training for the report."""
+    own = [f"parts that are not of fer_jax: {plugins.describe(run.plugins)}"] if run.plugins else []
     return dataclasses.replace(
-        data_card(run.name, data, split, (*notes, *environment_notes(trained))),
+        data_card(run.name, data, split, (*notes, *own, *environment_notes(trained))),
         model=run.settings.model.name,
         parameters=count_parameters(trained.variables["params"]),
         seed=run.settings.seed,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import files, run_dir
+from fer_jax.data.augment import check_extra
 from fer_jax.monitor.console import wrap
 from fer_jax.run_dir import Run
 from fer_jax.runtime import distributed, sharding
@@ -80,6 +81,7 @@ def check(settings: Settings) -> None:
     ):
         sharding.check_batch_size(field, size, mesh)
     make_stages(settings, make_model(settings, classes=2))
+    check_extra(settings.augment.extra)
     if settings.model.pretrained == "none":
         make_preprocessing(settings, None)
 
