@@ -119,7 +119,7 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
 
 def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
     """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
-    data = open_data(run, other)
+    data = with_all(open_data(run, other))
     reframed = open_framed(run, data, split, other.faces)
     records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
@@ -212,6 +212,12 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     if other.manual_dir is None:
         _check_prepared(run, arguments)
     return build.prepare(**arguments)
+
+
+def with_all(data: Prepared) -> Prepared:
+    """Returns `data` with one more split, "all": the records of every split."""
+    rows = np.concatenate(list(data.splits.values()))
+    return dataclasses.replace(data, splits={**data.splits, "all": rows})
 
 
 def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
