@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     # Your own parts: .py files or modules that register networks, optimizers, augmentations or data
     # sets, with commas between them. They are executed.
     config.plugins = ()
+    # Trackers beside TensorBoard: wandb, mlflow or both. Each needs the extra of its name.
+    config.trackers = ()
 
     config.data = _data()
     config.model = _model()

@@ -7,6 +7,7 @@
     checkpoints/     written by training.checkpoint
     weights.safetensors   instead of checkpoints in a packed run, see training.packed;
                      model.safetensors in a published one, see published
+    trackers.json    ids of the run at Weights & Biases and MLflow, see monitor.trackers
     calibration.json      the temperature that validation chose, see experiments.calibrate
     metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
@@ -64,6 +65,7 @@ CHANGEABLE = frozenset(
         "train.keep",
         "train.log_steps",
         "train.pictures",
+        "trackers",
     }
 )
 """Fields that may change on resume: none affects the parameters."""

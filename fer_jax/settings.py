@@ -22,6 +22,7 @@ POOLINGS = ("average", "max")
 SCHEDULES = ("cosine", "step", "plateau", "constant")
 STORES = ("auto", "device", "host", "stream")
 TARGETS = ("majority", "votes")
+TRACKERS = ("wandb", "mlflow")
 TTA_VIEWS = ("none", "flip", "tencrop")
 
 WITHOUT_WEIGHT_DECAY = "adam"
@@ -201,6 +202,7 @@ class Settings:
 
     seed: int
     plugins: tuple[str, ...]
+    trackers: tuple[str, ...]
     data: DataSettings
     model: ModelSettings
     augment: Augmentation
@@ -224,6 +226,7 @@ class Settings:
         settings = cls(
             seed=config["seed"],
             plugins=tuple(config["plugins"]),
+            trackers=tuple(config["trackers"]),
             data=DataSettings(**data),
             model=ModelSettings(**model),
             augment=Augmentation(**augment),
@@ -296,6 +299,7 @@ def _check_names(settings: Settings) -> None:
         ("train.monitor", settings.train.monitor, MONITORS),
         ("optim.schedule", settings.optim.schedule, SCHEDULES),
         ("eval.tta", settings.eval.tta, TTA_VIEWS),
+        *(("trackers", name, TRACKERS) for name in settings.trackers),
     ):
         if found not in known:
             raise UserError(f"expected one of {', '.join(known)} for {field}, found {found!r}")

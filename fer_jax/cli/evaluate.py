@@ -51,7 +51,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="run directory, such as runs/demo; or "
         "an ONNX file of somebody else, with a JSON file of its name that describes it",
     )
-    parser.add_argument("--split", default="test", help="train, validation, test or all of them (default: test)")
+    parser.add_argument(
+        "--split", default="test", help="train, validation, test or all of them (default: test)"
+    )
     parser.add_argument("--data", help="another data set (default: the run's own)")
     parser.add_argument("--variant", help="how its faces are cropped (default: the set's own)")
     parser.add_argument("--protocol", help="who is in which split (default: the set's own)")

@@ -30,6 +30,8 @@ from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
 from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.monitor.timing import read_costs
+from fer_jax.monitor.trackers import open_trackers
+from fer_jax.monitor.writers import MultiWriter
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import score
@@ -173,6 +175,18 @@ def report_evaluation(evaluation: RunEvaluation) -> ReportPaths:
     )
     if evaluation.is_own:
         write_tensorboard(run, card.split, card.step, paths)
+    return paths
+
+
+def report_training(evaluation: RunEvaluation) -> ReportPaths:
+    """As `report_evaluation` at the end of training, and sends the scores to the run's trackers.
+
+    Later evaluations, which may be of somebody else's run, do not.
+    """
+    paths, run, split = report_evaluation(evaluation), evaluation.run, evaluation.card.split
+    named = (run.settings.trackers, run.folder, run.full_name, run.settings.flat())
+    with MultiWriter(open_trackers(*named)) as writer:
+        writer.write_scalars(evaluation.card.step, _board_scalars(split, paths))
     return paths
 
 
@@ -488,12 +502,18 @@ def describe_weights(run: Run) -> str:
     )
 
 
+def _board_scalars(split: str, paths: ReportPaths) -> dict[str, float]:
+    scores = paths.scores
+    return {
+        f"{split}/accuracy": scores.accuracy,
+        f"{split}/balanced_accuracy": scores.balanced_accuracy,
+    }
+
+
 def write_tensorboard(run: Run, split: str, step: int, paths: ReportPaths) -> None:
     """Writes the scores and plots of the report to the run's TensorBoard events."""
-    scores = paths.scores
-    numbers = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
     images = {f"{split}/{name}": plot[None] for name, plot in paths.plots.items()}
     writer = TensorBoardWriter(run.output)
-    writer.write_scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
+    writer.write_scalars(step, _board_scalars(split, paths))
     writer.write_images(step, images)
     writer.close()
