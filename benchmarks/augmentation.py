@@ -110,9 +110,8 @@ def main() -> None:
         overhead = statistics.median(ratios) - 1
         print(f"  {name:16} {median * 1e3:8.1f} ms  {overhead:+7.1%}")
     strongest = {"rotation": 10.0, "blur": 0.008, "noise": 0.02}
-    alone = {
-        name: dataclasses.replace(OFF, **{name: strongest.get(name, 0.25)}) for name in CHANGES
-    }
+    changes: list[dict[str, Any]] = [{name: strongest.get(name, 0.25)} for name in CHANGES]
+    alone = {next(iter(one)): dataclasses.replace(OFF, **one) for one in changes}
     print("each transform alone, per image, and its share of the step without augmentation")
     runners = {name: make_augment_runner(settings, data) for name, settings in alone.items()}
     for name, values in alternate(runners, options.rounds).items():

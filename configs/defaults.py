@@ -23,6 +23,11 @@ def get_config() -> ConfigDict:
 
     # Random seed of initial weights, image order, augmentation and dropout.
     config.seed = 0
+    # Your own parts: .py files or modules that register networks, optimizers, augmentations or data
+    # sets, with commas between them. They are executed.
+    config.plugins = ()
+    # Trackers beside TensorBoard: wandb, mlflow or both. Each needs the extra of its name.
+    config.trackers = ()
 
     config.data = _data()
     config.model = _model()
@@ -36,7 +41,7 @@ def get_config() -> ConfigDict:
 def _data() -> ConfigDict:
     """Data set, splits and preprocessing."""
     data = ConfigDict()
-    # Data set: a name from `fer-jax prepare --help`.
+    # Data set: a name from `fer-jax prepare --help`, or your own.
     data.name = "synthetic_faces"
     # Variant of the data set, which says how faces are cropped and stored. Unset: the set's
     # default.
@@ -94,8 +99,8 @@ def _model() -> ConfigDict:
     error.
     """
     model = ConfigDict()
-    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18, resnet50 or
-    # face_resnet.
+    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18, resnet50, face_resnet
+    # or your own.
     model.name = "light_vgg"
 
     # Filters of each block (light_vgg, such as 32,64,128) or of each of the four layers (ResNets,
@@ -165,6 +170,8 @@ def _augment() -> ConfigDict:
     augment.cutmix = 0.0
     # CutMix's Beta distribution of the rectangle's area.
     augment.cutmix_alpha = 1.0
+    # Your own augmentations, in this order, after those above and before mixup and CutMix.
+    augment.extra = ()
     return augment
 
 
@@ -214,7 +221,7 @@ def _train() -> ConfigDict:
 def _optim() -> ConfigDict:
     """Optimizer and learning rate."""
     optim = ConfigDict()
-    # Optimizer: "adam", "adamw", "sgd", "lamb" or "lion".
+    # Optimizer: "adam", "adamw", "sgd", "lamb", "lion" or your own.
     optim.name = "adam"
     # Peak learning rate.
     optim.learning_rate = 1e-3

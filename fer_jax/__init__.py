@@ -11,8 +11,10 @@ Importing this package imports neither JAX nor TensorFlow; `load` imports JAX.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from fer_jax.registry import register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,18 +26,18 @@ if TYPE_CHECKING:
 os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", "250000000")
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "to_frame"]
+__all__ = ["__version__", "load", "register", "to_frame"]
 
 
-def load(folder: str | os.PathLike[str] | None = None) -> Model:
+def load(folder: str | os.PathLike[str] | None = None, plugins: Sequence[str] = ()) -> Model:
     """Opens a trained run, such as "runs/demo", or the shipped model; see `fer_jax.api`.
 
     Raises:
-      UserError: no run, one of a newer fer_jax, or no whole checkpoint.
+      UserError: no run, one of a newer fer_jax, no whole checkpoint, or a plugin that is missing.
     """
     from fer_jax import api
 
-    return api.load(folder)
+    return api.load(folder, plugins)
 
 
 def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:

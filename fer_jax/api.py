@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax import plugins as own_parts
 from fer_jax import published, run_dir
 from fer_jax.inference.model import Model
 from fer_jax.inference.results import Face, Prediction, to_frame
@@ -27,17 +29,20 @@ from fer_jax.inference.results import Face, Prediction, to_frame
 __all__ = ["Face", "Model", "Prediction", "load", "to_frame"]
 
 
-def load(folder: str | os.PathLike[str] | None = None) -> Model:
+def load(folder: str | os.PathLike[str] | None = None, plugins: Sequence[str] = ()) -> Model:
     """Opens a run directory, such as "runs/demo", with its best weights.
 
     "hub:OWNER/NAME@REVISION" is a published run of the Hugging Face Hub, which is downloaded once;
     the files of a published run are compared with its manifest. Without a folder it opens the
     shipped model and says so on stderr; `load("ferplus")` says nothing.
 
+    `plugins` are imported before: .py files or modules with your own parts that the run needs.
+
     Raises:
-      UserError: no run, a run of a newer fer_jax, no intact checkpoint, or files of a published
-        run that are not those of its manifest.
+      UserError: no run, a run of a newer fer_jax, no intact checkpoint, a missing plugin, or
+        files of a published run that are not those of its manifest.
     """
+    own_parts.load(plugins)
     if isinstance(folder, str) and folder.startswith(published.HUB):
         folder = published.download(folder)
     path = run_dir.DEFAULT_RUN if folder is None else Path(folder)

@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import runpy
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fer_jax import durations
-from fer_jax.errors import UserError
+from fer_jax import durations, plugins
+from fer_jax.errors import UserError, fails_at
 from fer_jax.settings import Settings, flatten
 
 _FIELD = "--config."
@@ -39,16 +38,18 @@ def defaults() -> ConfigDict:
 
 
 def load_settings(path: str, overrides: Sequence[str] = ()) -> Settings:
-    """Loads a config file as validated settings.
+    """Loads a config file as validated settings, and imports the plugins that it names.
 
     Args:
       path: as in `load`.
       overrides: as in `load`.
 
     Raises:
-      UserError: as `load`, and a value that is out of range.
+      UserError: as `load`, a plugin that fails, and a value that is out of range.
     """
-    return Settings.from_dict(load(path, overrides).to_dict())
+    settings = Settings.from_dict(load(path, overrides).to_dict())
+    plugins.load(settings.plugins)
+    return settings
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> ConfigDict:
@@ -143,12 +144,7 @@ def _run_file(path: Path) -> ConfigDict:
     except KeyError:
         raise UserError(f"expected a function get_config() in {path}, found none") from None
     except Exception as error:  # a config file is the user's code: any error in it is input
-        frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
-        line = getattr(error, "lineno", None) or (frames[-1].lineno if frames else "?")
-        first = str(error).split("\n")[0]
-        raise UserError(
-            f"the config file {path} fails at line {line}: {type(error).__name__}: {first}"
-        ) from error
+        raise UserError(f"the config file {path} {fails_at(error, str(path))}") from error
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"expected get_config() of {path} to return an ml_collections.ConfigDict, "
@@ -173,7 +169,9 @@ def _set(config: ConfigDict, name: str, text: str) -> None:
         config[field] = _duration(name, text)
         return
     try:
-        value = _parse(text, kind)
+        # A tuple that is unset by default is of integers, an empty one of names.
+        has_names = kind is tuple and flatten(defaults().to_dict())[name] == ()
+        value = tuple(filter(None, text.split(","))) if has_names else _parse(text, kind)
     except ValueError:
         wanted = "integers with commas between them" if kind is tuple else kind.__name__
         raise UserError(

@@ -35,6 +35,15 @@ class PeerLostError(Exception):
     """Another process of the job is gone; the message says what to do."""
 
 
+def fails_at(error: Exception, file: str = "") -> str:
+    """Returns "fails at line 3: KeyError: 'a'": the line of `file`, else of the innermost frame."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if frame.filename.endswith(file)]
+    line = getattr(error, "lineno", None) or (inside[-1].lineno if inside else "?")
+    first = str(error).split("\n")[0]
+    return f"fails at line {line}: {type(error).__name__}: {first}"
+
+
 def end_at_once() -> None:
     """Makes `exit_cleanly` end this process without Python's cleanup.
 

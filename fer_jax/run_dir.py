@@ -7,6 +7,7 @@
     checkpoints/     written by training.checkpoint
     weights.safetensors   instead of checkpoints in a packed run, see training.packed;
                      model.safetensors in a published one, see published
+    trackers.json    ids of the run at Weights & Biases and MLflow, see monitor.trackers
     calibration.json      the temperature that validation chose, see experiments.calibrate
     metrics.jsonl    one line per logged step, next to TensorBoard's events
     summary.csv      one row per validation
@@ -38,11 +39,12 @@ from typing import Any
 
 import fer_jax
 from fer_jax import config as configuration
-from fer_jax import files
+from fer_jax import files, plugins
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
 from fer_jax.printable import printable
+from fer_jax.registry import FIELDS
 from fer_jax.settings import Settings, flatten
 
 FORMAT = 4
@@ -58,10 +60,12 @@ CHANGEABLE = frozenset(
         "eval.explain",
         "eval.samples",
         "model.pretrained",  # the path; the content is compared by its digest
+        "plugins",  # the paths; the versions are compared
         "train.fsdp",
         "train.keep",
         "train.log_steps",
         "train.pictures",
+        "trackers",
     }
 )
 """Fields that may change on resume: none affects the parameters."""
@@ -110,6 +114,7 @@ class Run:
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
       packed: SHA-256 of the weights' file in a packed run; "" in a run with checkpoints.
+      plugins: parts that are not of this project, as `plugins.used_by` returns them.
       identity: SHA-256 of settings, classes, data and initial weights as the run was started.
         Checkpoints repeat it. "" in runs of older versions.
     """
@@ -123,6 +128,7 @@ class Run:
     engine: dict[str, Any] = dataclasses.field(default_factory=dict)
     learned: str = ""
     packed: str = ""
+    plugins: list[dict[str, str]] = dataclasses.field(default_factory=list)
     identity: str = ""
 
     @property
@@ -233,7 +239,7 @@ def start(
     content = b"" if learned is None else learned.to_bytes()
     digest = hashlib.sha256(content).hexdigest() if content else ""
     run = Run(folder, settings, labels, preprocessing, data, weights, engine or {}, digest)
-    run = dataclasses.replace(run, identity=_identity(run))
+    run = dataclasses.replace(run, plugins=plugins.used_by(settings), identity=_identity(run))
     if (folder / "run.json").exists():
         old = open_run(folder)
         _check_same(old, run)
@@ -261,6 +267,7 @@ def write(run: Run, made_with: Mapping[str, str]) -> None:
         "engine": run.engine,
         "learned": run.learned,
         **({"packed": run.packed} if run.packed else {}),
+        **({"plugins": run.plugins} if run.plugins else {}),
         "identity": run.identity,
         "versions": dict(made_with),
     }
@@ -293,7 +300,8 @@ def open_run(folder: Path) -> Run:
     """Reads a run directory, or the shipped run of this name, and verifies its digest.
 
     Raises:
-      UserError: there is no run, a changed one, or one that this version cannot read.
+      UserError: there is no run, a changed one, one that this version cannot read, or one that
+        needs a plugin that the user has not named.
     """
     folder = find_run(folder)
     if not is_run(folder):
@@ -315,6 +323,10 @@ def open_run(folder: Path) -> Run:
         if description["format"] < 3:
             _name_protocol(config["data"])
         _check_types(description, config)
+        own_parts = description.get("plugins", [])
+        # A packed run is not resumed: of its parts only the network is needed.
+        kinds = ("network",) if "packed" in description else tuple(FIELDS)
+        plugins.check([one for one in own_parts if one["kind"] in kinds], folder)
         return Run(
             folder=folder,
             settings=configuration.from_stored(config),
@@ -325,6 +337,7 @@ def open_run(folder: Path) -> Run:
             engine=description.get("engine", {}),
             learned=description.get("learned", ""),
             packed=description.get("packed", ""),
+            plugins=own_parts,
             identity=description.get("identity", ""),
         )
     except UserError:
@@ -508,6 +521,7 @@ def _check_types(description: Mapping[str, Any], config: Mapping[str, Any]) -> N
         ("data", isinstance(data, dict) and isinstance(data["name"], str)),
         ("data.crop", isinstance(data.get("crop") or {}, dict)),
         ("weights", weights is None or all(isinstance(weights[one], str) for one in named)),
+        ("plugins", plugins.are_valid(description.get("plugins", []))),
         ("engine", isinstance(engine, dict) and isinstance(engine.get(TOTAL_STEPS, 0), int)),
     ):
         if not is_valid:

@@ -18,14 +18,14 @@ from fer_jax.errors import UserError
 BALANCES = ("none", "oversample", "sqrt", "class_weights")
 DTYPES = ("float32", "bfloat16")
 MONITORS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
-OPTIMIZERS = ("adam", "adamw", "sgd", "lamb", "lion")
 POOLINGS = ("average", "max")
 SCHEDULES = ("cosine", "step", "plateau", "constant")
 STORES = ("auto", "device", "host", "stream")
 TARGETS = ("majority", "votes")
+TRACKERS = ("wandb", "mlflow")
 TTA_VIEWS = ("none", "flip", "tencrop")
 
-WITH_WEIGHT_DECAY = ("adamw", "sgd", "lamb", "lion")
+WITHOUT_WEIGHT_DECAY = "adam"
 MIN_CHECKPOINTS = 2  # the newest, and one to fall back on if it is damaged
 
 SHARE, VALIDATIONS = "share", "validations"
@@ -114,6 +114,7 @@ class Augmentation:
       mixup_alpha: parameter of mixup's Beta distribution.
       cutmix: probability of pasting a rectangle of another image of the batch.
       cutmix_alpha: parameter of CutMix's Beta distribution.
+      extra: names of registered augmentations, in order.
     """
 
     flip: float = 0.5
@@ -131,6 +132,7 @@ class Augmentation:
     mixup_alpha: float = 0.2
     cutmix: float = 0.0
     cutmix_alpha: float = 1.0
+    extra: tuple[str, ...] = ()
 
     @property
     def is_geometric(self) -> bool:
@@ -199,6 +201,8 @@ class Settings:
     """All settings of a run. Sections and fields are named as in the config."""
 
     seed: int
+    plugins: tuple[str, ...]
+    trackers: tuple[str, ...]
     data: DataSettings
     model: ModelSettings
     augment: Augmentation
@@ -215,14 +219,17 @@ class Settings:
         """
         data, model = dict(config["data"]), dict(config["model"])
         data["crop"] = CropSettings(**data["crop"])
+        augment = {**config["augment"], "extra": tuple(config["augment"]["extra"])}
         for field in ("widths", "head_widths"):
             if model[field] is not None:  # JSON has lists
                 model[field] = tuple(model[field])
         settings = cls(
             seed=config["seed"],
+            plugins=tuple(config["plugins"]),
+            trackers=tuple(config["trackers"]),
             data=DataSettings(**data),
             model=ModelSettings(**model),
-            augment=Augmentation(**config["augment"]),
+            augment=Augmentation(**augment),
             train=TrainSettings(**config["train"]),
             optim=OptimSettings(**config["optim"]),
             eval=EvalSettings(**config["eval"]),
@@ -290,9 +297,9 @@ def _check_names(settings: Settings) -> None:
         ("model.dtype", settings.model.dtype, DTYPES),
         ("train.balance", settings.train.balance, BALANCES),
         ("train.monitor", settings.train.monitor, MONITORS),
-        ("optim.name", settings.optim.name, OPTIMIZERS),
         ("optim.schedule", settings.optim.schedule, SCHEDULES),
         ("eval.tta", settings.eval.tta, TTA_VIEWS),
+        *(("trackers", name, TRACKERS) for name in settings.trackers),
     ):
         if found not in known:
             raise UserError(f"expected one of {', '.join(known)} for {field}, found {found!r}")
@@ -340,7 +347,7 @@ def _check_augmentation(augment: Augmentation) -> None:
         if field.name.endswith("_alpha"):
             if not value > 0:
                 raise UserError(f"expected augment.{field.name} above 0, found {value}")
-        elif field.name != "rotation":
+        elif field.name not in ("rotation", "extra"):
             _check_share(f"augment.{field.name}", value)
     if not 0 <= augment.rotation <= 180:
         raise UserError(f"expected augment.rotation in [0, 180], found {augment.rotation}")
@@ -360,10 +367,9 @@ def _check_optim(optim: OptimSettings) -> None:
             raise UserError(f"expected optim.{field} in [0, 1), found {getattr(optim, field)}")
     if not 0 < optim.decay_factor < 1:
         raise UserError(f"expected optim.decay_factor between 0 and 1, found {optim.decay_factor}")
-    if optim.weight_decay and optim.name not in WITH_WEIGHT_DECAY:
+    if optim.weight_decay and optim.name == WITHOUT_WEIGHT_DECAY:
         raise UserError(
-            f"optim.weight_decay needs optim.name={' or '.join(WITH_WEIGHT_DECAY)}, "
-            f"found {optim.name}"
+            f"optim.weight_decay needs optim.name=adamw or another optimizer, found {optim.name}"
         )
     warmup = durations.parse("optim.warmup", optim.warmup, SHARE)
     if warmup.unit == SHARE and warmup.amount >= 1:

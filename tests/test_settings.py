@@ -10,8 +10,7 @@ from fer_jax import config as configuration
 from fer_jax.data.sampling import POWERS
 from fer_jax.errors import UserError
 from fer_jax.models.layers.pool import GLOBAL_POOLINGS
-from fer_jax.settings import BALANCES, OPTIMIZERS, POOLINGS, TTA_VIEWS, Augmentation, Settings
-from fer_jax.training.optim import DIRECTIONS
+from fer_jax.settings import BALANCES, POOLINGS, TTA_VIEWS, Augmentation, Settings
 from fer_jax.training.tta import VIEWS
 
 
@@ -44,7 +43,7 @@ def test_the_defaults_of_augmentation_are_those_of_the_config():
 
 @pytest.mark.parametrize(
     ("names", "known"),
-    [(BALANCES, POWERS), (OPTIMIZERS, DIRECTIONS), (POOLINGS, GLOBAL_POOLINGS), (TTA_VIEWS, VIEWS)],
+    [(BALANCES, POWERS), (POOLINGS, GLOBAL_POOLINGS), (TTA_VIEWS, VIEWS)],
 )
 def test_every_name_has_its_meaning(names, known):
     assert sorted(names) == sorted(known)
@@ -53,7 +52,6 @@ def test_every_name_has_its_meaning(names, known):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optim.name": "adagrad"}, "optim.name, found 'adagrad'"),
         ({"optim.schedule": "linear"}, "optim.schedule, found 'linear'"),
         (
             {"optim.name": "adam", "optim.weight_decay": 0.1},

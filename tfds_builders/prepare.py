@@ -17,6 +17,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 from fer_jax import errors, files
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
+from fer_jax.registry import REGISTRIES
 from tfds_builders import index, prepared, protocols, sources, summary
 from tfds_builders.prepared import Prepared
 
@@ -32,7 +34,12 @@ NAMES: tuple[str, ...] = (
     "kdef", "rafd", "raf_db", "sfew", "amfed_plus", "fer2013", "ferplus", "ck_plus", "jaffe",
     "affectnet", "expw", "image_folder", "synthetic_faces",
 )  # fmt: skip
-"""All data sets; `tfds_builders/<name>/<name>_dataset_builder.py` defines the `Builder`."""
+"""The project's data sets."""
+
+BUILDERS = REGISTRIES["data_set"].with_built_in(
+    {name: f"tfds_builders.{name}.{name}_dataset_builder" for name in NAMES}
+)
+"""The module with each set's `Builder`, which imports TFDS; of a user's set the class."""
 
 FILE_FORMAT = "array_record"  # random access without TensorFlow
 
@@ -162,14 +169,20 @@ def data_root(data_dir: str | None = None) -> Path:
 
 
 def _builder_class(name: str) -> Any:
-    if name not in NAMES:
+    found = BUILDERS.find(name)
+    builder = importlib.import_module(found).Builder if isinstance(found, str) else found
+    if builder.name != name:
         raise errors.UserError(
-            f"expected the name of a data set ({', '.join(NAMES)}), found {name!r}."
-            f"{_did_you_mean(name, NAMES)}"
+            f"expected a builder whose TFDS name is that of its data set, {name}, found "
+            f"{builder.name}; rename the class {builder.__name__}, or register that name"
         )
-    module = importlib.import_module(f"tfds_builders.{name}.{name}_dataset_builder")
+    if builder.pkg_dir_path is None and not isinstance(found, str):
+        # For README.md and the like, which TFDS expects in a package.
+        builder.pkg_dir_path = Path(
+            getattr(sys.modules[builder.__module__], "__file__", ".")
+        ).parent
     _silence_tfds()
-    return module.Builder
+    return builder
 
 
 def _config(

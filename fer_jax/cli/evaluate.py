@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax.cli.plugins import add_flag as add_plugins
+
 
 def main(arguments: Sequence[str]) -> None:
     """Writes the report and prints it.
@@ -49,7 +51,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="run directory, such as runs/demo; or "
         "an ONNX file of somebody else, with a JSON file of its name that describes it",
     )
-    parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
+    parser.add_argument(
+        "--split", default="test", help="train, validation, test or all of them (default: test)"
+    )
     parser.add_argument("--data", help="another data set (default: the run's own)")
     parser.add_argument("--variant", help="how its faces are cropped (default: the set's own)")
     parser.add_argument("--protocol", help="who is in which split (default: the set's own)")
@@ -66,4 +70,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="whole: the stored images are faces already, framed like the run's; largest: detect "
         "the face in each (default: where another set is stored otherwise than the run's)",
     )  # fmt: skip
+    add_plugins(parser)
     return parser.parse_args(arguments)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax import run_dir
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.export.export_run import FORMATS, VARIANTS
 
@@ -116,4 +117,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="with --format web: the npm package onnxruntime-web, a .tgz file or unpacked "
         "(default: npm fetches it, once)",
     )  # fmt: skip
+    add_plugins(parser)
     return parser.parse_args(arguments)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.printable import printable
 
@@ -203,6 +204,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--show", action="store_true",
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
+    add_plugins(parser)
     options = parser.parse_args(arguments)
     _check(options)
     return options

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from tfds_builders import prepare as builders
 from tfds_builders import summary
@@ -59,4 +60,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fallback", help="where no face is found: view or whole")
     parser.add_argument("--size", type=int, help="longest side of the stored faces, pixels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
+    add_plugins(parser)
     return parser.parse_args(arguments)

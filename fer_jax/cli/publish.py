@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import published, run_dir
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 
 EXIT_PARITY = 1
@@ -106,4 +107,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--dry_run", action="store_true", help="write and push nothing; list the files"
     )
+    add_plugins(parser)
     return parser.parse_args(arguments)

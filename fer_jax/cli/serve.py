@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.printable import printable
 
@@ -154,6 +155,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="milliseconds that a face waits for faces of other requests, to go through the "
         "network with them (default: 2)",
     )  # fmt: skip
+    add_plugins(parser)
     options = parser.parse_args(arguments)
     for name, value, low, high in (
         ("port", options.port, 1, 65535),

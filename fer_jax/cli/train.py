@@ -86,7 +86,7 @@ def _evaluate(run: Run, arguments: Sequence[str]) -> None:
                     calibrate.calibrate(run)
                 found = evaluate.run_evaluation(run, split="test")
             if distributed.is_lead():
-                evaluate.print_report(evaluate.report_evaluation(found))
+                evaluate.print_report(evaluate.report_training(found))
         except KeyboardInterrupt:
             if not stopped:
                 raise

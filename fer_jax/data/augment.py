@@ -8,11 +8,14 @@ with bilinear interpolation. `mixing` has mixup and CutMix. Evaluation uses none
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax.registry import REGISTRIES
 from fer_jax.settings import Augmentation
 
 GRAY = (0.299, 0.587, 0.114)  # weights of red, green and blue: ITU-R BT.601
@@ -24,13 +27,17 @@ DRAWS = 18
 """Uniform random numbers per image, indexed by the functions below. Append new ones: the values
 of the others must not change."""
 
+EXTRA_DRAWS = 1000
+"""Folded into the keys of a user's augmentations, plus their number: below are the draws here."""
+
 CHANGES = (
     "flip", "rotation", "zoom", "shift", "blur", "noise", "brightness", "contrast",
     "saturation", "tint", "erase", "mixup", "cutmix",
 )  # fmt: skip
 """The fields of `Augmentation` that enable a change; 0 disables it."""
 
-OFF = Augmentation(**dict.fromkeys(CHANGES, 0.0))
+_ZEROS: dict[str, Any] = dict.fromkeys(CHANGES, 0.0)
+OFF = Augmentation(**_ZEROS)
 """No augmentation."""
 
 
@@ -57,7 +64,21 @@ def augment(images: jax.Array, keys: jax.Array, settings: Augmentation) -> jax.A
     def rest(image: jax.Array, source: jax.Array, draw: jax.Array, key: jax.Array) -> jax.Array:
         return _change(image, source.astype(jnp.float32).mean(), draw, key, settings)
 
-    return _materialize(jax.vmap(rest)(colors, images, draws, keys), images)
+    out = _materialize(jax.vmap(rest)(colors, images, draws, keys), images)
+    for number, name in enumerate(settings.extra):
+        own_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, EXTRA_DRAWS + number)
+        out = _materialize(REGISTRIES["augmentation"].find(name)(out, own_keys), images)
+    return out
+
+
+def check_extra(names: Sequence[str]) -> None:
+    """Checks the names of `config.augment.extra`.
+
+    Raises:
+      UserError: one is not registered.
+    """
+    for name in names:
+        REGISTRIES["augmentation"].find(name)
 
 
 def _materialize(changed: jax.Array, images: jax.Array) -> jax.Array:

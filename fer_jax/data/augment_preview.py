@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import cv2
 import jax
@@ -36,8 +37,10 @@ def columns_of(settings: Augmentation, together: int) -> list[tuple[str, str, Au
 def _only(settings: Augmentation, name: str) -> Augmentation:
     """Returns settings with one change only, applied to every image if it has a probability."""
     value = 1.0 if name in ("flip", "erase", "mixup", "cutmix") else getattr(settings, name)
-    alphas = {field: getattr(settings, field) for field in ("mixup_alpha", "cutmix_alpha")}
-    return dataclasses.replace(OFF, **alphas, **{name: value})
+    changes: dict[str, Any] = {name: value}
+    for field in ("mixup_alpha", "cutmix_alpha"):
+        changes[field] = getattr(settings, field)
+    return dataclasses.replace(OFF, **changes)
 
 
 def changed(images: np.ndarray, settings: Augmentation, seed: int, step: int) -> np.ndarray:

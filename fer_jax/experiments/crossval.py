@@ -135,7 +135,7 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: Sequence[int])
         run = train.train(fold_run.settings, fold_run.folder)
         if run.settings.eval.calibrate:
             calibrate(run)
-        scores = evaluate.evaluate(run, split="test").scores
+        scores = evaluate.report_training(evaluate.run_evaluation(run, split="test")).scores
         print(f"{title}: balanced accuracy {scores.balanced_accuracy:.4f}", flush=True)
     return pool(fold_runs, folder, folds, len(seeds))
 

@@ -19,6 +19,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax import plugins
 from fer_jax import run_dir as run_directory
 from fer_jax.data.records import Records, decode_all, open_split
 from fer_jax.errors import UserError
@@ -29,6 +30,8 @@ from fer_jax.inference.overlay import overlay
 from fer_jax.labels import label_map
 from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.monitor.timing import read_costs
+from fer_jax.monitor.trackers import open_trackers
+from fer_jax.monitor.writers import MultiWriter
 from fer_jax.report.card import ReportCard
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import score
@@ -118,7 +121,7 @@ def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
 
 def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
     """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
-    data = open_data(run, other)
+    data = with_all(open_data(run, other))
     reframed = open_framed(run, data, split, other.faces)
     records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
@@ -175,6 +178,18 @@ def report_evaluation(evaluation: RunEvaluation) -> ReportPaths:
     return paths
 
 
+def report_training(evaluation: RunEvaluation) -> ReportPaths:
+    """As `report_evaluation` at the end of training, and sends the scores to the run's trackers.
+
+    Later evaluations, which may be of somebody else's run, do not.
+    """
+    paths, run, split = report_evaluation(evaluation), evaluation.run, evaluation.card.split
+    named = (run.settings.trackers, run.folder, run.full_name, run.settings.flat())
+    with MultiWriter(open_trackers(*named)) as writer:
+        writer.write_scalars(evaluation.card.step, _board_scalars(split, paths))
+    return paths
+
+
 def should_explain(run: Run) -> bool:
     """Whether the report shows Grad-CAM; a single process of several cannot run the network."""
     return bool(run.settings.eval.explain) and distributed.is_single_process()
@@ -211,6 +226,12 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     if other.manual_dir is None:
         _check_prepared(run, arguments)
     return build.prepare(**arguments)
+
+
+def with_all(data: Prepared) -> Prepared:
+    """Returns `data` with one more split, "all": the records of every split."""
+    rows = np.concatenate(list(data.splits.values()))
+    return dataclasses.replace(data, splits={**data.splits, "all": rows})
 
 
 def _check_prepared(run: Run, arguments: Mapping[str, Any]) -> None:
@@ -383,8 +404,9 @@ def make_card(
     run: Run, data: Prepared, split: str, trained: Trained, notes: tuple[str, ...] = ()
 ) -> ReportCard:
     """Describes the data, the network and its training for the report."""
+    own = [f"parts that are not of fer_jax: {plugins.describe(run.plugins)}"] if run.plugins else []
     return dataclasses.replace(
-        data_card(run.name, data, split, (*notes, *environment_notes(trained))),
+        data_card(run.name, data, split, (*notes, *own, *environment_notes(trained))),
         model=run.settings.model.name,
         parameters=count_parameters(trained.variables["params"]),
         seed=run.settings.seed,
@@ -480,12 +502,18 @@ def describe_weights(run: Run) -> str:
     )
 
 
+def _board_scalars(split: str, paths: ReportPaths) -> dict[str, float]:
+    scores = paths.scores
+    return {
+        f"{split}/accuracy": scores.accuracy,
+        f"{split}/balanced_accuracy": scores.balanced_accuracy,
+    }
+
+
 def write_tensorboard(run: Run, split: str, step: int, paths: ReportPaths) -> None:
     """Writes the scores and plots of the report to the run's TensorBoard events."""
-    scores = paths.scores
-    numbers = {"accuracy": scores.accuracy, "balanced_accuracy": scores.balanced_accuracy}
     images = {f"{split}/{name}": plot[None] for name, plot in paths.plots.items()}
     writer = TensorBoardWriter(run.output)
-    writer.write_scalars(step, {f"{split}/{name}": value for name, value in numbers.items()})
+    writer.write_scalars(step, _board_scalars(split, paths))
     writer.write_images(step, images)
     writer.close()

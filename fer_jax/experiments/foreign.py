@@ -32,6 +32,7 @@ from fer_jax.experiments.evaluate import (
     map_labels,
     select,
     votes_of,
+    with_all,
 )
 from fer_jax.experiments.reframing import open_framed
 from fer_jax.faces.crop import FaceCrop
@@ -164,7 +165,7 @@ def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
         for name in ("name", "variant", "protocol", "data_dir", "manual_dir")
         if (value := getattr(other, name)) is not None
     }
-    data = build.prepare(**arguments)
+    data = with_all(build.prepare(**arguments))
     margin = model.margin if data.metadata.get("pictures") == "whole" else None
     preprocessing = Preprocessing(model.size, "unit", face_margin=margin)
     described = {"name": "", "crop": FaceCrop(margin=model.margin).to_json()}

@@ -136,7 +136,7 @@ def _train_and_test(cell: Cell) -> Scores:
     run = train.train(cell.settings, cell.folder)
     if run.settings.eval.calibrate:
         calibrate(run)
-    return evaluate.evaluate(run, split="test").scores
+    return evaluate.report_training(evaluate.run_evaluation(run, split="test")).scores
 
 
 def _progress(cells: Sequence[Cell], seconds: Sequence[float]) -> str:

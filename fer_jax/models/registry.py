@@ -7,9 +7,8 @@ logits [B, classes].
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 
@@ -19,35 +18,23 @@ from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
 from fer_jax.models.light_vgg import LightVGG
 from fer_jax.models.resnet import ResNet18, ResNet50
 from fer_jax.models.vgg import VGG16
+from fer_jax.registry import REGISTRIES, Network
 
-
-class Network(NamedTuple):
-    """A network's module class, and the smallest image side in pixels that it accepts.
-
-    The side is that of the default settings, see `smallest_input`.
-    """
-
-    module: type[nn.Module]
-    min_size: int
-
-
-MODELS: dict[str, Network] = {
-    "custom_cnn": Network(CustomCNN, 6),
-    "face_resnet": Network(FaceResNet, 103),
-    "inception_resnet_v2": Network(InceptionResNetV2, 75),
-    "light_vgg": Network(LightVGG, 4),
-    "resnet18": Network(ResNet18, 1),
-    "resnet50": Network(ResNet50, 1),
-    "vgg16": Network(VGG16, 32),
-}
-
+MODELS = REGISTRIES["network"].with_built_in(
+    {
+        "custom_cnn": Network(CustomCNN, 6),
+        "face_resnet": Network(FaceResNet, 103),
+        "inception_resnet_v2": Network(InceptionResNetV2, 75),
+        "light_vgg": Network(LightVGG, 4),
+        "resnet18": Network(ResNet18, 1),
+        "resnet50": Network(ResNet50, 1),
+        "vgg16": Network(VGG16, 32),
+    }
+)
+"""The `Network` of each name."""
 
 _NO_SETTINGS = {"parent", "name", "classes", "shares_blocks"}
 """Module fields that are not user settings."""
-
-
-class UnknownModelError(ValueError):
-    """Unknown network; the message names the closest and all registered ones."""
 
 
 class UnknownSettingError(ValueError):
@@ -67,29 +54,15 @@ def create_model(name: str, classes: int, **settings: Any) -> nn.Module:
       **settings: fields of the module, such as `dropout` and `dtype`.
 
     Raises:
-      UnknownModelError: no such network.
+      UserError: no such network.
       UnknownSettingError: the network has no such field.
     """
-    module = find_network(name).module
+    module = MODELS.find(name).module
     known = _settings(module)
     for setting in settings:
         if setting not in known:
             raise UnknownSettingError(name, setting, known)
     return module(classes=classes, **settings)
-
-
-def find_network(name: str) -> Network:
-    """Returns the entry of `MODELS`.
-
-    Raises:
-      UnknownModelError: no such network.
-    """
-    if name not in MODELS:
-        near = difflib.get_close_matches(name, MODELS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = ", ".join(sorted(MODELS))
-        raise UnknownModelError(f"unknown network {name!r}{hint} (networks: {known})")
-    return MODELS[name]
 
 
 def smallest_input(name: str, model: nn.Module) -> int:
@@ -102,9 +75,9 @@ def has_setting(name: str, setting: str) -> bool:
     """Whether the network `name` has the user setting `setting`.
 
     Raises:
-      UnknownModelError: no such network.
+      UserError: no such network.
     """
-    return setting in _settings(find_network(name).module)
+    return setting in _settings(MODELS.find(name).module)
 
 
 def _settings(module: type[nn.Module]) -> set[str]:

@@ -28,6 +28,7 @@ from fer_jax.monitor.profiler import Profiler
 from fer_jax.monitor.summary_csv import SummaryTable
 from fer_jax.monitor.tensorboard import TensorBoardWriter
 from fer_jax.monitor.timing import Timing, append_cost
+from fer_jax.monitor.trackers import open_trackers
 from fer_jax.monitor.validation_images import write_validation_images
 from fer_jax.monitor.writers import MultiWriter
 from fer_jax.runtime import distributed, out_of_memory, sharding
@@ -321,15 +322,17 @@ class Loop:
 
 
 def _open_writers(session: Session, step: int) -> MultiWriter:
-    """Opens TensorBoard's events and metrics.jsonl, dropping entries after `step`.
+    """Opens TensorBoard's events and metrics.jsonl, dropping entries after `step`, and trackers.
 
     Only the lead process writes.
     """
     if not distributed.is_lead():
         return MultiWriter([])
-    board = TensorBoardWriter(session.run.folder, continues_at=step)
-    board.write_hparams(session.settings.flat(), session.run.full_name)
-    return MultiWriter([board, JsonLinesWriter(session.run.metrics, step)])
+    run, hparams = session.run, session.settings.flat()
+    trackers = open_trackers(session.settings.trackers, run.folder, run.full_name, hparams)
+    board = TensorBoardWriter(run.folder, continues_at=step)
+    board.write_hparams(hparams, run.full_name)
+    return MultiWriter([board, JsonLinesWriter(run.metrics, step), *trackers])
 
 
 def _open_progress(session: Session, step: int, loop_state: LoopState) -> TrainingProgress:

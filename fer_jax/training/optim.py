@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
 from fer_jax.durations import PER_CENT, Clock, Duration
-from fer_jax.settings import SHARE, WITH_WEIGHT_DECAY, OptimSettings, Settings
+from fer_jax.registry import REGISTRIES
+from fer_jax.settings import SHARE, WITHOUT_WEIGHT_DECAY, OptimSettings, Settings
 
 COSINE_FINAL = 0.01  # of the peak rate, at the end of the cosine
 
@@ -47,21 +47,27 @@ def _as_per_cent(duration: Duration) -> Duration:
     return Duration(100 * duration.amount, PER_CENT) if duration.unit == SHARE else duration
 
 
-DIRECTIONS: Mapping[str, Callable[[OptimSettings], optax.GradientTransformation]] = {
-    "adam": lambda _: optax.scale_by_adam(),
-    "adamw": lambda _: optax.scale_by_adam(),
-    "sgd": lambda optim: optax.trace(optim.momentum, nesterov=bool(optim.momentum)),
-    "lamb": lambda _: optax.scale_by_adam(eps=1e-6),
-    "lion": lambda _: optax.scale_by_lion(),
-}
+DIRECTIONS = REGISTRIES["optimizer"].with_built_in(
+    {
+        "adam": lambda _: optax.scale_by_adam(),
+        "adamw": lambda _: optax.scale_by_adam(),
+        "sgd": lambda optim: optax.trace(optim.momentum, nesterov=bool(optim.momentum)),
+        "lamb": lambda _: optax.scale_by_adam(eps=1e-6),
+        "lion": lambda _: optax.scale_by_lion(),
+    }
+)
 """The update direction of each optimizer, before weight decay and learning rate."""
 
 
 def make_optimizer(optim: OptimSettings, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimizer. Weight decay is decoupled and skips biases and scales."""
+    """Returns the optimizer. Weight decay is decoupled and skips biases and scales.
+
+    Raises:
+      UserError: unknown optimizer.
+    """
     parts = [optax.clip_by_global_norm(optim.clip_norm)] if optim.clip_norm else []
-    parts.append(DIRECTIONS[optim.name](optim))
-    if optim.name in WITH_WEIGHT_DECAY:
+    parts.append(DIRECTIONS.find(optim.name)(optim))
+    if optim.name != WITHOUT_WEIGHT_DECAY:
         parts.append(optax.add_decayed_weights(optim.weight_decay, mask=_kernels))
     if optim.name == "lamb":
         parts.append(optax.scale_by_trust_ratio())

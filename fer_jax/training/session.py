@@ -105,7 +105,8 @@ class Session:
         """What the bits of the parameters depend on besides run and data: versions, devices."""
         engine = self.run.engine
         kept = {name: str(engine[name]) for name in ("devices", "processes", "device_kind")}
-        return run_dir.versions() | kept
+        own = {f"plugin {one['module']}": one["version"] for one in self.run.plugins}
+        return run_dir.versions() | kept | own
 
     def validates_after(self, first: int, last: int) -> bool:
         """Whether a validation follows the chunk of steps [first, last)."""

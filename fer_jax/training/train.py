@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import files, run_dir
+from fer_jax.data.augment import check_extra
 from fer_jax.monitor.console import wrap
+from fer_jax.monitor.trackers import check_installed
 from fer_jax.run_dir import Run
 from fer_jax.runtime import distributed, sharding
 from fer_jax.settings import Settings
@@ -80,6 +82,8 @@ def check(settings: Settings) -> None:
     ):
         sharding.check_batch_size(field, size, mesh)
     make_stages(settings, make_model(settings, classes=2))
+    check_extra(settings.augment.extra)
+    check_installed(settings.trackers)
     if settings.model.pretrained == "none":
         make_preprocessing(settings, None)
 

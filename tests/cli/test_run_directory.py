@@ -74,7 +74,8 @@ def test_fields_without_effect_on_parameters_may_change(tmp_path):
                   "eval.explain": "false", "eval.samples": 1, "model.pretrained": "/w",
                   "data.store": "stream", "train.keep": 5, "train.pictures": 0,
                   "train.log_steps": 3, "train.fsdp": 2,
-                  "eval.calibrate": "true"}.items()]  # fmt: skip
+                  "eval.calibrate": "true", "plugins": "json",
+                  "trackers": "mlflow"}.items()]  # fmt: skip
     assert len(overrides) == len(module.CHANGEABLE)
     assert start(tmp_path, overrides).settings.eval.samples == 1
 

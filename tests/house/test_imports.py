@@ -27,7 +27,7 @@ SHIMS = {
 
 # Beside the standard library: all that a room may import, its own modules included.
 ONLY = {
-    "fer_jax/models": {"jax", "flax", "numpy", "fer_jax.models"},
+    "fer_jax/models": {"jax", "flax", "numpy", "fer_jax.models", "fer_jax.registry"},
     # pillow_heif: the extra `heic`, imported when a HEIC file is read
     "fer_jax/faces": {"numpy", "cv2", "pillow_heif", "fer_jax.errors", "fer_jax.faces"},
     "tfds_builders/synthface": {  # rich: the progress bar of a long rendering

@@ -75,6 +75,8 @@ def _declared(lock: str) -> list[Requirement]:
         "dev": project["project"]["dependencies"] + extras["rest"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
         + extras["hub"]
+        + extras["mlflow"]
+        + extras["wandb"]
         + extras["onnx"]
         + extras["rest"]
         + extras["serve"]

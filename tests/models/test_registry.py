@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fer_jax.errors import UserError
 from fer_jax.models.registry import (
     MODELS,
-    UnknownModelError,
     UnknownSettingError,
     create_model,
     smallest_input,
@@ -164,7 +164,7 @@ def test_kernels_are_glorot_uniform_and_biases_zero():
 
 def test_unknown_network_error_suggests_the_closest():
     with pytest.raises(
-        UnknownModelError, match=r"'light_vg'.*did you mean 'light_vgg'.*custom_cnn"
+        UserError, match=r"custom_cnn, .*found 'light_vg'; did you mean 'light_vgg'"
     ):
         create_model("light_vg", 7)
 

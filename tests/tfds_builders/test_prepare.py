@@ -31,7 +31,7 @@ def _bytes(builder) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("arguments", "messages"),
     [
-        (["kdeff"], ["kdef, rafd, raf_db", "Did you mean 'kdef'?"]),
+        (["kdeff"], ["kdef, rafd, raf_db", "did you mean 'kdef'?"]),
         (["kdef", "--config", "fase"], ["variant of kdef (face)", "Did you mean 'face'?"]),
         (["kdef", "--config", "paper"], ["'paper' is a protocol: --protocol paper"]),
         (

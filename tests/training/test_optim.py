@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fer_jax import config as configuration
-from fer_jax.settings import WITH_WEIGHT_DECAY, Settings
+from fer_jax.errors import UserError
+from fer_jax.settings import WITHOUT_WEIGHT_DECAY, Settings
 from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.optim import DIRECTIONS, make_optimizer, make_schedule
 from fer_jax.training.state import TrainState
@@ -92,7 +93,7 @@ def test_first_update(changes, kernel, bias):
 @pytest.mark.parametrize("name", DIRECTIONS)
 def test_the_state_of_every_optimizer_survives_a_checkpoint(tmp_path, name):
     # Clipping and decay have no arrays, which leaves gaps in the indices of the chain.
-    decay = 0.1 if name in WITH_WEIGHT_DECAY else 0.0
+    decay = 0.0 if name == WITHOUT_WEIGHT_DECAY else 0.1
     settings = settings_of(name=name, weight_decay=decay, clip_norm=1.0)
     optimizer = make_optimizer(settings.optim, make_schedule(settings, RATE, STEPS, 1))
     _, opt_state = optimizer.update(GRADIENT, optimizer.init(PARAMS), PARAMS)
@@ -103,3 +104,8 @@ def test_the_state_of_every_optimizer_survives_a_checkpoint(tmp_path, name):
         checkpoints.wait()
         restored = checkpoints.restore_latest(lambda _: template)
     jax.tree.map(np.testing.assert_array_equal, restored.state.opt_state, opt_state)
+
+
+def test_an_unknown_optimizer_names_the_closest():
+    with pytest.raises(UserError, match=r"adam, .* for optim\.name, found 'adagrad'"):
+        make_optimizer(settings_of(name="adagrad").optim, lambda _: 1.0)

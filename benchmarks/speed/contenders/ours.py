@@ -14,16 +14,14 @@ import numpy as np
 import optax
 
 from benchmarks.speed.tasks import CLASSES, Task
+from fer_jax.data.augment import OFF
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.models.registry import create_model
 from fer_jax.runtime import compile_cache, sharding, xla_options
-from fer_jax.settings import Augmentation
 from fer_jax.training.dispatch import choose_steps, make_chunk_program
 from fer_jax.training.recipe import PLAIN
 from fer_jax.training.state import count_parameters, create_state
 from fer_jax.training.step import make_step_function
-
-OFF = Augmentation(**dict.fromkeys(Augmentation.__dataclass_fields__, 0.0))
 
 
 class ResidentFeed:
