@@ -28,6 +28,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from fer_jax.faces.decode import read_image
 from tests import chromium
 
 ROOT = Path(__file__).parents[1]
@@ -38,7 +39,7 @@ RATE = 30
 def portrait() -> bytes:
     """Returns the JPEG of one frame."""
     frame = np.full((480, 640, 3), 160, np.uint8)
-    frame[80:400, 200:520] = cv2.imread(str(PORTRAIT))
+    frame[80:400, 200:520] = read_image(PORTRAIT)[..., ::-1]
     return cv2.imencode(".jpg", frame)[1].tobytes()
 
 
