@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
 
     other = OtherData(
         options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
-        options.unmapped, options.faces,
+        options.unmapped, options.faces, options.relabel,
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
@@ -65,5 +65,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--faces", choices=("largest", "whole"),
         help="whole: the stored images are faces already, framed like the run's; largest: detect "
         "the face in each (default: where another set is stored otherwise than the run's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--relabel", metavar="FILE",
+        help="a relabel.csv; none for the set's own labels (default: the run's, on its own set)",
     )  # fmt: skip
     return parser.parse_args(arguments)

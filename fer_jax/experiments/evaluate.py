@@ -63,6 +63,7 @@ class OtherData:
       unmapped: "refuse" classes that the network lacks, or "drop" their images.
       faces: "whole" if the stored images are faces framed like the run's, "largest" to detect
         them; None to decide by how both sets are stored.
+      relabel: table of decisions about labels; "none" for the set's own labels.
     """
 
     name: str | None = None
@@ -72,6 +73,13 @@ class OtherData:
     manual_dir: str | None = None
     unmapped: str = "refuse"
     faces: str | None = None
+    relabel: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `tfds_builders.prepare.prepare` that differ from the default."""
+        fields = ("name", "variant", "protocol", "data_dir", "manual_dir", "relabel")
+        found = {field: value for field in fields if (value := getattr(self, field)) is not None}
+        return found | ({"relabel": None} if self.relabel == "none" else {})
 
 
 OWN_DATA = OtherData()
@@ -205,9 +213,7 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     if other.name is not None and other.name != arguments["name"]:
         # The run's other data arguments describe its own data set.
         arguments = {"name": other.name, "data_dir": arguments["data_dir"]}
-    for field in ("variant", "protocol", "data_dir", "manual_dir"):
-        if (value := getattr(other, field)) is not None:
-            arguments[field] = value
+    arguments |= other.arguments()
     if other.manual_dir is None:
         _check_prepared(run, arguments)
     return build.prepare(**arguments)
@@ -245,9 +251,8 @@ def is_training_data(run: Run, data: Prepared) -> bool:
 
 def evaluation_name(data: Prepared, split: str) -> str:
     """Returns the folder name of an evaluation: data set, variant, protocol and split."""
-    return "-".join(
-        (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
-    )
+    parts = (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
+    return "-".join(parts) + "-relabeled" * (split in data.metadata["relabeled"])
 
 
 def check_labels(run: Run, names: tuple[str, ...]) -> None:
@@ -419,6 +424,7 @@ def data_card(name: str, data: Prepared, split: str, notes: tuple[str, ...] = ()
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
+        relabeled=metadata["relabeled"].get(split, ""),
         notes=(*notes, *metadata["notes"]),
     )
 

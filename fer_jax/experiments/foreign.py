@@ -159,12 +159,7 @@ def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
         raise UserError(f"expected --data with {path}, found none: it has no data set of its own")
     model = ForeignModel.read(path.with_suffix(".json"))
     classify = open_onnx(path, model)
-    arguments = {
-        name: value
-        for name in ("name", "variant", "protocol", "data_dir", "manual_dir")
-        if (value := getattr(other, name)) is not None
-    }
-    data = build.prepare(**arguments)
+    data = build.prepare(**other.arguments())
     margin = model.margin if data.metadata.get("pictures") == "whole" else None
     preprocessing = Preprocessing(model.size, "unit", face_margin=margin)
     described = {"name": "", "crop": FaceCrop(margin=model.margin).to_json()}

@@ -78,7 +78,7 @@ def _pack(run: Run, trained: Trained, folder: Path) -> None:
         folder=folder,
         settings=dataclasses.replace(
             settings,
-            data=dataclasses.replace(settings.data, dir=None, manual_dir=None),
+            data=dataclasses.replace(settings.data, dir=None, manual_dir=None, relabel=None),
             model=dataclasses.replace(
                 settings.model, pretrained=Path(settings.model.pretrained).name
             ),

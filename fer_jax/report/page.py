@@ -117,6 +117,11 @@ def write_page(
         "level": f"{CONFIDENCE_LEVEL:.0%}",
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
+    return files.write_text(path, template("page.html").render(content))
+
+
+def template(name: str) -> jinja2.Template:
+    """Returns a template of this folder; it escapes what it is given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.report", "."),
         autoescape=True,
@@ -124,7 +129,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return files.write_text(path, environment.get_template("page.html").render(content))
+    return environment.get_template(name)
 
 
 def choose_best(predictions: Predictions, count: int) -> list[int]:
