@@ -34,7 +34,7 @@ class FewRuns(Runs):
         self.root = root
         write_folder(root / "faces", range(9))
         self.start("own", "faces")
-        self.start("child", "faces", pretrained="own", protocol="fold2of3")
+        self.start("child", "faces", pretrained="own", protocol="fold1of3")
         settings = self.settings("faces")
         parts = crossval.plan(settings, root / "folds", FOLDS, (0,))
         for part in parts:
@@ -83,7 +83,13 @@ def test_a_run_judges_its_validation_and_test_images(runs):
 
 
 def test_images_that_an_earlier_run_learned_from_are_a_leak(runs):
-    assert any(line.startswith("LEAK") for line in suspects.collect(runs.root / "child").warnings)
+    found = suspects.collect(runs.root / "child")
+    earlier = run_dir.read_learned(run_dir.open_run(runs.root / "own"))
+    seen = [part for name, part in zip(found.predictions.ids, found.parts, strict=True)
+            if name in earlier.ids]  # fmt: skip
+    assert set(seen) == {"validation"}
+    (leak,) = [line for line in found.warnings if line.startswith("LEAK")]
+    assert f"learned from {len(seen)} of the {len(found.parts)} images" in leak
 
 
 def test_an_unfinished_or_changed_crossval_is_refused(runs, tmp_path):
