@@ -11,6 +11,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax.errors import UserError
+
 
 def main(arguments: Sequence[str]) -> None:
     """Writes the report and prints it.
@@ -33,13 +35,18 @@ def main(arguments: Sequence[str]) -> None:
     if options.run.suffix == ".onnx":
         from fer_jax.experiments.foreign import evaluate_foreign
 
-        print_report(evaluate_foreign(options.run, options.split, other))
+        print_report(evaluate_foreign(options.run, options.split, other, options.abstain))
     else:
-        print_report(evaluate(run_dir.open_run(options.run), options.split, other))
+        run = run_dir.open_run(options.run)
+        print_report(evaluate(run, options.split, other, options.abstain))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
+    """The flags.
+
+    Raises:
+      UserError: a value out of range.
+    """
     parser = argparse.ArgumentParser(
         prog="fer-jax evaluate", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
@@ -70,4 +77,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--relabel", metavar="FILE",
         help="a relabel.csv; none for the set's own labels (default: the run's, on its own set)",
     )  # fmt: skip
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--abstain", type=float, default=0.0, metavar="P",
+        help="no answer below this top probability: coverage, and accuracy of the answers",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if not 0 <= options.abstain < 1:
+        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
+    return options

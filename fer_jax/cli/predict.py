@@ -40,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax import run_dir
     from fer_jax.faces.crop import FaceCrop
     from fer_jax.inference import sources as inputs
+    from fer_jax.inference.results import UNCERTAIN
 
     folder, names = choose_run(options.inputs)
     run = run_dir.open_run(folder)
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str]) -> None:
             inputs.check_camera(source)
     if options.detector:
         FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
+
+    if options.abstain and UNCERTAIN in run.labels:
+        raise UserError(
+            f"expected a run without a class {UNCERTAIN!r} with --abstain, which uses that word, "
+            f"found {', '.join(run.labels)}; leave --abstain out"
+        )
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -69,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
         options.faces = "whole"
     wanted = PredictOptions(
         options.faces or "all", options.no_face == "whole", options.explain, options.min_face,
-        options.detector,
+        options.detector, options.abstain,
     )  # fmt: skip
     with signals.interrupt_on_terminate() as received:
         outputs = _predict(run, found, wanted, options)
@@ -203,6 +210,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--show", action="store_true",
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
+    parser.add_argument(
+        "--abstain", type=float, default=0.0, metavar="P",
+        help="below this top probability the label is 'uncertain'; probabilities stay",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     _check(options)
     return options
@@ -212,6 +223,8 @@ def _check(options: argparse.Namespace) -> None:
     """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
+    if not 0 <= options.abstain < 1:
+        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
     if options.explain and not options.out:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
     if options.smooth is not None and not 0 < options.smooth < float("inf"):

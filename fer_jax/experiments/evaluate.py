@@ -112,16 +112,26 @@ class RunEvaluation:
     is_own: bool
 
 
-def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
+def evaluate(
+    run: Run, split: str, other: OtherData = OWN_DATA, abstain: float = 0.0
+) -> ReportPaths:
     """Evaluates the best checkpoint on `split` and writes the report.
 
     The report of the run's own test split goes to `report` in `run.output`, every other one to a
     folder in its `evaluations`.
 
+    Args:
+      run: the run.
+      split: name of the split.
+      other: data to evaluate on instead of the run's own.
+      abstain: the lowest top probability of an answer, for its accuracy and coverage.
+
     Raises:
       UserError: no checkpoint, a damaged one, or data with classes that the run lacks.
     """
-    return report_evaluation(run_evaluation(run, split, other))
+    evaluation = run_evaluation(run, split, other)
+    card = dataclasses.replace(evaluation.card, abstain=abstain)
+    return report_evaluation(dataclasses.replace(evaluation, card=card))
 
 
 def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:

@@ -149,8 +149,8 @@ class ForeignModel:
         return np.ascontiguousarray(normalized, np.float32)
 
 
-def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
-    """Evaluates an ONNX file and writes the report below `runs`.
+def evaluate_foreign(path: Path, split: str, other: OtherData, abstain: float = 0.0) -> ReportPaths:
+    """Evaluates an ONNX file and writes the report below `runs`; arguments as of `evaluate`.
 
     Raises:
       UserError: no data is named, or the model, its description or the data cannot be used.
@@ -184,6 +184,7 @@ def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
         weights=f"{model.source or 'unknown source'} (sha256 {digest[:16]})",
         overlap=Overlap(images=len(records), unknown=(run.name,)),
         foreign=True,
+        abstain=abstain,
     )
     files.write_text(run.folder / FOREIGN, json.dumps(dataclasses.asdict(model), indent=2) + "\n")
     folder = run.folder / "evaluations" / evaluation_name(data, split)

@@ -121,6 +121,7 @@ class ReportCard:
       view_share: share of the images that are cropped at the camera's usual box, because no face
         was detected.
       foreign: whether the model was not trained by this project.
+      abstain: the lowest top probability at which the network answers; 0 if it always does.
       relabeled: how many labels of the split a relabel.csv changed; "" for the set's own labels.
     """
 
@@ -153,6 +154,7 @@ class ReportCard:
     dead_units: float | None = None
     view_share: float = 0.0
     foreign: bool = False
+    abstain: float = 0.0
     relabeled: str = ""
 
     @classmethod

@@ -246,7 +246,11 @@ def _figures(
     scores: Scores, history: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, markupsafe.Markup]]:
     reliability = plots.reliability_figure(scores)
-    figures = [("Calibration", svg.encode(reliability, "reliability", "reliability diagram"))]
+    coverage = plots.coverage_figure(scores)
+    figures = [
+        ("Calibration", svg.encode(reliability, "reliability", "reliability diagram")),
+        ("Coverage", svg.encode(coverage, "coverage", "accuracy of the most confident images")),
+    ]
     if history:
         curves = plots.curves_figure(history)
         figures.append(("Learning curves", svg.encode(curves, "curves", "learning curves")))
@@ -276,6 +280,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         *tables.training_rows(card),
         *([] if card.foreign else training),
         *tables.calibration_rows(scores, card),
+        *tables.abstention_rows(scores, card),
     ]
     facts: dict[str, Rows] = {"Data": data, "Run": run}
     if votes := tables.vote_rows(scores):

@@ -71,6 +71,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
         ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
         *calibration_rows(scores, card),
+        *abstention_rows(scores, card),
         *vote_rows(scores),
         ("baselines", f"chance {scores.chance:.4f}, most frequent class {majority:.4f}"),
         ("means", f"UAR, macro F1, chance: over {classes} with images"),
@@ -95,6 +96,22 @@ def calibration_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
         return []
     before = f"ECE without it {scores.uncalibrated_error:.4f}"
     return [("temperature", f"{card.temperature:.4g}, fitted on validation; {before}")]
+
+
+def abstention_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
+    """Returns coverage and accuracy with --abstain as a table; empty without it."""
+    one = scores.abstention
+    if one is None:
+        return []
+    rest = "no image" if one.accuracy is None else _with_interval(
+        one.accuracy, one.accuracy_interval
+    )  # fmt: skip
+    calibrated = "calibrated" if card.temperature != 1 else "not calibrated"
+    return [
+        ("abstains", f"below a top probability of {one.threshold:g} ({calibrated})"),
+        ("coverage", f"{one.coverage:.4f}, {one.answered:,} of {scores.count:,} images"),
+        ("their accuracy", rest),
+    ]
 
 
 def training_rows(card: ReportCard) -> list[tuple[str, str]]:
