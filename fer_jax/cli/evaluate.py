@@ -2,6 +2,7 @@
 
 fer-jax evaluate runs/demo --split test
 fer-jax evaluate runs/kdef --data raf_db
+fer-jax evaluate runs/a runs/b runs/c
 fer-jax evaluate emotions.onnx --data fer2013
 """
 
@@ -32,13 +33,18 @@ def main(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
-    if options.run.suffix == ".onnx":
+    if options.runs[0].suffix == ".onnx" and len(options.runs) == 1:
         from fer_jax.experiments.foreign import evaluate_foreign
 
-        print_report(evaluate_foreign(options.run, options.split, other, options.abstain))
+        print_report(evaluate_foreign(options.runs[0], options.split, other, options.abstain))
+        return
+    runs = [run_dir.open_run(folder) for folder in options.runs]
+    if len(runs) == 1:
+        print_report(evaluate(runs[0], options.split, other, options.abstain))
     else:
-        run = run_dir.open_run(options.run)
-        print_report(evaluate(run, options.split, other, options.abstain))
+        from fer_jax.experiments.ensemble import evaluate_ensemble
+
+        print_report(evaluate_ensemble(runs, options.split, other, options.abstain))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -51,10 +57,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax evaluate", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run",
+        "runs",
         type=Path,
-        help="run directory, such as runs/demo; or "
-        "an ONNX file of somebody else, with a JSON file of its name that describes it",
+        nargs="+",
+        metavar="RUN",
+        help="run directory, such as runs/demo; several for an ensemble, the mean of their "
+        "probabilities; or an ONNX file of somebody else, with a JSON file of its name that "
+        "describes it",
     )
     parser.add_argument("--split", default="test", help="split to evaluate (default: test)")
     parser.add_argument("--data", help="another data set (default: the run's own)")

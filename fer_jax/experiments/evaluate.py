@@ -134,9 +134,14 @@ def evaluate(
     return report_evaluation(dataclasses.replace(evaluation, card=card))
 
 
-def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
-    """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
-    data = open_data(run, other)
+def run_evaluation(
+    run: Run, split: str, other: OtherData = OWN_DATA, data: Prepared | None = None
+) -> RunEvaluation:
+    """Predicts a split with the best checkpoint, in every process of the job; writes nothing.
+
+    `data` is what `other` names, if it is open already.
+    """
+    data = open_data(run, other) if data is None else data
     reframed = open_framed(run, data, split, other.faces)
     records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:

@@ -121,6 +121,7 @@ class ReportCard:
       view_share: share of the images that are cropped at the camera's usual box, because no face
         was detected.
       foreign: whether the model was not trained by this project.
+      members: number of networks whose probabilities are averaged.
       abstain: the lowest top probability at which the network answers; 0 if it always does.
       relabeled: how many labels of the split a relabel.csv changed; "" for the set's own labels.
     """
@@ -154,6 +155,7 @@ class ReportCard:
     dead_units: float | None = None
     view_share: float = 0.0
     foreign: bool = False
+    members: int = 1
     abstain: float = 0.0
     relabeled: str = ""
 
@@ -163,6 +165,11 @@ class ReportCard:
         counts = stored.get("overlap")
         overlap = Overlap(**{**counts, "unknown": tuple(counts["unknown"])}) if counts else None
         return cls(**{**stored, "notes": tuple(stored["notes"]), "overlap": overlap})
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether one checkpoint of this project was evaluated."""
+        return not self.foreign and self.members == 1
 
     @property
     def warnings(self) -> tuple[str, ...]:

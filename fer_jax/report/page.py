@@ -278,7 +278,7 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
         *tables.training_rows(card),
-        *([] if card.foreign else training),
+        *(training if card.has_checkpoint else []),
         *tables.calibration_rows(scores, card),
         *tables.abstention_rows(scores, card),
     ]

@@ -61,7 +61,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
         *training_rows(card),
-        *([] if card.foreign else [("checkpoint", checkpoint)]),
+        *([("checkpoint", checkpoint)] if card.has_checkpoint else []),
         *([("test-time aug.", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
         (
@@ -107,6 +107,8 @@ def abstention_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
         one.accuracy, one.accuracy_interval
     )  # fmt: skip
     calibrated = "calibrated" if card.temperature != 1 else "not calibrated"
+    if card.members > 1 or card.folds or card.seeds > 1:
+        calibrated = "each run's calibration"
     return [
         ("abstains", f"below a top probability of {one.threshold:g} ({calibrated})"),
         ("coverage", f"{one.coverage:.4f}, {one.answered:,} of {scores.count:,} images"),
@@ -134,7 +136,7 @@ def vote_rows(scores: Scores) -> list[tuple[str, str]]:
 
 def run_text(card: ReportCard) -> str:
     """Returns the run's name with its seed, or with its folds and seeds."""
-    if card.foreign:
+    if not card.has_checkpoint:
         return card.run
     if not card.folds and card.seeds == 1:
         return f"{card.run} (seed {card.seed})"
