@@ -40,7 +40,6 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax import run_dir
     from fer_jax.faces.crop import FaceCrop
     from fer_jax.inference import sources as inputs
-    from fer_jax.inference.results import UNCERTAIN
 
     folder, names = choose_run(options.inputs)
     run = run_dir.open_run(folder)
@@ -52,11 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.detector:
         FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
 
-    if options.abstain and UNCERTAIN in run.labels:
-        raise UserError(
-            f"expected a run without a class {UNCERTAIN!r} with --abstain, which uses that word, "
-            f"found {', '.join(run.labels)}; leave --abstain out"
-        )
+    check_abstain(options.abstain, run.labels)
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -171,25 +166,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for tables and annotated images (default: none)"
     )
-    parser.add_argument(
-        "--faces", choices=("all", "largest", "whole"),
-        help="which faces (default: all); whole: each image is cropped to a face already, "
-        "which is the default of a run on uncropped images of yours",
-    )  # fmt: skip
-    parser.add_argument(
-        "--min_face", type=float, default=0.1, metavar="SHARE",
-        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--detector", metavar="NAME",
-        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: mtcnn, or haar for "
-        "a run on faces that it cropped)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no_face", choices=("whole", "skip"), default="whole",
-        help="an image without a face: classify the whole image (default), or skip it; "
-        "frames of videos are always skipped",
-    )  # fmt: skip
+    _add_face_flags(parser)
     parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps on the faces")
     parser.add_argument(
         "--figures", type=int, default=_FIGURES, metavar="N",
@@ -219,6 +196,29 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
+def _add_face_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which faces are classified."""
+    parser.add_argument(
+        "--faces", choices=("all", "largest", "whole"),
+        help="which faces (default: all); whole: each image is cropped to a face already, "
+        "which is the default of a run on uncropped images of yours",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min_face", type=float, default=0.1, metavar="SHARE",
+        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detector", metavar="NAME",
+        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: mtcnn, or haar for "
+        "a run on faces that it cropped)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_face", choices=("whole", "skip"), default="whole",
+        help="an image without a face: classify the whole image (default), or skip it; "
+        "frames of videos are always skipped",
+    )  # fmt: skip
+
+
 def _check(options: argparse.Namespace) -> None:
     """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
@@ -231,6 +231,21 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
     if options.smooth and not (options.out or options.show):
         raise UserError("expected --out FOLDER or --show with --smooth, found neither")
+
+
+def check_abstain(threshold: float, labels: Sequence[str]) -> None:
+    """Checks that the word for no answer is no class.
+
+    Raises:
+      UserError: it is one.
+    """
+    from fer_jax.inference.results import UNCERTAIN
+
+    if threshold and UNCERTAIN in labels:
+        raise UserError(
+            f"expected a run without a class {UNCERTAIN!r} with --abstain, which uses that word, "
+            f"found {', '.join(labels)}; leave --abstain out"
+        )
 
 
 def check_video_flags(options: argparse.Namespace, sources: Sequence[Source]) -> None:

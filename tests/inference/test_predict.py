@@ -410,3 +410,9 @@ def test_a_smoothed_label_is_uncertain_too_and_timelines_keep_the_class():
 def test_a_threshold_out_of_range_is_refused(value):
     with pytest.raises(UserError, match="expected --abstain from 0 to below 1"):
         cli.parse(["photo.jpg", f"--abstain={value}"])
+
+
+def test_a_class_named_like_no_answer_is_refused():
+    cli.check_abstain(0.0, ("uncertain", "fear"))
+    with pytest.raises(UserError, match="without a class 'uncertain'"):
+        cli.check_abstain(0.5, ("uncertain", "fear"))
