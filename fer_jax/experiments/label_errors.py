@@ -50,8 +50,7 @@ def find_label_errors(labels: np.ndarray, probabilities: np.ndarray) -> LabelErr
 
     Args:
       labels: int[N], the given labels.
-      probabilities: float[N, C], of a network that did not learn from the images. Each class
-        needs an image.
+      probabilities: float[N, C], of a network that did not learn from the images.
     """
     probabilities = probabilities.astype(np.float64)
     joint = estimate_joint(labels, probabilities)
@@ -79,7 +78,8 @@ def estimate_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     counts = np.bincount(labels, minlength=classes)
     sums = np.zeros((classes, classes))
     np.add.at(sums, labels, probabilities)
-    thresholds = np.diagonal(sums) / np.maximum(counts, 1)
+    # A class without images is no image's true class.
+    thresholds = np.where(counts > 0, np.diagonal(sums) / np.maximum(counts, 1), np.inf)
     confident = probabilities >= thresholds - _TOLERANCE
     number = confident.sum(axis=1)
     true = np.where(number > 1, probabilities.argmax(axis=1), confident.argmax(axis=1))
