@@ -55,6 +55,9 @@ def _data() -> ConfigDict:
     data.dir = placeholder(str)
     # Directory of the original files of a data set. Unset: <data.dir>/downloads/manual.
     data.manual_dir = placeholder(str)
+    # Table of decisions about labels, as `fer-jax labels` writes it: relabel.csv. It applies to all
+    # splits, not to votes. Unset: the set's own labels.
+    data.relabel = placeholder(str)
 
     # Overrides of the variant's face crop. Unset: as in the variant.
     data.crop = ConfigDict()

@@ -54,6 +54,7 @@ CHANGEABLE = frozenset(
     {
         "data.dir",
         "data.manual_dir",
+        "data.relabel",  # the path; the labels are compared by the digests of the splits
         "data.store",
         "eval.batch_size",
         "eval.calibrate",
@@ -514,9 +515,9 @@ def _check_types(description: Mapping[str, Any], config: Mapping[str, Any]) -> N
     labels, data = description["labels"], description["data"]
     weights, engine = description.get("weights"), description.get("engine", {})
     named = ("file", "sha256", "source", "layout")
-    folders = [config["data"].get(name) for name in ("dir", "manual_dir")]
+    folders = [config["data"].get(name) for name in ("dir", "manual_dir", "relabel")]
     for name, is_valid in (
-        ("data.dir or data.manual_dir", all(isinstance(one, str | None) for one in folders)),
+        ("a path of data", all(isinstance(one, str | None) for one in folders)),
         ("labels", isinstance(labels, list) and all(isinstance(one, str) for one in labels)),
         ("data", isinstance(data, dict) and isinstance(data["name"], str)),
         ("data.crop", isinstance(data.get("crop") or {}, dict)),

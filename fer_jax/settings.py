@@ -68,6 +68,7 @@ class DataSettings:
     protocol_seed: int
     dir: str | None
     manual_dir: str | None
+    relabel: str | None
     crop: CropSettings
     size: int
     face_margin: float | None

@@ -105,6 +105,7 @@ def prepare(
     seed: int = 0,
     crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
+    relabel: str | None = None,
 ) -> Prepared:
     """Returns the records of a data set and their splits, preparing the set if necessary.
 
@@ -121,11 +122,14 @@ def prepare(
       seed: random seed of the protocol.
       crop: as in `get`.
       rebuild: whether to replace prepared data.
+      relabel: a table of decisions about labels, which are applied to the opened set; the prepared
+        data stay as they are.
 
     Raises:
       errors.UserError: Unknown set, variant or protocol; a source that is missing, incomplete or
         unreadable; a data_dir that is not writable; data prepared with other settings or from
-        another source; a protocol that leaves a split without some class.
+        another source; a protocol that leaves a split without some class; a table of decisions
+        that is not of this set.
     """
     builder = get(name, variant, data_dir, manual_dir, crop)
     chosen = _protocol(builder, protocol)
@@ -146,7 +150,8 @@ def prepare(
                 _write_records(builder, source_dir, opened)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
-    result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready)
+    table = Path(relabel).expanduser() if relabel else None
+    result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready, relabel=table)
     if result.is_new:
         print(summary.describe(result), flush=True)
     return result

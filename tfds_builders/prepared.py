@@ -19,6 +19,7 @@ import numpy as np
 from fer_jax import errors
 from fer_jax.faces.decode import decode
 from tfds_builders import index, leaks, protocols
+from tfds_builders import relabel as relabeling
 
 _NO_LOOKS = np.zeros((0, 0), np.uint8)
 _NO_ATTRIBUTES = frozenset({"image", "label", "id", "subject"})
@@ -36,7 +37,8 @@ class Prepared:
       entries: the index entries of all records, in stored order.
       splits: split to int64[N], row numbers of `entries`.
       metadata: metadata of the builder, and protocol, label_names, notes, mask, leaks,
-        near_duplicates, test_copies and digest of this protocol.
+        near_duplicates, test_copies and digest of this protocol, and "relabeled": what a
+        relabel.csv changed, by split.
       looks: uint8[N, B], `duplicates.look` of each entry.
       pairs: int64[P, 2], near-duplicate entries.
       is_new: whether the records were prepared just now.
@@ -136,12 +138,25 @@ class Prepared:
 
 
 def open_prepared(
-    builder: Any, protocol: protocols.Protocol, seed: int, *, is_new: bool = False
+    builder: Any,
+    protocol: protocols.Protocol,
+    seed: int,
+    *,
+    is_new: bool = False,
+    relabel: Path | None = None,
 ) -> Prepared:
     """Opens the records that a builder has written, under a protocol.
 
+    Args:
+      builder: the `StoredBuilder`.
+      protocol: assigns the records to splits, by their given labels.
+      seed: random seed of the protocol.
+      is_new: whether the records were prepared just now.
+      relabel: a table of decisions about labels, see `relabel`.
+
     Raises:
-      errors.UserError: The index is damaged, or the protocol leaves a split without a class.
+      errors.UserError: The index is damaged, the protocol leaves a split without a class, or the
+        table of decisions cannot be used.
     """
     entries = index.read(Path(builder.data_dir))
     names = protocol.label_names or tuple(builder.info.metadata["label_names"])
@@ -152,6 +167,10 @@ def open_prepared(
         )
         for split in protocols.SPLITS
     }
+    texts: Mapping[str, str] = {}
+    if relabel is not None:
+        entries, rows, texts = _relabeled(relabel, entries, names, rows)
+        assigned = {entries[row].id: split for split, part in rows.items() for row in part}
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
     )
@@ -172,9 +191,23 @@ def open_prepared(
         "left_out": dict(
             collections.Counter(entry.label for entry in entries if entry.label not in names)
         ),
+        "relabeled": texts,
         "digest": _digest(entries, rows, names),
     }
     return dataclasses.replace(result, metadata=metadata, looks=looks, pairs=pairs)
+
+
+def _relabeled(
+    path: Path,
+    entries: Sequence[index.Entry],
+    names: Sequence[str],
+    rows: Mapping[str, np.ndarray],
+) -> tuple[list[index.Entry], dict[str, np.ndarray], dict[str, str]]:
+    """Returns entries and splits after the decisions of a table, and what it changed by split."""
+    found = relabeling.apply(path, entries, names)
+    ids = {split: [entries[row].id for row in part] for split, part in rows.items()}
+    texts = {split: text for split, part in ids.items() if (text := found.count(part))}
+    return found.entries, {split: found.remaining(part) for split, part in rows.items()}, texts
 
 
 def assign(

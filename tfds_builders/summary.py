@@ -76,6 +76,7 @@ def describe(prepared: Prepared) -> str:
         f"  {copies:,} of {len(tested):,} test images have a near-duplicate in train or "
         f"validation ({relabeled:,} with another label)"
     )
+    lines += [f"  {split:<11}{text}" for split, text in metadata["relabeled"].items()]
     lines += [f"  note     {note}" for note in metadata["notes"]]
     return "\n".join(part for line in lines for part in _wrap(line))
 

@@ -75,16 +75,21 @@ def own_rows(
     Windows-1252.
     """
     try:
-        text = _decode(source.read(name))
+        data = source.read(name)
     except sources.MemberError as error:
         raise _damaged(source, name, error) from error
-    where = f"{name} in {source.path}"
+    yield from parse_own(data, f"{name} in {source.path}", columns)
+
+
+def parse_own(data: bytes, where: str, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """As `own_rows`, from the content of the file; `where` names it in messages."""
+    text = _decode(data)
     first = text.partition("\n")[0].lower()
     separator = max(",;\t", key=first.count)
     table = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     try:
         header = [column.strip().lower() for column in next(table, [])]
-        yield from _pick(table, _positions(header, columns, where, _OWN), name, _OWN)
+        yield from _pick(table, _positions(header, columns, where, _OWN), where, _OWN)
     except csv.Error as error:
         raise errors.UserError(
             f"expected a table in {where}, found unreadable text after line {table.line_num} "

@@ -98,7 +98,7 @@ def pack(run: Run, folder: Path) -> Run:
     content = b"" if learned is None else learned.without_pixels().to_bytes()
     if content:
         files.write_bytes(folder / run_dir.LEARNED, content)
-    data = dataclasses.replace(run.settings.data, dir=None, manual_dir=None)
+    data = dataclasses.replace(run.settings.data, dir=None, manual_dir=None, relabel=None)
     shipped = dataclasses.replace(
         run,
         folder=folder,

@@ -25,6 +25,7 @@ VERBS: dict[str, str] = {
     "sweep": "train and test every combination of settings, and rank them",
     "evaluate": "report a trained run on another split, protocol or data set",
     "summary": "rank several runs and compare them in pairs",
+    "labels": "list the labels of a data set that are probably wrong",
     "predict": "read the expressions in images, videos or a camera's view",
     "serve": "open a local page, upload or webcam, and a REST interface",
     "export": "write a network as ONNX, StableHLO, LiteRT or a web page",

@@ -2,6 +2,7 @@
 
 fer-jax evaluate runs/demo --split test
 fer-jax evaluate runs/kdef --data raf_db
+fer-jax evaluate runs/a runs/b runs/c
 fer-jax evaluate emotions.onnx --data fer2013
 """
 
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.cli.plugins import add_flag as add_plugins
+from fer_jax.errors import UserError
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,28 +30,41 @@ def main(arguments: Sequence[str]) -> None:
 
     other = OtherData(
         options.data, options.variant, options.protocol, options.data_dir, options.manual_dir,
-        options.unmapped, options.faces,
+        options.unmapped, options.faces, options.relabel,
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
-    if options.run.suffix == ".onnx":
+    if options.runs[0].suffix == ".onnx" and len(options.runs) == 1:
         from fer_jax.experiments.foreign import evaluate_foreign
 
-        print_report(evaluate_foreign(options.run, options.split, other))
+        print_report(evaluate_foreign(options.runs[0], options.split, other, options.abstain))
+        return
+    runs = [run_dir.open_run(folder) for folder in options.runs]
+    if len(runs) == 1:
+        print_report(evaluate(runs[0], options.split, other, options.abstain))
     else:
-        print_report(evaluate(run_dir.open_run(options.run), options.split, other))
+        from fer_jax.experiments.ensemble import evaluate_ensemble
+
+        print_report(evaluate_ensemble(runs, options.split, other, options.abstain))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The flags."""
+    """The flags.
+
+    Raises:
+      UserError: a value out of range.
+    """
     parser = argparse.ArgumentParser(
         prog="fer-jax evaluate", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run",
+        "runs",
         type=Path,
-        help="run directory, such as runs/demo; or "
-        "an ONNX file of somebody else, with a JSON file of its name that describes it",
+        nargs="+",
+        metavar="RUN",
+        help="run directory, such as runs/demo; several for an ensemble, the mean of their "
+        "probabilities; or an ONNX file of somebody else, with a JSON file of its name that "
+        "describes it",
     )
     parser.add_argument(
         "--split", default="test", help="train, validation, test or all of them (default: test)"
@@ -71,4 +86,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "the face in each (default: where another set is stored otherwise than the run's)",
     )  # fmt: skip
     add_plugins(parser)
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--relabel", metavar="FILE",
+        help="a relabel.csv; none for the set's own labels (default: the run's, on its own set)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--abstain", type=float, default=0.0, metavar="P",
+        help="no answer below this top probability: coverage, and accuracy of the answers",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if not 0 <= options.abstain < 1:
+        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
+    return options

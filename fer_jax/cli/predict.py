@@ -52,6 +52,8 @@ def main(arguments: Sequence[str]) -> None:
     if options.detector:
         FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
 
+    check_abstain(options.abstain, run.labels)
+
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
     from fer_jax.inference.locate import framing_of
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         options.faces = "whole"
     wanted = PredictOptions(
         options.faces or "all", options.no_face == "whole", options.explain, options.min_face,
-        options.detector,
+        options.detector, options.abstain,
     )  # fmt: skip
     with signals.interrupt_on_terminate() as received:
         outputs = _predict(run, found, wanted, options)
@@ -165,25 +167,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, help="folder for tables and annotated images (default: none)"
     )
-    parser.add_argument(
-        "--faces", choices=("all", "largest", "whole"),
-        help="which faces (default: all); whole: each image is cropped to a face already, "
-        "which is the default of a run on uncropped images of yours",
-    )  # fmt: skip
-    parser.add_argument(
-        "--min_face", type=float, default=0.1, metavar="SHARE",
-        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--detector", metavar="NAME",
-        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: mtcnn, or haar for "
-        "a run on faces that it cropped)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--no_face", choices=("whole", "skip"), default="whole",
-        help="an image without a face: classify the whole image (default), or skip it; "
-        "frames of videos are always skipped",
-    )  # fmt: skip
+    _add_face_flags(parser)
     parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps on the faces")
     parser.add_argument(
         "--figures", type=int, default=_FIGURES, metavar="N",
@@ -205,21 +189,65 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
     add_plugins(parser)
+    parser.add_argument(
+        "--abstain", type=float, default=0.0, metavar="P",
+        help="below this top probability the label is 'uncertain'; probabilities stay",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     _check(options)
     return options
+
+
+def _add_face_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that say which faces are classified."""
+    parser.add_argument(
+        "--faces", choices=("all", "largest", "whole"),
+        help="which faces (default: all); whole: each image is cropped to a face already, "
+        "which is the default of a run on uncropped images of yours",
+    )  # fmt: skip
+    parser.add_argument(
+        "--min_face", type=float, default=0.1, metavar="SHARE",
+        help="smallest face side, as a share of the image's shorter side (default: 0.1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--detector", metavar="NAME",
+        help="mtcnn, haar, haar_frontal, or the file of a YuNet model (default: mtcnn, or haar for "
+        "a run on faces that it cropped)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no_face", choices=("whole", "skip"), default="whole",
+        help="an image without a face: classify the whole image (default), or skip it; "
+        "frames of videos are always skipped",
+    )  # fmt: skip
 
 
 def _check(options: argparse.Namespace) -> None:
     """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
+    if not 0 <= options.abstain < 1:
+        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
     if options.explain and not options.out:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
     if options.smooth is not None and not 0 < options.smooth < float("inf"):
         raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
     if options.smooth and not (options.out or options.show):
         raise UserError("expected --out FOLDER or --show with --smooth, found neither")
+
+
+def check_abstain(threshold: float, labels: Sequence[str]) -> None:
+    """Checks that the word for no answer is no class.
+
+    Raises:
+      UserError: it is one.
+    """
+    from fer_jax.inference.results import UNCERTAIN
+
+    if threshold and UNCERTAIN in labels:
+        raise UserError(
+            f"expected a run without a class {UNCERTAIN!r} with --abstain, which uses that word, "
+            f"found {', '.join(labels)}; leave --abstain out"
+        )
 
 
 def check_video_flags(options: argparse.Namespace, sources: Sequence[Source]) -> None:

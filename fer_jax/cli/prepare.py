@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         seed=options.protocol_seed,
         crop=crop,
         rebuild=options.rebuild,
+        relabel=options.relabel,
     )
     if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
         raise UserError(
@@ -59,6 +60,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--detector", help="mtcnn, haar, haar_frontal, or a YuNet model file")
     parser.add_argument("--fallback", help="where no face is found: view or whole")
     parser.add_argument("--size", type=int, help="longest side of the stored faces, pixels")
+    parser.add_argument("--relabel", help="a relabel.csv: the summary counts the changed labels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
     add_plugins(parser)
     return parser.parse_args(arguments)

@@ -66,6 +66,7 @@ class OtherData:
       unmapped: "refuse" classes that the network lacks, or "drop" their images.
       faces: "whole" if the stored images are faces framed like the run's, "largest" to detect
         them; None to decide by how both sets are stored.
+      relabel: table of decisions about labels; "none" for the set's own labels.
     """
 
     name: str | None = None
@@ -75,6 +76,13 @@ class OtherData:
     manual_dir: str | None = None
     unmapped: str = "refuse"
     faces: str | None = None
+    relabel: str | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `tfds_builders.prepare.prepare` that differ from the default."""
+        fields = ("name", "variant", "protocol", "data_dir", "manual_dir", "relabel")
+        found = {field: value for field in fields if (value := getattr(self, field)) is not None}
+        return found | ({"relabel": None} if self.relabel == "none" else {})
 
 
 OWN_DATA = OtherData()
@@ -107,21 +115,36 @@ class RunEvaluation:
     is_own: bool
 
 
-def evaluate(run: Run, split: str, other: OtherData = OWN_DATA) -> ReportPaths:
+def evaluate(
+    run: Run, split: str, other: OtherData = OWN_DATA, abstain: float = 0.0
+) -> ReportPaths:
     """Evaluates the best checkpoint on `split` and writes the report.
 
     The report of the run's own test split goes to `report` in `run.output`, every other one to a
     folder in its `evaluations`.
 
+    Args:
+      run: the run.
+      split: name of the split.
+      other: data to evaluate on instead of the run's own.
+      abstain: the lowest top probability of an answer, for its accuracy and coverage.
+
     Raises:
       UserError: no checkpoint, a damaged one, or data with classes that the run lacks.
     """
-    return report_evaluation(run_evaluation(run, split, other))
+    evaluation = run_evaluation(run, split, other)
+    card = dataclasses.replace(evaluation.card, abstain=abstain)
+    return report_evaluation(dataclasses.replace(evaluation, card=card))
 
 
-def run_evaluation(run: Run, split: str, other: OtherData = OWN_DATA) -> RunEvaluation:
-    """Predicts a split with the best checkpoint, in every process of the job; writes nothing."""
-    data = with_all(open_data(run, other))
+def run_evaluation(
+    run: Run, split: str, other: OtherData = OWN_DATA, data: Prepared | None = None
+) -> RunEvaluation:
+    """Predicts a split with the best checkpoint, in every process of the job; writes nothing.
+
+    `data` is what `other` names, if it is open already.
+    """
+    data = with_all(open_data(run, other) if data is None else data)
     reframed = open_framed(run, data, split, other.faces)
     records = decode_all(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
@@ -220,9 +243,7 @@ def open_data(run: Run, other: OtherData = OWN_DATA) -> Prepared:
     if other.name is not None and other.name != arguments["name"]:
         # The run's other data arguments describe its own data set.
         arguments = {"name": other.name, "data_dir": arguments["data_dir"]}
-    for field in ("variant", "protocol", "data_dir", "manual_dir"):
-        if (value := getattr(other, field)) is not None:
-            arguments[field] = value
+    arguments |= other.arguments()
     if other.manual_dir is None:
         _check_prepared(run, arguments)
     return build.prepare(**arguments)
@@ -266,9 +287,8 @@ def is_training_data(run: Run, data: Prepared) -> bool:
 
 def evaluation_name(data: Prepared, split: str) -> str:
     """Returns the folder name of an evaluation: data set, variant, protocol and split."""
-    return "-".join(
-        (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
-    )
+    parts = (data.builder.name, data.builder.builder_config.name, data.protocol.name, split)
+    return "-".join(parts) + "-relabeled" * (split in data.metadata["relabeled"])
 
 
 def check_labels(run: Run, names: tuple[str, ...]) -> None:
@@ -441,6 +461,7 @@ def data_card(name: str, data: Prepared, split: str, notes: tuple[str, ...] = ()
         label_rule=metadata.get("label_rule", ""),
         leaks=metadata["leaks"],
         near_duplicates=metadata["near_duplicates"],
+        relabeled=metadata["relabeled"].get(split, ""),
         notes=(*notes, *metadata["notes"]),
     )
 

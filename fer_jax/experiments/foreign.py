@@ -150,8 +150,8 @@ class ForeignModel:
         return np.ascontiguousarray(normalized, np.float32)
 
 
-def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
-    """Evaluates an ONNX file and writes the report below `runs`.
+def evaluate_foreign(path: Path, split: str, other: OtherData, abstain: float = 0.0) -> ReportPaths:
+    """Evaluates an ONNX file and writes the report below `runs`; arguments as of `evaluate`.
 
     Raises:
       UserError: no data is named, or the model, its description or the data cannot be used.
@@ -160,12 +160,7 @@ def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
         raise UserError(f"expected --data with {path}, found none: it has no data set of its own")
     model = ForeignModel.read(path.with_suffix(".json"))
     classify = open_onnx(path, model)
-    arguments = {
-        name: value
-        for name in ("name", "variant", "protocol", "data_dir", "manual_dir")
-        if (value := getattr(other, name)) is not None
-    }
-    data = with_all(build.prepare(**arguments))
+    data = with_all(build.prepare(**other.arguments()))
     margin = model.margin if data.metadata.get("pictures") == "whole" else None
     preprocessing = Preprocessing(model.size, "unit", face_margin=margin)
     described = {"name": "", "crop": FaceCrop(margin=model.margin).to_json()}
@@ -190,6 +185,7 @@ def evaluate_foreign(path: Path, split: str, other: OtherData) -> ReportPaths:
         weights=f"{model.source or 'unknown source'} (sha256 {digest[:16]})",
         overlap=Overlap(images=len(records), unknown=(run.name,)),
         foreign=True,
+        abstain=abstain,
     )
     files.write_text(run.folder / FOREIGN, json.dumps(dataclasses.asdict(model), indent=2) + "\n")
     folder = run.folder / "evaluations" / evaluation_name(data, split)

@@ -79,7 +79,7 @@ def _pack(run: Run, trained: Trained, folder: Path) -> None:
         settings=dataclasses.replace(
             settings,
             plugins=(),
-            data=dataclasses.replace(settings.data, dir=None, manual_dir=None),
+            data=dataclasses.replace(settings.data, dir=None, manual_dir=None, relabel=None),
             model=dataclasses.replace(
                 settings.model, pretrained=Path(settings.model.pretrained).name
             ),

@@ -56,7 +56,7 @@ class Listing:
 
 def _row(name: str, number: int, face: Face) -> tuple[str, str, str, str]:
     which = face.found if face.found in ("whole", "given") else str(number)
-    return name, which, face.label, f"{face.confidence:.3f}"
+    return name, which, face.answer, f"{face.confidence:.3f}"
 
 
 def _shortened(name: str) -> str:

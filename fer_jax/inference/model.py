@@ -145,8 +145,10 @@ class Model:
         _, located = self._locate(images, faces, ("largest", "whole"), whole_image=True)
         return self.network.embed(self._stack([face.pixels for (face,) in located]))
 
-    def classify(self, located: Iterable[LocatedFace], explain: bool = False) -> list[Face]:
-        """Classifies located faces, in order."""
+    def classify(
+        self, located: Iterable[LocatedFace], explain: bool = False, threshold: float = 0.0
+    ) -> list[Face]:
+        """Classifies located faces, in order; `threshold` as in `Face`."""
         faces = list(located)
         pixels = self._stack([face.pixels for face in faces])
         heat_maps: list[np.ndarray | None] = [None] * len(faces)
@@ -164,6 +166,7 @@ class Model:
                 pixels=face.pixels,
                 heat=heat,
                 square=face.square,
+                threshold=threshold,
             )
             for face, row, heat in zip(faces, probabilities, heat_maps, strict=True)
         ]

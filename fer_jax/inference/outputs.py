@@ -232,7 +232,7 @@ class Outputs(Counts):
         for number, face in enumerate(prediction.faces):
             position = (csv_text(frame.source.name), frame.index, seconds, number, *face.box)
             probabilities = [f"{value:.6f}" for value in face.probabilities.values()]
-            row = [*position, face.found, csv_text(face.label), *probabilities]
+            row = [*position, face.found, csv_text(face.answer), *probabilities]
             row.append(csv_text(self.sources[-1].get("annotated", "")))
             if self._has_videos:
                 row.append("" if face.track is None else str(face.track))

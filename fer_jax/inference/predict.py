@@ -56,7 +56,7 @@ def predict(
     """
     model = Model(run)
     writer = Counts() if out is None else Outputs(
-        out, _header(model), run.labels, figures, annotate, found.ignored,
+        out, _header(model, options.abstain), run.labels, figures, annotate, found.ignored,
         any(source.kind != "picture" for source in found.sources), smoothing,
     )  # fmt: skip
     frames = (predict_live(model, found.sources[0], options) if view
@@ -85,13 +85,14 @@ def predict(
     return outputs
 
 
-def _header(model: Model) -> dict[str, Any]:
+def _header(model: Model, abstain: float) -> dict[str, Any]:
     """Returns the first entries of predictions.json."""
     return {
         "run": model.run.name,
         "step": model.network.step,
         "warnings": list(run_dir.report_warnings(model.run)),
         "labels": list(model.labels),
+        **({"abstain": abstain} if abstain else {}),
     }
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+UNCERTAIN = "uncertain"
+"""The answer for a face whose top probability is below the threshold of `--abstain`."""
+
 FRAME_COLUMNS = ("source", "face", "x", "y", "width", "height", "found", "label")
 """Columns of `to_frame`, before the probabilities."""
 
@@ -35,6 +38,7 @@ class Face:
       track: number of the person in a video, from 1; None for images, and until it is clear who it
         is.
       smoothed: probabilities of the person smoothed over time; None unless requested.
+      threshold: the top probability from which on the label is an answer; 0 always answers.
     """
 
     box: tuple[int, int, int, int]
@@ -46,24 +50,35 @@ class Face:
     square: tuple[int, int, int] = dataclasses.field(repr=False)
     track: int | None = None
     smoothed: Mapping[str, float] | None = None
+    threshold: float = 0.0
 
     @property
     def confidence(self) -> float:
         """The probability of `label`."""
         return self.probabilities[self.label]
 
-    def shown(self) -> tuple[str, float]:
+    @property
+    def answer(self) -> str:
+        """`label`, or `UNCERTAIN` below the threshold."""
+        return self.label if self.confidence >= self.threshold else UNCERTAIN
+
+    def top(self) -> tuple[str, float]:
         """Returns label and probability after smoothing, if any."""
         values = self.smoothed or self.probabilities
         label = max(values, key=values.__getitem__) if self.smoothed else self.label
         return label, values[label]
+
+    def shown(self) -> tuple[str, float]:
+        """As `top`, with `UNCERTAIN` for a label below the threshold."""
+        label, probability = self.top()
+        return (label if probability >= self.threshold else UNCERTAIN), probability
 
     def to_json(self) -> dict[str, Any]:
         """Returns JSON values for everything except the pixels, the heat map and `square`."""
         content: dict[str, Any] = {
             "box": list(self.box),
             "found": self.found,
-            "label": self.label,
+            "label": self.answer,
             "probabilities": dict(self.probabilities),
         }
         if self.track is not None:

@@ -42,6 +42,7 @@ class PredictOptions:
       explain: compute Grad-CAM heat maps.
       min_share: smallest face side, as a fraction of the frame's shorter side.
       detector: a `FaceCrop.detector`; None for the run's default.
+      abstain: the top probability below which a face's label is `UNCERTAIN`.
     """
 
     faces: Choice
@@ -49,6 +50,7 @@ class PredictOptions:
     explain: bool
     min_share: float
     detector: str | None = None
+    abstain: float = 0.0
 
 
 FramePrediction = tuple[Frame, Prediction]
@@ -84,7 +86,7 @@ def predict_live(
                 yield item
             else:
                 located = finder.find(item.image, options.faces, whole_image=False)
-                faces = model.classify(located, options.explain)
+                faces = model.classify(located, options.explain, options.abstain)
                 yield item, Prediction(source.name, tuple(faces))
 
 
@@ -135,7 +137,8 @@ def _classify(
     model: Model, pending: list[_Pending], options: PredictOptions
 ) -> Iterator[FramePrediction | Unreadable]:
     """Runs the network once on the faces of all pending frames."""
-    faces = iter(model.classify([face for _, group in pending for face in group], options.explain))
+    located_faces = [face for _, group in pending for face in group]
+    faces = iter(model.classify(located_faces, options.explain, options.abstain))
     for item, located in pending:
         if isinstance(item, Unreadable):
             yield item

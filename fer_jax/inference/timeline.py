@@ -158,7 +158,7 @@ class Timeline:
             if face.track is None:
                 continue
             values = face.smoothed or face.probabilities
-            label = self.labels.index(face.shown()[0])
+            label = self.labels.index(face.top()[0])
             observation = Observation(face.track, label, np.array(list(values.values())))
             track = self._track(face.track, frame.seconds)
             track.see(frame.seconds, label)

@@ -8,6 +8,7 @@
 | `tables` | the text report |
 | `plots`, `svg`, `png` | figures and their encodings |
 | `examples`, `page` | example images, and the HTML page |
+| `gallery` | the page of suspected labels |
 | `write` | the report folder |
 
 Needs NumPy, OpenCV, Matplotlib and Jinja, but not JAX.

@@ -121,6 +121,9 @@ class ReportCard:
       view_share: share of the images that are cropped at the camera's usual box, because no face
         was detected.
       foreign: whether the model was not trained by this project.
+      members: number of networks whose probabilities are averaged.
+      abstain: the lowest top probability at which the network answers; 0 if it always does.
+      relabeled: how many labels of the split a relabel.csv changed; "" for the set's own labels.
     """
 
     run: str
@@ -152,6 +155,9 @@ class ReportCard:
     dead_units: float | None = None
     view_share: float = 0.0
     foreign: bool = False
+    members: int = 1
+    abstain: float = 0.0
+    relabeled: str = ""
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ReportCard:
@@ -159,6 +165,11 @@ class ReportCard:
         counts = stored.get("overlap")
         overlap = Overlap(**{**counts, "unknown": tuple(counts["unknown"])}) if counts else None
         return cls(**{**stored, "notes": tuple(stored["notes"]), "overlap": overlap})
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether one checkpoint of this project was evaluated."""
+        return not self.foreign and self.members == 1
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -176,6 +187,11 @@ class ReportCard:
         if self.derived_labels:
             rule = f"the rule {self.label_rule}" if self.label_rule else "a rule"
             lines.append(f"DERIVED LABELS: labels are computed by {rule}, not annotated")
+        if self.relabeled:
+            lines.append(
+                f"RELABELED: {self.relabeled}; results do not compare with those on the set's own "
+                "labels"
+            )
         if self.leaks and (self.overlap is None or self.overlap.unknown):
             lines.append(
                 f"LEAK: {self.leaks} ids are in more than one split; "

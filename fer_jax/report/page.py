@@ -117,6 +117,11 @@ def write_page(
         "level": f"{CONFIDENCE_LEVEL:.0%}",
         "date": datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
     }
+    return files.write_text(path, template("page.html").render(content))
+
+
+def template(name: str) -> jinja2.Template:
+    """Returns a template of this folder; it escapes what it is given."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fer_jax.report", "."),
         autoescape=True,
@@ -124,7 +129,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return files.write_text(path, environment.get_template("page.html").render(content))
+    return environment.get_template(name)
 
 
 def choose_best(predictions: Predictions, count: int) -> list[int]:
@@ -241,7 +246,11 @@ def _figures(
     scores: Scores, history: Sequence[Mapping[str, Any]]
 ) -> list[tuple[str, markupsafe.Markup]]:
     reliability = plots.reliability_figure(scores)
-    figures = [("Calibration", svg.encode(reliability, "reliability", "reliability diagram"))]
+    coverage = plots.coverage_figure(scores)
+    figures = [
+        ("Calibration", svg.encode(reliability, "reliability", "reliability diagram")),
+        ("Coverage", svg.encode(coverage, "coverage", "accuracy of the most confident images")),
+    ]
     if history:
         curves = plots.curves_figure(history)
         figures.append(("Learning curves", svg.encode(curves, "curves", "learning curves")))
@@ -269,8 +278,9 @@ def _facts(scores: Scores, card: ReportCard) -> dict[str, Rows]:
         ("network", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
         *tables.training_rows(card),
-        *([] if card.foreign else training),
+        *(training if card.has_checkpoint else []),
         *tables.calibration_rows(scores, card),
+        *tables.abstention_rows(scores, card),
     ]
     facts: dict[str, Rows] = {"Data": data, "Run": run}
     if votes := tables.vote_rows(scores):

@@ -87,6 +87,11 @@ def reliability(scores: Scores, title: str = "") -> np.ndarray:
     return _render(reliability_figure(scores, title))
 
 
+def coverage(scores: Scores, title: str = "") -> np.ndarray:
+    """Draws the accuracy of the most confident images over their share: uint8[H, W, 3] RGB."""
+    return _render(coverage_figure(scores, title))
+
+
 def confusion_figure(confusion: np.ndarray, label_names: Sequence[str], title: str = "") -> Figure:
     """The figure of `confusion_matrix`."""
     classes, names = len(label_names), _shorten(label_names)
@@ -191,6 +196,33 @@ def reliability_figure(scores: Scores, title: str = "") -> Figure:
         _open_frame(axes)
     text = f"{title}\nexpected calibration error {bins.error:.3f}".lstrip()
     above.set_title(heading := _truncate_lines(text, 60), fontsize=11)
+    return _plain_text(figure, [heading])
+
+
+def coverage_figure(scores: Scores, title: str = "") -> Figure:
+    """The figure of `coverage`; with an abstaining network its point."""
+    figure = _figure(5.4, 4.2)
+    axes = figure.add_subplot()
+    curve = scores.coverage
+    axes.plot(curve.share, curve.accuracy, color=_BLUE, linewidth=1.8, label="accuracy")
+    axes.plot(
+        curve.share, curve.confidence, "--", color=_ORANGE, linewidth=1.4,
+        label="lowest top probability",
+    )  # fmt: skip
+    point = scores.abstention
+    if point is not None and point.accuracy is not None:
+        axes.plot(
+            point.coverage, point.accuracy, "o", color=_INK, markersize=7,
+            label=f"from {point.threshold:g}: {point.accuracy:.1%} of {point.coverage:.1%}",
+        )  # fmt: skip
+    axes.set_xlim(0, 1.01)
+    axes.set_ylim(0, 1.02)
+    axes.set_xlabel("coverage (share of the images, most confident first)")
+    axes.xaxis.set_major_formatter(_percent)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    _open_frame(axes)
+    text = f"{title}\naccuracy of all {scores.accuracy:.1%}".lstrip()
+    axes.set_title(heading := _truncate_lines(text, 60), fontsize=11)
     return _plain_text(figure, [heading])
 
 

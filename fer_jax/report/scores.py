@@ -14,6 +14,7 @@ from fer_jax.report.intervals import CONFIDENCE_LEVEL, Groups, Interval
 from fer_jax.report.predictions import Predictions
 
 CALIBRATION_BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
+COVERAGE_POINTS = 100
 _COLLAPSED = 0.95  # share of the predictions in one class
 
 
@@ -47,6 +48,40 @@ class Reliability:
         return float((gaps * self.count).sum() / self.count.sum())
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coverage:
+    """Accuracy of the most confident images alone, at K shares of them (selective prediction).
+
+    Attributes:
+      share: float64[K], coverage: the share of the images, from the smallest to 1.
+      confidence: float64[K], the lowest top probability among them.
+      accuracy: float64[K], their accuracy.
+    """
+
+    share: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Abstention:
+    """Scores of a network that answers only where its top probability reaches a threshold.
+
+    Attributes:
+      threshold: the lowest top probability of an answer.
+      answered: number of images with an answer.
+      coverage: their share.
+      accuracy: their accuracy; None without an answer.
+      accuracy_interval: its interval at `CONFIDENCE_LEVEL`; None with too few groups.
+    """
+
+    threshold: float
+    answered: int
+    coverage: float
+    accuracy: float | None
+    accuracy_interval: Interval | None
+
+
 @dataclasses.dataclass(frozen=True)
 class VoteScores:
     """Predictions compared with the votes of people, means over the images.
@@ -78,6 +113,7 @@ class Scores:
       macro: unweighted averages over the classes with images.
       weighted: averages weighted by support.
       reliability: calibration of the confidence.
+      coverage: accuracy of the most confident images.
       accuracy_interval: interval of the accuracy at `CONFIDENCE_LEVEL`; None with too few groups.
       balanced_accuracy_interval: interval of the balanced accuracy, or None.
       macro_f1_interval: interval of macro F1, or None.
@@ -85,6 +121,7 @@ class Scores:
       votes: comparison with the votes of people; None if unknown.
       uncalibrated_error: expected calibration error at temperature 1; None if that is what was
         evaluated.
+      abstention: scores of the answers alone; None if the network always answers.
     """
 
     label_names: tuple[str, ...]
@@ -98,12 +135,14 @@ class Scores:
     macro: Averages
     weighted: Averages
     reliability: Reliability
+    coverage: Coverage
     accuracy_interval: Interval | None
     balanced_accuracy_interval: Interval | None
     macro_f1_interval: Interval | None
     interval_method: str
     votes: VoteScores | None = None
     uncalibrated_error: float | None = None
+    abstention: Abstention | None = None
 
     @property
     def calibration_error(self) -> float:
@@ -155,12 +194,13 @@ class Scores:
         return tuple(lines)
 
 
-def score(predictions: Predictions, temperature: float = 1.0) -> Scores:
+def score(predictions: Predictions, temperature: float = 1.0, abstain: float = 0.0) -> Scores:
     """Computes all scores and their intervals.
 
     Args:
       predictions: predictions of N images.
       temperature: that their logits were divided by.
+      abstain: the lowest top probability of an answer; 0 always answers.
     """
     confusion = predictions.confusion()
     precision, recall, f1 = per_class(confusion)
@@ -180,12 +220,52 @@ def score(predictions: Predictions, temperature: float = 1.0) -> Scores:
             *(float(np.average(values, weights=support)) for values in (precision, recall, f1))
         ),
         reliability=reliability(predictions.probabilities, predictions.labels),
+        coverage=coverage_curve(predictions),
         accuracy_interval=groups.interval(accuracy),
         balanced_accuracy_interval=groups.interval(balanced_accuracy),
         macro_f1_interval=groups.interval(macro_f1),
         interval_method=groups.method,
         votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
         uncalibrated_error=_uncalibrated_error(predictions, temperature),
+        abstention=abstention(predictions, abstain) if abstain else None,
+    )
+
+
+def coverage_curve(predictions: Predictions) -> Coverage:
+    """Returns the accuracy of the most confident images at up to `COVERAGE_POINTS` shares.
+
+    Images of equal confidence are answered together.
+    """
+    confidence = predictions.probabilities.max(axis=1).astype(np.float64)
+    order = np.argsort(-confidence, kind="stable")
+    hits = np.cumsum((predictions.predicted == predictions.labels)[order])
+    count = len(order)
+    wanted = np.ceil(np.linspace(0, count, COVERAGE_POINTS + 1)[1:]).astype(int) - 1
+    values = confidence[order]
+    # The last of those with the same confidence.
+    last = np.unique(np.searchsorted(-values, -values[wanted], side="right") - 1)
+    return Coverage((last + 1) / count, values[last], hits[last] / (last + 1))
+
+
+def abstention(predictions: Predictions, threshold: float) -> Abstention:
+    """Scores the images whose top probability reaches `threshold`."""
+    rows = np.flatnonzero(predictions.probabilities.max(axis=1) >= threshold)
+    if not rows.size:
+        return Abstention(threshold, 0, 0.0, None, None)
+    answered = Predictions(
+        ids=tuple(predictions.ids[row] for row in rows),
+        labels=predictions.labels[rows],
+        probabilities=predictions.probabilities[rows],
+        groups=tuple(predictions.groups[row] for row in rows),
+        label_names=predictions.label_names,
+        unit=predictions.unit,
+    )
+    return Abstention(
+        threshold=threshold,
+        answered=len(rows),
+        coverage=len(rows) / len(predictions),
+        accuracy=float(accuracy(answered.confusion())),
+        accuracy_interval=Groups.of(answered).interval(accuracy),
     )
 
 

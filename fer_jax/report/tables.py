@@ -61,7 +61,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("model", f"{card.model}, {card.parameters:,} parameters"),
         ("initial weights", card.weights),
         *training_rows(card),
-        *([] if card.foreign else [("checkpoint", checkpoint)]),
+        *([("checkpoint", checkpoint)] if card.has_checkpoint else []),
         *([("test-time aug.", card.views)] if card.views else []),
         ("accuracy", _with_interval(scores.accuracy, scores.accuracy_interval)),
         (
@@ -71,6 +71,7 @@ def summary(scores: Scores, card: ReportCard) -> str:
         ("macro F1", _with_interval(scores.macro.f1, scores.macro_f1_interval)),
         ("ECE", f"{scores.calibration_error:.4f} ({CALIBRATION_BINS} equal-width bins)"),
         *calibration_rows(scores, card),
+        *abstention_rows(scores, card),
         *vote_rows(scores),
         ("baselines", f"chance {scores.chance:.4f}, most frequent class {majority:.4f}"),
         ("means", f"UAR, macro F1, chance: over {classes} with images"),
@@ -97,6 +98,24 @@ def calibration_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
     return [("temperature", f"{card.temperature:.4g}, fitted on validation; {before}")]
 
 
+def abstention_rows(scores: Scores, card: ReportCard) -> list[tuple[str, str]]:
+    """Returns coverage and accuracy with --abstain as a table; empty without it."""
+    one = scores.abstention
+    if one is None:
+        return []
+    rest = "no image" if one.accuracy is None else _with_interval(
+        one.accuracy, one.accuracy_interval
+    )  # fmt: skip
+    calibrated = "calibrated" if card.temperature != 1 else "not calibrated"
+    if card.members > 1 or card.folds or card.seeds > 1:
+        calibrated = "each run's calibration"
+    return [
+        ("abstains", f"below a top probability of {one.threshold:g} ({calibrated})"),
+        ("coverage", f"{one.coverage:.4f}, {one.answered:,} of {scores.count:,} images"),
+        ("their accuracy", rest),
+    ]
+
+
 def training_rows(card: ReportCard) -> list[tuple[str, str]]:
     """Returns the optimizer and the versions as a table; empty in reports of older versions."""
     versions = ", ".join(f"{name} {version}" for name, version in card.versions.items())
@@ -117,7 +136,7 @@ def vote_rows(scores: Scores) -> list[tuple[str, str]]:
 
 def run_text(card: ReportCard) -> str:
     """Returns the run's name with its seed, or with its folds and seeds."""
-    if card.foreign:
+    if not card.has_checkpoint:
         return card.run
     if not card.folds and card.seeds == 1:
         return f"{card.run} (seed {card.seed})"

@@ -5,7 +5,8 @@
     report.md                 the text report with the plots
     report.json               all scores and the card, for programs
     predictions.csv           predictions of each image
-    confusion_matrix.png, reliability.png, learning_curves.png, emotion_analysis_1.png, ...
+    confusion_matrix.png, reliability.png, coverage.png, learning_curves.png,
+    emotion_analysis_1.png, ...
 
 Each file is written atomically.
 """
@@ -27,7 +28,7 @@ from fer_jax.report.card import ReportCard
 from fer_jax.report.examples import round_robin
 from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import CALIBRATION_BINS, Scores, score
+from fer_jax.report.scores import CALIBRATION_BINS, Abstention, Scores, score
 from fer_jax.report.slices import Slice, slice_scores
 
 _CURVES = "learning_curves"
@@ -94,7 +95,7 @@ def write_report(
             f"expected images of shape ({len(predictions)}, height, width, 3), found "
             f"{shape}; pass the evaluated images in the order of the predictions"
         )
-    scores = score(predictions, card.temperature)
+    scores = score(predictions, card.temperature, card.abstain)
     slices = slice_scores(predictions, attributes or {})
     rows = files.read_json_lines(history) if history is not None and history.exists() else []
     arrays = _draw(scores, predictions, images, card, rows, samples)
@@ -178,6 +179,10 @@ def as_json(
         "reliability": {
             name: values.tolist() for name, values in dataclasses.asdict(scores.reliability).items()
         },
+        "coverage": {
+            name: values.tolist() for name, values in dataclasses.asdict(scores.coverage).items()
+        },
+        "abstention": _abstention(scores.abstention),
         "slices": {
             name: [dataclasses.asdict(part) for part in parts]
             for name, parts in (slices or {}).items()
@@ -202,6 +207,7 @@ def _draw(
             scores.confusion, scores.label_names, f"{title}, {card.split}"
         ),
         "reliability": plots.reliability(scores, f"{title}, {card.split}"),
+        "coverage": plots.coverage(scores, f"{title}, {card.split}"),
     }
     if history:
         arrays[_CURVES] = plots.learning_curves(history, title)
@@ -234,6 +240,12 @@ def _markdown(scores: Scores, card: ReportCard, plot_paths: tuple[Path, ...]) ->
     fenced = [f"```text\n{block}```\n" for block in blocks]
     links = [f"![{path.stem.replace('_', ' ')}]({path.name})\n" for path in plot_paths]
     return "\n".join([heading, *warnings, *fenced, *links])
+
+
+def _abstention(one: Abstention | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {**dataclasses.asdict(one), "accuracy_interval": _ends(one.accuracy_interval)}
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -66,6 +66,7 @@ def data_arguments(settings: Settings) -> dict[str, Any]:
         "protocol": data.protocol,
         "seed": data.protocol_seed,
         "crop": dataclasses.asdict(data.crop),
+        "relabel": data.relabel,
     }
 
 

@@ -70,7 +70,8 @@ def test_another_run_in_the_same_folder_is_refused(tmp_path, change, message):
 def test_fields_without_effect_on_parameters_may_change(tmp_path):
     start(tmp_path)
     overrides = [f"{name}={value}" for name, value in
-                 {"data.dir": "/y", "data.manual_dir": "/z", "eval.batch_size": 9,
+                 {"data.dir": "/y", "data.manual_dir": "/z", "data.relabel": "/r",
+                  "eval.batch_size": 9,
                   "eval.explain": "false", "eval.samples": 1, "model.pretrained": "/w",
                   "data.store": "stream", "train.keep": 5, "train.pictures": 0,
                   "train.log_steps": 3, "train.fsdp": 2,

@@ -375,3 +375,44 @@ def test_a_long_video_is_never_held_in_memory(run, model, tmp_path, portraits, m
             out.add(*result)
     assert out.sources[0]["frames"] == 80
     assert stream.MAX_PENDING <= maximum <= stream.DECODE_AHEAD + stream.MAX_PENDING + 16
+
+
+def test_below_the_threshold_a_label_is_uncertain(run, media, tmp_path, capsys):
+    """The untrained network has about 1/7 for each class."""
+    photo = media / "anna.png"
+    for threshold, is_answer in (("0.1", True), ("0.6", False)):
+        cli.main([str(run.folder), str(photo), "--abstain", threshold, "--out", str(tmp_path)])
+        (row,) = rows_of(tmp_path)
+        content = json.loads((tmp_path / "predictions.json").read_text())
+        (face,) = content["frames"][0]["faces"]
+        assert content["abstain"] == float(threshold)
+        assert (row["label"] != "uncertain") == is_answer
+        assert face["label"] == row["label"]
+        top = max(face["probabilities"].values())
+        assert max(float(row[f"probability_{name}"]) for name in run.labels) == pytest.approx(
+            top, abs=1e-6
+        )
+        assert row["label"] in capsys.readouterr().out
+
+
+def test_a_smoothed_label_is_uncertain_too_and_timelines_keep_the_class():
+    values = {"happiness": 0.55, "neutral": 0.45}
+    face = Face(
+        (0, 0, 9, 9), "haar", "happiness", {"happiness": 0.9, "neutral": 0.1},
+        np.zeros((9, 9, 3), np.uint8), None, (0, 0, 9), 1, values, threshold=0.6,
+    )  # fmt: skip
+    assert face.answer == "happiness"
+    assert face.shown() == ("uncertain", 0.55)
+    assert face.top() == ("happiness", 0.55)
+
+
+@pytest.mark.parametrize("value", ["1", "-0.1", "nan"])
+def test_a_threshold_out_of_range_is_refused(value):
+    with pytest.raises(UserError, match="expected --abstain from 0 to below 1"):
+        cli.parse(["photo.jpg", f"--abstain={value}"])
+
+
+def test_a_class_named_like_no_answer_is_refused():
+    cli.check_abstain(0.0, ("uncertain", "fear"))
+    with pytest.raises(UserError, match="without a class 'uncertain'"):
+        cli.check_abstain(0.5, ("uncertain", "fear"))

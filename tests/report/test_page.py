@@ -116,7 +116,7 @@ def test_examples_are_shown_beside_their_heatmaps(written):
 
 def test_figures_have_the_colors_of_the_page(written):
     figures = re.findall(r"<svg.*?</svg>", written, flags=re.DOTALL)
-    assert len(figures) == 2
+    assert len(figures) == 3
     for figure in figures:
         assert "var(--ink)" in figure
         assert "var(--blue)" in figure

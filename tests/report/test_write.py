@@ -40,7 +40,7 @@ def inputs(tmp_path):
 def test_every_file_is_written(tmp_path, inputs):
     paths = write.write_report(tmp_path / "report", card=CARD, samples=4, **inputs)
     assert sorted(path.name for path in paths.folder.iterdir()) == [
-        "confusion_matrix.png",
+        "confusion_matrix.png", "coverage.png",
         *(f"emotion_analysis_{i}.png" for i in (1, 2, 3, 4)),
         "index.html", "learning_curves.png", "predictions.csv", "reliability.png",
         "report.json", "report.md", "report.txt",
@@ -134,10 +134,10 @@ def test_a_second_report_replaces_the_first(tmp_path, inputs, history):
     write.write_report(folder, card=CARD, samples=5, **inputs)
     paths = write.write_report(folder, card=CARD, samples=2, **(inputs | {"history": history}))
     assert sorted(path.name for path in folder.glob("*.png")) == [
-        "confusion_matrix.png", "emotion_analysis_1.png", "emotion_analysis_2.png",
-        "reliability.png",
+        "confusion_matrix.png", "coverage.png", "emotion_analysis_1.png",
+        "emotion_analysis_2.png", "reliability.png",
     ]  # fmt: skip
-    assert len(paths.plot_paths) == 4
+    assert len(paths.plot_paths) == 5
 
 
 @pytest.mark.parametrize(
