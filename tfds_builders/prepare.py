@@ -149,11 +149,12 @@ def data_root(data_dir: str | None = None) -> Path:
     """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default.
 
     Raises:
-      errors.UserError: that is in a home, and this user has none, as in a container.
+      errors.UserError: that is in a home, and this user has none, as in a container; or it is a
+        URL.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        return Path(chosen).expanduser().absolute()
+        return files.local_path(chosen).expanduser().absolute()
     except RuntimeError:
         raise errors.UserError(
             "expected a home for prepared data, found none; set HOME, or name a folder "
@@ -202,7 +203,7 @@ def _config(
             )
         return config
     config = _with_crop(config, changes)
-    return builder_class.variant_for(Path(manual_dir) if manual_dir else None, config)
+    return builder_class.variant_for(files.local_path(manual_dir) if manual_dir else None, config)
 
 
 def _stored_config(builder_class: Any, variant: str, data_dir: str | None) -> Any:
@@ -268,7 +269,7 @@ def _silence_tfds() -> None:
 
 def _manual_dir(builder: Any, manual_dir: str | None) -> Path:
     if manual_dir:
-        return Path(manual_dir).expanduser().absolute()
+        return files.local_path(manual_dir).expanduser().absolute()
     return Path(builder.data_dir_root) / "downloads" / "manual"
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -45,7 +46,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "run",
-        type=Path,
+        type=local_path,
         help="run directory, such as runs/demo; or "
         "an ONNX file of somebody else, with a JSON file of its name that describes it",
     )

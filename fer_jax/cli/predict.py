@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 from fer_jax.printable import printable
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
             f"them: {', '.join(runs)}"
         )
     if not is_input(first):
+        local_path(first)
         raise UserError(
             f"expected a run directory, an image, a video, a folder, 'camera' or a stream's URL, "
             f"found nothing at {first}; check the path"
@@ -162,7 +164,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "videos, camera (camera:1 is the second), or rtsp and http URLs",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, help="folder for tables and annotated images (default: none)"
+        "--out", type=local_path, help="folder for tables and annotated images (default: none)"
     )
     parser.add_argument(
         "--faces", choices=("all", "largest", "whole"),

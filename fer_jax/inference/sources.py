@@ -19,6 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.faces import decode as picture_files
 from fer_jax.faces.decode import UnreadableError
@@ -142,6 +143,7 @@ def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
         elif os.path.isfile(path):
             found.sources.append(_file_source(path))
         else:
+            files.local_path(argument)
             what = "no regular file" if os.path.exists(path) else "nothing"
             raise UserError(
                 f"expected an image, a video, a folder, {CAMERA!r} or a stream's URL, found {what} "
