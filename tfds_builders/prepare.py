@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import errors, files
+from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from tfds_builders import index, prepared, protocols, sources, summary
@@ -98,6 +99,7 @@ def prepare(
     seed: int = 0,
     crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
+    executor: Executor | None = None,
 ) -> Prepared:
     """Returns the records of a data set and their splits, preparing the set if necessary.
 
@@ -114,6 +116,7 @@ def prepare(
       seed: random seed of the protocol.
       crop: as in `get`.
       rebuild: whether to replace prepared data.
+      executor: who finds and crops the faces; one thread per core by default.
 
     Raises:
       errors.UserError: Unknown set, variant or protocol; a source that is missing, incomplete or
@@ -136,7 +139,7 @@ def prepare(
                 _remove_leftovers(builder)
                 if exists or builder.info.splits:  # without the description of the old data
                     builder = get(name, variant, data_dir, manual_dir, crop)
-                _write_records(builder, source_dir, opened)
+                _write_records(builder, source_dir, opened, executor)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
     result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready)
@@ -430,10 +433,10 @@ def _remove_leftovers(builder: Any) -> None:
         shutil.rmtree(place)
 
 
-def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
+def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Executor | None) -> None:
     import tensorflow_datasets as tfds
 
-    builder.opened = opened
+    builder.opened, builder.executor = opened, executor
     if opened is not None:
         builder.info.metadata["fingerprint"] = sources.fingerprint(source_dir)
     # Both only print, and TFDS has no switch for them.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.executor import Executor, add_flag
 from tfds_builders import prepare as builders
 from tfds_builders import summary
 
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         seed=options.protocol_seed,
         crop=crop,
         rebuild=options.rebuild,
+        executor=Executor(options.workers),
     )
     if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
         raise UserError(
@@ -59,4 +61,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fallback", help="where no face is found: view or whole")
     parser.add_argument("--size", type=int, help="longest side of the stored faces, pixels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
+    add_flag(parser)
     return parser.parse_args(arguments)
