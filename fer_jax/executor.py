@@ -41,7 +41,7 @@ def cores() -> int:
 def add_flag(parser: argparse.ArgumentParser) -> None:
     """Adds --workers."""
     parser.add_argument(
-        "--workers", type=_count, default=cores(), metavar="N",
+        "--workers", type=_count, metavar="N",
         help="processes of this machine, each with one thread (default: one per core)",
     )  # fmt: skip
 

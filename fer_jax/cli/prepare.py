@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.errors import UserError
-from fer_jax.executor import Executor, add_flag
+from fer_jax.executor import Executor, add_flag, cores
 from tfds_builders import prepare as builders
 from tfds_builders import summary
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         seed=options.protocol_seed,
         crop=crop,
         rebuild=options.rebuild,
-        executor=Executor(options.workers),
+        executor=Executor(options.workers or cores()),
     )
     if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
         raise UserError(
