@@ -1,6 +1,6 @@
 """Predicts a corpus of photos into shards of a table, in bounded memory and resumable.
 
-    corpus.json                  what the shards are made of
+    _corpus.json                 what the shards are made of
     shard-000000.parquet ...     1,000 photos each, one row per face; or .csv
 
 Each shard is written whole. Started again, a prediction goes on behind the shards that exist. The
@@ -52,7 +52,7 @@ SHARD = 1_000
 """Photos in a shard, at most: what a killed prediction does again."""
 
 PIECE = 32  # photos that a worker predicts at a time
-_MANIFEST = "corpus.json"
+_MANIFEST = "_corpus.json"
 _COLUMN = "path"  # of a table of photos
 _PHOTO = ("source", "bytes", "error")
 _INTEGERS = ("bytes", "face", "x", "y", "width", "height")
@@ -190,7 +190,8 @@ def _write_all(
                 counts.add(of_photo)
                 rows += of_photo
                 rate = counts.photos / max(time.monotonic() - start, 1e-9)
-                left = f"{clock_text((total - counts.photos) / rate)} left"
+                is_known = counts.photos > PIECE  # the first piece includes the workers' start
+                left = f"{clock_text((total - counts.photos) / rate)} left" * is_known
                 unreadable = f"{counts.unreadable:,} unreadable" * bool(counts.unreadable)
                 progress.update(counts.photos, f"{rate:,.1f} photos/s", left, unreadable)
             _write(path, rows, made_of)

@@ -63,7 +63,7 @@ def test_a_row_per_face_and_one_for_an_unreadable_photo(run, photos, tmp_path, m
     )
     assert one["found"] == "given"
     assert int(one["bytes"]) == (photos / "0" / "0.png").stat().st_size
-    stored = json.loads((tmp_path / "out" / "corpus.json").read_text())
+    stored = json.loads((tmp_path / "out" / "_corpus.json").read_text())
     assert {(row["model"], row["version"]) for row in found} == {
         (stored["model"], stored["version"])
     }
@@ -76,6 +76,7 @@ def test_parquet_has_the_values_of_csv(run, photos, tmp_path):
     texts = rows(tmp_path / "csv")
     assert list(table[0]) == list(texts[0])
     assert set(FRAME_COLUMNS) <= set(table[0])
+    assert parquet.read_table(tmp_path / "parquet").num_rows == len(table)  # the folder as a whole
     for values, text in zip(table, texts, strict=True):
         for name, value in values.items():
             shown = "" if value is None else f"{value:.6f}" if isinstance(value, float) else value
