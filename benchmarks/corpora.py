@@ -36,8 +36,8 @@ def write_photos(folder: Path, count: int) -> None:
 
 def measure(folder: Path, out: Path, workers: int) -> tuple[float, float]:
     """Predicts a folder; returns wall seconds and the peak MB of the largest process."""
-    command = [sys.executable, "-m", "fer_jax", "predict", folder, "--faces", "whole"]
-    command += ["--out", out, "--shards", "csv", "--workers", str(workers)]
+    command = [sys.executable, "-m", "fer_jax", "predict", str(folder), "--faces", "whole"]
+    command += ["--out", str(out), "--shards", "csv", "--workers", str(workers)]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
