@@ -240,15 +240,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--show", action="store_true",
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
+    _add_corpus_flags(parser)
+    options = parser.parse_args(arguments)
+    _check(options)
+    return options
+
+
+def _add_corpus_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards", choices=("parquet", "csv"),
         help="for many photos, also listed in tables (.csv, .parquet) with a column path: write "
         "tables of 1,000 photos each into --out; the same command goes on where it was stopped",
     )  # fmt: skip
     add_flag(parser)
-    options = parser.parse_args(arguments)
-    _check(options)
-    return options
 
 
 def _check(options: argparse.Namespace) -> None:
