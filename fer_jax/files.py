@@ -1,10 +1,11 @@
-"""Atomic writes, locks, JSON-lines reading, and the cache folder."""
+"""Local paths, atomic writes, locks, JSON-lines reading, and the cache folder."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,33 @@ from fer_jax.errors import UserError
 CACHE_VARIABLE = "FER_JAX_CACHE"
 """Environment variable: the cache folder instead of ~/.cache/fer_jax."""
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # Path makes gs:/ of gs://; C:/ is a drive
+
+
+def local_path(text: str | os.PathLike[str]) -> Path:
+    """Returns the path that a flag, a config field or an environment variable names.
+
+    Raises:
+      UserError: a URL, such as gs://bucket/data, which would become a local folder "gs:".
+    """
+    if _SCHEME.match(os.fspath(text)):
+        raise UserError(
+            f"expected a local path, found the URL {os.fspath(text)}; fer_jax reads and writes "
+            "mounted file systems only: mount the bucket (gcsfuse, mountpoint-s3) and give the "
+            "folder, or copy the files"
+        )
+    return Path(text)
+
 
 def cache_folder() -> Path:
     """Returns the folder for files that can be made or downloaded again; it may not exist.
 
     Raises:
-      UserError: this user has no home, as in a container, and the variable is not set.
+      UserError: this user has no home, as in a container, and the variable is not set; or it is a
+        URL.
     """
     try:
-        return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
+        return local_path(os.environ.get(CACHE_VARIABLE) or "~/.cache/fer_jax").expanduser()
     except RuntimeError:
         raise UserError(
             f"expected a home for the cache, found none; set HOME, or {CACHE_VARIABLE} to a folder"

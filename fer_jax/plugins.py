@@ -24,6 +24,9 @@ from fer_jax.settings import Settings
 
 _HASH_LENGTH = 16  # hexadecimal digits
 
+loaded: list[str] = []
+"""What `load` has imported, for other processes to do the same."""
+
 
 def load(names: Sequence[str]) -> None:
     """Imports plugins: paths of .py files, or names of modules.
@@ -50,6 +53,7 @@ def load(names: Sequence[str]) -> None:
             ) from None
         except Exception as error:  # a plugin is the user's code: any error in it is input
             raise UserError(f"the plugin {name} {fails_at(error, name)}") from error
+        loaded.append(name)
 
 
 def _load_file(path: Path) -> None:

@@ -189,7 +189,7 @@ def locked(folder: Path) -> Iterator[None]:
       UserError: it cannot be created or written, or another process holds the lock.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.local_path(folder).mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(
@@ -280,8 +280,12 @@ def write(run: Run, made_with: Mapping[str, str]) -> None:
 
 
 def find_run(name: str | Path) -> Path:
-    """Returns the folder of a shipped run, if `name` is one's and no file's; else `name`."""
-    path = Path(name)
+    """Returns the folder of a shipped run, if `name` is one's and no file's; else `name`.
+
+    Raises:
+      UserError: a URL.
+    """
+    path = files.local_path(name)
     shipped = SHIPPED / path
     is_shipped = len(path.parts) == 1 and (shipped / "run.json").is_file()
     return shipped if is_shipped and not path.exists() else path

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fer_jax import durations
+from fer_jax import durations, files
 from fer_jax.durations import EPOCHS, EXAMPLES, PER_CENT, STEPS
 from fer_jax.errors import UserError
 
@@ -270,6 +270,8 @@ def _check(settings: Settings) -> None:
     _check_model(settings.model)
     _check_augmentation(settings.augment)
     _check_optim(settings.optim)
+    for path in (settings.data.dir, settings.data.manual_dir, settings.model.pretrained):
+        files.local_path(path or "")
     for field in DURATIONS:
         settings.duration(field)
     for field in ("train.epochs", "train.eval_epochs", "train.log_steps"):

@@ -2,16 +2,19 @@
 # Creates a TPU pod slice on Google Cloud, trains on all its hosts, deletes it.
 #
 #   launch/tpu_pod.sh create NAME --zone us-central2-b --type v4-32 [--spot] [--version VERSION]
-#   launch/tpu_pod.sh run    NAME --zone us-central2-b -- --config configs/kdef.py --workdir gs://...
+#   launch/tpu_pod.sh run    NAME --zone us-central2-b -- --config configs/kdef.py \
+#       --workdir /mnt/shared/runs/kdef --config.data.dir=/mnt/shared/data
 #   launch/tpu_pod.sh delete NAME --zone us-central2-b
 #
+# The run directory and the prepared data must be on a disk that all hosts have at the same path: a
+# pod has none, so mount one on each host first (Filestore over NFS). Buckets (gs://) are refused.
 # `run` copies this checkout to every host, installs it with the extra [tpu] and starts one process
 # per host; JAX connects them. The same `run` command continues a stopped run. --dry_run prints the
 # commands without running them. gcloud must be installed and logged in.
 set -euo pipefail
 
 usage() {
-  sed -n '2,10s/^# \{0,1\}//p' "$0" >&2
+  sed -n '2,13s/^# \{0,1\}//p' "$0" >&2
   exit 2
 }
 
@@ -60,6 +63,10 @@ case $action in
     ;;
   run)
     ((${#arguments[@]})) || fail "expected the arguments of fer-jax train after --, found none"
+    for argument in "${arguments[@]}"; do
+      [[ $argument != *://* ]] || fail "expected paths on a disk that all hosts share, found the URL \
+$argument; mount a disk on every host and give its folder"
+    done
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     archive=$(mktemp --suffix=.tar.gz)
     trap 'rm -f "$archive"' EXIT

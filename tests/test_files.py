@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -94,3 +95,14 @@ def test_a_system_without_locks_is_used_with_a_note(tmp_path, monkeypatch, capsy
     monkeypatch.setitem(sys.modules, "fcntl", None)
     assert files.lock(0, tmp_path / ".lock", wait=False)
     assert f"the file system of {tmp_path} has no locks" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", ["gs://bucket/data", "s3://b", "file:///tmp", Path("gs://bucket")])
+def test_a_url_is_no_local_path(path):
+    with pytest.raises(UserError, match="expected a local path, found the URL"):
+        files.local_path(path)
+
+
+@pytest.mark.parametrize("path", ["a/b", "/a", "C:/a", "hub:owner/name", "a b:c", ""])
+def test_other_names_are_local_paths(path):
+    assert files.local_path(path) == Path(path)

@@ -1,23 +1,24 @@
 """Images to face crops: read, decode, find the face, crop and encode, on all cores.
 
-OpenCV and zlib release the interpreter lock, so threads suffice. Results come in the order of
-the input, and only a few images are in memory at a time. Labels and splits are decided elsewhere.
+Results come in the order of the input, and only a few images are in memory at a time. Labels and
+splits are decided elsewhere.
 """
 
 from __future__ import annotations
 
-import collections
+import contextlib
 import dataclasses
+import functools
 import hashlib
-import os
-import threading
-from collections.abc import Callable, Generator, Iterable
+import itertools
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 
+from fer_jax.executor import Executor, cores
 from fer_jax.faces.align import Landmarks, alignment, are_distinct
 from fer_jax.faces.crop import (
     FaceCrop,
@@ -38,7 +39,8 @@ BLACK = "black"
 UNREADABLE = "unreadable"
 
 _BLACK_MEAN = 10.0  # KDEF's black images are below it, lit ones far above
-_IN_FLIGHT = 4  # images per thread
+PIECE = 8
+"""Images that a worker crops at a time: sending one by one would cost more than a small image."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,74 +103,80 @@ class Drop:
 
 
 Outcome: TypeAlias = Crop | Drop
+Content: TypeAlias = bytes | np.ndarray | Drop
+"""A file, an image as `Request.pixels` returns it, or why there is neither."""
+Loaded: TypeAlias = tuple[Request, Content]
 
 
 def crop_all(
-    source: sources.Source, requests: Iterable[Request], settings: FaceCrop
-) -> Generator[Outcome, None, None]:
-    """Yields one outcome per request, in order; holds a few images per core in memory."""
-    local = threading.local()
-
-    def work(request: Request, image: np.ndarray | None) -> Outcome:
-        if not hasattr(local, "detector"):  # detectors are not thread-safe
-            local.detector = settings.make_detector()
-        return crop_one(source, request, settings, local.detector, image)
-
-    pending: collections.deque[futures.Future[Outcome]] = collections.deque()
-    name = f"crops {id(local)}"
-    pool = futures.ThreadPoolExecutor(threads(), thread_name_prefix=name)
-    try:
-        for request in requests:
-            pending.append(_submit(pool, work, request))
-            if len(pending) >= threads() * _IN_FLIGHT:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        # Python may collect an abandoned generator in a thread of the pool, which cannot
-        # wait for itself.
-        in_pool = threading.current_thread().name.startswith(name)
-        pool.shutdown(wait=not in_pool, cancel_futures=True)
-
-
-def threads() -> int:
-    """The number of images processed at a time: one per core."""
-    return len(os.sched_getaffinity(0))
-
-
-def _submit(
-    pool: futures.ThreadPoolExecutor,
-    work: Callable[[Request, np.ndarray | None], Outcome],
-    request: Request,
-) -> futures.Future[Outcome]:
-    """Calls `request.pixels` in this thread, because frames of a video must come in order."""
-    if request.pixels is None:
-        return pool.submit(work, request, None)
-    try:
-        return pool.submit(work, request, request.pixels())
-    except (UnreadableError, sources.MemberError) as error:
-        failed: futures.Future[Outcome] = futures.Future()
-        failed.set_result(Drop(request.id, request.file, UNREADABLE, str(error)))
-        return failed
-
-
-def crop_one(
     source: sources.Source,
-    request: Request,
+    requests: Iterable[Request],
     settings: FaceCrop,
-    detector: Detector,
-    image: np.ndarray | None = None,
-) -> Outcome:
-    """Reads, decodes, crops and encodes one image; `image` is given if decoded already."""
-    data = b""
-    if image is None:
+    executor: Executor | None = None,
+) -> Generator[Outcome, None, None]:
+    """Yields one outcome per request, in order; holds a few images per worker in memory.
+
+    Args:
+      source: of the images; read in this process.
+      requests: what to crop.
+      settings: how.
+      executor: who crops; one thread per core by default, for OpenCV releases the interpreter lock.
+    """
+    executor = executor or Executor(cores(), processes=False)
+    make = functools.partial(_cropper, settings)
+    with contextlib.closing(executor.map(make, _read_all(source, requests))) as results:
+        for outcomes in results:
+            yield from outcomes
+
+
+def _cropper(settings: FaceCrop) -> Callable[[Sequence[Loaded]], list[Outcome]]:
+    """Returns what crops the images of a piece; detectors have internal state: one per worker."""
+    detector = settings.make_detector()
+
+    def crop_piece(piece: Sequence[Loaded]) -> list[Outcome]:
+        return [crop_one(*loaded, settings, detector) for loaded in piece]
+
+    return crop_piece
+
+
+def _read_all(source: sources.Source, requests: Iterable[Request]) -> Iterator[list[Loaded]]:
+    """Yields the requests with their images, `PIECE` at a time."""
+    waiting = iter(requests)
+    with futures.ThreadPoolExecutor(PIECE) as readers:  # a shared disk answers late
+        while piece := list(itertools.islice(waiting, PIECE)):
+            yield list(readers.map(functools.partial(_read, source), piece, map(_pixels, piece)))
+
+
+def _pixels(request: Request) -> Content | None:
+    """Calls `request.pixels` in this thread; None if the image is a file."""
+    try:
+        return request.pixels() if request.pixels else None
+    except (UnreadableError, sources.MemberError) as error:
+        return Drop(request.id, request.file, UNREADABLE, str(error))
+
+
+def _read(source: sources.Source, request: Request, content: Content | None) -> Loaded:
+    """Reads the file of an image without pixels; a result that another process can get."""
+    if content is None:
         try:
-            data = source.read(request.file)
-            image = decode(data)
-        except (UnreadableError, sources.MemberError) as error:
+            content = source.read(request.file)
+        except sources.MemberError as error:
+            content = Drop(request.id, request.file, UNREADABLE, str(error))
+    return dataclasses.replace(request, pixels=None), content
+
+
+def crop_one(request: Request, content: Content, settings: FaceCrop, detector: Detector) -> Outcome:
+    """Decodes, crops and encodes one image."""
+    data = b""
+    if isinstance(content, Drop):
+        return content
+    if isinstance(content, bytes):
+        try:
+            data, image = content, decode(content)
+        except UnreadableError as error:
             return Drop(request.id, request.file, UNREADABLE, str(error))
-    elif image.ndim == 2:
-        image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    else:
+        image = content if content.ndim == 3 else cv2.cvtColor(content, cv2.COLOR_GRAY2RGB)
     if request.drops_black and float(image.mean()) < _BLACK_MEAN:
         return Drop(request.id, request.file, BLACK, f"mean {image.mean():.1f}")
     face, cropped, landmarks = crop_face(image, request, settings, detector)

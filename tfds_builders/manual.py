@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from fer_jax import errors
+from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from fer_jax.printable import csv_text, printable
@@ -89,6 +90,8 @@ class ManualBuilder(stored.StoredBuilder):
     MAX_UNREADABLE: ClassVar[int] = MAX_UNREADABLE
     """The preparation stops at more unreadable images."""
 
+    executor: Executor | None = None
+    """Who crops the faces; None for threads of this process."""
     opened: Opened | None = None
     """Result of the last `open`, so that a preparation reads the copy once."""
 
@@ -227,7 +230,7 @@ class ManualBuilder(stored.StoredBuilder):
         label = f"{self.name}: finding faces" + (f", {split}" * (split != protocols.STORED))
         used = 0
         with contextlib.closing(
-            crops.crop_all(source, requests, self.builder_config.crop)
+            crops.crop_all(source, requests, self.builder_config.crop, self.executor)
         ) as outcomes:
             tracked = console.track(outcomes, len(records), label)
             for record, outcome in zip(records, tracked, strict=True):

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import errors, files
+from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from fer_jax.registry import REGISTRIES
@@ -106,6 +107,7 @@ def prepare(
     crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
     relabel: str | None = None,
+    executor: Executor | None = None,
 ) -> Prepared:
     """Returns the records of a data set and their splits, preparing the set if necessary.
 
@@ -124,6 +126,7 @@ def prepare(
       rebuild: whether to replace prepared data.
       relabel: a table of decisions about labels, which are applied to the opened set; the prepared
         data stay as they are.
+      executor: who finds and crops the faces; one thread per core by default.
 
     Raises:
       errors.UserError: Unknown set, variant or protocol; a source that is missing, incomplete or
@@ -147,7 +150,7 @@ def prepare(
                 _remove_leftovers(builder)
                 if exists or builder.info.splits:  # without the description of the old data
                     builder = get(name, variant, data_dir, manual_dir, crop)
-                _write_records(builder, source_dir, opened)
+                _write_records(builder, source_dir, opened, executor)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
     table = Path(relabel).expanduser() if relabel else None
@@ -161,11 +164,12 @@ def data_root(data_dir: str | None = None) -> Path:
     """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default.
 
     Raises:
-      errors.UserError: that is in a home, and this user has none, as in a container.
+      errors.UserError: that is in a home, and this user has none, as in a container; or it is a
+        URL.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        return Path(chosen).expanduser().absolute()
+        return files.local_path(chosen).expanduser().absolute()
     except RuntimeError:
         raise errors.UserError(
             "expected a home for prepared data, found none; set HOME, or name a folder "
@@ -220,7 +224,7 @@ def _config(
             )
         return config
     config = _with_crop(config, changes)
-    return builder_class.variant_for(Path(manual_dir) if manual_dir else None, config)
+    return builder_class.variant_for(files.local_path(manual_dir) if manual_dir else None, config)
 
 
 def _stored_config(builder_class: Any, variant: str, data_dir: str | None) -> Any:
@@ -286,7 +290,7 @@ def _silence_tfds() -> None:
 
 def _manual_dir(builder: Any, manual_dir: str | None) -> Path:
     if manual_dir:
-        return Path(manual_dir).expanduser().absolute()
+        return files.local_path(manual_dir).expanduser().absolute()
     return Path(builder.data_dir_root) / "downloads" / "manual"
 
 
@@ -447,10 +451,10 @@ def _remove_leftovers(builder: Any) -> None:
         shutil.rmtree(place)
 
 
-def _write_records(builder: Any, source_dir: Path, opened: Any) -> None:
+def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Executor | None) -> None:
     import tensorflow_datasets as tfds
 
-    builder.opened = opened
+    builder.opened, builder.executor = opened, executor
     if opened is not None:
         builder.info.metadata["fingerprint"] = sources.fingerprint(source_dir)
     # Both only print, and TFDS has no switch for them.

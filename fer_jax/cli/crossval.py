@@ -16,6 +16,7 @@ from pathlib import Path
 
 from fer_jax import config as configuration
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/kdef.py")
-    parser.add_argument("--workdir", type=Path, help="default: runs/<config name>_crossval")
+    parser.add_argument("--workdir", type=local_path, help="default: runs/<config name>_crossval")
     parser.add_argument(
         "--folds", type=lambda text: 0 if text == "none" else int(text), default=10,
         help="number of folds (default: 10); none: the config's own protocol, once per seed",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "runs",
-        type=Path,
+        type=local_path,
         nargs="+",
         metavar="RUN",
         help="run directory, such as runs/demo; several for an ensemble, the mean of their "

@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax import run_dir
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.export.export_run import FORMATS, VARIANTS
+from fer_jax.files import local_path
 
 EXIT_PARITY = 1
 
@@ -101,19 +101,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax export", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=Path, nargs="?",
+        "run", type=local_path, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, required=True)
     parser.add_argument(
-        "--out", type=Path, required=True, help="file to write; with --format web, a folder"
+        "--out", type=local_path, required=True, help="file to write; with --format web, a folder"
     )
     parser.add_argument(
         "--variant", choices=VARIANTS, default="float32",
         help="number format; float16 and int8 are smaller, and for ONNX and the page only",
     )  # fmt: skip
     parser.add_argument(
-        "--ort", type=Path, metavar="PATH",
+        "--ort", type=local_path, metavar="PATH",
         help="with --format web: the npm package onnxruntime-web, a .tgz file or unpacked "
         "(default: npm fetches it, once)",
     )  # fmt: skip

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -27,13 +27,17 @@ def main(arguments: Sequence[str]) -> None:
         description=(__doc__ or "").split("\n")[0],
         allow_abbrev=False,
     )
-    parser.add_argument("source", type=Path, help="weight file of Keras, torchvision, timm or dlib")
+    parser.add_argument(
+        "source", type=local_path, help="weight file of Keras, torchvision, timm or dlib"
+    )
     parser.add_argument(
         "--model",
         required=True,
         help="vgg16, inception_resnet_v2, resnet18, resnet50 or face_resnet",
     )
-    parser.add_argument("--out", required=True, type=Path, help="file to write (.safetensors)")
+    parser.add_argument(
+        "--out", required=True, type=local_path, help="file to write (.safetensors)"
+    )
     options = parser.parse_args(arguments)
     if options.out.suffix != ".safetensors":
         raise UserError(

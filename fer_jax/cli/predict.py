@@ -5,7 +5,9 @@ fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
 fer-jax predict clip.mp4 --smooth 0.2 --out results
 fer-jax predict camera --show
 
-Without a run directory the shipped model predicts. Without --out nothing is written.
+Without a run directory the shipped model predicts. Without --out nothing is written. Many photos:
+
+fer-jax predict album/ more.csv --out results --shards parquet --workers 8
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_jax.cli.plugins import add_flag as add_plugins
-from fer_jax.errors import UserError
+from fer_jax.errors import EXIT_INTERRUPTED, UserError
+from fer_jax.executor import Executor, add_flag, cores
+from fer_jax.files import local_path
 from fer_jax.printable import printable
 
 if TYPE_CHECKING:
@@ -44,6 +48,9 @@ def main(arguments: Sequence[str]) -> None:
 
     folder, names = choose_run(options.inputs)
     run = run_dir.open_run(folder)
+    if options.shards:
+        _predict_corpus(run, names, options)
+        return
     found = inputs.find_sources(names, options.out)
     check_video_flags(options, found.sources)
     for source in found.sources:
@@ -56,24 +63,13 @@ def main(arguments: Sequence[str]) -> None:
 
     # Importing JAX takes seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
-    from fer_jax.inference.locate import framing_of
     from fer_jax.inference.predict import describe
-    from fer_jax.inference.stream import PredictOptions
     from fer_jax.runtime import compile_cache, signals
 
     print(run_dir.introduce(run), file=sys.stderr)
     quiet_orbax()
     compile_cache.enable()
-    if options.faces is None and framing_of(run).takes_whole:
-        print(
-            "note: the run was trained on uncropped images, so whole images are classified; "
-            "--faces=all detects faces"
-        )
-        options.faces = "whole"
-    wanted = PredictOptions(
-        options.faces or "all", options.no_face == "whole", options.explain, options.min_face,
-        options.detector, options.abstain,
-    )  # fmt: skip
+    wanted = _wanted(run, options)
     with signals.interrupt_on_terminate() as received:
         outputs = _predict(run, found, wanted, options)
     if not outputs.sources and not outputs.interrupted:
@@ -90,6 +86,47 @@ def main(arguments: Sequence[str]) -> None:
         raise SystemExit(128 + received[0])
     if outputs.interrupted and all(source.kind != "camera" for source in found.sources):
         raise KeyboardInterrupt
+
+
+def _wanted(run: Run, options: argparse.Namespace) -> PredictOptions:
+    """Which faces to classify, by the flags and the run."""
+    from fer_jax.inference.locate import framing_of
+    from fer_jax.inference.stream import PredictOptions
+
+    if options.faces is None and framing_of(run).takes_whole:
+        print(
+            "note: the run was trained on uncropped images, so whole images are classified; "
+            "--faces=all detects faces"
+        )
+        options.faces = "whole"
+    return PredictOptions(
+        options.faces or "all", options.no_face == "whole", options.explain, options.min_face,
+        options.detector, options.abstain,
+    )  # fmt: skip
+
+
+def _predict_corpus(run: Run, names: Sequence[str], options: argparse.Namespace) -> None:
+    """Predicts photos into shards, in processes."""
+    from fer_jax import run_dir
+    from fer_jax.cli.logs import quiet_orbax
+    from fer_jax.faces.crop import FaceCrop
+    from fer_jax.inference import corpus
+    from fer_jax.runtime import compile_cache, signals
+
+    print(run_dir.introduce(run), file=sys.stderr)
+    check_abstain(options.abstain, run.labels)
+    if options.detector:
+        FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
+    quiet_orbax()
+    compile_cache.enable()
+    executor, wanted = Executor(options.workers or cores()), _wanted(run, options)
+    with signals.interrupt_on_terminate() as received:
+        try:
+            for line in corpus.predict(run, names, options.out, wanted, options.shards, executor):
+                print(printable(line))
+        except KeyboardInterrupt:
+            print(f"stopped; the same command goes on with {options.out}", file=sys.stderr)
+            raise SystemExit(128 + received[0] if received else EXIT_INTERRUPTED) from None
 
 
 def _predict(run: Run, found: Found, wanted: PredictOptions, options: argparse.Namespace) -> Counts:
@@ -143,6 +180,7 @@ def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
             f"them: {', '.join(runs)}"
         )
     if not is_input(first):
+        local_path(first)
         raise UserError(
             f"expected a run directory, an image, a video, a folder, 'camera' or a stream's URL, "
             f"found nothing at {first}; check the path"
@@ -165,7 +203,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "videos, camera (camera:1 is the second), or rtsp and http URLs",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, help="folder for tables and annotated images (default: none)"
+        "--out", type=local_path, help="folder for tables and annotated images (default: none)"
     )
     _add_face_flags(parser)
     parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps on the faces")
@@ -193,6 +231,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--abstain", type=float, default=0.0, metavar="P",
         help="below this top probability the label is 'uncertain'; probabilities stay",
     )  # fmt: skip
+    _add_corpus_flags(parser)
     options = parser.parse_args(arguments)
     _check(options)
     return options
@@ -221,6 +260,15 @@ def _add_face_flags(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def _add_corpus_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shards", choices=("parquet", "csv"),
+        help="for many photos, also listed in tables (.csv, .parquet) with a column path: write "
+        "tables of 1,000 photos each into --out; the same command goes on where it was stopped",
+    )  # fmt: skip
+    add_flag(parser)
+
+
 def _check(options: argparse.Namespace) -> None:
     """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
@@ -231,6 +279,14 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
     if options.smooth is not None and not 0 < options.smooth < float("inf"):
         raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
+    if options.workers and not options.shards:
+        raise UserError("expected --shards parquet or csv with --workers, found none")
+    if options.shards:
+        alone = ("explain", "seconds", "smooth", "show")
+        if given := [f"--{name}" for name in alone if getattr(options, name)]:
+            raise UserError(f"expected only tables of photos with --shards, found {given[0]}")
+        if not options.out:
+            raise UserError("expected --out FOLDER with --shards, which are written there")
     if options.smooth and not (options.out or options.show):
         raise UserError("expected --out FOLDER or --show with --smooth, found neither")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
+from fer_jax.executor import Executor, add_flag, cores
 from tfds_builders import prepare as builders
 from tfds_builders import summary
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         crop=crop,
         rebuild=options.rebuild,
         relabel=options.relabel,
+        executor=Executor(options.workers or cores()),
     )
     if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
         raise UserError(
@@ -63,4 +65,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--relabel", help="a relabel.csv: the summary counts the changed labels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
     add_plugins(parser)
+    add_flag(parser)
     return parser.parse_args(arguments)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax import config as configuration
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -68,7 +69,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/demo.py")
     parser.add_argument(
-        "--out", type=Path, help="PNG file (default: runs/<config name>/preview/augmentation.png)"
+        "--out",
+        type=local_path,
+        help="PNG file (default: runs/<config name>/preview/augmentation.png)",
     )
     parser.add_argument("--images", type=_count, default=6, help="rows of the grid (default: 6)")
     options, rest = parser.parse_known_args(arguments)

@@ -20,6 +20,7 @@ from typing import Any
 from fer_jax import published, run_dir
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 
 EXIT_PARITY = 1
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
     onnx_file.check_installed()
     if not is_hub:
-        publish.check_folder(Path(options.to))
+        publish.check_folder(local_path(options.to))
     quiet_orbax()
     compile_cache.enable()
     with tempfile.TemporaryDirectory(prefix="fer_jax_publish_") as place:
@@ -93,7 +94,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax publish", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=Path, nargs="?",
+        "run", type=local_path, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument(

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 from fer_jax.printable import printable
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax serve", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=Path, nargs="?",
+        "run", type=local_path, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from fer_jax.files import local_path
 from tfds_builders.stand_ins import write as stand_ins
 
 
@@ -30,7 +30,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax stand-in", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument("name", help=f"the data set: {', '.join(stand_ins.NAMES)}")
-    parser.add_argument("out", type=Path, help="a new or empty folder")
+    parser.add_argument("out", type=local_path, help="a new or empty folder")
     parser.add_argument(
         "--scale", type=float, default=0.05, help="share of the people (default: 0.05)"
     )

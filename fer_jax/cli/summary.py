@@ -14,6 +14,7 @@ from pathlib import Path
 from fer_jax import files
 from fer_jax.experiments import comparison, ranking
 from fer_jax.experiments import comparison_tables as tables
+from fer_jax.files import local_path
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -67,8 +68,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="fer-jax summary", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
-    parser.add_argument("runs", type=Path, nargs="+", help="run directories, such as runs/*")
-    parser.add_argument("--out", type=Path, help="folder for summary.md, .csv, .html and .tex")
+    parser.add_argument("runs", type=local_path, nargs="+", help="run directories, such as runs/*")
+    parser.add_argument(
+        "--out", type=local_path, help="folder for summary.md, .csv, .html and .tex"
+    )
     parser.add_argument(
         "--paper", action="store_true", help="begin with the paper's Table 1 beside the runs"
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from fer_jax import config as configuration
 from fer_jax.cli.crossval import seeds_of
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 from fer_jax.settings import Settings
 
 
@@ -131,7 +132,7 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--config", required=True, help="config file, such as configs/kdef.py")
-    parser.add_argument("--workdir", type=Path, help="default: runs/<config name>_sweep")
+    parser.add_argument("--workdir", type=local_path, help="default: runs/<config name>_sweep")
     parser.add_argument(
         "--grid", action="append", default=[], metavar="FIELD=VALUE,...",
         help="values of a config field; repeated for several fields, whose values are combined. "

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_jax import config as configuration
+from fer_jax.files import local_path
 
 if TYPE_CHECKING:
     from fer_jax.run_dir import Run
@@ -135,7 +136,9 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         help="your own images, one folder per class, also below one folder per person",
     )  # fmt: skip
     parser.add_argument(
-        "--workdir", type=Path, help="run directory (default: runs/<name of the config or folder>)"
+        "--workdir",
+        type=local_path,
+        help="run directory (default: runs/<name of the config or folder>)",
     )
     parser.add_argument(
         "--profile_steps", type=int, default=0, metavar="N",

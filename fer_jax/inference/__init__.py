@@ -5,6 +5,7 @@
 - `network`: the network in batches; `gradcam`: its heat maps
 - `results`: the result classes
 - `sources`, `stream`, `predict`: images, videos and cameras, in bounded memory
+- `corpus`: many photos, in shards and on several processes
 - `draw`, `overlay`, `outputs`: annotated images and the files of `fer-jax predict`
 
 Nothing is trained or evaluated here, and no data set is opened.

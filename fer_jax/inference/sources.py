@@ -19,6 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.faces import decode as picture_files
 from fer_jax.faces.decode import UnreadableError
@@ -142,6 +143,7 @@ def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
         elif os.path.isfile(path):
             found.sources.append(_file_source(path))
         else:
+            files.local_path(argument)
             what = "no regular file" if os.path.exists(path) else "nothing"
             raise UserError(
                 f"expected an image, a video, a folder, {CAMERA!r} or a stream's URL, found {what} "
@@ -197,11 +199,25 @@ def _camera_number(argument: str) -> int | None:
     return int(argument) if argument.isdecimal() and len(argument) < 3 else None
 
 
-def _search(folder: Path, out: Path | None, found: Found) -> None:
-    """Adds the files in a folder and its subfolders; hidden ones count as absent."""
+def walk(folder: Path, out: Path | None = None) -> Iterator[Source | tuple[Path, str]]:
+    """Yields the images and videos in a folder and its subfolders; hidden ones count as absent.
+
+    In a fixed order, each folder's files before its subfolders.
+
+    Args:
+      folder: where to look.
+      out: an output folder, whose results are ignored.
+
+    Yields:
+      A source, or the path of another file and why it is ignored.
+    """
     results = {out.absolute()} if out else set()
-    first = len(found.sources)
-    for place, folders, names in os.walk(folder, onerror=lambda error: _unlisted(error, found)):
+    unlisted: list[tuple[Path, str]] = []
+
+    def report(error: OSError) -> None:
+        unlisted.append((Path(os.fsdecode(error.filename)), "folder that cannot be read"))
+
+    for place, folders, names in os.walk(folder, onerror=report):
         here = Path(place)
         if _TABLE in names:
             results.add(here.absolute())
@@ -211,15 +227,25 @@ def _search(folder: Path, out: Path | None, found: Found) -> None:
             if name.startswith("."):
                 continue
             if _is_result(path.absolute(), results):
-                found.ignored.append((path, "of an earlier prediction"))
+                yield path, "of an earlier prediction"
             elif path.suffix.lower() not in picture_files.SUFFIXES | VIDEO_SUFFIXES:
-                found.ignored.append((path, path.suffix or "without suffix"))
+                yield path, path.suffix or "without suffix"
             elif not os.path.isfile(path):  # False, too, in a folder that may not be entered
-                what = "broken link" if os.path.islink(path) else "not a regular file"
-                found.ignored.append((path, what))
+                yield path, "broken link" if os.path.islink(path) else "not a regular file"
             else:
-                found.sources.append(_file_source(path))
-    found.sources[first:] = sorted(found.sources[first:], key=lambda source: source.path or here)
+                yield _file_source(path)
+    yield from unlisted
+
+
+def _search(folder: Path, out: Path | None, found: Found) -> None:
+    """Adds the files in a folder and its subfolders."""
+    sources = []
+    for one in walk(folder, out):
+        if isinstance(one, Source):
+            sources.append(one)
+        else:
+            found.ignored.append(one)
+    found.sources += sorted(sources, key=lambda source: source.path or folder)
 
 
 def _is_result(path: Path, results: set[Path]) -> bool:
@@ -227,10 +253,6 @@ def _is_result(path: Path, results: set[Path]) -> bool:
     if path.parent in results:
         return path.stem in _RESULTS
     return path.parent.name in OUTPUT_FOLDERS and path.parent.parent in results
-
-
-def _unlisted(error: OSError, found: Found) -> None:
-    found.ignored.append((Path(os.fsdecode(error.filename)), "folder that cannot be read"))
 
 
 def _file_source(path: Path) -> Source:

@@ -64,7 +64,7 @@ def track(items: Iterable[_Item], total: int, label: str, unit: str = "images") 
                 done,
                 label,
                 "" if rate is None else f"{rate:,.0f} {unit}/s",
-                f"{_clock_text(seconds)} left" if seconds else "",
+                f"{clock_text(seconds)} left" if seconds else "",
             )
 
 
@@ -219,7 +219,7 @@ class ProgressBar:
 
     def _status(self) -> str:
         """Text beside the bar; before the first update, the label and the elapsed time."""
-        parts = self._parts or (self._label, _clock_text(self._clock() - self._started))
+        parts = self._parts or (self._label, clock_text(self._clock() - self._started))
         counts = len(f"{self._total}/{self._total}")
         used = _BAR_WIDTH + counts + 2 if self._console.width >= BAR_MIN_COLUMNS else 0
         return self._fit(parts, self._console.width - used)
@@ -348,7 +348,7 @@ class TrainingProgress(ProgressBar):
     def _left_text(self) -> str:
         """Time to the last step; early stopping may end the run before."""
         seconds = self._throughput.seconds_for(self._total - self._step)
-        return "" if not seconds else f"{_clock_text(seconds)} left"
+        return "" if not seconds else f"{clock_text(seconds)} left"
 
 
 def _join(parts: Iterable[str]) -> str:
@@ -369,7 +369,8 @@ def _plain_interval(elapsed: float) -> float:
     return min(60.0, max(10.0, elapsed / 10))
 
 
-def _clock_text(seconds: float) -> str:
+def clock_text(seconds: float) -> str:
+    """Returns a duration as 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

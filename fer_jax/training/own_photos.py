@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
+from fer_jax import files
 from fer_jax.durations import STEPS
 from fer_jax.errors import UserError
 from tfds_builders import protocols
@@ -54,7 +54,7 @@ def fit(folder: str, chosen: Sequence[str] = ()) -> Fit:
     """
     if not folder.strip():
         raise UserError(f"expected a folder of images, found no name.\n{image_folder.HOW_TO_GET}")
-    place = Path(folder).expanduser().absolute()
+    place = files.local_path(folder).expanduser().absolute()
     source = image_folder.open_folder(place)
     layout = tree.parse(source)
     overrides, lines = [f"data.manual_dir={place}"], [f"{place}: {_describe(layout)}"]

@@ -87,6 +87,53 @@ def test_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, s
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        f"train {DEMO} --workdir gs://b/run",
+        f"train {DEMO} --config.data.dir=gs://b/data",
+        "train --config configs/kdef.py --config.data.manual_dir=s3://b/kdef",
+        f"train {DEMO} --config.model.pretrained=gs://b/w.safetensors",
+        "train --data s3://b/photos",
+        "prepare kdef --manual_dir gs://b/kdef",
+        "prepare synthetic_faces --data_dir gs://b/data",
+        f"sweep {DEMO} --grid model.name=light_vgg --workdir gs://b/sweep",
+        f"crossval {DEMO} --workdir gs://b/crossval",
+        f"preview {DEMO} --out gs://b/preview.png",
+        "evaluate ferplus --data kdef --data_dir gs://b/data",
+        "evaluate gs://b/run",
+        "summary gs://b/run",
+        "summary ferplus --out gs://b/summary",
+        "predict gs://b/photo.jpg",
+        "predict ferplus s3://b/photo.jpg",
+        "predict ferplus . --out gs://b/out",
+        "serve gs://b/run",
+        "export --format onnx --out gs://b/m.onnx",
+        "publish --to gs://b/folder",
+        "port-weights gs://b/vgg16.h5 --model vgg16 --out w.safetensors",
+        "stand-in kdef gs://b/kdef",
+    ],
+)
+def test_a_bucket_is_refused_and_no_folder_of_its_name_is_made(
+    tmp_path, monkeypatch, capsys, command
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        commands.run(*command.split())
+    assert left.value.code == 2
+    assert "expected a local path, found the URL" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_bucket_in_the_environment_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://b/data")
+    with pytest.raises(SystemExit):
+        commands.run("prepare", "synthetic_faces")
+    assert "found the URL gs://b/data" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
     "arguments", [[DEMO, "--config.train.epoch=5"], ["--config=configs/kdef.py"]]
 )
 def test_the_process_ends_without_a_traceback(bare_cli, monkeypatch, arguments):

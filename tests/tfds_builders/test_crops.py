@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fer_jax.executor import IN_FLIGHT, cores
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.faces.decode import UnreadableError, decode
 from fer_jax.faces.detect import Face
@@ -113,15 +114,15 @@ def test_images_that_are_not_files_are_created_in_order_by_one_thread(tmp_path: 
         return RGB if number % 2 else RGB[..., 0]
 
     requests = (
-        crops.Request(str(n), "video.flv", pixels=lambda n=n: pixels(n)) for n in range(100)
+        crops.Request(str(n), "video.flv", pixels=lambda n=n: pixels(n)) for n in range(500)
     )
     source, settings = sources.FolderSource(tmp_path), FaceCrop(method="keep")
     for done, outcome in enumerate(crops.crop_all(source, requests, settings)):
-        assert len(made) - done <= 4 * crops.threads() + 1
+        assert len(made) - done <= crops.PIECE * (IN_FLIGHT * cores() + 1)
         assert outcome.id == str(done)
         expected = crops.Drop if done == 7 else crops.Crop
         assert isinstance(outcome, expected)
-    assert [number for number, _ in made] == list(range(100))
+    assert [number for number, _ in made] == list(range(500))
     assert {thread for _, thread in made} == {threading.get_ident()}
 
 

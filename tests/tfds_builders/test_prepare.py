@@ -15,6 +15,7 @@ import sys
 import pytest
 
 from fer_jax import errors
+from fer_jax.executor import Executor
 from tests import commands
 from tfds_builders import prepare as build
 from tfds_builders import summary
@@ -120,13 +121,13 @@ def test_the_summary_counts_the_records(kdef_data: pathlib.Path) -> None:
 
 _KILL_DURING_CROPPING = """
 from tfds_builders import crops
-crop, calls = crops.crop_one, []
-def crop_and_die(*arguments):
+read, calls = crops._read, []
+def read_and_die(*arguments):
     calls.append(1)
     if len(calls) == 200:
         os.kill(os.getpid(), signal.SIGKILL)
-    return crop(*arguments)
-crops.crop_one = crop_and_die
+    return read(*arguments)
+crops._read = read_and_die
 """
 _PREPARE = """
 from tests import commands
@@ -369,3 +370,13 @@ def test_synthetic_faces_needs_no_source(tmp_path: pathlib.Path) -> None:
     fold = build.prepare("synthetic_faces", None, str(tmp_path), protocol="fold2of4")
     assert len(fold.splits["test"]) == 3360 // 4
     assert fold.metadata["leaks"] == 0
+
+
+def test_records_are_the_same_bytes_for_any_number_of_workers(
+    kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    wanted = _bytes(build.prepare("kdef", None, str(kdef_data)).builder)
+    for workers in (1, 2, 5):
+        arguments = ("kdef", None, str(tmp_path / str(workers)), str(kdef_tree))
+        made = build.prepare(*arguments, executor=Executor(workers))
+        assert _bytes(made.builder) == wanted

@@ -99,9 +99,8 @@ def test_a_prepared_set_is_opened_with_the_decisions(kdef_data, tmp_path, capfd)
     assert list(after.splits["test"]) == list(before.splits["test"])
     assert after.metadata["digest"] != before.metadata["digest"]
     assert list(after.metadata["relabeled"]) == ["train"]
-    assert "train      labels changed: 1, images left out: 1 (relabel.csv" in summary.describe(
-        after
-    )
+    described = summary.describe(after)
+    assert "train      labels changed: 1, images left out: 1 (relabel.csv" in described
     assert before.metadata["relabeled"] == {}
     assert build.prepare("kdef", data_dir=str(kdef_data)).metadata == before.metadata
 

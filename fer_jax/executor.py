@@ -1,0 +1,165 @@
+"""Spreads pieces of work over the threads of this process, or over processes of this machine.
+
+Results come in the order of the pieces, so that what is written of them does not depend on the
+number of workers. Knows nothing of faces, networks and files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import connection
+from typing import Any, Generic, TypeVar
+
+from fer_jax.errors import UserError
+
+IN_FLIGHT = 4
+"""Pieces per worker that are under way or wait for their turn."""
+
+_MAX_LOSSES = 3  # of workers, while one piece is under way
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+Work = Callable[[Piece], Result]
+
+_local = threading.local()  # of a worker: how its work is made, and its work
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+
+
+def add_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --workers."""
+    parser.add_argument(
+        "--workers", type=_count, metavar="N",
+        help="processes of this machine, each with one thread (default: one per core)",
+    )  # fmt: skip
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise UserError(f"expected --workers of at least 1, found {text}")
+    return int(text)
+
+
+class Executor:
+    """Workers of this machine.
+
+    Args:
+      workers: their number.
+      processes: whether each is a process of its own with one thread for OpenCV and XLA. A script
+        that uses processes needs the usual guard, `if __name__ == "__main__"`.
+    """
+
+    def __init__(self, workers: int, *, processes: bool = True) -> None:
+        self.workers, self.processes = workers, processes
+
+    def map(
+        self, make: Callable[[], Work[Piece, Result]], pieces: Iterable[Piece]
+    ) -> Generator[Result, None, None]:
+        """Yields the result of each piece, in order; takes only a few pieces ahead.
+
+        The pieces of a process that was killed are done again by new processes.
+
+        Args:
+          make: returns what turns a piece into its result; called once in each worker. For
+            processes it must be picklable, as pieces and results must.
+          pieces: consumed in the thread of the caller.
+
+        Raises:
+          UserError: processes end again and again, as for lack of memory.
+        """
+        owner, losses = threading.get_ident(), 0
+        pending: collections.deque[_Pending[Piece, Result]] = collections.deque()
+        pool, waiting = self._start(make), iter(pieces)
+        try:
+            while True:
+                free = self.workers * IN_FLIGHT - len(pending)
+                pending.extend(map(_Pending, itertools.islice(waiting, free)))
+                if not pending:
+                    return
+                try:
+                    for one in pending:
+                        one.submit(pool)
+                    result = pending[0].result()
+                except BrokenProcessPool:
+                    losses += 1
+                    if losses == _MAX_LOSSES:
+                        raise UserError(
+                            f"expected {self.workers} worker processes to go on, found them killed "
+                            f"{losses} times; if memory is short, use fewer workers"
+                        ) from None
+                    pool.shutdown()
+                    pool = self._start(make)
+                    continue
+                pending.popleft()
+                losses = 0
+                yield result
+        finally:
+            # An abandoned generator may be collected in a thread of the pool, which cannot wait
+            # for itself.
+            pool.shutdown(wait=threading.get_ident() == owner, cancel_futures=True)
+
+    def _start(self, make: Callable[[], Any]) -> futures.Executor:
+        if not self.processes:
+            return futures.ThreadPoolExecutor(self.workers, "worker", _prepare, (make,))
+        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+        return futures.ProcessPoolExecutor(self.workers, context, _prepare_process, (make,))
+
+
+class _Pending(Generic[Piece, Result]):
+    """A piece, with its future unless it has to be submitted again."""
+
+    def __init__(self, piece: Piece) -> None:
+        self._piece = piece
+        self._future: futures.Future[Result] | None = None
+
+    def submit(self, pool: futures.Executor) -> None:
+        """Submits the piece, unless it is under way or done."""
+        lost = self._future and self._future.done() and self._future.exception()
+        if self._future is None or isinstance(lost, BrokenProcessPool):
+            self._future = pool.submit(_work, self._piece)
+
+    def result(self) -> Result:
+        """Waits for the result."""
+        assert self._future is not None  # was submitted
+        return self._future.result()
+
+
+def _prepare(make: Callable[[], Any]) -> None:
+    """Runs first in each worker; an error of `make` is one of the first piece."""
+    _local.make, _local.work = make, None
+
+
+def _prepare_process(make: Callable[[], Any]) -> None:
+    import cv2  # not needed by threads, and heavy
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
+    os.environ["NPROC"] = "1"  # threads of XLA on CPU
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _prepare(make)
+
+
+def _end_with_parent() -> None:
+    """A worker would wait for ever if its parent was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _work(piece: Any) -> Any:
+    if _local.work is None:
+        _local.work = _local.make()
+    return _local.work(piece)
