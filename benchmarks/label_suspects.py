@@ -97,7 +97,8 @@ def describe(judged: Judged) -> list[str]:
     for meaning, is_bad in (("wrong", judged.is_wrong), ("no vote", judged.is_unsupported)):
         for name, order in judged.rankings.items():
             top = [f"{is_bad[order[:count]].mean():.3f}" for count in TOP]
-            listed = f"{is_bad[suspects].mean():.3f} of {suspects.sum():,}"
+            share = is_bad[suspects].mean() if suspects.any() else 0.0
+            listed = f"{share:.3f} of {suspects.sum():,}"
             recall = f"{is_bad[suspects].sum() / max(is_bad.sum(), 1):.3f}"
             cells = (judged.name, f"{len(order):,}", meaning, name, f"{is_bad.mean():.3f}", *top,
                      listed, recall)  # fmt: skip

@@ -24,8 +24,8 @@ from fer_jax.settings import Settings
 
 _HASH_LENGTH = 16  # hexadecimal digits
 
-loaded: list[str] = []
-"""What `load` has imported, for other processes to do the same."""
+_loaded: dict[str, str] = {}
+"""Module and what `load` was given for it."""
 
 
 def load(names: Sequence[str]) -> None:
@@ -53,7 +53,11 @@ def load(names: Sequence[str]) -> None:
             ) from None
         except Exception as error:  # a plugin is the user's code: any error in it is input
             raise UserError(f"the plugin {name} {fails_at(error, name)}") from error
-        loaded.append(name)
+        if name.endswith(".py"):
+            path = Path(name).expanduser().resolve()
+            _loaded[path.stem] = str(path)
+        else:
+            _loaded[name] = name
 
 
 def _load_file(path: Path) -> None:
@@ -96,6 +100,11 @@ def used_by(settings: Settings) -> list[dict[str, str]]:
         for name in chosen
         if (module := REGISTRIES[kind].modules.get(name))
     ]
+
+
+def named_for(parts: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
+    """Returns what the user named for these parts, for `load` in another process."""
+    return tuple(_loaded[one["module"]] for one in parts if one["module"] in _loaded)
 
 
 @functools.cache

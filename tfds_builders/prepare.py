@@ -115,14 +115,12 @@ def prepare(
 
     Args:
       name: one of `NAMES`.
-      variant: as in `get`.
-      data_dir: as in `get`.
+      variant, data_dir, crop: as in `get`.
       manual_dir: the user's copy of the set: its archive, or a folder that contains it; None for
         `<data_dir>/downloads/manual`, as in TFDS.
       protocol: how the set is split: a protocol of the set, or a fold such as "fold3of10"; None
         for the default.
       seed: random seed of the protocol.
-      crop: as in `get`.
       rebuild: whether to replace prepared data.
       relabel: a table of decisions about labels, which are applied to the opened set; the prepared
         data stay as they are.

@@ -158,12 +158,14 @@ def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
       UserError: no inputs, or a first argument that is neither a run nor an input.
     """
     from fer_jax import run_dir
-    from fer_jax.inference.sources import is_input
+    from fer_jax.inference.sources import STREAMS, is_input
 
     wanted = "images, folders, videos or a camera"
     if not arguments:
         raise UserError(f"expected {wanted}, found none; for example: fer-jax predict photo.jpg")
     first, *rest = arguments
+    if first.lower().startswith(STREAMS):
+        return run_dir.DEFAULT_RUN, list(arguments)
     folder = run_dir.find_run(first)
     if run_dir.is_run(folder):
         if not rest:

@@ -149,7 +149,7 @@ def predict(
     with _owned(out, made_of):
         missing = {path: count for path, count in shards.items() if not path.exists()}
         pieces = _pieces(list_photos(inputs, out), shards, missing)
-        work = functools.partial(_predictor, run, options, tuple(plugins.loaded))
+        work = functools.partial(_predictor, run, options, plugins.named_for(run.plugins))
         with contextlib.closing(executor.map(work, pieces)) as results:
             counts = _write_all(missing, itertools.chain.from_iterable(results), made_of)
     before = total - counts.photos

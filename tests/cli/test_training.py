@@ -208,7 +208,7 @@ def test_a_signal_during_the_final_evaluation(tmp_path, monkeypatch, capsys, num
             signal.raise_signal(number)
 
     monkeypatch.setattr(evaluate, "run_evaluation", stopped)
-    for name in ("report_evaluation", "print_report"):
+    for name in ("report_training", "print_report"):
         monkeypatch.setattr(evaluate, name, lambda _: None)
     run = run_directory.Run(tmp_path, configuration.load_settings("demo"), (), None, {})
     with pytest.raises(SystemExit) as left:

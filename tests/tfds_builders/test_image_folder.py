@@ -59,7 +59,7 @@ def test_prepare_with_splits_subjects_and_other_files(
     faces: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prepared = _prepare(tmp_path, faces)
-    assert "6 subjects in subjects.csv" in capsys.readouterr().out
+    assert "6 subjects in subjects.csv" in " ".join(capsys.readouterr().out.split())
     assert prepared.label_names == EMOTIONS
     for split, rows in prepared.splits.items():
         assert {prepared.entries[row].split for row in rows} == {split}
