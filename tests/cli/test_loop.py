@@ -153,6 +153,7 @@ def test_a_signal_during_the_last_chunk_is_not_swallowed(settings, tmp_path, mon
     assert checkpoint(tmp_path / "run", 35).loop_state["finished"]
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_are_not_saved_on_sigterm(settings, tmp_path, monkeypatch):
     overrides = [*settings, "optim.learning_rate=1e38", "optim.warmup=0", "optim.name=sgd"]
     stop_after(monkeypatch, 1)

@@ -151,7 +151,10 @@ def test_the_data_set_name_is_checked_before_weights_are_downloaded(tmp_path):
         train.train(config, tmp_path)
 
 
-@pytest.mark.parametrize("name", ["rafd", "sfew", "amfed_plus"])
+@pytest.mark.parametrize(
+    "name",
+    ["rafd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("sfew", "amfed_plus"))],
+)
 def test_missing_pretrained_weights_are_an_error(bare_cli, name, monkeypatch):
     monkeypatch.setenv(published.CACHE_VARIABLE, str(bare_cli.folder / "cache"))
     monkeypatch.setenv(published.BASE_URL_VARIABLE, "http://127.0.0.1:9")  # nothing listens there

@@ -96,6 +96,7 @@ def test_a_run_stopped_in_any_stage_ends_bit_identical(settings, tmp_path, monke
     jax.tree.map(np.testing.assert_array_equal, whole.state, parts.state)
 
 
+@pytest.mark.slow
 def test_a_frozen_run_is_reported(settings, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     arguments = [f"--config.{setting}" for setting in [*settings, "model.freeze=backbone"]]

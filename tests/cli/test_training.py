@@ -133,6 +133,7 @@ def test_the_metrics_contain_each_step_once(unbroken):
     assert validation == [STEPS_PER_EPOCH * epoch for epoch in range(1, EPOCHS + 1)]
 
 
+@pytest.mark.slow
 def test_the_same_command_again_reports_a_finished_run(unbroken, cli_in, tiny):
     folder, first = unbroken
     before = final_state(folder)
@@ -171,7 +172,7 @@ def test_a_run_killed_twice_ends_bit_identical(unbroken, cli, tiny):
 @pytest.mark.parametrize(
     ("number", "code"),
     [
-        (signal.SIGINT, 130),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
         (signal.SIGTERM, 143),
         pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
     ],
@@ -243,6 +244,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(cli, tiny):
     assert f"at step {content['step']};" in done.stderr
 
 
+@pytest.mark.slow
 def test_evaluate_reports_any_split_of_a_run(unbroken, cli_in):
     done = cli_in(unbroken[0].parent).run("run", "--split=validation", verb="evaluate")
     assert done.returncode == 0, done.stderr
@@ -282,8 +284,12 @@ def no_checkpoint(folder: Path) -> None:
     ("spoil", "says"),
     [
         (changed, "its content is not what was written: the digest differs"),
-        (other_labels, "surprise, fear, disgust), found 7 in its data (neutral"),
-        (other_network, "is of another network: expected "),
+        pytest.param(
+            other_labels,
+            "surprise, fear, disgust), found 7 in its data (neutral",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(other_network, "is of another network: expected ", marks=pytest.mark.slow),
         (no_checkpoint, "found none; train the run first"),
     ],
 )

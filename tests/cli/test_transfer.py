@@ -86,6 +86,7 @@ def test_a_run_starts_from_the_weights_and_reports_them(teacher, tmp_path, capsy
     assert "the run teacher on synthetic_faces/demo" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_resumes_without_its_initial_weights(teacher, tmp_path, capsys):
     folder = shutil.copytree(teacher[0], tmp_path / "teacher")
     config = configuration.load_settings("demo", [*teacher[1], f"model.pretrained={folder}"])

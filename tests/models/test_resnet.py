@@ -105,6 +105,7 @@ def test_a_block_adds_its_input_before_the_last_relu():
     np.testing.assert_allclose(block.apply(variables, x, train=False), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_shared_blocks_are_traced_once_with_equal_results():
     settings = {"depths": (3, 1, 1, 1)}
     model = create_model("resnet18", 3, **settings)

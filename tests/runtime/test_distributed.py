@@ -160,7 +160,7 @@ def test_a_killed_lead_is_reported_by_the_other_process():
     ]
 
 
-@pytest.mark.parametrize("who", [0, 1])
+@pytest.mark.parametrize("who", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_the_failure_of_one_process_ends_the_job(who, tmp_path):
     code = f"""
     from pathlib import Path

@@ -320,6 +320,7 @@ def test_a_save_does_not_block_the_next_step(tmp_path, monkeypatch):
     assert state_digest(restore(tmp_path)[0].state) == expected
 
 
+@pytest.mark.slow
 def test_processes_synchronize_while_they_save(tmp_path):
     program = f"""
         import threading
