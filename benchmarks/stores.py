@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -95,6 +96,17 @@ class Runner:
         return images / seconds, (data.waited - waited) / seconds, 1000 * cpu / images
 
 
+def alternate(runners: Mapping[str, Runner], rounds: int) -> dict[str, list[Any]]:
+    """Returns what each runner's `round` measured, after a round in which it compiles."""
+    results: dict[str, list[Any]] = {name: [] for name in runners}
+    for number in range(rounds + 1):
+        for name, runner in runners.items():
+            figures = runner.round()
+            if number:
+                results[name].append(figures)
+    return results
+
+
 def main() -> None:
     """Prints a line per store."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -107,12 +119,7 @@ def main() -> None:
     options = parser.parse_args()
     stores = make_stores(options.size)
     runners = {name: Runner(name, stores[name], options) for name in STORES}
-    results: dict[str, list[Any]] = {name: [] for name in STORES}
-    for number in range(options.rounds + 1):
-        for name, runner in runners.items():
-            figures = runner.round()
-            if number:  # the first round compiles
-                results[name].append(figures)
+    results = alternate(runners, options.rounds)
     chunk, kind = runners["host"].chunk, jax.devices()[0].device_kind
     title = f"{options.model}, {options.size} px, batch {options.batch}"
     print(f"{title}, {chunk} steps per dispatch, {kind}")

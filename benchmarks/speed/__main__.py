@@ -22,6 +22,7 @@ from benchmarks.speed.tasks import (
     KINDS,
     LOADED,
     LOADED_BATCH,
+    PAPER_MODELS,
     SIZES,
     Contender,
     Task,
@@ -40,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     names = lambda text: text.split(",")  # noqa: E731
     add = parser.add_argument
     add("--kinds", type=names, default=list(KINDS), help=f"of {', '.join(KINDS)}")
-    add("--models", type=names, default=list(SIZES), help=f"of {', '.join(SIZES)}")
+    add("--models", type=names, default=list(PAPER_MODELS), help=f"of {', '.join(SIZES)}")
     add("--contenders", type=names, help=f"of {', '.join(CONTENDERS)}; default: all")
     add("--ceilings", type=names, default=list(CEILINGS), help="ceiling measurements; '' for none")
     add("--size", type=int, help="image side, pixels; default: the paper's")

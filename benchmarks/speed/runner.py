@@ -158,7 +158,7 @@ def _environment(contender: Contender, options: Options, caches: Path) -> dict[s
         "TRITON_CACHE_DIR": caches / "triton",
     }
     common = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",
         # The contenders share the GPU's memory.
@@ -327,7 +327,7 @@ def measure(
       contenders: its contenders, in the order in which they start.
       ceilings: names of `CEILINGS`.
       options: settings of the measurement.
-      save: called with all results after each round.
+      save: called with all results after each start and round.
       log: prints a line.
     """
     options.logs.mkdir(parents=True, exist_ok=True)
@@ -338,6 +338,7 @@ def measure(
             **contenders,
         }.items():
             contest.start(name, contender)
+            save({"contenders": contest.results, "ceilings": contest.ceilings})
         for number in range(1, options.rounds + 1):
             save({"contenders": contest.results, "ceilings": contest.ceilings})
             if number < options.rounds:

@@ -233,10 +233,32 @@ def read(path: Path) -> dict[str, Task]:
     return dict(sorted(json.loads(path.read_text())["tasks"].items(), key=sort_key))
 
 
+def sections(content: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the lines of the sections of `benchmarks.gpu`, if the results file has any."""
+    if "sections" not in content:
+        return
+    found = ", ".join(f"{library} {version}" for library, version in content["versions"].items())
+    yield f"{'Toy sizes on CPUs, not a measurement. ' if content['toy'] else ''}{found}"
+    for name, result in content["sections"].items():
+        yield f"\n### {name}\n"
+        if "failed" in result:
+            yield f"failed: {result['failed']}"
+        if rows := result.get("rows"):
+            yield row(list(rows[0]))
+            yield row(["---"] * len(rows[0]))
+            for cells in rows:
+                yield row([_cell(value).replace("|", "/") for value in cells.values()])
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else figure(value, ".4g")
+
+
 def main() -> None:
     """Prints the tables of a results file."""
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/speed/speed.json")
     print(document(read(path)))
+    print("\n".join(sections(json.loads(path.read_text()))))
 
 
 if __name__ == "__main__":

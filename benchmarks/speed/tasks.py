@@ -37,7 +37,10 @@ SIZES: Mapping[str, tuple[int, int]] = {  # image side (pixels) as in the paper,
     "custom_cnn": (224, 8),
     "vgg16": (224, 8),
     "inception_resnet_v2": (224, 4),
+    "resnet18": (224, 32),  # the ResNets are not in the paper; PyTorch is their only peer
+    "resnet50": (224, 32),
 }
+PAPER_MODELS = tuple(SIZES)[:4]
 
 KINDS = ("train", "infer", "load", "augment")
 

@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:keras.*"),  # raised inside Keras
 ]
 
-SIZES = {"light_vgg": 12, "custom_cnn": 14, "vgg16": 32, "inception_resnet_v2": 75}
+PAPER_SIZES = {"light_vgg": 12, "custom_cnn": 14, "vgg16": 32, "inception_resnet_v2": 75}
+SIZES = {**PAPER_SIZES, "resnet18": 32, "resnet50": 32}
 
 
 def our_parameters(model: str, size: int) -> int:
@@ -48,7 +49,7 @@ def test_pytorch_has_the_same_parameters_and_flops(model, size, torch):
     )
 
 
-@pytest.mark.parametrize(("model", "size"), SIZES.items())
+@pytest.mark.parametrize(("model", "size"), PAPER_SIZES.items())
 def test_keras_has_the_same_parameters(model, size, keras):
     contender = importlib.import_module("benchmarks.speed.contenders.keras3")
     stack = [keras.layers.Input((size, size, 3)), *contender.NETWORKS[model](size)]

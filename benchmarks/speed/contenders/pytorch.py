@@ -6,6 +6,7 @@ The paper's InceptionResNetV2 has no BatchNorm scale: here it is fixed at one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -163,11 +164,63 @@ def inception_resnet_v2(size: int) -> nn.Module:
     return nn.Sequential(*body, *dense_head(1536, (1024, 512, 256), 0.3))
 
 
+def resnet_unit(inputs: int, filters: int, kernel: int, stride: int, relu: bool) -> nn.Module:
+    """Convolution, BatchNorm, and ReLU if `relu`."""
+    conv = nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(
+        conv, nn.BatchNorm2d(filters), nn.ReLU(inplace=True) if relu else nn.Identity()
+    )
+
+
+class ResNetBlock(nn.Module):
+    """ReLU of the sum of the units (filters, kernel, stride) and the input or its projection."""
+
+    def __init__(self, inputs: int, units: Sequence[tuple[int, int, int]]) -> None:
+        super().__init__()
+        widths = [inputs, *(filters for filters, _, _ in units)]
+        self.units = nn.Sequential(
+            *(
+                resnet_unit(before, *unit, relu=number < len(units))
+                for number, (before, unit) in enumerate(zip(widths, units, strict=False), 1)
+            )
+        )
+        stride, outputs = max(stride for _, _, stride in units), widths[-1]
+        self.shortcut = (
+            resnet_unit(inputs, outputs, 1, stride, relu=False)
+            if (inputs, 1) != (outputs, stride)
+            else nn.Identity()
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, C, H, W] to [B, filters of the last unit, H / stride, W / stride]."""
+        return functional.relu(self.shortcut(x) + self.units(x), inplace=True)
+
+
+def resnet(depths: Sequence[int], has_bottlenecks: bool, size: int) -> nn.Module:
+    """ResNet-18 or ResNet-50."""
+    del size
+    layers: list[nn.Module] = [resnet_unit(3, 64, 7, 2, relu=True), nn.MaxPool2d(3, 2, 1)]
+    inputs = 64
+    for layer, depth in enumerate(depths):
+        width = 64 * 2**layer
+        for number in range(depth):
+            stride = 2 if layer and not number else 1
+            units = [(width, 3, stride), (width, 3, 1)]
+            if has_bottlenecks:
+                units = [(width, 1, 1), (width, 3, stride), (4 * width, 1, 1)]
+            layers.append(ResNetBlock(inputs, units))
+            inputs = units[-1][0]
+    pooled = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *pooled, *dense_head(inputs, (), 0.0))
+
+
 NETWORKS: Mapping[str, Callable[[int], nn.Module]] = {
     "light_vgg": light_vgg,
     "custom_cnn": custom_cnn,
     "vgg16": vgg16,
     "inception_resnet_v2": inception_resnet_v2,
+    "resnet18": functools.partial(resnet, (2, 2, 2, 2), False),
+    "resnet50": functools.partial(resnet, (3, 4, 6, 3), True),
 }
 
 
