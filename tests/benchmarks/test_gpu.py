@@ -28,7 +28,7 @@ def run(*command: str | Path) -> str:
 def test_every_section_of_both_commands_is_recorded_and_printed(tmp_path):
     out = tmp_path / "toy.json"
     for command in ("1", "2"):
-        run("bash", "benchmarks/gpu.sh", command, "--toy", "--out", out)
+        run("bash", "benchmarks/gpu.sh", command, "--toy", "--out", out, "--budget", "900")
     content = json.loads(out.read_text())
     assert set(content["sections"]) == {*gpu.TOY, "memory"}
     failed = {name for name, one in content["sections"].items() if "failed" in one}
