@@ -20,7 +20,7 @@ IN_VENV := slow or browser
 PARALLEL := -n auto --dist loadfile
 PYTEST := $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 SOURCES := fer_jax tfds_builders configs tests tools docs launch benchmarks
-SHELL_SCRIPTS := .ci/run $(wildcard requirements/*.sh launch/*.sh launch/*.sbatch)
+SHELL_SCRIPTS := .ci/run $(wildcard benchmarks/*.sh requirements/*.sh launch/*.sh launch/*.sbatch)
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" \
   -c requirements/constraints.txt
