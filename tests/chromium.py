@@ -95,7 +95,7 @@ def open_window(*flags: str) -> Iterator[Browser]:
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = paths["chromium"]
+    options.binary_location = str(paths["chromium"])
     for flag in (*FLAGS, *flags, "--window-size=1280,900"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
