@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"expected --to without a revision, found {options.to}; the Hub makes one of each push"
         )
+    target = None if is_hub else local_path(options.to)
     if is_hub and not options.dry_run:
         published.import_hub()
     run = run_dir.open_run(options.run or run_dir.DEFAULT_RUN)
@@ -56,8 +57,8 @@ def main(arguments: Sequence[str]) -> None:
     from fer_jax.runtime import compile_cache
 
     onnx_file.check_installed()
-    if not is_hub:
-        publish.check_folder(local_path(options.to))
+    if target is not None:
+        publish.check_folder(target)
     quiet_orbax()
     compile_cache.enable()
     with tempfile.TemporaryDirectory(prefix="fer_jax_publish_") as place:
