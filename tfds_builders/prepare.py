@@ -132,6 +132,7 @@ def prepare(
         another source; a protocol that leaves a split without some class; a table of decisions
         that is not of this set.
     """
+    table = files.local_path(relabel).expanduser() if relabel else None
     builder = get(name, variant, data_dir, manual_dir, crop)
     chosen = _protocol(builder, protocol)
     source_dir = _manual_dir(builder, manual_dir)
@@ -151,7 +152,6 @@ def prepare(
                 _write_records(builder, source_dir, opened, executor)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
-    table = Path(relabel).expanduser() if relabel else None
     result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready, relabel=table)
     if result.is_new:
         print(summary.describe(result), flush=True)

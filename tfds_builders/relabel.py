@@ -78,8 +78,12 @@ def read(path: Path) -> dict[str, Decision]:
     Raises:
       errors.UserError: the file or a column is missing, or an id has two decisions.
     """
+    return _parse(path, _bytes(path))
+
+
+def _parse(path: Path, data: bytes) -> dict[str, Decision]:
     decisions: dict[str, Decision] = {}
-    for line, cells in tables.parse_own(_bytes(path), str(path), _COLUMNS):
+    for line, cells in tables.parse_own(data, str(path), _COLUMNS):
         name, given, decision = map(_unescaped, cells)
         row = Decision(given, decision)
         if decisions.setdefault(name, row) != row:
@@ -102,7 +106,8 @@ def apply(path: Path, entries: Sequence[Entry], names: Sequence[str]) -> Relabel
       errors.UserError: as `read`; a decision that is no class, another given label than the
         set's, or no id of the set.
     """
-    decisions = read(path)
+    data = _bytes(path)
+    decisions = _parse(path, data)
     rows = {entry.id: row for row, entry in enumerate(entries)}
     known = {name: one for name, one in decisions.items() if name in rows}
     _check(path, decisions, {name: entries[rows[name]].label for name in known})
@@ -115,7 +120,7 @@ def apply(path: Path, entries: Sequence[Entry], names: Sequence[str]) -> Relabel
         elif label not in (KEEP, entry.label):
             relabeled[rows[name]] = dataclasses.replace(entry, label=label)
             changed.add(entry.id)
-    digest = hashlib.sha256(_bytes(path)).hexdigest()[:16]
+    digest = hashlib.sha256(data).hexdigest()[:16]
     text = f"{printable(path.name)}, sha256 {digest}"
     if missing := [name for name in decisions if name not in rows]:
         text += f", {len(missing):,} of whose images are not in the set"

@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
-from fer_jax.errors import UserError
 from fer_jax.files import local_path
 
 
@@ -90,11 +90,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--relabel", metavar="FILE",
         help="a relabel.csv; none for the set's own labels (default: the run's, on its own set)",
     )  # fmt: skip
-    parser.add_argument(
-        "--abstain", type=float, default=0.0, metavar="P",
-        help="no answer below this top probability: coverage, and accuracy of the answers",
-    )  # fmt: skip
-    options = parser.parse_args(arguments)
-    if not 0 <= options.abstain < 1:
-        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
-    return options
+    add_abstain(
+        parser, "no answer below this top probability: coverage, and accuracy of the answers"
+    )
+    return parser.parse_args(arguments)

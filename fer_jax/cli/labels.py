@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
+from fer_jax.files import local_path
 
 _SHOWN = 1000
 
@@ -49,15 +50,16 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "run",
-        type=Path,
+        type=local_path,
         help="directory of a cross-validation, for all images of its set; or of a run, for its "
         "validation and test images",
     )
-    parser.add_argument("--out", type=Path, help="folder of the files (default: RUN/labels)")
+    parser.add_argument("--out", type=local_path, help="folder of the files (default: RUN/labels)")
     parser.add_argument(
         "--gallery", type=int, default=_SHOWN, metavar="N",
         help=f"images on the page, the most suspicious ones (default: {_SHOWN})",
     )  # fmt: skip
+    add_plugins(parser)
     options = parser.parse_args(arguments)
     if options.gallery < 0:
         raise UserError(f"expected --gallery of at least 0 images, found {options.gallery}")

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import EXIT_INTERRUPTED, UserError
 from fer_jax.executor import Executor, add_flag, cores
@@ -229,10 +230,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="show a camera or a stream with labeled faces on a page of this machine, live",
     )  # fmt: skip
     add_plugins(parser)
-    parser.add_argument(
-        "--abstain", type=float, default=0.0, metavar="P",
-        help="below this top probability the label is 'uncertain'; probabilities stay",
-    )  # fmt: skip
+    add_abstain(parser, "below this top probability the label is 'uncertain'; probabilities stay")
     _add_corpus_flags(parser)
     options = parser.parse_args(arguments)
     _check(options)
@@ -275,8 +273,6 @@ def _check(options: argparse.Namespace) -> None:
     """Checks the values of flags."""
     if not 0 < options.min_face <= 1:
         raise UserError(f"expected --min_face above 0 and up to 1, found {options.min_face}")
-    if not 0 <= options.abstain < 1:
-        raise UserError(f"expected --abstain from 0 to below 1, found {options.abstain}")
     if options.explain and not options.out:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
     if options.smooth is not None and not 0 < options.smooth < float("inf"):

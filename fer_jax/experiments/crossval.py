@@ -32,7 +32,7 @@ from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report import predictions as saved
 from fer_jax.report.card import Overlap, ReportCard
 from fer_jax.report.predictions import Predictions
-from fer_jax.report.scores import accuracy, balanced_accuracy
+from fer_jax.report.scores import Scores, accuracy, balanced_accuracy
 from fer_jax.report.write import ReportPaths, write_report
 from fer_jax.run_dir import Run
 from fer_jax.settings import Settings
@@ -132,12 +132,22 @@ def crossval(settings: Settings, folder: Path, folds: int, seeds: Sequence[int])
             print(f"{title}: already finished", flush=True)
             continue
         print(f"{title}: {fold_run.folder}", flush=True)
-        run = train.train(fold_run.settings, fold_run.folder)
-        if run.settings.eval.calibrate:
-            calibrate(run)
-        scores = evaluate.report_training(evaluate.run_evaluation(run, split="test")).scores
+        scores = train_and_test(fold_run.settings, fold_run.folder)
         print(f"{title}: balanced accuracy {scores.balanced_accuracy:.4f}", flush=True)
     return pool(fold_runs, folder, folds, len(seeds))
+
+
+def train_and_test(settings: Settings, folder: Path) -> Scores:
+    """Trains a run, or the rest of it, and reports its test split.
+
+    Raises:
+      UserError: wrong input.
+      InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
+    """
+    run = train.train(settings, folder)
+    if run.settings.eval.calibrate:
+        calibrate(run)
+    return evaluate.report_training(evaluate.run_evaluation(run, split="test")).scores
 
 
 def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> ReportPaths:
@@ -146,16 +156,14 @@ def pool(fold_runs: Sequence[FoldRun], folder: Path, folds: int, seeds: int) -> 
     runs = [run_directory.open_run(fold_run.folder) for fold_run in fold_runs]
     prepared = [evaluate.open_data(run) for run in runs]
     votes = [found for data in prepared if (found := data.votes("test")) is not None]
-    pooled = Predictions(
+    pooled = saved.join(
+        predictions,
         ids=tuple(
             f"seed_{fold_run.seed}/{record_id}" if seeds > 1 else record_id
             for fold_run, one in zip(fold_runs, predictions, strict=True)
             for record_id in one.ids
         ),
-        labels=np.concatenate([one.labels for one in predictions]),
-        probabilities=np.concatenate([one.probabilities for one in predictions]),
         groups=_groups(predictions),
-        label_names=predictions[0].label_names,
         unit=_unit(predictions, prepared[0].metadata["group"]),
         votes=np.concatenate(votes) if votes else None,
     )

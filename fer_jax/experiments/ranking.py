@@ -21,6 +21,7 @@ from fer_jax.report import predictions as saved
 from fer_jax.report.intervals import Groups, Interval
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import accuracy
+from fer_jax.settings import flatten
 
 MAX_ROWS = 20
 """Rows that are compared in pairs, the best ones; of more rows nobody reads the pairs."""
@@ -94,17 +95,15 @@ def _interval(row: TableRow, loaded: Sequence[Predictions]) -> Interval | None:
     names = loaded[0].label_names
     if any(one.label_names != names for one in loaded):
         return None
-    pooled = Predictions(
+    pooled = saved.join(
+        loaded,
         ids=tuple(f"{number}/{name}" for number, one in enumerate(loaded) for name in one.ids),
-        labels=np.concatenate([one.labels for one in loaded]),
-        probabilities=np.concatenate([one.probabilities for one in loaded]),
         # An image without a person is its own group, shared by all seeds.
         groups=tuple(
             group or name
             for one in loaded
             for group, name in zip(one.groups, map(_record, one.ids), strict=True)
         ),
-        label_names=names,
     )
     return Groups.of(pooled).interval(accuracy)
 
@@ -146,22 +145,12 @@ def _correct(loaded: Sequence[Predictions]) -> dict[str, float]:
 
 def _differences(rows: Sequence[TableRow]) -> list[str]:
     """Returns the settings of each row that not all rows share; the network is named apart."""
-    flat = [_flat(json.loads(row.runs[0].settings or "{}")) for row in rows]
+    flat = [flatten(json.loads(row.runs[0].settings or "{}")) for row in rows]
     names = sorted({name for one in flat for name in one} - {"model.name"})
     shown = [name for name in names if len({json.dumps(one.get(name)) for one in flat}) > 1]
     return [
         " ".join(f"{name}={_value(one[name])}" for name in shown if name in one) for one in flat
     ]
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
-        else:
-            found[f"{prefix}{name}"] = value
-    return found
 
 
 def _value(value: Any) -> str:

@@ -120,7 +120,7 @@ def collect_folds(folder: Path) -> HeldOut:
     report = json.loads((folder / "report" / "report.json").read_text(encoding="utf-8"))
     return HeldOut(
         name=folder.absolute().name,
-        predictions=_joined(found),
+        predictions=saved.join(found),
         parts=tuple(parts),
         images=PooledImages(splits),
         origin=f"all folds, each predicted by a network that learned from others "
@@ -280,16 +280,6 @@ def _learned_in_training(run: Run, data: Prepared) -> Provenance | None:
     }
     return dataclasses.replace(
         learned, looks=learned.looks[keep], digests=learned.digests[keep], **texts
-    )
-
-
-def _joined(parts: Sequence[Predictions]) -> Predictions:
-    return Predictions(
-        ids=tuple(name for one in parts for name in one.ids),
-        labels=np.concatenate([one.labels for one in parts]),
-        probabilities=np.concatenate([one.probabilities for one in parts]),
-        groups=tuple(group for one in parts for group in one.groups),
-        label_names=parts[0].label_names,
     )
 
 

@@ -24,10 +24,8 @@ from typing import Any
 
 from fer_jax import files, run_dir
 from fer_jax.errors import UserError
-from fer_jax.experiments import evaluate
-from fer_jax.experiments.calibrate import calibrate
 from fer_jax.experiments.comparison import SWEEP
-from fer_jax.report.scores import Scores
+from fer_jax.experiments.crossval import train_and_test
 from fer_jax.report.tables import duration
 from fer_jax.settings import Settings
 from fer_jax.training import train
@@ -118,7 +116,7 @@ def sweep(cells: Sequence[Cell], folder: Path) -> None:
             )
             started = time.monotonic()
             try:
-                scores = _train_and_test(cell)
+                scores = train_and_test(cell.settings, cell.folder)
             except UserError as error:
                 failures.append(f"{cell.name}: {error}")
                 print(f"failed: {failures[-1]}", file=sys.stderr, flush=True)
@@ -130,13 +128,6 @@ def sweep(cells: Sequence[Cell], folder: Path) -> None:
             f"expected {len(cells)} finished runs, found {len(failures)} that failed: "
             f"{'; '.join(failures)}. The same command tries them again"
         )
-
-
-def _train_and_test(cell: Cell) -> Scores:
-    run = train.train(cell.settings, cell.folder)
-    if run.settings.eval.calibrate:
-        calibrate(run)
-    return evaluate.report_training(evaluate.run_evaluation(run, split="test")).scores
 
 
 def _progress(cells: Sequence[Cell], seconds: Sequence[float]) -> str:

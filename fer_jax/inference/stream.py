@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -18,6 +17,7 @@ from concurrent import futures
 
 import cv2
 
+from fer_jax.executor import cores
 from fer_jax.faces.finder import Choice, FaceFinder, LocatedFace
 from fer_jax.inference.model import Model
 from fer_jax.inference.network import BATCH_SIZES
@@ -148,7 +148,7 @@ def _classify(
 
 def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) -> Iterator[_Pending]:
     """Yields each frame with its located faces, in order; a thread pool detects them."""
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
+    threads = cores()
     local = threading.local()
 
     def find(frame: Frame) -> list[LocatedFace]:

@@ -10,6 +10,7 @@ import dataclasses
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,17 @@ class Predictions:
         cells = self.labels.astype(np.int64) * classes + self.predicted
         return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
+    def take(self, rows: np.ndarray) -> Predictions:
+        """Returns those of the images int64[M], without votes."""
+        return Predictions(
+            ids=tuple(self.ids[row] for row in rows),
+            labels=self.labels[rows],
+            probabilities=self.probabilities[rows],
+            groups=tuple(self.groups[row] for row in rows),
+            label_names=self.label_names,
+            unit=self.unit,
+        )
+
     def save(self, path: Path) -> Path:
         """Writes a CSV file: id, group, label, predicted and a probability per class.
 
@@ -88,6 +100,23 @@ class Predictions:
         for record_id, group, label, predicted, row in columns:
             writer.writerow([record_id, group, names[label], names[predicted], *map(str, row)])
         return files.write_text(path, text.getvalue())
+
+
+def join(parts: Sequence[Predictions], **changes: Any) -> Predictions:
+    """Returns the predictions of all parts, which have the same classes, in order.
+
+    Args:
+      parts: one or more.
+      **changes: fields with other values, such as ids that are unique, `unit` and `votes`.
+    """
+    fields: dict[str, Any] = {
+        "ids": tuple(name for one in parts for name in one.ids),
+        "labels": np.concatenate([one.labels for one in parts]),
+        "probabilities": np.concatenate([one.probabilities for one in parts]),
+        "groups": tuple(group for one in parts for group in one.groups),
+        "label_names": parts[0].label_names,
+    }
+    return Predictions(**(fields | changes))
 
 
 def load(path: Path) -> Predictions:

@@ -252,14 +252,7 @@ def abstention(predictions: Predictions, threshold: float) -> Abstention:
     rows = np.flatnonzero(predictions.probabilities.max(axis=1) >= threshold)
     if not rows.size:
         return Abstention(threshold, 0, 0.0, None, None)
-    answered = Predictions(
-        ids=tuple(predictions.ids[row] for row in rows),
-        labels=predictions.labels[rows],
-        probabilities=predictions.probabilities[rows],
-        groups=tuple(predictions.groups[row] for row in rows),
-        label_names=predictions.label_names,
-        unit=predictions.unit,
-    )
+    answered = predictions.take(rows)
     return Abstention(
         threshold=threshold,
         answered=len(rows),

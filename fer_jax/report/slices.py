@@ -55,7 +55,7 @@ def slice_scores(
     for name, values in attributes.items():
         texts = _as_texts(np.asarray(values))
         of_attribute = tuple(
-            _slice(value, _take(predictions, [text == value for text in texts]))
+            _slice(value, predictions.take(np.flatnonzero([text == value for text in texts])))
             for value in _in_order(texts)
         )
         if len(of_attribute) > 1:
@@ -75,18 +75,6 @@ def _slice(value: str, predictions: Predictions) -> Slice:
         low=interval.low if interval else None,
         high=interval.high if interval else None,
         method=groups.method,
-    )
-
-
-def _take(predictions: Predictions, chosen: Sequence[bool]) -> Predictions:
-    rows = np.flatnonzero(chosen)
-    return Predictions(
-        ids=tuple(predictions.ids[row] for row in rows),
-        labels=predictions.labels[rows],
-        probabilities=predictions.probabilities[rows],
-        groups=tuple(predictions.groups[row] for row in rows),
-        label_names=predictions.label_names,
-        unit=predictions.unit,
     )
 
 

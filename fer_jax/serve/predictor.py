@@ -6,7 +6,6 @@ Threads decode photos and find faces; one thread runs the network (`batcher`). K
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -14,6 +13,7 @@ from concurrent import futures
 import cv2
 import numpy as np
 
+from fer_jax.executor import cores
 from fer_jax.faces.decode import UnreadableError, decode
 from fer_jax.faces.finder import MIN_SHARE, Choice, FaceFinder, LocatedFace
 from fer_jax.inference.model import Model
@@ -88,8 +88,7 @@ class Predictor:
         self._pending, self._lock = 0, threading.Lock()
         self._of_thread = threading.local()
         # One thread per core also bounds the decoded photos in memory.
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-        self._finding = futures.ThreadPoolExecutor(threads, thread_name_prefix="faces")
+        self._finding = futures.ThreadPoolExecutor(cores(), thread_name_prefix="faces")
         self._batcher = Batcher(model.classify, max_wait, observe)
 
     @property

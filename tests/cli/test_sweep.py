@@ -90,20 +90,20 @@ def cells(tmp_path, monkeypatch):
     return sweep.plan(load, tmp_path, {"train.balance": ["none", "sqrt"]}, (0, 1))
 
 
-def finish(cell):
-    path = cell.folder / "report" / "predictions.csv"
+def finish(settings, folder):
+    path = folder / "report" / "predictions.csv"
     path.parent.mkdir(parents=True)
     path.write_text("")
     return types.SimpleNamespace(accuracy=0.5)
 
 
 def test_a_run_that_fails_does_not_stop_the_others(cells, tmp_path, monkeypatch, capsys):
-    def train(cell):
-        if cell == cells[1]:
+    def train(settings, folder):
+        if folder == cells[1].folder:
             raise UserError("the loss is NaN")
-        return finish(cell)
+        return finish(settings, folder)
 
-    monkeypatch.setattr(sweep, "_train_and_test", train)
+    monkeypatch.setattr(sweep, "train_and_test", train)
     monkeypatch.setattr(sweep.run_dir, "has_settings", lambda folder, settings: True)
     with pytest.raises(UserError, match=r"found 1 that failed: train\.balance=sqrt seed 0"):
         sweep.sweep(cells, tmp_path)
@@ -112,13 +112,18 @@ def test_a_run_that_fails_does_not_stop_the_others(cells, tmp_path, monkeypatch,
     assert "run 1 of 4: train.balance=none seed 0" in printed
     assert "run 4 of 4, " in printed  # with the time left
     trained = []
-    monkeypatch.setattr(sweep, "_train_and_test", lambda cell: trained.append(cell) or finish(cell))
+
+    def train_again(settings, folder):
+        trained.append(folder)
+        return finish(settings, folder)
+
+    monkeypatch.setattr(sweep, "train_and_test", train_again)
     sweep.sweep(cells, tmp_path)
-    assert trained == [cells[1]]
+    assert trained == [cells[1].folder]
 
 
 def test_a_run_of_another_process_is_left_to_it(cells, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sweep, "_train_and_test", finish)
+    monkeypatch.setattr(sweep, "train_and_test", finish)
     program = (
         "import sys, time, pathlib; from fer_jax.experiments.sweep import _claimed\n"
         "with _claimed(pathlib.Path(sys.argv[1])): print('ready', flush=True); time.sleep(60)"
@@ -135,7 +140,7 @@ def test_a_run_of_another_process_is_left_to_it(cells, tmp_path, monkeypatch, ca
 
 
 def test_another_sweep_needs_another_folder(cells, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "_train_and_test", finish)
+    monkeypatch.setattr(sweep, "train_and_test", finish)
     sweep.sweep(cells, tmp_path)
     other = sweep.plan(load, tmp_path, {"model.dropout": ["0.1"]}, (0,))
     with pytest.raises(UserError, match=r"a sweep of train.balance in .*found --grid"):

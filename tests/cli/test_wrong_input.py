@@ -111,6 +111,9 @@ def test_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, s
         "publish --to gs://b/folder",
         "port-weights gs://b/vgg16.h5 --model vgg16 --out w.safetensors",
         "stand-in kdef gs://b/kdef",
+        "labels gs://b/run",
+        "labels ferplus --out gs://b/labels",
+        "prepare kdef --relabel gs://b/relabel.csv",
     ],
 )
 def test_a_bucket_is_refused_and_no_folder_of_its_name_is_made(
