@@ -64,7 +64,7 @@ def _load_file(path: Path) -> None:
     """Imports a file as the module of its name."""
     name, file = path.stem, str(path.resolve())
     if not path.is_file():
-        raise UserError(f"expected a plugin at {path}, found no file; correct config.plugins")
+        raise UserError(f"expected a plugin at {path}, found no file; correct its path")
     spec = None if name in sys.modules else importlib.util.find_spec(name)
     other = getattr(sys.modules.get(name), "__file__", None) or (spec and spec.origin) or ""
     if (name in sys.modules or spec) and str(Path(other).resolve()) != file:

@@ -18,7 +18,10 @@ def _threshold(text: str) -> float:
     Raises:
       UserError: it is no answer at all, or out of range.
     """
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < 1:
-        raise UserError(f"expected --abstain from 0 to below 1, found {value}")
+        raise UserError(f"expected --abstain from 0 to below 1, found {text}")
     return value
