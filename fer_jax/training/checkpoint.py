@@ -536,7 +536,9 @@ def _clear_frames(error: BaseException) -> None:
 
 def _check_space(folder: Path, state: TrainState) -> None:
     """Raises OSError if the disk is too full: Orbax's writers would each print a traceback."""
-    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    leaves = jax.tree.leaves(state)
+    # With room for Orbax's index and metadata, which grow with the number of arrays.
+    needed = sum(leaf.nbytes for leaf in leaves) + (256 + 2 * len(leaves)) * 1024
     # If several processes write, one that fails alone would leave the others waiting.
     if jax.process_count() == 1 and shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -280,7 +280,7 @@ def test_a_disk_that_is_really_full(tmp_path, limit):
     """A small file system if one can be mounted, and a limit that only a write meets."""
     folder = tmp_path / "small"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
     mounted = not limit and not subprocess.run(mount, capture_output=True).returncode
     limit = 0 if mounted else limit or 3000
     try:
