@@ -6,7 +6,10 @@ spreadsheet runs a cell that starts like a formula.
 
 from __future__ import annotations
 
+import csv
+import io
 import unicodedata
+from collections.abc import Iterable, Sequence
 
 _UNSAFE = frozenset({"Cc", "Cs", "Zl", "Zp"})  # control, surrogate, line and paragraph separator
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -36,3 +39,12 @@ def csv_text(text: str) -> str:
     """
     shown = printable(text)
     return f"'{shown}" if text.startswith(_FORMULA_STARTS) else shown
+
+
+def csv_table(rows: Iterable[Sequence[object]]) -> str:
+    """Formats rows as CSV: texts as in `csv_text`, None as an empty cell, numbers as they are."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [csv_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+    )
+    return text.getvalue()

@@ -66,7 +66,7 @@ UNCHECKED = "UNCHECKED"
 """Mark of a report that does not know what the network learned from."""
 
 
-_UNKNOWN = "unknown"  # data of a foreign model
+_UNKNOWN = "unknown"  # data of a foreign model or of an ensemble
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +179,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
     reports, remarks = [], []
     for folder in _expanded(folders):
         is_crossval = (folder / CROSSVAL).is_file()
-        is_known = is_crossval or any((folder / name).is_file() for name in ("run.json", FOREIGN))
-        if not is_known:
+        is_run = any((folder / name).is_file() for name in ("run.json", FOREIGN))
+        if not (is_crossval or is_run or _is_ensemble(folder)):
             remarks.append(f"{folder}: not a run directory")
             continue
         paths = sorted((folder / "report" if is_crossval else folder).rglob("report.json"))
@@ -199,6 +199,11 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[RunReport], list[str]]:
             + "; make one with: fer-jax evaluate RUN"
         )
     return reports, remarks
+
+
+def _is_ensemble(folder: Path) -> bool:
+    """Whether the folder holds the evaluations of an ensemble, which is not a run of its own."""
+    return (folder / "evaluations").is_dir() and not (folder / "run.json").exists()
 
 
 def _expanded(folders: Iterable[Path]) -> Iterator[Path]:
@@ -316,7 +321,8 @@ def _read(folder: Path, path: Path) -> RunReport:
     inner = folder if pooled is None else min(folder.rglob("run.json")).parent
     card = report["card"]
     run: dict[str, Any] = {"data": {"name": _UNKNOWN}}
-    if not card.get("foreign"):
+    is_run = not card.get("foreign") and not _is_ensemble(folder)
+    if is_run:
         run = json.loads((inner / "run.json").read_text(encoding="utf-8"))
     intervals = report["intervals"]
     ends = intervals["accuracy"]
@@ -336,7 +342,7 @@ def _read(folder: Path, path: Path) -> RunReport:
         balanced_accuracy=_share(report["balanced_accuracy"]),
         interval=None if ends is None else (_share(ends[0]), _share(ends[1])),
         marks=_marks(report, is_own=path.parent == folder / "report"),
-        settings="" if card.get("foreign") else _settings(inner, pooled is not None),
+        settings=_settings(inner, pooled is not None) if is_run else "",
         interval_method=_text(intervals.get("method", "")),
         macro_f1=_share(report["macro"]["f1"]) if "macro" in report else None,
         parameters=int(card.get("parameters", 0)),

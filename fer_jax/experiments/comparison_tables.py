@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import html
-import io
 from collections.abc import Iterable, Iterator, Sequence
 
 from fer_jax.experiments import comparison
 from fer_jax.experiments.comparison import CrossMatrix, TableRow
 from fer_jax.experiments.paired import REPLICATES
 from fer_jax.experiments.ranking import MAX_ROWS, Rank, Ranking
+from fer_jax.printable import csv_table
 from fer_jax.report.intervals import Interval
 
 _PAPER_HEADER = (
@@ -288,15 +287,12 @@ def _latex(text: str) -> str:
 
 def as_csv(rows: Sequence[TableRow]) -> str:
     """Formats Table 1 as CSV with unrounded numbers."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([
+    names = [
         "dataset", "paper_network", "paper_accuracy", "network", "config", "protocol", "split",
         "folds", "seeds", "pictures", "accuracy", "accuracy_deviation", "accuracy_low",
         "accuracy_high", "balanced_accuracy", "marks", "runs",
-    ])  # fmt: skip
-    table.writerows(_csv_rows(rows))
-    return text.getvalue()
+    ]  # fmt: skip
+    return csv_table([names, *_csv_rows(rows)])
 
 
 def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
@@ -318,46 +314,40 @@ def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
 
 def ranking_csv(rankings: Sequence[Ranking]) -> str:
     """Formats the rankings as CSV with unrounded numbers."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([
+    table: list[list[object]] = [[
         "dataset", "config", "protocol", "split", "rank", "network", "settings", "parameters",
         "folds", "seeds", "images", "accuracy", "accuracy_deviation", "accuracy_low",
         "accuracy_high", "balanced_accuracy", "macro_f1", "marks", "runs",
-    ])  # fmt: skip
+    ]]  # fmt: skip
     for ranking in rankings:
         for number, one in enumerate(ranking.ranks, 1):
             row, first, ends = one.row, one.row.runs[0], one.interval
-            table.writerow([
+            table.append([
                 first.dataset, first.config, first.protocol, first.split, number, first.model,
                 one.settings, first.parameters or "", row.folds, row.seeds, first.count,
-                row.accuracy, "" if row.deviation is None else row.deviation,
+                row.accuracy, row.deviation,
                 *((ends.low, ends.high) if ends else ("", "")), row.balanced_accuracy,
-                "" if row.macro_f1 is None else row.macro_f1, "; ".join(first.marks),
-                "; ".join(run.run for run in row.runs),
+                row.macro_f1, "; ".join(first.marks), "; ".join(run.run for run in row.runs),
             ])  # fmt: skip
-    return text.getvalue()
+    return csv_table(table)
 
 
 def pairs_csv(rankings: Sequence[Ranking]) -> str:
     """Formats the paired comparisons as CSV with unrounded numbers."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([
+    table: list[list[object]] = [[
         "dataset", "config", "protocol", "split", "better", "than", "difference", "low", "high",
         "p", "p_holm", "p_mcnemar",
-    ])  # fmt: skip
+    ]]  # fmt: skip
     for ranking in rankings:
         one = ranking.ranks[0].row.runs[0]
         for pair in ranking.pairs:
             ends = (pair.interval.low, pair.interval.high) if pair.interval else ("", "")
-            p_values = (pair.p_value, pair.adjusted, pair.mcnemar)
-            table.writerow([
+            table.append([
                 one.dataset, one.config, one.protocol, one.split,
                 *(_label(ranking.ranks[row]) for row in (pair.first, pair.second)),
-                pair.difference, *ends, *("" if value is None else value for value in p_values),
+                pair.difference, *ends, pair.p_value, pair.adjusted, pair.mcnemar,
             ])  # fmt: skip
-    return text.getvalue()
+    return csv_table(table)
 
 
 def as_html(tables: Sequence[Table]) -> str:

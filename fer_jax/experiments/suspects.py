@@ -11,11 +11,9 @@ of the set. Of a single run, its validation and test images are.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +28,7 @@ from fer_jax.experiments.crossval import PooledImages
 from fer_jax.experiments.evaluate import check_labels, data_card, open_data, predict_records
 from fer_jax.experiments.label_errors import LabelErrors, find_label_errors
 from fer_jax.experiments.overlap import count_overlap
-from fer_jax.printable import csv_text
+from fer_jax.printable import csv_table
 from fer_jax.report import predictions as saved
 from fer_jax.report.gallery import Suspect, write_gallery
 from fer_jax.report.page import Images
@@ -192,16 +190,18 @@ def write(found: HeldOut, errors: LabelErrors, out: Path, shown: int) -> list[Pa
     ]
     table = [("id", "given", "suggested", "decision")]
     table += [(one.id, one.own, one.suggested, one.decision) for one in rows]
-    ranked = [("rank", "id", "group", "part", "given", "suggested", "probability_given",
-               "probability_suggested", "margin")]  # fmt: skip
+    ranked: list[tuple[object, ...]] = [(
+        "rank", "id", "group", "part", "given", "suggested", "probability_given",
+        "probability_suggested", "margin",
+    )]  # fmt: skip
     for rank, (one, row) in enumerate(zip(rows, errors.ranked, strict=True), start=1):
-        numbers = [f"{value:.6f}" for value in (*one.probabilities, errors.margin[row])]
+        numbers = [round(float(value), 6) for value in (*one.probabilities, errors.margin[row])]
         group = predictions.groups[row]
-        ranked.append((str(rank), one.id, group, one.part, one.given, one.suggested, *numbers))
+        ranked.append((rank, one.id, group, one.part, one.given, one.suggested, *numbers))
     return [
-        files.write_text(out / "suspects.csv", _csv(ranked)),
-        files.write_text(out / "class_errors.csv", _csv(_class_rows(predictions, errors))),
-        files.write_text(out / relabel.FILE, _csv([*table, *others])),
+        files.write_text(out / "suspects.csv", csv_table(ranked)),
+        files.write_text(out / "class_errors.csv", csv_table(_class_rows(predictions, errors))),
+        files.write_text(out / relabel.FILE, csv_table([*table, *others])),
         write_gallery(
             out / "index.html", f"Labels under suspicion: {found.name}", found.origin,
             found.warnings, predictions.label_names, errors.joint, len(predictions), rows,
@@ -283,24 +283,13 @@ def _learned_in_training(run: Run, data: Prepared) -> Provenance | None:
     )
 
 
-def _class_rows(predictions: Predictions, errors: LabelErrors) -> list[tuple[str, ...]]:
+def _class_rows(predictions: Predictions, errors: LabelErrors) -> list[tuple[object, ...]]:
     names = predictions.label_names
-    rows = [("given", "images", "wrong", "share_wrong", *(f"true_{name}" for name in names))]
+    rows: list[tuple[object, ...]] = [
+        ("given", "images", "wrong", "share_wrong", *(f"true_{name}" for name in names))
+    ]
     for number, name in enumerate(names):
         count, wrong = errors.joint[number].sum(), errors.wrong[number]
-        cells = [f"{count:.0f}", f"{wrong:.1f}", f"{wrong / max(count, 1):.4f}"]
-        rows.append((name, *cells, *(f"{cell:.1f}" for cell in errors.joint[number])))
+        cells = [round(count), round(float(wrong), 1), round(float(wrong / max(count, 1)), 4)]
+        rows.append((name, *cells, *(round(float(cell), 1) for cell in errors.joint[number])))
     return rows
-
-
-def _csv(rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    # Numbers may be negative; a text that starts like a formula is escaped.
-    csv.writer(text, lineterminator="\n").writerows(
-        [cell if _is_number(cell) else csv_text(cell) for cell in row] for row in rows
-    )
-    return text.getvalue()
-
-
-def _is_number(cell: str) -> bool:
-    return cell.removeprefix("-").replace(".", "", 1).isdecimal()

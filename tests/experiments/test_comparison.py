@@ -215,6 +215,23 @@ def test_names_are_escaped_in_every_format(tmp_path):
     assert r"$<$b$>$|x" in summary.as_latex(tables)
 
 
+def test_names_are_no_formulas_in_csv(tmp_path):
+    write_report(tmp_path, "=1+1", 0.9, protocol="@paper")
+    runs = comparison.read_runs([tmp_path / "=1+1"])[0]
+    row = list(csv.DictReader(io.StringIO(summary.as_csv(comparison.table_1(runs)))))[-1]
+    assert (row["runs"], row["protocol"], row["accuracy"]) == ("'=1+1", "'@paper", "0.9")
+
+
+def test_an_ensemble_is_a_row(tmp_path):
+    model = "mean of 2 networks (vgg16)"
+    folder = write_report(tmp_path, "a+b", 0.9, model=model, members=2)
+    (folder / "report").rename(folder / "evaluations")
+    for file in ("run.json", "config.json"):
+        (folder / file).unlink()
+    (row,) = comparison.own_rows(comparison.read_runs([folder])[0])
+    assert (row.runs[0].run, row.runs[0].model, row.accuracy) == ("a+b", model, 0.9)
+
+
 def test_directories_without_a_report_are_listed_and_skipped(tmp_path, capsys):
     write_report(tmp_path, "good", 0.9)
     (tmp_path / "empty").mkdir()
