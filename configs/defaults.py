@@ -58,6 +58,10 @@ def _data() -> ConfigDict:
     # Table of decisions about labels, as `fer-jax labels` writes it: relabel.csv. It applies to all
     # splits, not to votes. Unset: the set's own labels.
     data.relabel = placeholder(str)
+    # Train on so many images only, such as for a learning curve: a sample of the train split drawn
+    # with protocol_seed, in which each class keeps its share. Smaller samples are parts of larger
+    # ones. Unset: all images.
+    data.train_images = placeholder(int)
 
     # Overrides of the variant's face crop. Unset: as in the variant.
     data.crop = ConfigDict()

@@ -69,6 +69,7 @@ class DataSettings:
     dir: str | None
     manual_dir: str | None
     relabel: str | None
+    train_images: int | None
     crop: CropSettings
     size: int
     face_margin: float | None

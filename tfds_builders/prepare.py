@@ -107,6 +107,7 @@ def prepare(
     crop: Mapping[str, Any] | None = None,
     rebuild: bool = False,
     relabel: str | None = None,
+    train_images: int | None = None,
     executor: Executor | None = None,
 ) -> Prepared:
     """Returns the records of a data set and their splits, preparing the set if necessary.
@@ -124,13 +125,14 @@ def prepare(
       rebuild: whether to replace prepared data.
       relabel: a table of decisions about labels, which are applied to the opened set; the prepared
         data stay as they are.
+      train_images: size of the train split, a sample with each class's share; None for all of it.
       executor: who finds and crops the faces; one thread per core by default.
 
     Raises:
       errors.UserError: Unknown set, variant or protocol; a source that is missing, incomplete or
         unreadable; a data_dir that is not writable; data prepared with other settings or from
         another source; a protocol that leaves a split without some class; a table of decisions
-        that is not of this set.
+        that is not of this set; too few images for `train_images`.
     """
     table = files.local_path(relabel).expanduser() if relabel else None
     builder = get(name, variant, data_dir, manual_dir, crop)
@@ -152,7 +154,9 @@ def prepare(
                 _write_records(builder, source_dir, opened, executor)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
-    result = prepared.open_prepared(builder, chosen, seed, is_new=not is_ready, relabel=table)
+    result = prepared.open_prepared(
+        builder, chosen, seed, is_new=not is_ready, relabel=table, train_images=train_images
+    )
     if result.is_new:
         print(summary.describe(result), flush=True)
     return result

@@ -144,6 +144,7 @@ def open_prepared(
     *,
     is_new: bool = False,
     relabel: Path | None = None,
+    train_images: int | None = None,
 ) -> Prepared:
     """Opens the records that a builder has written, under a protocol.
 
@@ -153,10 +154,11 @@ def open_prepared(
       seed: random seed of the protocol.
       is_new: whether the records were prepared just now.
       relabel: a table of decisions about labels, see `relabel`.
+      train_images: size of the train split, see `sample`; None for all of its images.
 
     Raises:
-      errors.UserError: The index is damaged, the protocol leaves a split without a class, or the
-        table of decisions cannot be used.
+      errors.UserError: The index is damaged, the protocol leaves a split without a class, the
+        table of decisions cannot be used, or there are too few images for `train_images`.
     """
     entries = index.read(Path(builder.data_dir))
     names = protocol.label_names or tuple(builder.info.metadata["label_names"])
@@ -170,7 +172,13 @@ def open_prepared(
     texts: Mapping[str, str] = {}
     if relabel is not None:
         entries, rows, texts = _relabeled(relabel, entries, names, rows)
-        assigned = {entries[row].id: split for split, part in rows.items() for row in part}
+    notes = [note for note in (builder.info.metadata["notes"], protocol.note) if note]
+    if train_images is not None:
+        all_rows = rows[protocols.TRAIN]
+        labels = [entries[row].label for row in all_rows]
+        rows[protocols.TRAIN] = all_rows[sample(labels, train_images, seed)]
+        notes.append(f"{train_images:,} of {len(all_rows):,} training images (data.train_images)")
+    assigned = {entries[row].id: split for split, part in rows.items() for row in part}
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
     )
@@ -183,7 +191,7 @@ def open_prepared(
         "label_names": list(names),
         "stored": len(entries),
         "mask": protocol.mask,
-        "notes": [note for note in (builder.info.metadata["notes"], protocol.note) if note],
+        "notes": notes,
         "leaks": leaks.count_shared(entries, assigned),
         "similar_pairs": len(pairs),
         "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
@@ -240,6 +248,34 @@ def assign(
                 "The copy is incomplete, or another protocol fits it (--protocol)."
             )
     return assigned
+
+
+def sample(labels: Sequence[str], count: int, seed: int) -> np.ndarray:
+    """Chooses images at random such that each class keeps its share, and at least one image.
+
+    With the same seed, a smaller choice is a part of a larger one.
+
+    Returns:
+      int64[count], ascending indices into `labels`.
+
+    Raises:
+      errors.UserError: `count` is below the number of classes or above that of images.
+    """
+    classes = len(set(labels))
+    if not classes <= count <= len(labels):
+        raise errors.UserError(
+            f"expected data.train_images from {classes:,} (one of each class) to {len(labels):,} "
+            f"(all of the train split), found {count:,}"
+        )
+    sizes = collections.Counter(labels)
+    ranks: collections.Counter[str] = collections.Counter()
+    shares = np.zeros(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    for image in order:  # in random order: how much of its class comes before an image
+        shares[image] = ranks[labels[image]] / sizes[labels[image]]
+        ranks[labels[image]] += 1
+    first = order[np.argsort(shares[order], kind="stable")[:count]]
+    return np.sort(first).astype(np.int64)
 
 
 def _digest(

@@ -67,6 +67,7 @@ def data_arguments(settings: Settings) -> dict[str, Any]:
         "seed": data.protocol_seed,
         "crop": dataclasses.asdict(data.crop),
         "relabel": data.relabel,
+        "train_images": data.train_images,
     }
 
 
