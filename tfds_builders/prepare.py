@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import functools
 import importlib
 import json
 import os
@@ -19,7 +20,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,23 +136,15 @@ def prepare(
         that is not of this set; too few images for `train_images`.
     """
     table = files.local_path(relabel).expanduser() if relabel else None
-    builder = get(name, variant, data_dir, manual_dir, crop)
+    find = functools.partial(get, name, variant, data_dir, manual_dir, crop)
+    builder = find()
     chosen = _protocol(builder, protocol)
     source_dir = _manual_dir(builder, manual_dir)
     is_ready = not rebuild and is_complete(builder)
     if not is_ready:
         opened = _check_source(builder, source_dir, chosen, seed)  # before anything is written
         _check_writable(Path(builder.data_dir_root))
-        with _lock(builder):
-            exists = Path(builder.data_dir).exists()
-            if exists and not rebuild:  # damaged, or written by another process meanwhile
-                builder = get(name, variant, data_dir, manual_dir, crop)
-                is_ready = is_complete(builder)
-            if not is_ready:
-                _remove_leftovers(builder)
-                if exists or builder.info.splits:  # without the description of the old data
-                    builder = get(name, variant, data_dir, manual_dir, crop)
-                _write_records(builder, source_dir, opened, executor)
+        builder, is_ready = _write_once(builder, find, source_dir, opened, rebuild, executor)
     if is_ready:
         _check_unchanged(builder, source_dir if manual_dir else None)
     result = prepared.open_prepared(
@@ -160,6 +153,32 @@ def prepare(
     if result.is_new:
         print(summary.describe(result), flush=True)
     return result
+
+
+def _write_once(
+    builder: Any,
+    find: Callable[[], Any],
+    source_dir: Path,
+    opened: Any,
+    rebuild: bool,
+    executor: Executor | None,
+) -> tuple[Any, bool]:
+    """Writes the records unless another process does so meanwhile.
+
+    Returns:
+      The builder that finds them, and whether they were there already.
+    """
+    with _lock(builder):
+        exists = Path(builder.data_dir).exists()
+        if exists and not rebuild:  # damaged, or written by another process meanwhile
+            builder = find()
+            if is_complete(builder):
+                return builder, True
+        _remove_leftovers(builder)
+        if exists or builder.info.splits:  # without the description of the old data
+            builder = find()
+        _write_records(builder, source_dir, opened, executor)
+    return builder, False
 
 
 def data_root(data_dir: str | None = None) -> Path:

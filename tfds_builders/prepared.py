@@ -163,21 +163,17 @@ def open_prepared(
     entries = index.read(Path(builder.data_dir))
     names = protocol.label_names or tuple(builder.info.metadata["label_names"])
     assigned = assign(index.rows(entries), protocol, names, seed, builder.name)
-    rows = {
-        split: np.array(
-            [row for row, entry in enumerate(entries) if assigned.get(entry.id) == split], np.int64
-        )
-        for split in protocols.SPLITS
-    }
+    of = np.array([assigned.get(entry.id, "") for entry in entries], str)
+    rows = {split: np.flatnonzero(of == split) for split in protocols.SPLITS}
     texts: Mapping[str, str] = {}
     if relabel is not None:
         entries, rows, texts = _relabeled(relabel, entries, names, rows)
     notes = [note for note in (builder.info.metadata["notes"], protocol.note) if note]
     if train_images is not None:
-        all_rows = rows[protocols.TRAIN]
-        labels = [entries[row].label for row in all_rows]
-        rows[protocols.TRAIN] = all_rows[sample(labels, train_images, seed)]
-        notes.append(f"{train_images:,} of {len(all_rows):,} training images (data.train_images)")
+        whole = rows[protocols.TRAIN]
+        kept = sample([entries[row].label for row in whole], train_images, seed)
+        rows[protocols.TRAIN] = whole[kept]
+        notes.append(f"{train_images:,} of {len(whole):,} training images (data.train_images)")
     assigned = {entries[row].id: split for split, part in rows.items() for row in part}
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
@@ -185,6 +181,7 @@ def open_prepared(
     looks, pairs = leaks.read(
         Path(builder.data_dir), entries, lambda row: decode(result.record(row)["image"])
     )
+    left_out = [entry.label for entry in entries if entry.label not in names]
     metadata = dict(builder.info.metadata.items()) | {
         "protocol": protocol.name,
         "protocol_seed": seed,
@@ -196,9 +193,7 @@ def open_prepared(
         "similar_pairs": len(pairs),
         "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
         "test_copies": leaks.count_copies(entries, pairs, assigned),
-        "left_out": dict(
-            collections.Counter(entry.label for entry in entries if entry.label not in names)
-        ),
+        "left_out": dict(collections.Counter(left_out)),
         "relabeled": texts,
         "digest": _digest(entries, rows, names),
     }
