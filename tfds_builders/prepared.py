@@ -160,7 +160,8 @@ def open_prepared(
       errors.UserError: The index is damaged, the protocol leaves a split without a class, the
         table of decisions cannot be used, or there are too few images for `train_images`.
     """
-    entries = index.read(Path(builder.data_dir))
+    folder = Path(builder.data_dir)
+    entries = index.read(folder)
     names = protocol.label_names or tuple(builder.info.metadata["label_names"])
     assigned = assign(index.rows(entries), protocol, names, seed, builder.name)
     of = np.array([assigned.get(entry.id, "") for entry in entries], str)
@@ -178,9 +179,7 @@ def open_prepared(
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
     )
-    looks, pairs = leaks.read(
-        Path(builder.data_dir), entries, lambda row: decode(result.record(row)["image"])
-    )
+    looks, pairs = leaks.read(folder, entries, lambda row: decode(result.record(row)["image"]))
     left_out = [entry.label for entry in entries if entry.label not in names]
     metadata = dict(builder.info.metadata.items()) | {
         "protocol": protocol.name,
