@@ -137,6 +137,9 @@ def _model() -> ConfigDict:
     # Frozen layers: "none", "backbone" (all but the dense layers), or a block of the network, which
     # freezes it and all earlier layers.
     model.freeze = "none"
+    # Further heads beside the classes: "units" (facial action units; synthetic_faces, amfed_plus)
+    # and "valence_arousal" (affectnet), or both.
+    model.heads = ()
     return model
 
 
@@ -203,7 +206,8 @@ def _train() -> ConfigDict:
     # Early stopping: validations without improvement. 0: never.
     train.patience = duration(10)
     # Validation metric that selects the best checkpoint: "accuracy", "balanced_accuracy",
-    # "macro_f1" or "loss".
+    # "macro_f1", "loss", or of model.heads: "units_f1" (macro F1 of the action units) or "ccc" (mean
+    # concordance of valence and arousal).
     train.monitor = "accuracy"
     # Class balancing: "none", "oversample" (all classes equally often), "sqrt" (sampled in
     # proportion to the square root of their size) or "class_weights" (in the loss).
@@ -212,6 +216,8 @@ def _train() -> ConfigDict:
     train.label_smoothing = 0.0
     # Focal-loss gamma: down-weights confident examples. 0: plain cross-entropy.
     train.focal_gamma = 0.0
+    # Weight of the loss of each of model.heads; that of the classes is 1.
+    train.heads_weight = 1.0
     # Steps between log lines.
     train.log_steps = duration(20)
     # Steps per compiled program; validations, log lines and checkpoints wait for its end. Unset: 1

@@ -43,6 +43,7 @@ from fer_jax import files, plugins
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
+from fer_jax.heads import AFFECT, Heads
 from fer_jax.printable import printable
 from fer_jax.registry import FIELDS
 from fer_jax.settings import Settings, flatten
@@ -109,8 +110,8 @@ class Run:
       settings: of the run.
       labels: classes in index order.
       preprocessing: from a face to network input.
-      data: name, protocol and face crop of the data set, and the digest of each split that
-        training uses.
+      data: name, protocol and face crop of the data set, the digest of each split that training
+        uses, and the names of the action units if the network has that head.
       weights: description of the initial weights, as `Weights.to_json`; None if random.
       engine: what else the bits of the parameters depend on: steps per program, devices.
       learned: SHA-256 of learned.npz; "" in runs of older versions, which have none.
@@ -145,6 +146,12 @@ class Run:
         while first > 1 and re.fullmatch(r"(fold|seed)_\d+", parts[first]):
             first -= 1
         return "/".join(parts[first:])
+
+    @property
+    def heads(self) -> Heads:
+        """What the network's outputs are."""
+        has_affect = AFFECT in self.settings.model.heads
+        return Heads(len(self.labels), tuple(self.data.get("units", ())), has_affect)
 
     @property
     def checkpoints(self) -> Path:
@@ -525,6 +532,7 @@ def _check_types(description: Mapping[str, Any], config: Mapping[str, Any]) -> N
         ("labels", isinstance(labels, list) and all(isinstance(one, str) for one in labels)),
         ("data", isinstance(data, dict) and isinstance(data["name"], str)),
         ("data.crop", isinstance(data.get("crop") or {}, dict)),
+        ("data.units", all(isinstance(one, str) for one in data.get("units", ()))),
         ("weights", weights is None or all(isinstance(weights[one], str) for one in named)),
         ("plugins", plugins.are_valid(description.get("plugins", []))),
         ("engine", isinstance(engine, dict) and isinstance(engine.get(TOTAL_STEPS, 0), int)),

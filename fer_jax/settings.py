@@ -14,10 +14,14 @@ from typing import Any
 from fer_jax import durations, files
 from fer_jax.durations import EPOCHS, EXAMPLES, PER_CENT, STEPS
 from fer_jax.errors import UserError
+from fer_jax.heads import AFFECT, HEADS, UNITS
 
 BALANCES = ("none", "oversample", "sqrt", "class_weights")
 DTYPES = ("float32", "bfloat16")
-MONITORS = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+HEAD_MONITORS = {"units_f1": UNITS, "ccc": AFFECT}
+"""Scores of further heads, and the head that each needs."""
+
+MONITORS = ("accuracy", "balanced_accuracy", "macro_f1", "loss", *HEAD_MONITORS)
 POOLINGS = ("average", "max")
 SCHEDULES = ("cosine", "step", "plateau", "constant")
 STORES = ("auto", "device", "host", "stream")
@@ -94,6 +98,7 @@ class ModelSettings:
     dtype: str
     pretrained: str
     freeze: str
+    heads: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +167,7 @@ class TrainSettings:
     balance: str
     label_smoothing: float
     focal_gamma: float
+    heads_weight: float
     log_steps: Amount
     steps_per_dispatch: int | None
     keep: int
@@ -222,7 +228,7 @@ class Settings:
         data, model = dict(config["data"]), dict(config["model"])
         data["crop"] = CropSettings(**data["crop"])
         augment = {**config["augment"], "extra": tuple(config["augment"]["extra"])}
-        for field in ("widths", "head_widths"):
+        for field in ("widths", "head_widths", "heads"):
             if model[field] is not None:  # JSON has lists
                 model[field] = tuple(model[field])
         settings = cls(
@@ -304,9 +310,16 @@ def _check_names(settings: Settings) -> None:
         ("optim.schedule", settings.optim.schedule, SCHEDULES),
         ("eval.tta", settings.eval.tta, TTA_VIEWS),
         *(("trackers", name, TRACKERS) for name in settings.trackers),
+        *(("model.heads", name, HEADS) for name in settings.model.heads),
     ):
         if found not in known:
             raise UserError(f"expected one of {', '.join(known)} for {field}, found {found!r}")
+    needed = HEAD_MONITORS.get(settings.train.monitor)
+    if needed and needed not in settings.model.heads:
+        raise UserError(
+            f"expected {needed} among model.heads for train.monitor={settings.train.monitor}, "
+            f"found {', '.join(settings.model.heads) or 'none'}; add --config.model.heads={needed}"
+        )
 
 
 def _check_numbers(settings: Settings) -> None:
@@ -314,6 +327,7 @@ def _check_numbers(settings: Settings) -> None:
     _check_share("train.label_smoothing", train.label_smoothing)
     for field, found, least in (
         ("train.focal_gamma", train.focal_gamma, 0),
+        ("train.heads_weight", train.heads_weight, 0),
         ("train.accumulate", train.accumulate, 1),
         ("train.keep", train.keep, MIN_CHECKPOINTS),
         ("train.pictures", train.pictures, 0),

@@ -85,6 +85,28 @@ class Prepared:
         counts = counts.reshape(-1, len(self.builder.VOTES))[:, columns].astype(np.float32)
         return counts / counts.sum(axis=1, keepdims=True)
 
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The action units that the set stores, by their FACS names; () if none."""
+        units: tuple[str, ...] = self.builder.UNITS
+        return units
+
+    def units(self, split: str) -> np.ndarray | None:
+        """1 if a unit of `unit_names` is shown, 0 if not, NaN if unknown: float32[N, U]."""
+        if not self.unit_names:
+            return None
+        found = np.array([self.record(int(row))["action_units"] for row in self.splits[split]])
+        shown = (found >= self.builder.UNIT_SHOWN).astype(np.float32)
+        return np.where(np.isnan(found), np.float32(np.nan), shown)
+
+    def affect(self, split: str) -> np.ndarray | None:
+        """Valence and arousal in -1..1, float32[N, 2], NaN if unknown; None if none are stored."""
+        if "valence" not in self.builder.info.features:
+            return None
+        records = [self.record(int(row)) for row in self.splits[split]]
+        found = np.array([(one["valence"], one["arousal"]) for one in records], np.float32)
+        return np.where(np.abs(found) <= 1, found, np.float32(np.nan))  # AffectNet's -2 is none
+
     def attributes(self, split: str) -> dict[str, list[str] | list[float]]:
         """Scalar and text features of each record, by feature name.
 

@@ -31,6 +31,10 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
     GROUP: ClassVar[str] = "subject"
     VOTES: ClassVar[tuple[str, ...]] = ()
     """The choice that each number of the feature `votes` counts; () without that feature."""
+    UNITS: ClassVar[tuple[str, ...]] = ()
+    """FACS names of the numbers of the feature `action_units`; L and R are the subject's sides."""
+    UNIT_SHOWN: ClassVar[float] = 0.5
+    """The number from which on a unit counts as shown."""
 
     def stored_info(
         self,

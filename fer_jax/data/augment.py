@@ -71,6 +71,17 @@ def augment(images: jax.Array, keys: jax.Array, settings: Augmentation) -> jax.A
     return out
 
 
+def are_flipped(keys: jax.Array, settings: Augmentation) -> jax.Array:
+    """Returns which images `augment` flips with these keys, bool[B]."""
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (DRAWS,), minval=-1.0, maxval=1.0))(keys)
+    return _is_flipped(draws[:, 0], settings)
+
+
+def _is_flipped(draw: jax.Array, settings: Augmentation) -> jax.Array:
+    # A draw in [-1, 1) falls below 2p - 1 with probability p.
+    return draw < 2 * settings.flip - 1
+
+
 def check_extra(names: Sequence[str]) -> None:
     """Checks the names of `config.augment.extra`.
 
@@ -103,8 +114,7 @@ def _change(
     """
     flip, rotation, zoom, shift_x, shift_y, brightness, contrast = draws[:7]
     tint, noise, erased = draws[8:11], draws[12], draws[13:]
-    # A draw in [-1, 1) falls below 2p - 1 with probability p.
-    flipped = flip < 2 * settings.flip - 1
+    flipped = _is_flipped(flip, settings)
     if settings.is_geometric:
         out = _warp(
             image,

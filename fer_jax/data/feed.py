@@ -39,8 +39,9 @@ class Feed(Protocol):
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
         """Traced: returns image uint8[B, S, S, 3] and label of one step, split by rows.
 
-        The label is int32[B], or float32[B, C] where training fits distributions. `item` is one
-        of the K slices of what `put` returned.
+        The label is int32[B], or float32[B, C] where training fits distributions. Labels of
+        further heads are in extras, float32[B, E]. `item` is one of the K slices of what `put`
+        returned.
         """
 
 
@@ -53,10 +54,10 @@ class HostFeed:
 
     def put(self, rows: np.ndarray) -> dict[str, jax.Array]:
         """Puts on each device the images of its rows."""
-        labels = self._store.labels
-        return {
-            "image": sharding.put_parts(rows, self._store.images, self._sharding),
-            "label": sharding.put_parts(rows, lambda part: labels[part], self._sharding),
+        images = sharding.put_parts(rows, self._store.images, self._sharding)
+        return {"image": images} | {
+            name: sharding.put_parts(rows, values.__getitem__, self._sharding)
+            for name, values in _labels(self._store).items()
         }
 
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
@@ -89,7 +90,7 @@ class DeviceFeed:
 
         self.source = {
             "image": sharding.put_parts(rows, share, placed),
-            "label": jax.device_put(store.labels, sharding.replicated(mesh)),
+            **jax.device_put(_labels(store), sharding.replicated(mesh)),
         }
 
     def put(self, rows: np.ndarray) -> dict[str, jax.Array]:
@@ -99,6 +100,7 @@ class DeviceFeed:
     def pick(self, source: dict[str, jax.Array], item: dict[str, jax.Array]) -> Batch:
         """Gathers the images on the devices."""
         images, rows = source["image"], item["row"]
+        labels = {name: values for name, values in source.items() if name != "image"}
         if self._sharded:
             split = PartitionSpec(ROW_AXES)
             gather = jax.shard_map(
@@ -107,9 +109,17 @@ class DeviceFeed:
             batch = gather(images, rows)
         else:
             batch = images.at[rows].get(mode="promise_in_bounds")
-        label = source["label"].at[rows].get(mode="promise_in_bounds")
+        picked = {
+            name: values.at[rows].get(mode="promise_in_bounds") for name, values in labels.items()
+        }
         placed = NamedSharding(self._mesh, PartitionSpec(ROW_AXES))
-        return jax.lax.with_sharding_constraint({"image": batch, "label": label}, placed)
+        return jax.lax.with_sharding_constraint({"image": batch, **picked}, placed)
+
+
+def _labels(store: Store) -> dict[str, np.ndarray]:
+    """Returns the arrays of labels, by their name in a batch."""
+    extras = {} if store.extras is None else {"extras": store.extras}
+    return {"label": store.labels, **extras}
 
 
 def _gather_shares(images: jax.Array, rows: jax.Array) -> jax.Array:

@@ -78,6 +78,18 @@ def mix(
     return mixed, Labels(labels, jnp.roll(labels, 1, axis=0), share)
 
 
+def mix_extras(extras: jax.Array, labels: Labels, settings: Augmentation) -> jax.Array:
+    """Mixes labels of further heads, float32[B, E], as `mix` mixed the images.
+
+    A mixture with an unknown label is unknown, unless nothing of the partner is in it.
+    """
+    if not settings.mixes:
+        return extras
+    share = labels.share[:, None]
+    mixed = extras * share + jnp.roll(extras, 1, axis=0) * (1 - share)
+    return jnp.where(share == 1, extras, mixed)
+
+
 def _weight(key: jax.Array, shape: tuple[int, ...], settings: Augmentation) -> jax.Array:
     """Returns float32[H, W, 1]: the weight of the image; its partner has the rest."""
     choice, blend_draw, box_draw, *place = jax.random.uniform(jax.random.fold_in(key, 2), (5,))

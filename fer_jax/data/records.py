@@ -1,4 +1,4 @@
-"""The records of one split of a prepared data set: labels, votes, ids, groups and images.
+"""The records of one split of a prepared data set: labels of every kind, ids, groups and images.
 
 `open_split` reads no images; `Split.read` decodes one, and `decode_all` all of them into memory.
 `sampling` chooses which rows form a batch.
@@ -17,6 +17,9 @@ import numpy as np
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.faces.decode import UnreadableError, decode
+from fer_jax.heads import AFFECT, UNITS, Heads
+
+NO_HEADS = Heads()
 
 
 class Prepared(Protocol):
@@ -29,6 +32,10 @@ class Prepared(Protocol):
     @property
     def label_names(self) -> tuple[str, ...]:
         """The classes in index order."""
+
+    @property
+    def unit_names(self) -> tuple[str, ...]:
+        """The action units that the set stores; () if none."""
 
     @property
     def entries(self) -> Sequence[Any]:
@@ -48,6 +55,12 @@ class Prepared(Protocol):
     def votes(self, split: str) -> np.ndarray | None:
         """Share of the votes for each class, float32[N, C]; None if the set stores no votes."""
 
+    def units(self, split: str) -> np.ndarray | None:
+        """1 if a unit of `unit_names` is shown, 0 if not, NaN if unknown: float32[N, U]."""
+
+    def affect(self, split: str) -> np.ndarray | None:
+        """Valence and arousal in -1..1, float32[N, 2], NaN if unknown; None if none are stored."""
+
     def record(self, row: int) -> Mapping[str, Any]:
         """Image (encoded), id, face_box and landmarks of a record."""
 
@@ -64,6 +77,7 @@ class Split:
       digest: of the encoded images, labels, ids, groups, class order, framing and targets.
       read: maps a row number to its framed RGB image, uint8[S, S, 3]; thread-safe.
       targets: float32[N, C], the distributions that training fits; None to fit the labels.
+      extras: float32[N, E], labels of further heads, see `heads.Heads`; None if there are none.
     """
 
     labels: np.ndarray
@@ -73,6 +87,7 @@ class Split:
     digest: str
     read: Callable[[int], np.ndarray]
     targets: np.ndarray | None = None
+    extras: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < len(
@@ -107,13 +122,18 @@ class Records:
     label_names: tuple[str, ...]
     digest: str
     targets: np.ndarray | None = None
+    extras: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
 def open_split(
-    prepared: Prepared, split: str, preprocessing: Preprocessing, targets: str = "majority"
+    prepared: Prepared,
+    split: str,
+    preprocessing: Preprocessing,
+    targets: str = "majority",
+    heads: Heads = NO_HEADS,
 ) -> Split:
     """Opens a split without reading its images.
 
@@ -122,10 +142,12 @@ def open_split(
       split: name of the split, such as "train".
       preprocessing: frames the images; normalization is not applied.
       targets: what training fits, one of `settings.TARGETS`.
+      heads: of the network, for the labels of further ones.
 
     Raises:
       UserError: a missing or empty split, `face_margin` for images that are cropped already,
-        labels out of range, duplicate ids, or "votes" of a set without votes.
+        labels out of range, duplicate ids, "votes" of a set without votes, or a head that the
+        split has no labels for.
     """
     rows = prepared.splits.get(split)
     if rows is None or not len(rows):
@@ -139,7 +161,8 @@ def open_split(
     entries = [prepared.entries[row] for row in rows]
     labels = prepared.labels(split)
     votes = _votes(prepared, split) if targets == "votes" else None
-    digest = _digest(entries, (labels, votes), prepared.label_names, preprocessing)
+    extras = read_extras(prepared, split, heads) if heads.names else None
+    digest = _digest(entries, (labels, votes, extras), prepared.label_names, preprocessing)
 
     def read(row: int) -> np.ndarray:
         record = prepared.record(int(rows[row]))
@@ -155,6 +178,47 @@ def open_split(
         digest=digest,
         read=read,
         targets=votes,
+        extras=extras,
+    )
+
+
+def find_heads(prepared: Prepared, names: Sequence[str]) -> Heads:
+    """Returns the heads of a network that learns from a data set.
+
+    Args:
+      prepared: the data set.
+      names: of the further heads, as in `config.model.heads`.
+
+    Raises:
+      UserError: the data set has no labels for one of them.
+    """
+    units = prepared.unit_names if UNITS in names else ()
+    if UNITS in names and not units:
+        raise _unlabeled(prepared, UNITS, "action units")
+    return Heads(len(prepared.label_names), units, AFFECT in names)
+
+
+def read_extras(prepared: Prepared, split: str, heads: Heads) -> np.ndarray:
+    """Returns the labels of the further heads, float32[N, E]; NaN where unknown.
+
+    Raises:
+      UserError: the split has none for one of the heads.
+    """
+    wanted = [(UNITS, "action units", prepared.units)] if heads.units else []
+    wanted += [(AFFECT, "valence and arousal", prepared.affect)] if heads.affect else []
+    columns = []
+    for name, text, read in wanted:
+        found = read(split)
+        if found is None or np.isnan(found).all():
+            raise _unlabeled(prepared, name, text)
+        columns.append(found)
+    return np.concatenate(columns, axis=1)
+
+
+def _unlabeled(prepared: Prepared, head: str, text: str) -> UserError:
+    return UserError(
+        f"expected a data set that stores {text} for model.heads={head}, found "
+        f"{prepared.full_name}, which stores none; leave {head} out of --config.model.heads"
     )
 
 
@@ -204,6 +268,7 @@ def decode_all(split: Split) -> Records:
         label_names=split.label_names,
         digest=split.digest,
         targets=split.targets,
+        extras=split.extras,
     )
 
 

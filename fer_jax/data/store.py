@@ -28,9 +28,11 @@ class Store(Protocol):
 
     Attributes:
       labels: int32[N], or float32[N, C] if training fits distributions.
+      extras: float32[N, E], labels of further heads; None if there are none.
     """
 
     labels: np.ndarray
+    extras: np.ndarray | None
 
     def images(self, rows: np.ndarray) -> np.ndarray:
         """Returns uint8[*rows.shape, S, S, 3] for rows int64[...]; thread-safe."""
@@ -41,6 +43,7 @@ class HostStore:
 
     def __init__(self, records: Records) -> None:
         self.labels = records.labels if records.targets is None else records.targets
+        self.extras = records.extras
         self._images = records.images
 
     @property
@@ -63,6 +66,7 @@ class StreamStore:
 
     def __init__(self, split: Split, threads: int | None = None) -> None:
         self.labels = split.labels if split.targets is None else split.targets
+        self.extras = split.extras
         self._read = split.read
         self._pool = ThreadPoolExecutor(threads or os.cpu_count(), "decode")
 

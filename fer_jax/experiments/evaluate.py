@@ -33,6 +33,7 @@ from fer_jax.monitor.timing import read_costs
 from fer_jax.monitor.trackers import open_trackers
 from fer_jax.monitor.writers import MultiWriter
 from fer_jax.report.card import ReportCard
+from fer_jax.report.head_answers import HeadAnswers
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import score
 from fer_jax.report.tables import accuracy_line, duration
@@ -46,7 +47,7 @@ from fer_jax.runtime import (
 from fer_jax.training import tta
 from fer_jax.training.build import data_arguments
 from fer_jax.training.dead_units import share_of_dead_units
-from fer_jax.training.evaluation import evaluate_records, make_eval_function
+from fer_jax.training.evaluation import Evaluation, evaluate_records, make_eval_function
 from fer_jax.training.restore import Trained, load_trained
 from fer_jax.training.state import count_parameters
 from tfds_builders import prepare as build
@@ -151,17 +152,20 @@ def run_evaluation(
         check_labels(run, records.label_names)
     labels, rows, notes = map_labels(run, records, other.unmapped)
     records = select(records, rows)
-    trained, probabilities = predict_records(run, records)
+    trained, found = answer_records(run, records)
     is_own = other == OWN_DATA and split == "test"
     attributes = attributes_of(data, split, rows)
     predictions = Predictions(
         ids=records.ids,
         labels=labels,
-        probabilities=probabilities,
+        probabilities=found.probabilities,
         groups=records.groups,
         label_names=run.labels,
         unit=data.metadata["group"],
         votes=votes_of(run, data, split, rows, other.unmapped),
+        heads=None if found.extras is None else HeadAnswers(
+            run.heads, found.extras, extras_of(run, data, split, rows)
+        ),
     )
     return RunEvaluation(
         run=run,
@@ -282,7 +286,9 @@ def is_training_data(run: Run, data: Prepared) -> bool:
     is_whole = data.metadata.get("pictures") == "whole"
     if run.preprocessing.face_margin is not None and not is_whole:
         return False
-    return open_split(data, "train", run.preprocessing).digest == run.data.get("train")
+    targets = run.settings.data.targets
+    train = open_split(data, "train", run.preprocessing, targets, run.heads)
+    return train.digest == run.data.get("train")
 
 
 def evaluation_name(data: Prepared, split: str) -> str:
@@ -356,6 +362,22 @@ def votes_of(
     return mapped / mapped.sum(axis=1, keepdims=True)
 
 
+def extras_of(run: Run, data: Prepared, split: str, rows: np.ndarray) -> np.ndarray:
+    """Returns the labels of the network's further heads, float32[M, E]; NaN where unknown.
+
+    Other data may lack a head, or some of the action units.
+    """
+    found = np.full((len(rows), len(run.heads.names)), np.nan, np.float32)
+    units = data.units(split) if run.heads.units else None
+    affect = data.affect(split) if run.heads.affect else None
+    for column, name in enumerate(run.heads.units if units is not None else ()):
+        if name in data.unit_names:
+            found[:, column] = units[rows, data.unit_names.index(name)]
+    if affect is not None:
+        found[:, len(run.heads.units) :] = affect[rows]
+    return found
+
+
 def select(records: Records, rows: np.ndarray) -> Records:
     """Returns the records of `rows`."""
     if len(rows) == len(records):
@@ -389,6 +411,14 @@ def predict_records(
 
     Without `is_calibrated`, they are those of temperature 1.
     """
+    trained, found = answer_records(run, records, is_calibrated)
+    return trained, found.probabilities
+
+
+def answer_records(
+    run: Run, records: Records, is_calibrated: bool = True
+) -> tuple[Trained, Evaluation]:
+    """As `predict_records`, with the answers of further heads."""
     # With fewer devices than in training, the FSDP group is smaller.
     mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, len(sharding.all_devices())))
     # The next size that the devices can split; rows that pad a batch do not count.
@@ -396,9 +426,12 @@ def predict_records(
     network = load_trained(run, mesh)
     if not is_calibrated:
         network = dataclasses.replace(network, temperature=1.0)
+    if run.heads.names:  # only the answers are used, not what is compared with labels
+        unknown = np.full((len(records), len(run.heads.names)), np.nan, np.float32)
+        records = dataclasses.replace(records, extras=unknown)
     evaluation = evaluate_records(
         make_eval_function(
-            network.model, run.preprocessing, run.settings.eval.tta, network.temperature
+            network.model, run.preprocessing, run.settings.eval.tta, network.temperature, run.heads
         ),
         network.variables,
         records,
@@ -406,7 +439,7 @@ def predict_records(
         mesh,
         xla_options.for_model(network.model),
     )
-    return network, evaluation.probabilities
+    return network, evaluation
 
 
 def dead_units_of(

@@ -8,13 +8,14 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from fer_jax.errors import UserError
 from fer_jax.faces.finder import CHOICES, MIN_SHARE, Choice, FaceFinder, LocatedFace
 from fer_jax.faces.framing import Framing
+from fer_jax.heads import DIMENSIONS, Heads
 from fer_jax.inference import images as image_inputs
 from fer_jax.inference.images import ImageInput
 from fer_jax.inference.locate import framing_of
@@ -153,10 +154,12 @@ class Model:
         pixels = self._stack([face.pixels for face in faces])
         heat_maps: list[np.ndarray | None] = [None] * len(faces)
         if explain:
-            probabilities, maps = self.network.explain(pixels)
+            answers, maps = self.network.explain(pixels)
             heat_maps = list(maps)
         else:
-            probabilities = self.network.classify(pixels)
+            answers = self.network.answer(pixels)
+        heads = self.run.heads
+        probabilities, extras = heads.split(answers)
         return [
             Face(
                 box=face.box,
@@ -167,8 +170,11 @@ class Model:
                 heat=heat,
                 square=face.square,
                 threshold=threshold,
+                **({} if extras is None else _further(extras[number], heads)),
             )
-            for face, row, heat in zip(faces, probabilities, heat_maps, strict=True)
+            for number, (face, row, heat) in enumerate(
+                zip(faces, probabilities, heat_maps, strict=True)
+            )
         ]
 
     def _locate(
@@ -198,3 +204,14 @@ class Model:
     def _stack(self, faces: Sequence[np.ndarray]) -> np.ndarray:
         empty = np.zeros((0, self.size, self.size, 3), np.uint8)
         return np.stack(faces) if faces else empty
+
+
+def _further(row: np.ndarray, heads: Heads) -> dict[str, Any]:
+    """Returns the fields of `Face` for the answers of further heads, float32[E]."""
+    named = dict(zip(heads.names, map(float, row), strict=True))
+    fields: dict[str, Any] = {}
+    if heads.units:
+        fields["units"] = {name: named[name] for name in heads.units}
+    if heads.affect:
+        fields |= {name: named[name] for name in DIMENSIONS}
+    return fields

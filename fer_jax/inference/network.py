@@ -87,6 +87,14 @@ class Network:
 
     def classify(self, faces: np.ndarray) -> np.ndarray:
         """Returns probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
+        probabilities, _ = self.run.heads.split(self.answer(faces))
+        return np.asarray(probabilities)
+
+    def answer(self, faces: np.ndarray) -> np.ndarray:
+        """Returns the answers of all heads, float32[N, C + E], see `tta.mean_answers`.
+
+        Without further heads, these are the probabilities of the classes.
+        """
         _Fork.check()
         results = [
             np.asarray(self._classify(self.variables, batch))[:count]
@@ -114,19 +122,19 @@ class Network:
           faces: uint8[N, S, S, 3] at the run's size.
 
         Returns:
-          Probabilities float32[N, C] and maps float32[N, S, S] in [0, 1].
+          Answers float32[N, C + E] as `answer` returns them, and maps float32[N, S, S] in [0, 1].
         """
         _Fork.check()
-        probabilities, maps = [self._empty()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
+        answers, maps = [self._empty()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
         for batch, count in _batches(faces, EXPLAIN_BATCH_SIZES):
-            batch_probabilities, heat = self._explain(self.variables, batch)
-            probabilities.append(np.asarray(batch_probabilities)[:count])
+            batch_answers, heat = self._explain(self.variables, batch)
+            answers.append(np.asarray(batch_answers)[:count])
             maps.append(np.asarray(heat)[:count])
-        return np.concatenate(probabilities), np.concatenate(maps)
+        return np.concatenate(answers), np.concatenate(maps)
 
     @functools.cached_property
     def _classify(self) -> Program:
-        return jax.jit(self._probabilities, compiler_options=xla_options.for_model(self.model))
+        return jax.jit(self._answers, compiler_options=xla_options.for_model(self.model))
 
     @functools.cached_property
     def _embed(self) -> Program:
@@ -138,20 +146,23 @@ class Network:
         explain = gradcam.make_explain(self.model, self.variables, self.run.preprocessing.size)
 
         def program(variables: Any, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-            probabilities = self._probabilities(variables, images)
+            answers = self._answers(variables, images)
+            probabilities, _ = self.run.heads.split(answers)
             _, heat = explain(variables, normalized(images), probabilities.argmax(axis=-1))
-            return probabilities, heat
+            return answers, heat
 
         return jax.jit(program)
 
-    def _probabilities(self, variables: Any, images: jax.Array) -> jax.Array:
-        """Returns what evaluation reports: the mean over the run's views, float32[B, C]."""
+    def _answers(self, variables: Any, images: jax.Array) -> jax.Array:
+        """Returns what evaluation reports: the mean over the run's views, float32[B, C + E]."""
         normalized, model = self.run.preprocessing.normalized, self.model
 
         def logits_of(images: jax.Array) -> jax.Array:
             return jnp.asarray(model.apply(variables, normalized(images), train=False))
 
-        views = self.run.settings.eval.tta
+        views, heads = self.run.settings.eval.tta, self.run.heads
+        if heads.names:
+            return tta.mean_answers(logits_of, images, views, heads, self.temperature)
         return tta.mean_probabilities(logits_of, images, views, self.temperature)
 
     def _features(self, variables: Any, images: jax.Array) -> jax.Array:
@@ -170,7 +181,7 @@ class Network:
         return found[0].astype(jnp.float32)
 
     def _empty(self) -> np.ndarray:
-        return np.zeros((0, len(self.run.labels)), np.float32)
+        return np.zeros((0, self.run.heads.outputs), np.float32)
 
 
 def _batches(faces: np.ndarray, sizes: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:

@@ -116,6 +116,7 @@ class Outputs(Counts):
       ignored: files in the input folders that were not read, with the reason.
       has_videos: whether a source is a video or a camera, whose faces have tracks.
       smoothing: how the probabilities of tracks are smoothed, if they are.
+      further: names in `Face.further`, of further heads.
 
     Raises:
       UserError: the folder cannot be written.
@@ -131,6 +132,7 @@ class Outputs(Counts):
         ignored: Sequence[tuple[Path, str]] = (),
         has_videos: bool = False,
         smoothing: Smoothing | None = None,
+        further: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.folder, self.figures = folder, 0
@@ -139,7 +141,7 @@ class Outputs(Counts):
         self._earlier: list[Path] = []
         self._names: set[str] = set()
         self._video: _Video | None = None
-        self._has_videos, self._smoothing = has_videos, smoothing
+        self._has_videos, self._smoothing, self._further = has_videos, smoothing, further
         self._story: Story | None = None
         self._timeline: Timeline | None = None
 
@@ -161,6 +163,7 @@ class Outputs(Counts):
         if self._smoothing:
             columns += ["smoothed_label", *(f"smoothed_{name}" for name in names)]
             self._header = {**self._header, "smoothing": self._smoothing.to_json()}
+        columns += map(printable, self._further)
         self._table.writerow(columns)
         head = json.dumps({"format": FORMAT, **self._header}, indent=2)
         self._json.write(head.removesuffix("\n}") + ',\n  "frames": [')
@@ -238,6 +241,7 @@ class Outputs(Counts):
                 row.append("" if face.track is None else str(face.track))
             if self._smoothing:
                 row += self._smoothed_cells(face)
+            row += [f"{value:.6f}" for value in face.further.values()]
             self._table.writerow(row)
         content = {
             "source": frame.source.name,

@@ -57,7 +57,7 @@ def predict(
     model = Model(run)
     writer = Counts() if out is None else Outputs(
         out, _header(model, options.abstain), run.labels, figures, annotate, found.ignored,
-        any(source.kind != "picture" for source in found.sources), smoothing,
+        any(source.kind != "picture" for source in found.sources), smoothing, run.heads.columns,
     )  # fmt: skip
     frames = (predict_live(model, found.sources[0], options) if view
               else predict_frames(model, found.sources, options))  # fmt: skip

@@ -39,6 +39,9 @@ class Face:
         is.
       smoothed: probabilities of the person smoothed over time; None unless requested.
       threshold: the top probability from which on the label is an answer; 0 always answers.
+      units: probability of each facial action unit, by FACS name; None without that head.
+      valence: pleasure in -1..1; None without that head.
+      arousal: activation in -1..1; None without that head.
     """
 
     box: tuple[int, int, int, int]
@@ -51,6 +54,16 @@ class Face:
     track: int | None = None
     smoothed: Mapping[str, float] | None = None
     threshold: float = 0.0
+    units: Mapping[str, float] | None = None
+    valence: float | None = None
+    arousal: float | None = None
+
+    @property
+    def further(self) -> dict[str, float]:
+        """Answers of further heads by column of a table: unit_AU12, valence, arousal."""
+        units = {f"unit_{name}": value for name, value in (self.units or {}).items()}
+        affect = {"valence": self.valence, "arousal": self.arousal}
+        return units | {name: value for name, value in affect.items() if value is not None}
 
     @property
     def confidence(self) -> float:
@@ -81,6 +94,10 @@ class Face:
             "label": self.answer,
             "probabilities": dict(self.probabilities),
         }
+        if self.units is not None:
+            content["units"] = dict(self.units)
+        if self.valence is not None:
+            content |= {"valence": self.valence, "arousal": self.arousal}
         if self.track is not None:
             content["track"] = self.track
         if self.smoothed is not None:
@@ -110,7 +127,8 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
     """Makes a pandas table of predictions, with a row per face.
 
     Its columns are named as in the predictions.csv of `fer-jax predict`: source, face (its number
-    in the image), x, y, width, height, found, label, and probability_NAME for each class.
+    in the image), x, y, width, height, found, label, probability_NAME for each class, and for a network with these
+    heads unit_NAME for each action unit, valence and arousal.
     An image without faces has no row.
 
     Raises:
@@ -128,5 +146,6 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
         for number, face in enumerate(prediction.faces):
             probabilities = {f"probability_{name}": p for name, p in face.probabilities.items()}
             values = (prediction.source, number, *face.box, face.found, face.label)
-            rows.append(dict(zip(FRAME_COLUMNS, values, strict=True)) | probabilities)
+            row = dict(zip(FRAME_COLUMNS, values, strict=True))
+            rows.append(row | probabilities | face.further)
     return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(FRAME_COLUMNS))

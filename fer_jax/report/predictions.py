@@ -16,6 +16,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
+from fer_jax.report.head_answers import HeadAnswers
 
 _FIXED_COLUMNS = ("id", "group", "label", "predicted")
 _PROBABILITY_PREFIX = "probability_"
@@ -34,6 +35,7 @@ class Predictions:
       label_names: C class names in index order.
       unit: what a group is: "subject", "video", "movie", "photo", or "group" if mixed. Not saved.
       votes: float32[N, C], share of people's votes for each class; None if unknown. Not saved.
+      heads: answers of further heads; None if there are none. Saved in a file of their own.
 
     Raises:
       UserError: the lengths differ, a label is out of range, or a row is not a probability
@@ -47,6 +49,7 @@ class Predictions:
     label_names: tuple[str, ...]
     unit: str = "subject"
     votes: np.ndarray | None = None
+    heads: HeadAnswers | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "groups", "label_names"):
@@ -75,7 +78,7 @@ class Predictions:
         return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
     def take(self, rows: np.ndarray) -> Predictions:
-        """Returns those of the images int64[M], without votes."""
+        """Returns those of the images int64[M], without votes and further heads."""
         return Predictions(
             ids=tuple(self.ids[row] for row in rows),
             labels=self.labels[rows],

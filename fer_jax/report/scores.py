@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from fer_jax.report.head_scores import HeadScores, score_heads
 from fer_jax.report.intervals import CONFIDENCE_LEVEL, Groups, Interval
 from fer_jax.report.predictions import Predictions
 
@@ -122,6 +123,7 @@ class Scores:
       uncalibrated_error: expected calibration error at temperature 1; None if that is what was
         evaluated.
       abstention: scores of the answers alone; None if the network always answers.
+      heads: scores of further heads; None if there are none, or no labels for them.
     """
 
     label_names: tuple[str, ...]
@@ -143,6 +145,7 @@ class Scores:
     votes: VoteScores | None = None
     uncalibrated_error: float | None = None
     abstention: Abstention | None = None
+    heads: HeadScores | None = None
 
     @property
     def calibration_error(self) -> float:
@@ -228,6 +231,9 @@ def score(predictions: Predictions, temperature: float = 1.0, abstain: float = 0
         votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
         uncalibrated_error=_uncalibrated_error(predictions, temperature),
         abstention=abstention(predictions, abstain) if abstain else None,
+        heads=None if predictions.heads is None else score_heads(
+            predictions.heads, predictions.groups, predictions.unit
+        ),
     )
 
 

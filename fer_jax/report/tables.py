@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from fer_jax.report.card import ReportCard
+from fer_jax.report.head_scores import HeadScores
 from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.scores import CALIBRATION_BINS, Scores
 
@@ -24,6 +25,7 @@ def report_text(scores: Scores, card: ReportCard, digits: int = 2) -> str:
         summary(scores, card),
         classification_report(scores, digits),
         "Confusion matrix (rows true, columns predicted)\n\n" + confusion_text(scores),
+        head_text(scores.heads) if scores.heads else "",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -79,6 +81,34 @@ def summary(scores: Scores, card: ReportCard) -> str:
         *(("note", note) for note in card.notes),
     ]
     return "".join(_summary_row(name, value) for name, value in rows)
+
+
+def head_text(heads: HeadScores) -> str:
+    """Formats the scores of action units, and of valence and arousal."""
+    width = max(len("mean"), *(len(one.name) for one in (*heads.units, *heads.dimensions)))
+    lines = []
+    if heads.units:
+        assert heads.macro_f1 is not None
+        lines += ["Action units (always: F1 of answering \"shown\" for every image)", ""]
+        lines += [f"{'':<{width}}  precision  recall  F1 and interval           always   shown"]
+        lines += [
+            f"{one.name:<{width}}  {one.precision:9.2f}  {one.recall:6.2f}  "
+            f"{_with_interval(one.f1, one.interval):<24}  {one.always:6.2f}  {one.shown:6}"
+            for one in heads.units
+        ]
+        macro = _with_interval(heads.macro_f1, heads.macro_f1_interval)
+        lines += [f"{'mean':<{width}}  {'':9}  {'':6}  {macro:<24}  {heads.macro_always:6.2f}", ""]
+    if heads.dimensions:
+        assert heads.ccc is not None
+        lines += ["Valence and arousal (CCC: concordance correlation coefficient)", ""]
+        lines += [f"{'':<{width}}  {'CCC and interval':<27}    RMSE  images"]
+        lines += [
+            f"{one.name:<{width}}  {_with_interval(one.ccc, one.interval):<27}  {one.rmse:6.3f}  "
+            f"{one.count:6}"
+            for one in heads.dimensions
+        ]
+        lines += [f"{'mean':<{width}}  {_with_interval(heads.ccc, heads.ccc_interval)}", ""]
+    return "\n".join([*lines, f"intervals: {heads.method}", ""])
 
 
 def accuracy_line(scores: Scores) -> str:

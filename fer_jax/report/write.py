@@ -5,6 +5,7 @@
     report.md                 the text report with the plots
     report.json               all scores and the card, for programs
     predictions.csv           predictions of each image
+    heads.csv                 those of action units, and of valence and arousal, with their labels
     confusion_matrix.png, reliability.png, coverage.png, learning_curves.png,
     emotion_analysis_1.png, ...
 
@@ -23,7 +24,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.report import page, plots, png, tables
+from fer_jax.report import head_answers, page, plots, png, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.examples import round_robin
 from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
@@ -104,6 +105,10 @@ def write_report(
         for name, array in arrays.items()
     )
     _remove_stale(folder, arrays)
+    if predictions.heads is None:
+        (folder / head_answers.FILE).unlink(missing_ok=True)
+    else:
+        predictions.heads.save(folder / head_answers.FILE, predictions.ids)
     document = json.dumps(as_json(scores, card, slices), indent=2, allow_nan=False) + "\n"
     return ReportPaths(
         folder=folder,
@@ -157,6 +162,7 @@ def as_json(
             "bins": CALIBRATION_BINS,
             "uncalibrated": scores.uncalibrated_error,
         },
+        **({"heads": scores.heads.to_json()} if scores.heads else {}),
         "votes": None if scores.votes is None else dataclasses.asdict(scores.votes),
         "intervals": {
             "level": CONFIDENCE_LEVEL,
@@ -236,6 +242,7 @@ def _markdown(scores: Scores, card: ReportCard, plot_paths: tuple[Path, ...]) ->
         tables.summary(scores, card),
         tables.classification_report(scores),
         tables.confusion_text(scores),
+        *([tables.head_text(scores.heads)] if scores.heads else []),
     )
     fenced = [f"```text\n{block}```\n" for block in blocks]
     links = [f"![{path.stem.replace('_', ' ')}]({path.name})\n" for path in plot_paths]

@@ -28,7 +28,7 @@ MODEL_SETTINGS = (
 
 
 def make_model(settings: Settings, classes: int) -> nn.Module:
-    """Returns the network of `settings.model` with `classes` outputs.
+    """Returns the network of `settings.model` with `classes` outputs, those of all heads.
 
     Raises:
       UserError: unknown network, a field that the network does not have, a wrong number of

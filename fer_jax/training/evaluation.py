@@ -16,12 +16,15 @@ from fer_jax.data.feed import Feed, HostFeed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
+from fer_jax.heads import Heads
 from fer_jax.models.registry import shared_blocks
 from fer_jax.runtime import sharding, xla_options
-from fer_jax.training import losses, tta
-from fer_jax.training.metrics import StepMetrics
+from fer_jax.training import head_losses, losses, tta
+from fer_jax.training.metrics import HeadStepMetrics, StepMetrics, head_sums
 
 Batch = dict[str, jax.Array]
+NO_HEADS = Heads()
+
 EvalStep = Callable[[dict[str, Any], Batch], tuple[StepMetrics, jax.Array]]
 
 
@@ -31,13 +34,17 @@ class Evaluation:
 
     Attributes:
       confusion: int64[C, C], rows are true classes.
-      loss_sum: nats, without label smoothing.
+      loss_sum: nats, without label smoothing; with the loss of units, weighted.
       probabilities: float32[N, C], in the order of the records.
+      extras: float32[N, E], answers of further heads; None if there are none.
+      head_sums: float64[K], of `metrics.head_sums`; None without further heads.
     """
 
     confusion: np.ndarray
     loss_sum: float
     probabilities: np.ndarray
+    extras: np.ndarray | None = None
+    head_sums: np.ndarray | None = None
 
 
 def make_eval_function(
@@ -45,6 +52,8 @@ def make_eval_function(
     preprocessing: Preprocessing,
     views: str = "none",
     temperature: float = 1.0,
+    heads: Heads = NO_HEADS,
+    heads_weight: float = 1.0,
 ) -> EvalStep:
     """Returns the forward pass with metrics as a pure function, not compiled.
 
@@ -53,11 +62,14 @@ def make_eval_function(
       preprocessing: of the run.
       views: test-time augmentation, one of `settings.TTA_VIEWS`.
       temperature: of the run, see `tta.mean_log_probabilities`.
+      heads: of the network.
+      heads_weight: weight of the units' loss.
 
     Returns:
       A function of the variables and a batch with image: uint8[B, H, W, 3], label: int32[B] and
       mask: float32[B] (0 for padded rows, which do not count), to metrics and probabilities
-      float32[B, C], averaged over the views.
+      float32[B, C], averaged over the views. With further heads, the batch also has extras:
+      float32[B, E], and the answers of all heads are returned, float32[B, C + E].
     """
     network = shared_blocks(model)
 
@@ -67,6 +79,9 @@ def make_eval_function(
                 network.apply(variables, preprocessing.normalized(images), train=False)
             )
 
+        if heads.names:
+            answers = tta.mean_answers(logits_of, batch["image"], views, heads, temperature)
+            return _head_metrics(answers, batch, heads, heads_weight), answers
         log_p = tta.mean_log_probabilities(logits_of, batch["image"], views, temperature)
         metrics = StepMetrics.single_from_model_output(
             logits=log_p,
@@ -77,6 +92,29 @@ def make_eval_function(
         return metrics, jnp.exp(log_p)
 
     return eval_step
+
+
+def _head_metrics(
+    answers: jax.Array, batch: Batch, heads: Heads, heads_weight: float
+) -> HeadStepMetrics:
+    probabilities, extras = heads.split(answers)
+    # A probability may underflow to 0.
+    log_p = jnp.log(jnp.maximum(probabilities, jnp.finfo(jnp.float32).tiny))
+    values = losses.cross_entropy(log_p, jax.nn.one_hot(batch["label"], heads.classes))
+    if units := len(heads.units):
+        # The loss takes logits; the answers are means over views. Probabilities of 0 and 1 have
+        # none.
+        shares = jnp.clip(extras[:, :units], 1e-7, 1 - 1e-7)
+        logits = jnp.log(shares) - jnp.log1p(-shares)
+        values += heads_weight * head_losses.unit_losses(logits, batch["extras"][:, :units])
+    metrics: HeadStepMetrics = HeadStepMetrics.single_from_model_output(
+        logits=log_p,
+        labels=batch["label"],
+        losses=values,
+        mask=batch["mask"],
+        head_sums=head_sums(extras, batch["extras"], batch["mask"], heads),
+    )
+    return metrics
 
 
 class Evaluator:
@@ -127,10 +165,15 @@ class Evaluator:
                 fetched.append(jax.device_get(pending))
             pending = dispatched
         fetched.append(jax.device_get(pending))
+        confusion = sum(metrics.confusion.compute() for metrics, _ in fetched)
+        answers = np.concatenate([rows for _, rows in fetched])[: self._records]
+        has_heads = answers.shape[1] > len(confusion)
         return Evaluation(
-            confusion=sum(metrics.confusion.compute() for metrics, _ in fetched),
+            confusion=confusion,
             loss_sum=sum(metrics.loss.compute() for metrics, _ in fetched),
-            probabilities=np.concatenate([rows for _, rows in fetched])[: self._records],
+            probabilities=answers[:, : len(confusion)],
+            extras=answers[:, len(confusion) :] if has_heads else None,
+            head_sums=sum(one.heads.compute() for one, _ in fetched) if has_heads else None,
         )
 
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from fer_jax import run_dir
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
+from fer_jax.heads import Heads
 from fer_jax.settings import Settings
 from fer_jax.training.checkpoint import state_digest
 from fer_jax.training.restore import load_trained
@@ -88,7 +89,11 @@ def find_initial_weights(settings: Settings, mesh: Mesh) -> InitialWeights | Non
 
 
 def load_initial_weights(
-    initial: InitialWeights, params: Any, batch_stats: Any, labels: tuple[str, ...]
+    initial: InitialWeights,
+    params: Any,
+    batch_stats: Any,
+    labels: tuple[str, ...],
+    heads: Heads,
 ) -> tuple[Any, Any, str]:
     """Replaces random weights by initial weights.
 
@@ -97,6 +102,7 @@ def load_initial_weights(
       params: randomly initialized, of the whole network.
       batch_stats: likewise.
       labels: classes of the new run.
+      heads: of its network.
 
     Returns:
       params, batch_stats, and a line that describes what was replaced.
@@ -113,7 +119,7 @@ def load_initial_weights(
     known = initial.run.labels
     shared = [label for label in labels if label in known]
     taken = {name: array for name, array in stored.items() if not name.startswith(CLASSIFIER)}
-    if known == labels:
+    if known == labels and initial.run.heads == heads:
         taken, classifier = stored, "classifier included"
     elif shared:
         pairs = [(labels.index(label), known.index(label)) for label in shared]

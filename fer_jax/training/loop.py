@@ -37,7 +37,7 @@ from fer_jax.training.checkpoint import Checkpoints
 from fer_jax.training.early_stopping import Plateau
 from fer_jax.training.evaluation import Evaluation
 from fer_jax.training.loop_state import LoopState, NotFiniteError
-from fer_jax.training.metrics import scalars
+from fer_jax.training.metrics import head_scalars, scalars
 from fer_jax.training.session import Session
 from fer_jax.training.state import TrainState
 
@@ -227,7 +227,7 @@ class Loop:
         """Evaluates the validation split and decides what is best and whether to stop."""
         session, loop_state, step = self._session, self.loop_state, self.step
         evaluation = session.evaluate(self.state.inference_variables)
-        means = scalars(evaluation.confusion, evaluation.loss_sum)
+        means = _means(evaluation, session)
         if not math.isfinite(means["loss"]):
             raise NotFiniteError(step - 1, f"the validation loss is {means['loss']}")
         loop_state.stopping = loop_state.stopping.after(means, step)
@@ -319,6 +319,16 @@ class Loop:
             f"{', '.join(records[:_RECORDS_IN_MESSAGE])} ... (all in {path}); try a lower "
             "--config.optim.learning_rate in another --workdir"
         )
+
+
+def _means(evaluation: Evaluation, session: Session) -> dict[str, float]:
+    """Returns the scores of a validation; the loss includes the concordance's, over the split."""
+    means, recipe = scalars(evaluation.confusion, evaluation.loss_sum), session.recipe
+    if evaluation.head_sums is not None:
+        means |= head_scalars(evaluation.head_sums, recipe.heads)
+    if recipe.heads.affect:
+        means["loss"] += recipe.heads_weight * (1 - means["ccc"])
+    return means
 
 
 def _open_writers(session: Session, step: int) -> MultiWriter:

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from fer_jax.heads import Heads
 from fer_jax.training.early_stopping import EarlyStopping, Plateau
-from fer_jax.training.metrics import TrainMetrics, scalars
+from fer_jax.training.metrics import TrainMetrics, head_scalars, scalars
 
 
 class NotFiniteError(Exception):
@@ -36,7 +37,10 @@ class MetricWindow:
     waits for the host.
     """
 
-    def __init__(self, classes: int, stored: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, classes: int, stored: dict[str, Any] | None = None, heads: Heads = Heads()
+    ) -> None:
+        self._heads, self._head_sums = heads, np.zeros(())  # takes the shape of what is added
         self._confusion = np.zeros((classes, classes), np.int64)
         self._loss_sum = 0.0
         self._norms: dict[str, float] = {}
@@ -44,6 +48,7 @@ class MetricWindow:
         if stored:
             self._confusion += np.array(stored["confusion"], np.int64)
             self._loss_sum = stored["loss_sum"]
+            self._head_sums = np.array(stored.get("head_sums", 0.0))
 
     def add(self, first_step: int, metrics: TrainMetrics) -> None:
         """Takes the metrics of a chunk, and fetches those of the previous one.
@@ -73,6 +78,8 @@ class MetricWindow:
         self._confusion += fetched.confusion.counts.sum(axis=0, dtype=np.int64)
         for total in fetched.loss.total.tolist():  # in order: the same sum for any chunk length
             self._loss_sum += total
+        if self._heads.names:
+            self._head_sums = self._head_sums + fetched.heads.values.sum(axis=0, dtype=np.float64)
         self._norms = {
             "gradient_norm": float(fetched.gradient_norm.value[-1]),
             "parameter_norm": float(fetched.parameter_norm.value[-1]),
@@ -81,19 +88,24 @@ class MetricWindow:
     @property
     def means(self) -> dict[str, float]:
         """Means over what was fetched since the last `close`; empty if nothing was."""
-        return scalars(self._confusion, self._loss_sum) if self._confusion.any() else {}
+        if not self._confusion.any():
+            return {}
+        means = scalars(self._confusion, self._loss_sum)
+        return means | head_scalars(self._head_sums, self._heads)
 
     def close(self) -> dict[str, float]:
         """Returns the means and the norms of the last fetched step, and resets the window."""
         result = {**self.means, **self._norms}
         self._confusion = np.zeros_like(self._confusion)
         self._loss_sum = 0.0
+        self._head_sums = np.zeros(())
         return result
 
     def to_json(self) -> dict[str, Any]:
         """Returns what a checkpoint stores, after fetching all steps."""
         self.fetch()
-        return {"confusion": self._confusion.tolist(), "loss_sum": self._loss_sum}
+        more = {"head_sums": self._head_sums.tolist()} if self._heads.names else {}
+        return {"confusion": self._confusion.tolist(), "loss_sum": self._loss_sum, **more}
 
 
 def _check_finite(first_step: int, metrics: TrainMetrics) -> None:
@@ -143,11 +155,13 @@ class LoopState:
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any], classes: int) -> LoopState:
+    def from_json(
+        cls, stored: dict[str, Any], classes: int, heads: Heads = Heads()
+    ) -> LoopState:
         """Reads what `to_json` returned."""
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),
-            window=MetricWindow(classes, stored["window"]),
+            window=MetricWindow(classes, stored["window"], heads),
             plateau=Plateau(**stored["plateau"]) if stored.get("plateau") else None,
             stage=stored["stage"],
             seconds=stored["seconds"],

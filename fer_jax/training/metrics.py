@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fer_jax.heads import Heads, concordance
 from fer_jax.models.layers.sums import sum_of_squares
 from fer_jax.runtime import sharding
 
@@ -62,6 +63,26 @@ class LossSum(clu.metrics.Metric):
     def compute(self) -> float:
         """Nats."""
         return float(self.total)
+
+
+@flax.struct.dataclass
+class HeadSums(clu.metrics.Metric):
+    """Sums that the scores of further heads are computed from, see `head_sums`: float32[K]."""
+
+    values: jax.Array
+
+    @classmethod
+    def from_model_output(cls, head_sums: jax.Array, **_: jax.Array) -> "HeadSums":
+        """Takes the sums of one batch."""
+        return cls(values=head_sums)
+
+    def merge(self, other: "HeadSums") -> "HeadSums":
+        """Adds the sums."""
+        return HeadSums(values=self.values + other.values)
+
+    def compute(self) -> np.ndarray:
+        """float64[K]."""
+        return np.asarray(self.values, np.float64)
 
 
 def norm(tree: Any) -> jax.Array:
@@ -140,6 +161,72 @@ class TrainMetrics(clu.metrics.Collection):
     loss: LossSum
     gradient_norm: GradientNorm
     parameter_norm: ParameterNorm
+
+
+@flax.struct.dataclass
+class HeadStepMetrics(clu.metrics.Collection):
+    """`StepMetrics` of a network with further heads; CLU does not see inherited metrics."""
+
+    confusion: Confusion
+    loss: LossSum
+    heads: HeadSums
+
+
+@flax.struct.dataclass
+class HeadTrainMetrics(clu.metrics.Collection):
+    """`TrainMetrics` of a network with further heads."""
+
+    confusion: Confusion
+    loss: LossSum
+    gradient_norm: GradientNorm
+    parameter_norm: ParameterNorm
+    heads: HeadSums
+
+
+def head_sums(
+    predicted: jax.Array, labels: jax.Array, mask: jax.Array, heads: Heads
+) -> jax.Array:
+    """Returns true and false positives and false negatives of each unit, then moments, float32[K].
+
+    The moments of valence and of arousal are the sums of 1, x, y, x², y² and xy, where x is the
+    prediction and y the label.
+
+    Args:
+      predicted: float32[B, E]: probabilities of units, then valence and arousal.
+      labels: float32[B, E], NaN where unknown; a unit is shown from 0.5 on.
+      mask: float32[B], 0 for rows that do not count.
+      heads: of the network.
+    """
+    known = ~jnp.isnan(labels) & (mask > 0)[:, None]
+    units, parts = len(heads.units), []
+    if units:
+        shown, seen = labels[:, :units] >= 0.5, predicted[:, :units] >= 0.5
+        counted = jnp.stack([shown & seen, ~shown & seen, shown & ~seen], axis=-1)
+        parts.append((counted & known[:, :units, None]).sum(axis=0).reshape(-1))
+    if heads.affect:
+        x, y = predicted[:, units:], labels[:, units:]
+        terms = jnp.stack([jnp.ones_like(x), x, y, x * x, y * y, x * y], axis=-1)
+        parts.append(jnp.where(known[:, units:, None], terms, 0.0).sum(axis=0).reshape(-1))
+    return jnp.concatenate([part.astype(jnp.float32) for part in parts])
+
+
+def head_scalars(sums: np.ndarray, heads: Heads) -> dict[str, float]:
+    """Returns units_f1, the mean over the units that occur, and ccc, the mean of two; if any.
+
+    Args:
+      sums: float64[K], of `head_sums`.
+      heads: of the network.
+    """
+    units, found = len(heads.units), {}
+    if units:
+        hits, false, missed = sums[: 3 * units].reshape(units, 3).T
+        occurs = hits + missed > 0
+        f1 = 2 * hits[occurs] / (2 * hits + false + missed)[occurs]
+        found["units_f1"] = float(f1.mean()) if occurs.any() else 0.0
+    if heads.affect:
+        moments = sums[3 * units :].reshape(2, 6)
+        found["ccc"] = float(concordance(moments).mean())
+    return found
 
 
 def scalars(confusion: np.ndarray, loss_sum: float) -> dict[str, float]:

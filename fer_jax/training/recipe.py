@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 
 from fer_jax.data.sampling import class_weights
+from fer_jax.heads import Heads
 from fer_jax.settings import Settings
 
 
@@ -25,6 +26,8 @@ class Recipe:
       sam_rho: neighborhood radius of sharpness-aware minimization; 0 disables it.
       ema_decay: decay of the moving average of the weights; 0 disables it.
       scales_rate: whether the state holds a learning-rate factor that validation sets.
+      heads: of the network.
+      heads_weight: weight of the further heads' loss.
     """
 
     label_smoothing: float = 0.0
@@ -34,22 +37,26 @@ class Recipe:
     sam_rho: float = 0.0
     ema_decay: float = 0.0
     scales_rate: bool = False
+    heads: Heads = Heads()
+    heads_weight: float = 1.0
 
 
 PLAIN = Recipe()
 
 
-def make_recipe(settings: Settings, labels: np.ndarray | None = None, classes: int = 0) -> Recipe:
+def make_recipe(
+    settings: Settings, labels: np.ndarray | None = None, heads: Heads = Heads()
+) -> Recipe:
     """Returns the recipe of a run.
 
     Args:
       settings: of the run.
       labels: int[N] of the training records, for class weights; None omits them.
-      classes: number of classes.
+      heads: of the network; only needed to train.
     """
     weights = None
     if settings.train.balance == "class_weights" and labels is not None:
-        weights = tuple(class_weights(np.bincount(labels, minlength=classes)).tolist())
+        weights = tuple(class_weights(np.bincount(labels, minlength=heads.classes)).tolist())
     return Recipe(
         label_smoothing=settings.train.label_smoothing,
         focal_gamma=settings.train.focal_gamma,
@@ -58,4 +65,6 @@ def make_recipe(settings: Settings, labels: np.ndarray | None = None, classes: i
         sam_rho=settings.optim.sam_rho,
         ema_decay=settings.optim.ema_decay,
         scales_rate=settings.optim.schedule == "plateau",
+        heads=heads,
+        heads_weight=settings.train.heads_weight,
     )

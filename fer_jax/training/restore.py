@@ -43,7 +43,7 @@ def load_trained(run: Run, mesh: Mesh) -> Trained:
     Raises:
       UserError: no checkpoint, a damaged one, or one that does not fit the run's settings.
     """
-    model = make_model(run.settings, len(run.labels))
+    model = make_model(run.settings, run.heads.outputs)
     trained = (_from_packed if run.packed else _from_checkpoints)(run, model, mesh)
     return dataclasses.replace(trained, temperature=read_temperature(run, trained.step))
 

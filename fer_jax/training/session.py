@@ -17,7 +17,7 @@ from fer_jax import run_dir
 from fer_jax.data.feed import Feed, make_feed
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.data.provenance import Provenance
-from fer_jax.data.records import Split, open_split
+from fer_jax.data.records import Split, find_heads, open_split
 from fer_jax.data.sampling import BatchSampler, effective_shares
 from fer_jax.data.store import (
     FreeMemory,
@@ -27,6 +27,7 @@ from fer_jax.data.store import (
     free_host_bytes,
     open_store,
 )
+from fer_jax.heads import Heads
 from fer_jax.run_dir import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from fer_jax.runtime import distributed, sharding, xla_options
 from fer_jax.settings import Settings
@@ -94,7 +95,7 @@ class Session:
 
         Raises almost anything if the loop state is not readable.
         """
-        LoopState.from_json(loop_state, len(self.run.labels))
+        LoopState.from_json(loop_state, len(self.run.labels), self.run.heads)
         optimizer = self.stages[loop_state["stage"]].optimizer
         return abstract_state(
             self.model, optimizer, self.run.preprocessing.size, self.mesh, self.recipe
@@ -148,9 +149,9 @@ def make_session(settings: Settings, folder: Path) -> Session:
     mesh = sharding.data_mesh(settings.train.fsdp)
     opened = _open(settings, folder, mesh)
     run, training, validation = opened.run, opened.training, opened.validation
-    model = make_model(settings, classes=len(training.label_names))
+    model = make_model(settings, run.heads.outputs)
     stages = make_stages(settings, model, opened.steps.epoch)
-    recipe = make_recipe(settings, training.labels, len(training.label_names))
+    recipe = make_recipe(settings, training.labels, run.heads)
     placement = _place_images(settings, (training, validation), run.preprocessing.size, mesh)
     feed = make_feed(open_store(training, placement.store), placement, mesh)
     validation_store = open_store(validation, placement.store)
@@ -179,7 +180,10 @@ def make_session(settings: Settings, folder: Path) -> Session:
         stages=stages,
         programs=programs,
         evaluate=Evaluator(
-            make_eval_function(model, run.preprocessing, settings.eval.tta),
+            make_eval_function(
+                model, run.preprocessing, settings.eval.tta,
+                heads=run.heads, heads_weight=recipe.heads_weight,
+            ),
             make_feed(validation_store, placement, mesh),
             len(validation), settings.eval.batch_size, mesh, options,
         ),
@@ -203,8 +207,9 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
     make_preprocessing(settings, pretrained)  # wrong settings are reported before a long build
     data = prepare.prepare(**wanted)
     preprocessing = make_preprocessing(settings, pretrained, data.metadata["mask"])
-    training = open_split(data, "train", preprocessing, settings.data.targets)
-    validation = open_split(data, "validation", preprocessing)
+    heads = find_heads(data, settings.model.heads)
+    training = open_split(data, "train", preprocessing, settings.data.targets, heads)
+    validation = open_split(data, "validation", preprocessing, heads=heads)
     # The remainder of the records runs on into the next epoch.
     steps = count_steps(settings, max(1, len(training) // settings.train.batch_size))
     run = distributed.lead_first(
@@ -213,7 +218,7 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
             settings,
             training.label_names,
             preprocessing,
-            _describe_data(data, training, validation),
+            _describe_data(data, training, validation, heads),
             description,
             _describe_engine(settings, steps, mesh),
             _learned_from(data, weights, existing),
@@ -265,7 +270,9 @@ def _place_images(
     return placement
 
 
-def _describe_data(data: Prepared, training: Split, validation: Split) -> dict[str, Any]:
+def _describe_data(
+    data: Prepared, training: Split, validation: Split, heads: Heads
+) -> dict[str, Any]:
     """What the run directory stores of its data, to recognize it and to crop faces alike."""
     return {
         "name": data.builder.info.full_name,
@@ -273,6 +280,7 @@ def _describe_data(data: Prepared, training: Split, validation: Split) -> dict[s
         "crop": data.metadata.get("crop"),
         "train": training.digest,
         "validation": validation.digest,
+        **({"units": list(heads.units)} if heads.units else {}),
     }
 
 

@@ -15,23 +15,26 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from fer_jax.data.augment import augment
-from fer_jax.data.mixing import Labels, mix
+from fer_jax.data.augment import are_flipped, augment
+from fer_jax.data.mixing import Labels, mix, mix_extras
 from fer_jax.data.preprocess import Preprocessing
+from fer_jax.heads import Heads
 from fer_jax.models.registry import shared_blocks
 from fer_jax.runtime import sharding, xla_options
 from fer_jax.settings import Augmentation
-from fer_jax.training import losses
+from fer_jax.training import head_losses, losses, tta
 from fer_jax.training.accumulate import dropout_of_rows, over_micro_batches
 from fer_jax.training.freezing import Frozen
-from fer_jax.training.metrics import TrainMetrics, norm
+from fer_jax.training.metrics import HeadTrainMetrics, TrainMetrics, head_sums, norm
 from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import TrainState
 
 NOTHING_FROZEN = Frozen()
+NO_HEADS = Heads()
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]
@@ -44,10 +47,12 @@ class Examples:
     Attributes:
       inputs: float32[B, H, W, 3].
       labels: of the images.
+      extras: float32[B, E], labels of further heads; None if there are none.
     """
 
     inputs: jax.Array
     labels: Labels
+    extras: jax.Array | None = None
 
 
 @flax.struct.dataclass
@@ -57,13 +62,13 @@ class Pass:
     Attributes:
       gradient: of the mean loss with respect to the parameters.
       batch_stats: updated by the pass.
-      logits: float32[B, C].
+      outputs: float32[B, C + E], of the network.
       losses: float32[B].
     """
 
     gradient: Any
     batch_stats: Any
-    logits: jax.Array
+    outputs: jax.Array
     losses: jax.Array
 
 
@@ -95,14 +100,14 @@ def make_step_function(
 
     Returns:
       A function of the state and a batch with image: uint8[B, H, W, 3] and label: int32[B], or
-      float32[B, C] whose rows sum to 1.
+      float32[B, C] whose rows sum to 1; and with extras: float32[B, E] for further heads.
     """
     run_pass = make_pass(model, recipe, frozen, mesh)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, TrainMetrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         augment_key, dropout_key = jax.random.split(key)
-        examples = make_examples(batch, augment_key, augmentation, preprocessing)
+        examples = make_examples(batch, augment_key, augmentation, preprocessing, recipe.heads)
         result = run_pass(state.params, state.batch_stats, examples, dropout_key)
         gradient = result.gradient
         if recipe.sam_rho:
@@ -120,13 +125,20 @@ def make_step_function(
             opt_state=opt_state,
         )
         new_state = dataclasses.replace(new_state, ema=updated_ema(new_state, recipe.ema_decay))
-        metrics = TrainMetrics.single_from_model_output(
-            logits=result.logits,
+        logits, extras = recipe.heads.split(result.outputs)
+        mask, more = jnp.ones_like(result.losses), {}
+        if extras is not None:
+            found = tta.activated(extras, recipe.heads)
+            more["head_sums"] = head_sums(found, examples.extras, mask, recipe.heads)
+        kind = HeadTrainMetrics if more else TrainMetrics
+        metrics = kind.single_from_model_output(
+            logits=logits,
             labels=examples.labels.main,
             losses=result.losses,
-            mask=jnp.ones_like(result.losses),
+            mask=mask,
             gradient_norm=norm(gradient),
             parameter_norm=norm(new_state.params),
+            **more,
         )
         return sharding.split(new_state, mesh), metrics
 
@@ -134,14 +146,23 @@ def make_step_function(
 
 
 def make_examples(
-    batch: Batch, key: jax.Array, augmentation: Augmentation, preprocessing: Preprocessing
+    batch: Batch,
+    key: jax.Array,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    heads: Heads = NO_HEADS,
 ) -> Examples:
     """Augments, mixes and normalizes a batch; each row's draws are folded from `key`."""
     rows = jnp.arange(batch["label"].shape[0])
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, rows)
     images = augment(batch["image"], keys, augmentation)
     images, labels = mix(images, batch["label"], keys, augmentation)
-    return Examples(preprocessing.normalized(images), labels)
+    extras = batch.get("extras")
+    if extras is not None:
+        is_flipped = are_flipped(keys, augmentation)[:, None]
+        extras = jnp.where(is_flipped, extras[:, np.array(heads.mirrored)], extras)
+        extras = mix_extras(extras, labels, augmentation)
+    return Examples(preprocessing.normalized(images), labels, extras)
 
 
 def make_pass(
@@ -154,16 +175,20 @@ def make_pass(
         params: Any, batch_stats: Any, examples: Examples, key: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Any]]:
         with frozen.inference_norms():
-            logits, updated = network.apply(
+            outputs, updated = network.apply(
                 {"params": frozen.stop_gradients(params), "batch_stats": batch_stats},
                 examples.inputs,
                 train=True,
                 rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
+        logits, extras = recipe.heads.split(outputs)
         targets = examples.labels.targets(logits.shape[-1])
         values = losses.image_losses(logits, targets, recipe)
-        return values.mean(), (logits, values, updated.get("batch_stats", {}))
+        if extras is not None:
+            more = head_losses.head_losses(extras, examples.extras, recipe.heads)
+            values = values + recipe.heads_weight * more
+        return values.mean(), (outputs, values, updated.get("batch_stats", {}))
 
     gradient_function = jax.grad(mean_loss, has_aux=True)
 
@@ -172,13 +197,13 @@ def make_pass(
 
         def micro_batch(some: Examples, rows: jax.Array) -> tuple[Any, Any]:
             with dropout_of_rows(rows, examples.inputs.shape[0]):
-                gradient, (logits, values, stats) = gradient_function(*gathered, some, key)
-            return (sharding.split(gradient, mesh), stats), (logits, values)
+                gradient, (outputs, values, stats) = gradient_function(*gathered, some, key)
+            return (sharding.split(gradient, mesh), stats), (outputs, values)
 
-        (gradient, stats), (logits, values) = over_micro_batches(
+        (gradient, stats), (outputs, values) = over_micro_batches(
             micro_batch, recipe.accumulate, examples
         )
-        return Pass(gradient, stats, logits, values)
+        return Pass(gradient, stats, outputs, values)
 
     return run_pass
 

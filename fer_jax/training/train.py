@@ -92,7 +92,9 @@ def _start(session: Session, restored: Restored | None) -> tuple[int, TrainState
     """Returns step, state and loop state: of the newest checkpoint, or of a new run."""
     if restored is None:
         return 0, _initial_state(session), _initial_loop_state(session)
-    loop_state = LoopState.from_json(restored.loop_state, len(session.run.labels))
+    loop_state = LoopState.from_json(
+        restored.loop_state, len(session.run.labels), session.run.heads
+    )
     if restored.step < session.steps.total and not loop_state.stopping.should_stop:
         loop_state.finished = False  # the run was made longer
     if not loop_state.finished:
@@ -125,7 +127,8 @@ def _initial_state(session: Session) -> TrainState:
     state = create_state(session.model, optimizer, size, seed, session.recipe, mesh)
     if session.initial_weights is not None:
         params, batch_stats, line = load_initial_weights(
-            session.initial_weights, state.params, state.batch_stats, session.run.labels
+            session.initial_weights, state.params, state.batch_stats, session.run.labels,
+            session.run.heads,
         )
         state = with_weights(state, *sharding.place((params, batch_stats), mesh))
         line = f"{line}; normalization: {session.run.preprocessing.normalize}"
@@ -140,7 +143,7 @@ def _initial_loop_state(session: Session) -> LoopState:
         plateau = Plateau(optim.plateau_patience, optim.decay_factor)
     return LoopState(
         stopping=EarlyStopping(session.steps.patience, train.monitor),
-        window=MetricWindow(classes=len(session.run.labels)),
+        window=MetricWindow(classes=len(session.run.labels), heads=session.run.heads),
         plateau=plateau,
         environments=[session.environment],
     )
@@ -157,6 +160,10 @@ def _announce(
         files.write_text(run.folder / "model.txt", f"{title}\n{network.table}\n")
     images = f"{len(session.training):,} training, {len(session.validation):,} validation images"
     classes = f"{len(run.labels)} classes"
+    if run.heads.units:
+        classes += f", {len(run.heads.units)} action units"
+    if run.heads.affect:
+        classes += ", valence and arousal"
     lines = [f"run: {run.folder}", title, f"on {run.data['name']}: {images}, {classes}"]
     if settings.train.balance != "none":
         lines.append(f"class shares in training: {session.class_shares()}")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from fer_jax.heads import Heads
 
 NONE, FLIP, TEN_CROP = "none", "flip", "tencrop"
 CROP_SHARE = 0.875
@@ -58,9 +60,55 @@ def mean_probabilities(
     temperature: float = 1.0,
 ) -> jax.Array:
     """Returns the views' mean probabilities, float32[B, C]; the arguments are as above."""
-    each = [jax.nn.softmax(logits_of(view)) for view in make_views(images, views)]
+    return _mean_softmax((logits_of(view) for view in make_views(images, views)), temperature)
+
+
+def _mean_softmax(logits: Iterable[jax.Array], temperature: float) -> jax.Array:
+    each = [jax.nn.softmax(one) for one in logits]
     mean = functools.reduce(operator.add, each) / np.float32(len(each)) if each[1:] else each[0]
     return mean if temperature == 1 else jax.nn.softmax(jnp.log(mean) / temperature)
+
+
+def mean_answers(
+    outputs_of: Callable[[jax.Array], jax.Array],
+    images: jax.Array,
+    views: str,
+    heads: Heads,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Returns the views' mean answers of all heads, float32[B, C + E].
+
+    Probabilities of the classes, which the temperature calibrates, and of each unit; valence and
+    arousal in -1..1.
+
+    Args:
+      outputs_of: maps images [B, H, W, 3] in 0..255 to the network's outputs [B, C + E].
+      images: uint8[B, H, W, 3].
+      views: a key of `VIEWS`.
+      heads: of the network.
+      temperature: as above.
+    """
+    parts = [heads.split(outputs_of(view)) for view in make_views(images, views)]
+    answers = [activated(extras, heads) for _, extras in parts]
+    # The second half are mirror images: what is left there is right in the image.
+    half = (len(answers) + 1) // 2
+    upright = [*answers[:half], *(one[:, np.array(heads.mirrored)] for one in answers[half:])]
+    mean = functools.reduce(operator.add, upright) / np.float32(len(upright))
+    probabilities = _mean_softmax([logits for logits, _ in parts], temperature)
+    return jnp.concatenate([probabilities, mean], axis=-1)
+
+
+def activated(extras: jax.Array, heads: Heads) -> jax.Array:
+    """Returns the answers of further heads: sigmoid of units, tanh of valence and arousal.
+
+    Args:
+      extras: float32[B, E], columns of the network's last layer.
+      heads: of the network.
+    """
+    units = len(heads.units)
+    return jnp.concatenate(
+        [jax.nn.sigmoid(extras[:, :units]), jnp.tanh(extras[:, units:])], axis=-1
+    )
 
 
 def make_views(images: jax.Array, views: str) -> list[jax.Array]:

@@ -45,18 +45,25 @@ _ARCHIVE = r".*am-?_?fed.*\.zip|.*\(labeled( videos)?\)\.zip|au labels\.zip"
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A labeled frame: time in seconds, emotion, and landmarks (float32[34, 2]) if known."""
+    """A labeled frame: time in seconds, emotion, landmarks (float32[34, 2]) if known, and units.
+
+    The units are those of `au_labels.Labels.units`.
+    """
 
     time: float
     label: str
     points: np.ndarray | None
+    units: np.ndarray
 
 
 class Builder(manual.ManualBuilder):
     """AM-FED+, split by video (`video`, the default, or `video_neutral`) or as in the paper."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "First version; labels by facs_v1."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.1.0": "The action units as coded.",
+        "1.0.0": "First version; labels by facs_v1.",
+    }
     BUILDER_CONFIGS: ClassVar[list[manual.Variant]] = [
         manual.Variant(
             name="face",
@@ -95,6 +102,8 @@ class Builder(manual.ManualBuilder):
     # The number of frames depends on the rule.
     EXPECTED: ClassVar[Mapping[str, int]] = {"labelled videos": names.LABELED_VIDEOS}
     GROUP = "video"
+    UNITS = tuple(au_labels.UNITS.values())
+    UNIT_SHOWN = facs.THRESHOLD / 100
     DERIVED_LABELS = facs.RULE
     MAX_UNREADABLE = 400  # frames: about twenty damaged videos
     MANUAL_DOWNLOAD_INSTRUCTIONS = HOW_TO_GET
@@ -102,8 +111,9 @@ class Builder(manual.ManualBuilder):
     SAMPLING: ClassVar[sampling.Sampling] = sampling.Sampling()
 
     def extra_features(self) -> dict[str, Any]:
-        """The time of the frame in its video, in seconds."""
-        return {"time": tfds.features.Scalar(dtype=np.float32)}
+        """The time of the frame in its video, in seconds, and the coders' agreement on each unit."""
+        units = tfds.features.Tensor(shape=(len(self.UNITS),), dtype=np.float32)
+        return {"time": tfds.features.Scalar(dtype=np.float32), "action_units": units}
 
     def stamp(self) -> dict[str, Any]:
         """See `ManualBuilder`. Includes the rule and the sampling, which decide the records."""
@@ -229,7 +239,10 @@ def _by_rule(
         if label and of_row is not None:
             points[time] = of_row
             labeled.append((time, label))
-    return [Frame(time, label, points[time]) for time, label in sampling.choose(labeled, how)]
+    return [
+        Frame(time, label, points[time], coded.units(time))
+        for time, label in sampling.choose(labeled, how)
+    ]
 
 
 def _listed_frames(
@@ -251,13 +264,16 @@ def _listed_frames(
                 f"expected one label per frame, found two for {name} at {time} s in {OWN_LABELS} "
                 f"in {source.path}, line {line}. Remove one."
             )
+    label_files, _ = _files_of(source, names.LABELS)
     point_files, _ = _files_of(source, names.LANDMARKS)
     frames = {}
     for video_id in sorted(listed):
-        file = point_files.get(video_id)
+        file, label_file = point_files.get(video_id), label_files.get(video_id)
         track = landmarks.parse(tables.read_text(source, file) if file else "", file or "")
+        text = tables.read_text(source, label_file) if label_file else ""
+        coded = au_labels.parse(text, label_file or "")
         frames[video_id] = [
-            Frame(time, label, track.nearest(time, video.TOLERANCE))
+            Frame(time, label, track.nearest(time, video.TOLERANCE), coded.units(time))
             for time, label in sorted(listed[video_id].items())
         ]
     drops = [
@@ -285,6 +301,6 @@ def _record(video_id: str, file: str, frame: Frame, reader: video.Reader) -> man
         subject=video_id,
         face_box=None if points is None else landmarks.box(points),
         landmarks=None if points is None else landmarks.five(points),
-        extras={"time": frame.time},
+        extras={"time": frame.time, "action_units": frame.units},
         pixels=functools.partial(reader.frame, file, frame.time),
     )

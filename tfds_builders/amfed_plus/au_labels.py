@@ -13,6 +13,8 @@ import io
 import math
 from collections.abc import Mapping
 
+import numpy as np
+
 from fer_jax import errors
 
 TIME = "Time"
@@ -26,6 +28,14 @@ COLUMNS: tuple[str, ...] = (
     EXPRESSIVE, TRACKER_FAIL, "AU57", "AU58",
 )  # fmt: skip
 """Every column besides the time, by the name used here."""
+
+_SIDES = {f"Unilateral_{side}AU{unit}": f"AU{unit}{side}" for side in "LR" for unit in (12, 14)}
+_NOT_SHOWN = (EXPRESSIVE, TRACKER_FAIL, "AU57", "AU58")  # no units, and moves of the whole head
+
+UNITS: Mapping[str, str] = {
+    column: _SIDES.get(column, column) for column in COLUMNS if column not in _NOT_SHOWN
+}
+"""Column to FACS name (AU12L for Unilateral_LAU12) of the codes that a cropped face can show."""
 
 ALIASES: dict[str, str] = {
     "Au17": "AU17",
@@ -58,6 +68,17 @@ class Labels:
     def row_at(self, time: float) -> int:
         """The row that is valid at `time` (seconds); -1 before the first change point."""
         return bisect.bisect_right(self.times, time) - 1
+
+    def units(self, time: float) -> np.ndarray:
+        """The share of the coders that saw each of `UNITS`, float32[U]; NaN where not labeled.
+
+        A column that the file lacks is 0, as in facs.py.
+        """
+        row = self.row_at(time)
+        if row < 0:
+            return np.full(len(UNITS), np.nan, np.float32)
+        found = self.agreement[row]
+        return np.array([found.get(column, 0.0) / 100 for column in UNITS], np.float32)
 
 
 def parse(text: str, name: str) -> Labels:

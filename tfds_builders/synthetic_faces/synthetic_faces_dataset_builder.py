@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -34,6 +35,8 @@ _DESCRIPTIONS = {
     "rafd_like": "As RaFD: 8 expressions, 3 gaze directions, 5 cameras.",
     "wild": "In the wild: 7 expressions, any light, camera and angle up to 60 degrees.",
 }
+# FACS writes two digits: "AU2L" is AU02L, as in the other sets.
+_UNITS = tuple(re.sub(r"AU(\d)(?!\d)", r"AU0\1", unit) for unit in ACTION_UNITS)
 _NOTES = (
     "rendered people; a network trained only on these classifies real posed faces poorly, and "
     "real faces in the wild barely above chance"
@@ -56,6 +59,8 @@ class Builder(stored.StoredBuilder):
             protocols.stored,
         )
     }
+    UNITS = _UNITS
+    UNIT_SHOWN = 0.2  # of full strength; unrelated units have a standard deviation of 0.06
     BUILDER_CONFIGS: ClassVar[list[tfds.core.BuilderConfig]] = [
         tfds.core.BuilderConfig(name=name, description=_DESCRIPTIONS[name])
         for name in splits.CONFIGS
