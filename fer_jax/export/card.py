@@ -38,6 +38,7 @@ def metadata(network: Network, variant: str) -> dict[str, Any]:
             "name": program.OUTPUT,
             "type": f"float32[batch, {len(run.labels)}]",
         },
+        **({"heads": program.further_outputs(run)} if run.heads.names else {}),
         "faces": exported_framing(run).to_json(),
         "variant": variant,
         "card": card(network),

@@ -70,7 +70,7 @@ class Comparison:
     """An exported file compared with its run.
 
     Attributes:
-      difference: maximum absolute difference of a probability.
+      difference: maximum absolute difference of a probability, or of valence or arousal.
       agreement: fraction of images with the same predicted class.
       accuracies: accuracy of the run and of the file; None without labels.
     """
@@ -121,8 +121,8 @@ def write_checked(
 ) -> Comparison:
     """Writes the file and compares it with the run; the arguments and errors are `export`'s."""
     run_file = _write(network, file_format, variant, file, samples)
-    expected, actual = network.classify(samples.faces), run_file(samples.faces)
-    comparison = compare(expected, actual, samples.labels)
+    expected, actual = network.answer(samples.faces), run_file(samples.faces)
+    comparison = compare(expected, actual, samples.labels, len(network.run.labels))
     if variant == "float32" and not comparison.difference < PARITY:
         raise ParityError(
             f"expected probabilities of {file} within {PARITY:g} of the run's, found a difference "
@@ -170,11 +170,23 @@ def _write(
     return lambda faces: onnx_file.run(out, faces, _BATCH)
 
 
-def compare(expected: np.ndarray, actual: np.ndarray, labels: np.ndarray | None) -> Comparison:
-    """Compares probabilities float32[N, C] of the run and of the file."""
+def compare(
+    expected: np.ndarray,
+    actual: np.ndarray,
+    labels: np.ndarray | None,
+    classes: int | None = None,
+) -> Comparison:
+    """Compares answers float32[N, C + E] of the run and of the file.
+
+    Args:
+      expected: of the run.
+      actual: of the file.
+      labels: int32[N] true classes, or None.
+      classes: the number C; None if there are no further heads.
+    """
     if expected.shape != actual.shape or not np.isfinite(actual).all():
         return Comparison(np.inf, 0.0, None)
-    run_classes, file_classes = expected.argmax(axis=1), actual.argmax(axis=1)
+    run_classes, file_classes = (one[:, :classes].argmax(axis=1) for one in (expected, actual))
     accuracies = None
     if labels is not None:
         accuracies = float((run_classes == labels).mean()), float((file_classes == labels).mean())

@@ -19,7 +19,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.export.program import INPUT, OUTPUT, make_program
+from fer_jax.export.program import INPUT, OUTPUT, further_outputs, make_program
 from fer_jax.export.run_exported import load_litert
 from fer_jax.inference.network import Network
 
@@ -44,7 +44,7 @@ def check_installed() -> None:
 
 
 def export(network: Network) -> bytes:
-    """Converts the network to a LiteRT model from uint8[1, S, S, 3] to float32[1, C]."""
+    """Converts the network to a LiteRT model from uint8[1, S, S, 3] to float32[1, C], and further outputs."""
     from litert_converter import converter_api_ext as converter
     from litert_converter.mlir import ir, passmanager
     from litert_converter.mlir.dialects import stablehlo
@@ -55,6 +55,7 @@ def export(network: Network) -> bytes:
     exported = jax.export.export(
         jax.jit(lambda faces: program(variables, faces)), platforms=("cpu",)
     )(faces)
+    outputs = [OUTPUT, *further_outputs(network.run)]
     context = ir.Context()
     converter.prepare_mlir_context(context)
     with context, ir.Location.unknown():
@@ -65,7 +66,7 @@ def export(network: Network) -> bytes:
             for function in module.body.operations
             if ir.StringAttr(function.attributes["sym_name"]).value == "main"
         )
-        converter.set_signature(main, "serving_default", [INPUT], [OUTPUT])
+        converter.set_signature(main, "serving_default", [INPUT], outputs)
         passes = passmanager.PassManager("builtin.module")
         converter.run_convert_to_tfl_passes(module, passes, converter.ConvertToTFLConfig())
         return bytes(converter.export_flatbuffer_to_bytes(module.operation))
@@ -80,6 +81,6 @@ def write(path: Path, model: bytes, metadata: dict[str, Any]) -> Path:
 
 
 def run(path: Path, faces: np.ndarray) -> np.ndarray:
-    """Runs a file on faces uint8[N, S, S, 3]; returns probabilities float32[N, C]."""
+    """Runs a file on faces uint8[N, S, S, 3]; returns its outputs side by side."""
     classify, _ = load_litert(str(path))
     return classify(faces)

@@ -18,7 +18,9 @@ import numpy as np
 from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.export import onnx_graph
-from fer_jax.export.program import INPUT, OUTPUT, make_program, symbolic_faces
+from fer_jax.export.program import (
+    INPUT, OUTPUT, further_outputs, make_program, symbolic_faces,
+)  # fmt: skip
 from fer_jax.inference.network import Network
 
 METADATA = "fer_jax"
@@ -55,7 +57,8 @@ def export(network: Network) -> Any:
     variables = jax.device_get(network.variables)
     try:
         model = onnx_graph.translate(
-            make_program(network), variables, symbolic_faces(network), INPUT, OUTPUT
+            make_program(network), variables, symbolic_faces(network), INPUT,
+            [OUTPUT, *further_outputs(network.run)],
         )
     except onnx_graph.UnsupportedError as error:
         raise UserError(
@@ -147,12 +150,15 @@ def write(path: Path, model: Any, metadata: dict[str, Any]) -> Path:
 
 
 def run(path: Path, faces: np.ndarray, batch: int) -> np.ndarray:
-    """Runs a file on faces uint8[N, S, S, 3] with ONNX Runtime's CPU provider: float32[N, C]."""
+    """Runs a file on faces uint8[N, S, S, 3] with ONNX Runtime's CPU provider.
+
+    Returns the outputs side by side, float32[N, C + E].
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     results = [
-        session.run([OUTPUT], {INPUT: faces[at : at + batch]})[0]
+        np.concatenate(session.run(None, {INPUT: faces[at : at + batch]}), axis=1)
         for at in range(0, len(faces), batch)
     ]
     return np.concatenate(results)

@@ -57,11 +57,11 @@ Value = Tensor | np.ndarray
 
 
 def translate(
-    program: Callable[..., jax.Array],
+    program: Callable[..., jax.Array | tuple[jax.Array, ...]],
     variables: Any,
     images: jax.ShapeDtypeStruct,
     input_name: str,
-    output_name: str,
+    output_names: Sequence[str],
 ) -> Any:
     """Translates `program(variables, images)` to an ONNX model.
 
@@ -70,7 +70,7 @@ def translate(
       variables: its weights, stored in the model.
       images: shape and dtype of its input; the first dimension may be symbolic.
       input_name: name of the graph's input.
-      output_name: name of the graph's output.
+      output_names: names of the graph's outputs.
 
     Raises:
       UnsupportedError: an operation has no translation; the message names it.
@@ -80,8 +80,9 @@ def translate(
     weights = [np.asarray(leaf) for leaf in jax.tree.leaves(variables)]
     arguments: list[Value] = [*weights, Tensor(input_name)]
     constants = [np.asarray(value) for value in closed.consts]
-    (result,) = graph.run(closed.jaxpr, constants, arguments)
-    return graph.finish(result, images, closed.out_avals[0], input_name, output_name)
+    results = graph.run(closed.jaxpr, constants, arguments)
+    named = zip(output_names, results, closed.out_avals, strict=True)
+    return graph.finish(list(named), images, input_name)
 
 
 class _Graph:
@@ -97,22 +98,21 @@ class _Graph:
 
     def finish(
         self,
-        result: Value,
+        results: Sequence[tuple[str, Value, Any]],
         images: jax.ShapeDtypeStruct,
-        output: Any,
         input_name: str,
-        output_name: str,
     ) -> Any:
-        """Returns the model whose output is `result`."""
+        """Returns the model whose outputs are `results`: name, value and shape of each."""
         import onnx
 
         helper = self._helper
-        self._nodes.append(helper.make_node("Identity", [self.as_nhwc(result)], [output_name]))
+        for name, result, _ in results:
+            self._nodes.append(helper.make_node("Identity", [self.as_nhwc(result)], [name]))
         ports = [
             helper.make_tensor_value_info(name, dtype, ["batch", *map(int, aval.shape[1:])])
             for name, dtype, aval in (
                 (input_name, onnx.TensorProto.UINT8, images),
-                (output_name, onnx.TensorProto.FLOAT, output),
+                *((name, onnx.TensorProto.FLOAT, aval) for name, _, aval in results),
             )
         ]
         graph = helper.make_graph(self._nodes, "fer_jax", ports[:1], ports[1:], self._weights)
@@ -256,6 +256,21 @@ class _Graph:
     def _reshape(self, value: Tensor, *, new_sizes: Sequence[Any], **_: Any) -> Value:
         sizes = np.array([size if isinstance(size, int) else -1 for size in new_sizes])
         return Tensor(self.node("Reshape", [self.as_nhwc(value), sizes]))
+
+    def _slice(
+        self,
+        value: Tensor,
+        *,
+        start_indices: Sequence[int],
+        limit_indices: Sequence[Any],
+        strides: Sequence[int] | None,
+    ) -> Value:
+        """Slices along the last axis, as splitting an output into heads does."""
+        if any(start_indices[:-1]) or (strides and set(strides) != {1}):
+            raise UnsupportedError("a slice along several axes, or with strides")
+        bounds = [np.array([int(at[-1])]) for at in (start_indices, limit_indices)]
+        axes = np.array([len(start_indices) - 1])
+        return Tensor(self.node("Slice", [self.as_nhwc(value), *bounds, axes]))
 
     def _squeeze(self, value: Tensor, *, dimensions: Sequence[int]) -> Value:
         return Tensor(self.node("Squeeze", [self.as_nhwc(value), np.array(dimensions)]))

@@ -5,6 +5,7 @@ Computes in float32 regardless of the run's dtype, because every runtime support
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,25 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.faces.framing import ellipse_mask
+from fer_jax.heads import AFFECT, DIMENSIONS, UNITS
 from fer_jax.inference.network import Network
 from fer_jax.models.layers import cpu_ops
+from fer_jax.run_dir import Run
 from fer_jax.training import tta
 
 INPUT = "faces"
 """Name of the input: uint8[B, S, S, 3] RGB, cropped to the face and resized to the run's size."""
 
 OUTPUT = "probabilities"
-"""Name of the output: float32[B, C], in the order of the run's labels."""
+"""Name of the first output: float32[B, C], in the order of the run's labels."""
 
-Program = Callable[[Any, jax.Array], jax.Array]
+Program = Callable[[Any, jax.Array], jax.Array | tuple[jax.Array, ...]]
+
+
+def further_outputs(run: Run) -> dict[str, tuple[str, ...]]:
+    """Names of the columns of each further output, by its name; those of `Run.heads`."""
+    names = {UNITS: run.heads.units, AFFECT: DIMENSIONS if run.heads.affect else ()}
+    return {output: columns for output, columns in names.items() if columns}
 
 
 def make_program(network: Network) -> Program:
-    """Returns a function from (variables, uint8[B, S, S, 3]) to float32[B, C]."""
+    """Returns a function from (variables, uint8[B, S, S, 3]) to the outputs.
+
+    These are the probabilities, float32[B, C]; with further heads, a tuple of them and a float32
+    array for each of `further_outputs`.
+    """
     model = network.model.clone(dtype=jnp.float32)
     preprocessing, views = network.run.preprocessing, network.run.settings.eval.tta
+    heads, ends = network.run.heads, [len(network.run.labels)]
+    for columns in further_outputs(network.run).values():
+        ends.append(ends[-1] + len(columns))
 
-    def program(variables: Any, faces: jax.Array) -> jax.Array:
+    def program(variables: Any, faces: jax.Array) -> jax.Array | tuple[jax.Array, ...]:
         pixels = faces.astype(jnp.float32)
         if preprocessing.mask == "ellipse":  # no change to faces masked already
             inside = ellipse_mask(preprocessing.size, None).astype(np.float32)
@@ -42,7 +58,10 @@ def make_program(network: Network) -> Program:
             return jnp.asarray(model.apply(variables, inputs, train=False))
 
         with cpu_ops.disabled():
-            return tta.mean_probabilities(logits_of, pixels, views, network.temperature)
+            if not heads.names:
+                return tta.mean_probabilities(logits_of, pixels, views, network.temperature)
+            answers = tta.mean_answers(logits_of, pixels, views, heads, network.temperature)
+        return tuple(tta.columns(answers, *pair) for pair in itertools.pairwise((0, *ends)))
 
     return program
 

@@ -32,7 +32,11 @@ FORMAT = 3
 """Version of the files' metadata that this script reads."""
 
 Classify = Callable[[np.ndarray], np.ndarray]
-"""uint8[B, S, S, 3] RGB faces to probabilities float32[B, C]."""
+"""uint8[B, S, S, 3] RGB faces to float32[B, C + E].
+
+The columns are the probabilities of the classes, then those of each further output in the
+metadata's `heads`: action units, or valence and arousal.
+"""
 
 
 def load(path: str) -> tuple[Classify, dict[str, Any]]:
@@ -74,7 +78,13 @@ def _load_stablehlo(path: str) -> tuple[Classify, dict[str, Any]]:
     with zipfile.ZipFile(path) as archive:
         metadata = json.loads(archive.read("metadata.json"))
         program = jax.export.deserialize(bytearray(archive.read("program.stablehlo")))
-    return lambda faces: np.asarray(program.call(faces)), metadata
+    return lambda faces: joined(program.call(faces)), metadata
+
+
+def joined(outputs: Any) -> np.ndarray:
+    """Returns one or more arrays [B, ...] side by side."""
+    arrays = outputs if isinstance(outputs, (tuple, list)) else [outputs]
+    return np.concatenate([np.asarray(array) for array in arrays], axis=1)
 
 
 def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
@@ -85,7 +95,7 @@ def _load_onnx(path: str) -> tuple[Classify, dict[str, Any]]:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     metadata = json.loads(session.get_modelmeta().custom_metadata_map["fer_jax"])
-    return lambda faces: session.run(None, {"faces": faces})[0], metadata
+    return lambda faces: joined(session.run(None, {"faces": faces})), metadata
 
 
 def load_litert(path: str) -> tuple[Classify, dict[str, Any]]:
@@ -95,9 +105,13 @@ def load_litert(path: str) -> tuple[Classify, dict[str, Any]]:
     from ai_edge_litert.interpreter import Interpreter
 
     run = Interpreter(model_path=path).get_signature_runner()
-    return lambda faces: np.concatenate(
-        [run(faces=face[None])["probabilities"] for face in faces]
-    ), metadata
+    names = ("probabilities", *metadata.get("heads", ()))
+
+    def classify(face: np.ndarray) -> np.ndarray:
+        outputs = run(faces=face[None])
+        return joined([outputs[name] for name in names])
+
+    return lambda faces: np.concatenate(list(map(classify, faces))), metadata
 
 
 def predict(
@@ -116,13 +130,20 @@ def predict(
         located = finder.find(image, choice, options.no_face == "whole")
         rows = classify(np.stack([face.pixels for face in located])) if located else ()
         for face, row in zip(located, rows, strict=True):
-            probabilities = dict(zip(metadata["labels"], map(float, row), strict=True))
+            values = iter(map(float, row))
+            probabilities = {name: next(values) for name in metadata["labels"]}
+            heads = {
+                head: {name: next(values) for name in names}
+                for head, names in metadata.get("heads", {}).items()
+            }
             yield {
                 "source": path,
                 "box": list(face.box),
                 "found": face.found,
                 "label": max(probabilities, key=probabilities.__getitem__),
                 "probabilities": probabilities,
+                **({"units": heads["units"]} if "units" in heads else {}),
+                **heads.get("valence_arousal", {}),
             }
 
 

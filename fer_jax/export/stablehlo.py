@@ -18,6 +18,7 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.export.program import make_program, symbolic_faces
+from fer_jax.export.run_exported import joined
 from fer_jax.inference.network import Network
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -25,7 +26,7 @@ PROGRAM, METADATA = "program.stablehlo", "metadata.json"
 
 
 def export(network: Network) -> bytes:
-    """Serializes the network as a program from uint8[B, S, S, 3] to float32[B, C]."""
+    """Serializes the network as a program from uint8[B, S, S, 3] to its outputs."""
     program, variables = make_program(network), jax.device_get(network.variables)
     exported = jax.export.export(
         jax.jit(lambda faces: program(variables, faces)), platforms=PLATFORMS
@@ -43,9 +44,12 @@ def write(path: Path, program: bytes, metadata: dict[str, Any]) -> Path:
 
 
 def run(path: Path, faces: np.ndarray, batch: int) -> np.ndarray:
-    """Runs an exported file on faces uint8[N, S, S, 3]; returns probabilities float32[N, C]."""
+    """Runs an exported file on faces uint8[N, S, S, 3].
+
+    Returns the outputs side by side, float32[N, C + E].
+    """
     with zipfile.ZipFile(path) as archive:
         program = jax.export.deserialize(bytearray(archive.read(PROGRAM)))
     call = jax.jit(program.call)
     starts = range(0, len(faces), batch)
-    return np.concatenate([np.asarray(call(faces[at : at + batch])) for at in starts])
+    return np.concatenate([joined(call(faces[at : at + batch])) for at in starts])

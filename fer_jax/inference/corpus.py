@@ -140,6 +140,7 @@ def predict(
     made_of = {
         "format": 1, "version": fer_jax.__version__, "run": run.name,
         "model": _hash_weights(model.network.variables), "labels": list(run.labels),
+        **({"heads": list(run.heads.columns)} if run.heads.names else {}),
         "options": dataclasses.asdict(options), "kind": kind, "photos": total,
         "paths_sha256": digest.hexdigest(), "photos_per_shard": SHARD,
     }  # fmt: skip
@@ -223,10 +224,11 @@ def _predictor(
         for name, (located, error) in zip(names, found, strict=True):
             photo = [printable(name), _size(name), printable(error)]
             rows = [
-                [*photo, number, *face.box, face.found, face.label, *face.probabilities.values()]
+                [*photo, number, *face.box, face.found, face.label, *face.probabilities.values(),
+                 *face.further.values()]
                 for number, face in enumerate(itertools.islice(faces, len(located)))
             ]
-            empty = [None] * 5 + ["", ""] + [None] * len(model.labels)
+            empty = [None] * 5 + ["", ""] + [None] * model.run.heads.outputs
             results.append(rows or [[*photo, *empty]])
         return results
 
@@ -242,7 +244,8 @@ def _size(name: str) -> int | None:
 def _write(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> None:
     """Writes a shard as a whole."""
     probabilities = [f"probability_{printable(label)}" for label in made_of["labels"]]
-    names = [*_PHOTO, *FRAME_COLUMNS[1:], *probabilities, "model", "version"]
+    further = map(printable, made_of.get("heads", ()))
+    names = [*_PHOTO, *FRAME_COLUMNS[1:], *probabilities, *further, "model", "version"]
     full = [[*row, made_of["model"], made_of["version"]] for row in rows]
     buffer = io.BytesIO()
     if made_of["kind"] == "csv":

@@ -22,6 +22,7 @@ from fer_jax import files
 from fer_jax.report import plots, png, svg, tables
 from fer_jax.report.card import ReportCard
 from fer_jax.report.examples import round_robin
+from fer_jax.report.head_scores import HeadScores
 from fer_jax.report.intervals import CONFIDENCE_LEVEL, Interval
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import CALIBRATION_BINS, Scores
@@ -109,6 +110,7 @@ def write_page(
         "classes": _classes(scores),
         "confusion": _confusion(scores),
         "figures": _figures(scores, history),
+        **_heads(scores.heads),
         "slices": slices or {},
         "best": [_example(predictions, images, row, heatmaps.get(row)) for row in best],
         "worst": [_example(predictions, images, row, heatmaps.get(row)) for row in worst],
@@ -240,6 +242,29 @@ def _confusion(scores: Scores) -> list[dict[str, Any]]:
         }
         for row, name in enumerate(scores.label_names)
     ]
+
+
+def _heads(heads: HeadScores | None) -> dict[str, Any]:
+    """Returns the scores of further heads with their intervals as text; None for a missing one."""
+
+    def between(interval: Interval | None, digits: int) -> str:
+        if interval is None:
+            return "none"
+        return f"{interval.low:.{digits}f} to {interval.high:.{digits}f}"
+
+    content: dict[str, Any] = {"units": None, "affect": None}
+    if heads and heads.units:
+        content["units"] = {
+            "each": [(one, between(one.interval, 2)) for one in heads.units],
+            "macro": f"{heads.macro_f1:.3f} ({between(heads.macro_f1_interval, 3)}; always: "
+            f"{heads.macro_always:.3f})",
+        }
+    if heads and heads.dimensions:
+        content["affect"] = {
+            "each": [(one, between(one.interval, 3)) for one in heads.dimensions],
+            "mean": f"{heads.ccc:.3f} ({between(heads.ccc_interval, 3)})",
+        }
+    return content
 
 
 def _figures(

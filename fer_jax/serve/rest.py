@@ -227,6 +227,9 @@ def _photo(name: str, answer: Answer | BaseException) -> schema.Photo:
                 confidence=face.confidence,
                 probabilities=dict(face.probabilities),
                 landmarks=_landmarks(located.landmarks),
+                units=face.units and dict(face.units),
+                valence=face.valence,
+                arousal=face.arousal,
             )
             for located, face in zip(answer.located, answer.faces, strict=True)
         ],

@@ -52,6 +52,15 @@ class Face(BaseModel):
     confidence: float = Field(description="probability of the label")
     probabilities: dict[str, float] = Field(description="probability of each class; they sum to 1")
     landmarks: Landmarks | None = Field(description="null where the detector gives none")
+    units: dict[str, float] | None = Field(
+        None, description="probability of each action unit; null for a model without that head"
+    )
+    valence: float | None = Field(
+        None, description="pleasure from -1 to 1; null for a model without that head"
+    )
+    arousal: float | None = Field(
+        None, description="activation from -1 to 1; null for a model without that head"
+    )
 
 
 class Photo(BaseModel):

@@ -88,13 +88,17 @@ def mean_answers(
       heads: of the network.
       temperature: as above.
     """
-    parts = [heads.split(outputs_of(view)) for view in make_views(images, views)]
-    answers = [activated(extras, heads) for _, extras in parts]
+    outputs = [outputs_of(view) for view in make_views(images, views)]
+    answers = [activated(columns(one, heads.classes, heads.outputs), heads) for one in outputs]
     # The second half are mirror images: what is left there is right in the image.
     half = (len(answers) + 1) // 2
-    upright = [*answers[:half], *(one[:, np.array(heads.mirrored)] for one in answers[half:])]
+    swap = np.eye(len(heads.names), dtype=np.float32)[:, list(heads.mirrored)]
+    upright = [
+        *answers[:half],
+        *(jnp.matmul(one, swap, precision=jax.lax.Precision.HIGHEST) for one in answers[half:]),
+    ]
     mean = functools.reduce(operator.add, upright) / np.float32(len(upright))
-    probabilities = _mean_softmax([logits for logits, _ in parts], temperature)
+    probabilities = _mean_softmax([columns(one, 0, heads.classes) for one in outputs], temperature)
     return jnp.concatenate([probabilities, mean], axis=-1)
 
 
@@ -106,9 +110,13 @@ def activated(extras: jax.Array, heads: Heads) -> jax.Array:
       heads: of the network.
     """
     units = len(heads.units)
-    return jnp.concatenate(
-        [jax.nn.sigmoid(extras[:, :units]), jnp.tanh(extras[:, units:])], axis=-1
-    )
+    shares, values = columns(extras, 0, units), columns(extras, units, len(heads.names))
+    return jnp.concatenate([jax.nn.sigmoid(shares), jnp.tanh(values)], axis=-1)
+
+
+def columns(array: jax.Array, first: int, end: int) -> jax.Array:
+    """Returns columns of an array [B, K]; can be exported, unlike indexing with a symbolic B."""
+    return jax.lax.slice_in_dim(array, first, end, axis=1)
 
 
 def make_views(images: jax.Array, views: str) -> list[jax.Array]:

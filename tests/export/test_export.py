@@ -325,7 +325,7 @@ def test_an_unsupported_operation_is_named(run):
     with pytest.raises(onnx_graph.UnsupportedError, match="the operation sort has no translation"):
         onnx_graph.translate(
             lambda _, x: jnp.sort(x.astype(jnp.float32)), {},
-            jax.ShapeDtypeStruct((1, 4), np.uint8), "a", "b",
+            jax.ShapeDtypeStruct((1, 4), np.uint8), "a", ["b"],
         )  # fmt: skip
 
 
