@@ -12,6 +12,7 @@ import pytest
 from fer_jax import config as configuration
 from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
+from fer_jax.heads import Heads
 from fer_jax.runtime import sharding
 from fer_jax.training import initial_weights, train
 from fer_jax.training.build import make_model
@@ -42,7 +43,7 @@ def begin(teacher, labels, *overrides):
     stage = make_stages(config, model, 1)[0]
     state = create_state(model, stage.optimizer, config.data.size, seed=5)
     params, _, said = initial_weights.load_initial_weights(
-        found, state.params, state.batch_stats, labels
+        found, state.params, state.batch_stats, labels, Heads(len(labels))
     )
     return found, state.params, params, said
 
