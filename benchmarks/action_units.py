@@ -66,11 +66,12 @@ def main() -> None:
     )
     answers = HeadAnswers(Heads(0, heads.units), found, labels[2])
     scores = score_heads(answers, splits[2].groups, "subject")
-    assert scores is not None and scores.macro_f1_interval is not None
+    assert scores is not None
+    assert scores.macro_f1_interval is not None
     for one in scores.units:
         print(f"{one.name:<6} F1 {one.f1:.3f}, always {one.always:.3f}, shown {one.shown}")
-    low, high = scores.macro_f1_interval.low, scores.macro_f1_interval.high
-    print(f"macro F1 {scores.macro_f1:.4f} [{low:.4f}, {high:.4f}], always {scores.macro_always:.4f}")
+    between = f"{scores.macro_f1_interval.low:.4f}, {scores.macro_f1_interval.high:.4f}"
+    print(f"macro F1 {scores.macro_f1:.4f} [{between}], always {scores.macro_always:.4f}")
 
 
 if __name__ == "__main__":

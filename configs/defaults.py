@@ -206,8 +206,8 @@ def _train() -> ConfigDict:
     # Early stopping: validations without improvement. 0: never.
     train.patience = duration(10)
     # Validation metric that selects the best checkpoint: "accuracy", "balanced_accuracy",
-    # "macro_f1", "loss", or of model.heads: "units_f1" (macro F1 of the action units) or "ccc" (mean
-    # concordance of valence and arousal).
+    # "macro_f1", "loss", or of model.heads: "units_f1" (macro F1 of the action units) or "ccc"
+    # (mean concordance of valence and arousal).
     train.monitor = "accuracy"
     # Class balancing: "none", "oversample" (all classes equally often), "sqrt" (sampled in
     # proportion to the square root of their size) or "class_weights" (in the loss).

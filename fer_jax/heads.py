@@ -69,6 +69,10 @@ class Heads:
         return outputs[..., : self.classes], outputs[..., self.classes :]
 
 
+NO_HEADS = Heads()
+"""Where further heads are not needed."""
+
+
 def concordance(moments: np.ndarray) -> np.ndarray:
     """Returns the concordance correlation coefficient (Lin 1989), float64[...] in -1..1.
 
@@ -85,7 +89,5 @@ def concordance(moments: np.ndarray) -> np.ndarray:
     # Var x + Var y + (mean x - mean y)² is this, with less cancellation.
     spread = square_x + square_y - 2 * mean_x * mean_y
     is_defined = (moments[..., 0] > 1) & (spread > 1e-12)
-    result: np.ndarray = np.where(
-        is_defined, 2 * covariance / np.where(is_defined, spread, 1), 0.0
-    )
+    result: np.ndarray = np.where(is_defined, 2 * covariance / np.where(is_defined, spread, 1), 0.0)
     return result

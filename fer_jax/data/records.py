@@ -17,9 +17,7 @@ import numpy as np
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.faces.decode import UnreadableError, decode
-from fer_jax.heads import AFFECT, UNITS, Heads
-
-NO_HEADS = Heads()
+from fer_jax.heads import AFFECT, NO_HEADS, UNITS, Heads
 
 
 class Prepared(Protocol):

@@ -163,9 +163,9 @@ def run_evaluation(
         label_names=run.labels,
         unit=data.metadata["group"],
         votes=votes_of(run, data, split, rows, other.unmapped),
-        heads=None if found.extras is None else HeadAnswers(
-            run.heads, found.extras, extras_of(run, data, split, rows)
-        ),
+        heads=None
+        if found.extras is None
+        else HeadAnswers(run.heads, found.extras, extras_of(run, data, split, rows)),
     )
     return RunEvaluation(
         run=run,

@@ -44,7 +44,7 @@ def check_installed() -> None:
 
 
 def export(network: Network) -> bytes:
-    """Converts the network to a LiteRT model from uint8[1, S, S, 3] to float32[1, C], and further outputs."""
+    """Converts the network to a LiteRT model of one face, uint8[1, S, S, 3]."""
     from litert_converter import converter_api_ext as converter
     from litert_converter.mlir import ir, passmanager
     from litert_converter.mlir.dialects import stablehlo

@@ -19,7 +19,11 @@ from fer_jax import files
 from fer_jax.errors import UserError
 from fer_jax.export import onnx_graph
 from fer_jax.export.program import (
-    INPUT, OUTPUT, further_outputs, make_program, symbolic_faces,
+    INPUT,
+    OUTPUT,
+    further_outputs,
+    make_program,
+    symbolic_faces,
 )  # fmt: skip
 from fer_jax.inference.network import Network
 
@@ -57,7 +61,10 @@ def export(network: Network) -> Any:
     variables = jax.device_get(network.variables)
     try:
         model = onnx_graph.translate(
-            make_program(network), variables, symbolic_faces(network), INPUT,
+            make_program(network),
+            variables,
+            symbolic_faces(network),
+            INPUT,
             [OUTPUT, *further_outputs(network.run)],
         )
     except onnx_graph.UnsupportedError as error:

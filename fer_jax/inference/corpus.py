@@ -224,8 +224,15 @@ def _predictor(
         for name, (located, error) in zip(names, found, strict=True):
             photo = [printable(name), _size(name), printable(error)]
             rows = [
-                [*photo, number, *face.box, face.found, face.label, *face.probabilities.values(),
-                 *face.further.values()]
+                [
+                    *photo,
+                    number,
+                    *face.box,
+                    face.found,
+                    face.label,
+                    *face.probabilities.values(),
+                    *face.further.values(),
+                ]
                 for number, face in enumerate(itertools.islice(faces, len(located)))
             ]
             empty = [None] * 5 + ["", ""] + [None] * model.run.heads.outputs

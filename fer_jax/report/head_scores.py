@@ -17,6 +17,7 @@ from fer_jax.heads import AFFECT, UNITS, concordance
 from fer_jax.report.head_answers import HeadAnswers
 from fer_jax.report.intervals import Groups, Interval
 
+
 @dataclasses.dataclass(frozen=True)
 class UnitScores:
     """Scores of one action unit over the images with a label for it.

@@ -231,9 +231,9 @@ def score(predictions: Predictions, temperature: float = 1.0, abstain: float = 0
         votes=None if predictions.votes is None else vote_scores(predictions, predictions.votes),
         uncalibrated_error=_uncalibrated_error(predictions, temperature),
         abstention=abstention(predictions, abstain) if abstain else None,
-        heads=None if predictions.heads is None else score_heads(
-            predictions.heads, predictions.groups, predictions.unit
-        ),
+        heads=None
+        if predictions.heads is None
+        else score_heads(predictions.heads, predictions.groups, predictions.unit),
     )
 
 

@@ -89,7 +89,7 @@ def head_text(heads: HeadScores) -> str:
     lines = []
     if heads.units:
         assert heads.macro_f1 is not None
-        lines += ["Action units (always: F1 of answering \"shown\" for every image)", ""]
+        lines += ['Action units (always: F1 of answering "shown" for every image)', ""]
         lines += [f"{'':<{width}}  precision  recall  F1 and interval           always   shown"]
         lines += [
             f"{one.name:<{width}}  {one.precision:9.2f}  {one.recall:6.2f}  "

@@ -16,14 +16,13 @@ from fer_jax.data.feed import Feed, HostFeed
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.records import Records
 from fer_jax.data.store import HostStore
-from fer_jax.heads import Heads
+from fer_jax.heads import NO_HEADS, Heads
 from fer_jax.models.registry import shared_blocks
 from fer_jax.runtime import sharding, xla_options
 from fer_jax.training import head_losses, losses, tta
 from fer_jax.training.metrics import HeadStepMetrics, StepMetrics, head_sums
 
 Batch = dict[str, jax.Array]
-NO_HEADS = Heads()
 
 EvalStep = Callable[[dict[str, Any], Batch], tuple[StepMetrics, jax.Array]]
 

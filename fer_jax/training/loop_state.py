@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from fer_jax.heads import Heads
+from fer_jax.heads import NO_HEADS, Heads
 from fer_jax.training.early_stopping import EarlyStopping, Plateau
 from fer_jax.training.metrics import TrainMetrics, head_scalars, scalars
 
@@ -38,7 +38,7 @@ class MetricWindow:
     """
 
     def __init__(
-        self, classes: int, stored: dict[str, Any] | None = None, heads: Heads = Heads()
+        self, classes: int, stored: dict[str, Any] | None = None, heads: Heads = NO_HEADS
     ) -> None:
         self._heads, self._head_sums = heads, np.zeros(())  # takes the shape of what is added
         self._confusion = np.zeros((classes, classes), np.int64)
@@ -155,9 +155,7 @@ class LoopState:
         }
 
     @classmethod
-    def from_json(
-        cls, stored: dict[str, Any], classes: int, heads: Heads = Heads()
-    ) -> LoopState:
+    def from_json(cls, stored: dict[str, Any], classes: int, heads: Heads = NO_HEADS) -> LoopState:
         """Reads what `to_json` returned."""
         return cls(
             stopping=EarlyStopping(**stored["stopping"]),

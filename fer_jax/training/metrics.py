@@ -183,9 +183,7 @@ class HeadTrainMetrics(clu.metrics.Collection):
     heads: HeadSums
 
 
-def head_sums(
-    predicted: jax.Array, labels: jax.Array, mask: jax.Array, heads: Heads
-) -> jax.Array:
+def head_sums(predicted: jax.Array, labels: jax.Array, mask: jax.Array, heads: Heads) -> jax.Array:
     """Returns true and false positives and false negatives of each unit, then moments, float32[K].
 
     The moments of valence and of arousal are the sums of 1, x, y, x², y² and xy, where x is the

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 from fer_jax.data.sampling import class_weights
-from fer_jax.heads import Heads
+from fer_jax.heads import NO_HEADS, Heads
 from fer_jax.settings import Settings
 
 
@@ -37,7 +37,7 @@ class Recipe:
     sam_rho: float = 0.0
     ema_decay: float = 0.0
     scales_rate: bool = False
-    heads: Heads = Heads()
+    heads: Heads = NO_HEADS
     heads_weight: float = 1.0
 
 
@@ -45,7 +45,7 @@ PLAIN = Recipe()
 
 
 def make_recipe(
-    settings: Settings, labels: np.ndarray | None = None, heads: Heads = Heads()
+    settings: Settings, labels: np.ndarray | None = None, heads: Heads = NO_HEADS
 ) -> Recipe:
     """Returns the recipe of a run.
 

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from fer_jax.data.augment import are_flipped, augment
 from fer_jax.data.mixing import Labels, mix, mix_extras
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.heads import Heads
+from fer_jax.heads import NO_HEADS, Heads
 from fer_jax.models.registry import shared_blocks
 from fer_jax.runtime import sharding, xla_options
 from fer_jax.settings import Augmentation
@@ -34,7 +34,6 @@ from fer_jax.training.recipe import Recipe
 from fer_jax.training.state import TrainState
 
 NOTHING_FROZEN = Frozen()
-NO_HEADS = Heads()
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, TrainMetrics]]

@@ -127,7 +127,10 @@ def _initial_state(session: Session) -> TrainState:
     state = create_state(session.model, optimizer, size, seed, session.recipe, mesh)
     if session.initial_weights is not None:
         params, batch_stats, line = load_initial_weights(
-            session.initial_weights, state.params, state.batch_stats, session.run.labels,
+            session.initial_weights,
+            state.params,
+            state.batch_stats,
+            session.run.labels,
             session.run.heads,
         )
         state = with_weights(state, *sharding.place((params, batch_stats), mesh))

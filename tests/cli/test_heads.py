@@ -51,7 +51,8 @@ def test_from_files_to_an_exported_file(tmp_path, name, scale, head, monitor, ou
     run = run_dir.open_run(tmp_path / "run")
     assert outputs in run.heads.names
     report = json.loads((run.report / "report.json").read_text())["heads"]
-    assert set(report) == {head, "method"} and report[head]["each"][outputs]["count"] > 0
+    assert set(report) == {head, "method"}
+    assert report[head]["each"][outputs]["count"] > 0
     last = json.loads(run.metrics.read_text().splitlines()[-1])
     assert f"validation/{monitor}" in last
     model, image = Model(run), np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)

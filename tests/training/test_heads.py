@@ -46,7 +46,8 @@ def test_concordance_is_lins_on_the_device_and_from_moments():
     answers = np.concatenate([found, np.ones((7, 2), np.float32)])
     np.testing.assert_allclose(head_losses.concordance(answers, masked), expected, rtol=1e-4)
     slope = jax.grad(lambda x: head_losses.concordance(x, masked).sum())(jnp.asarray(answers))
-    assert np.isfinite(slope).all() and not np.asarray(slope[50:]).any()
+    assert np.isfinite(slope).all()
+    assert not np.asarray(slope[50:]).any()
     sums = metrics.head_sums(answers, masked, np.ones(57), Heads(3, (), affect=True))
     np.testing.assert_allclose(concordance(np.asarray(sums).reshape(2, 6)), expected, rtol=1e-4)
     assert concordance(np.array([3.0, 3, 3, 3, 3, 3])) == 0  # constant
@@ -59,7 +60,8 @@ def test_the_unit_loss_is_the_mean_over_known_units():
     expected = [(log(0, -2.0) + log(0, -1.0)) / 2, log(0, -3.0), 0]
     np.testing.assert_allclose(head_losses.unit_losses(outputs, labels), expected, rtol=1e-5)
     slope = jax.grad(lambda x: head_losses.unit_losses(x, labels).sum())(outputs)
-    assert np.isfinite(slope).all() and slope[1, 0] == 0
+    assert np.isfinite(slope).all()
+    assert slope[1, 0] == 0
 
 
 def test_sums_count_known_rows_and_give_the_scores():

@@ -111,7 +111,7 @@ class Builder(manual.ManualBuilder):
     SAMPLING: ClassVar[sampling.Sampling] = sampling.Sampling()
 
     def extra_features(self) -> dict[str, Any]:
-        """The time of the frame in its video, in seconds, and the coders' agreement on each unit."""
+        """The frame's time in its video, in seconds, and the coders' agreement on each unit."""
         units = tfds.features.Tensor(shape=(len(self.UNITS),), dtype=np.float32)
         return {"time": tfds.features.Scalar(dtype=np.float32), "action_units": units}
 
