@@ -128,7 +128,8 @@ def to_frame(predictions: Iterable[Prediction]) -> pd.DataFrame:
 
     Its columns are named as in the predictions.csv of `fer-jax predict`: source, face (its number
     in the image), x, y, width, height, found, label, probability_NAME for each class, and for a
-    network with these heads unit_NAME for each action unit, valence and arousal. An image without faces has no row.
+    network with these heads unit_NAME for each action unit, valence and arousal. An image
+    without faces has no row.
 
     Raises:
       UserError: pandas is not installed.
