@@ -58,7 +58,8 @@ def main() -> None:
     preprocessing = Preprocessing(SIDE, "unit", face_margin=0.05)
     heads = find_heads(data, (UNITS,))
     splits = [decode_all(open_split(data, one, preprocessing, heads=heads)) for one in SPLITS]
-    features, labels = [hog(one.images) for one in splits], [one.extras for one in splits]
+    features = [hog(one.images) for one in splits]
+    labels = [one.extras for one in splits if one.extras is not None]
     center, scale = features[0].mean(axis=0), features[0].std(axis=0) + 1e-6
     features = [(one - center) / scale for one in features]
     found = np.stack(

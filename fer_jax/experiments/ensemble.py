@@ -29,6 +29,7 @@ from fer_jax.experiments.evaluate import (
 )
 from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report.card import Overlap, ReportCard
+from fer_jax.report.head_answers import HeadAnswers
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import accuracy, balanced_accuracy
 from fer_jax.report.write import ReportPaths, write_report
@@ -87,7 +88,16 @@ def mean_predictions(members: Sequence[RunEvaluation]) -> Predictions:
             )
         order = [found.label_names.index(name) for name in first.label_names]
         total += found.probabilities[:, order]
-    return dataclasses.replace(first, probabilities=total / len(members))
+    heads = _mean_heads([member.predictions.heads for member in members])
+    return dataclasses.replace(first, probabilities=total / len(members), heads=heads)
+
+
+def _mean_heads(found: Sequence[HeadAnswers | None]) -> HeadAnswers | None:
+    """Returns the mean answers of further heads; None unless all members have the same."""
+    known = [one for one in found if one is not None]
+    if len(known) < len(found) or len({one.heads.names for one in known}) > 1:
+        return None
+    return dataclasses.replace(known[0], answers=np.mean([one.answers for one in known], axis=0))
 
 
 def ensemble_name(runs: Sequence[Run]) -> str:

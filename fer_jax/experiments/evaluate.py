@@ -370,9 +370,10 @@ def extras_of(run: Run, data: Prepared, split: str, rows: np.ndarray) -> np.ndar
     found = np.full((len(rows), len(run.heads.names)), np.nan, np.float32)
     units = data.units(split) if run.heads.units else None
     affect = data.affect(split) if run.heads.affect else None
-    for column, name in enumerate(run.heads.units if units is not None else ()):
-        if name in data.unit_names:
-            found[:, column] = units[rows, data.unit_names.index(name)]
+    if units is not None:
+        for column, name in enumerate(run.heads.units):
+            if name in data.unit_names:
+                found[:, column] = units[rows, data.unit_names.index(name)]
     if affect is not None:
         found[:, len(run.heads.units) :] = affect[rows]
     return found

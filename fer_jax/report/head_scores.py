@@ -197,8 +197,8 @@ def _with_dimensions(
                 rmse=float(np.sqrt((error**2).mean())) if rows.any() else 0.0,
             )
         )
-    rows = known[:, first:].any(axis=1)
-    groups = _grouped(moments[rows], ids[rows], unit)
+    labeled = known[:, first:].any(axis=1)
+    groups = _grouped(moments[labeled], ids[labeled], unit)
     return dataclasses.replace(
         scores,
         dimensions=tuple(each),

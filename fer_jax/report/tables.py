@@ -85,7 +85,8 @@ def summary(scores: Scores, card: ReportCard) -> str:
 
 def head_text(heads: HeadScores) -> str:
     """Formats the scores of action units, and of valence and arousal."""
-    width = max(len("mean"), *(len(one.name) for one in (*heads.units, *heads.dimensions)))
+    names = [one.name for one in heads.units] + [one.name for one in heads.dimensions]
+    width = max(map(len, ("mean", *names)))
     lines = []
     if heads.units:
         assert heads.macro_f1 is not None

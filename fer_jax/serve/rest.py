@@ -227,7 +227,7 @@ def _photo(name: str, answer: Answer | BaseException) -> schema.Photo:
                 confidence=face.confidence,
                 probabilities=dict(face.probabilities),
                 landmarks=_landmarks(located.landmarks),
-                units=face.units and dict(face.units),
+                units=None if face.units is None else dict(face.units),
                 valence=face.valence,
                 arousal=face.arousal,
             )

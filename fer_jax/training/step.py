@@ -126,7 +126,7 @@ def make_step_function(
         new_state = dataclasses.replace(new_state, ema=updated_ema(new_state, recipe.ema_decay))
         logits, extras = recipe.heads.split(result.outputs)
         mask, more = jnp.ones_like(result.losses), {}
-        if extras is not None:
+        if examples.extras is not None:
             found = tta.activated(extras, recipe.heads)
             more["head_sums"] = head_sums(found, examples.extras, mask, recipe.heads)
         kind = HeadTrainMetrics if more else TrainMetrics
@@ -184,7 +184,7 @@ def make_pass(
         logits, extras = recipe.heads.split(outputs)
         targets = examples.labels.targets(logits.shape[-1])
         values = losses.image_losses(logits, targets, recipe)
-        if extras is not None:
+        if examples.extras is not None:
             more = head_losses.head_losses(extras, examples.extras, recipe.heads)
             values = values + recipe.heads_weight * more
         return values.mean(), (outputs, values, updated.get("batch_stats", {}))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fer_jax.errors import UserError
+from fer_jax.experiments.ensemble import mean_predictions
 from fer_jax.heads import Heads
 from fer_jax.report import write
 from fer_jax.report.card import ReportCard
@@ -118,3 +120,22 @@ def test_every_form_of_the_report_has_them(tmp_path):
     assert "heads" not in json.loads(again.json.read_text())
     assert not (tmp_path / "heads.csv").exists()
     assert "Action units" not in again.page.read_text()
+
+
+def test_an_ensemble_has_the_mean_of_heads_that_all_members_have():
+    probabilities = np.tile(np.float32([0.7, 0.3]), (IMAGES, 1))
+    ids, labels = tuple(f"r{row}" for row in range(IMAGES)), np.arange(IMAGES) % 2
+    plain = Predictions(ids, labels, probabilities, GROUPS, ("a", "b"))
+    first, second = drawn(0), dataclasses.replace(drawn(0), answers=drawn(1).answers)
+
+    def mean_of(*heads):
+        members = [SimpleNamespace(predictions=dataclasses.replace(plain, heads=one))
+                   for one in heads]  # fmt: skip
+        return mean_predictions(members).heads
+
+    found = mean_of(first, second)
+    np.testing.assert_allclose(found.answers, (first.answers + second.answers) / 2, atol=1e-6)
+    np.testing.assert_array_equal(found.labels, first.labels)
+    assert mean_of(first, None) is None
+    units = HeadAnswers(Heads(2, HEADS.units), first.answers[:, :2], first.labels[:, :2])
+    assert mean_of(first, units) is None
