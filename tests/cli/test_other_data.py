@@ -15,6 +15,7 @@ from fer_jax.experiments import evaluate, reframing
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.faces.decode import read_image
 from fer_jax.faces.finder import FaceFinder
+from fer_jax.heads import Heads
 from fer_jax.inference.locate import framing_of
 from fer_jax.serve.page import EXAMPLES
 
@@ -52,6 +53,22 @@ def test_unknown_classes_are_refused_or_dropped():
     assert (labels.tolist(), kept.tolist()) == ([0, 0], [1, 3])
     assert "contempt (dropped)" in said[0]
     assert evaluate.select(records, kept).ids == ("r1", "r3")
+
+
+def test_labels_of_further_heads_follow_the_units_of_the_network():
+    heads, nan = Heads(2, ("AU01", "AU04", "AU12"), affect=True), np.nan
+    run, units = (
+        types.SimpleNamespace(heads=heads),
+        np.array([[1, 0], [0, 1], [nan, 1]], np.float32),
+    )
+    data = types.SimpleNamespace(
+        unit_names=("AU12", "AU01"), units=lambda _: units, affect=lambda _: None
+    )
+    found = evaluate.extras_of(run, data, "test", np.array([0, 2]))
+    np.testing.assert_array_equal(found, [[0, nan, 1, nan, nan], [1, nan, nan, nan, nan]])
+    data.affect = lambda _: np.array([[0, 0.5], [1, 1], [-1, 0]], np.float32)
+    found = evaluate.extras_of(run, data, "test", np.array([0, 2]))
+    np.testing.assert_array_equal(found[:, 3:], [[0, 0.5], [-1, 0]])
 
 
 def test_votes_follow_the_classes_of_the_network():

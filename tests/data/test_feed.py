@@ -51,8 +51,9 @@ def split_of(records: Records) -> Split:
         return records.images[row]
 
     return Split(
-        records.labels, records.ids, records.groups, records.label_names, "", read, records.targets
-    )
+        records.labels, records.ids, records.groups, records.label_names, "", read,
+        records.targets, records.extras,
+    )  # fmt: skip
 
 
 def feeds(mesh: Mesh, records: Records | None = None):
@@ -104,14 +105,16 @@ def test_batches_equal_array_indexing(devices, fsdp):
         compare(devices, fsdp)
 
 
-def test_every_feed_brings_distributions_instead_of_labels():
+def test_every_feed_brings_distributions_and_the_labels_of_further_heads():
     mesh, votes = mesh_of(2), np.random.default_rng(1).dirichlet(np.ones(3), RECORDS)
-    records = dataclasses.replace(faces(), targets=votes.astype(np.float32))
+    extras = np.where(votes < 0.3, np.nan, votes)[:, :2].astype(np.float32)
+    records = dataclasses.replace(faces(), targets=votes.astype(np.float32), extras=extras)
     rows = BatchSampler(records.labels, BATCH, seed=3).rows(0, STEPS)
     for name, feed in feeds(mesh, records):
         for batch, expected in zip(batches(feed, mesh, 0, 5), rows, strict=True):
             np.testing.assert_array_equal(batch["image"], records.images[expected], name)
             np.testing.assert_array_equal(batch["label"], records.targets[expected], name)
+            np.testing.assert_array_equal(batch["extras"], extras[expected], name)
             assert batch["label"].dtype == np.float32
 
 

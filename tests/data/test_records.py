@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, decode_all, decode_image, open_split
+from fer_jax.data.records import Records, decode_all, decode_image, find_heads, open_split
 from fer_jax.errors import UserError
+from fer_jax.heads import Heads
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (10, 14, 3), np.uint8)
 
@@ -73,6 +74,28 @@ def test_different_data_has_different_digests():
                digest(mask="ellipse")]  # fmt: skip
     assert len(set(digests)) == len(digests)
     assert digests[0] == digest()
+
+
+def test_labels_of_further_heads_are_read_and_are_in_the_digest():
+    some, nan = prepared([record("r0"), record("r1", 1)]), float("nan")
+    units, affect = np.array([[1, nan], [0, 1]], "f4"), np.array([[0.5, -1], [nan, nan]], "f4")
+    some.unit_names, some.units, some.affect = ("AU04", "AU12"), {"train": units}.get, {}.get
+    heads = find_heads(some, ("units",))
+    assert heads == Heads(2, ("AU04", "AU12"))
+    plain, wanted = (open_split(some, "train", Preprocessing(8, "unit"), heads=one)
+                     for one in (Heads(2), heads))  # fmt: skip
+    assert plain.extras is None
+    assert plain.digest != wanted.digest
+    np.testing.assert_array_equal(decode_all(wanted).extras, units)
+    both = find_heads(some, ("units", "valence_arousal"))
+    with pytest.raises(UserError, match=r"valence and arousal.*found set/face/1\.0\.0 subject"):
+        open_split(some, "train", Preprocessing(8, "unit"), heads=both)
+    some.affect = {"train": affect}.get
+    found = open_split(some, "train", Preprocessing(8, "unit"), heads=both)
+    np.testing.assert_array_equal(found.extras, np.concatenate([units, affect], axis=1))
+    some.unit_names = ()
+    with pytest.raises(UserError, match="stores action units for model.heads=units"):
+        find_heads(some, ("units",))
 
 
 def test_votes_are_the_targets_of_training_if_requested():

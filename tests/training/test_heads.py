@@ -13,6 +13,7 @@ from fer_jax.data.augment import OFF, are_flipped, augment
 from fer_jax.data.mixing import Labels, mix_extras
 from fer_jax.heads import Heads, concordance
 from fer_jax.training import head_losses, metrics, tta
+from fer_jax.training.loop_state import MetricWindow
 
 HEADS = Heads(2, ("AU04", "AU12L", "AU12R", "AU14L"), affect=True)
 NAN = float("nan")
@@ -111,3 +112,15 @@ def test_mixed_images_have_mixed_labels_and_unknown_ones_stay_unknown():
     found = mix_extras(extras, labels, mixing)
     np.testing.assert_array_equal(found, [[0.75, NAN], [0.0, 0.5]])
     assert mix_extras(extras, labels, OFF) is extras
+
+
+def test_a_resumed_window_of_metrics_goes_on_where_it_was():
+    heads = Heads(2, ("AU01", "AU02"))
+    stored = {"confusion": [[3, 1], [0, 4]], "loss_sum": 4.0, "head_sums": [2, 1, 1, 0, 0, 2]}
+    window = MetricWindow(2, stored, heads)
+    assert window.to_json() == stored
+    assert window.means["units_f1"] == pytest.approx((2 * 2 / (4 + 1 + 1) + 0) / 2)
+    window.close()
+    assert window.means == {}
+    assert not np.any(window.to_json()["head_sums"])
+    assert "head_sums" not in MetricWindow(2).to_json()
