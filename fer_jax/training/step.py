@@ -124,24 +124,33 @@ def make_step_function(
             opt_state=opt_state,
         )
         new_state = dataclasses.replace(new_state, ema=updated_ema(new_state, recipe.ema_decay))
-        logits, extras = recipe.heads.split(result.outputs)
-        mask, more = jnp.ones_like(result.losses), {}
-        if examples.extras is not None:
-            found = tta.activated(extras, recipe.heads)
-            more["head_sums"] = head_sums(found, examples.extras, mask, recipe.heads)
-        kind = HeadTrainMetrics if more else TrainMetrics
-        metrics = kind.single_from_model_output(
-            logits=logits,
-            labels=examples.labels.main,
-            losses=result.losses,
-            mask=mask,
-            gradient_norm=norm(gradient),
-            parameter_norm=norm(new_state.params),
-            **more,
-        )
+        metrics = step_metrics(result, examples, gradient, new_state.params, recipe.heads)
         return sharding.split(new_state, mesh), metrics
 
     return train_step
+
+
+def step_metrics(
+    result: Pass, examples: Examples, gradient: Any, params: Any, heads: Heads
+) -> TrainMetrics:
+    """Returns the metrics of a step; with further heads, `HeadTrainMetrics`."""
+    logits, extras = heads.split(result.outputs)
+    kind: Any = TrainMetrics
+    more = {}
+    if examples.extras is not None:
+        kind, answers = HeadTrainMetrics, tta.activated(extras, heads)
+        everyone = jnp.ones_like(result.losses)
+        more["head_sums"] = head_sums(answers, examples.extras, everyone, heads)
+    metrics: TrainMetrics = kind.single_from_model_output(
+        logits=logits,
+        labels=examples.labels.main,
+        losses=result.losses,
+        mask=jnp.ones_like(result.losses),
+        gradient_norm=norm(gradient),
+        parameter_norm=norm(params),
+        **more,
+    )
+    return metrics
 
 
 def make_examples(

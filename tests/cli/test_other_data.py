@@ -57,10 +57,8 @@ def test_unknown_classes_are_refused_or_dropped():
 
 def test_labels_of_further_heads_follow_the_units_of_the_network():
     heads, nan = Heads(2, ("AU01", "AU04", "AU12"), affect=True), np.nan
-    run, units = (
-        types.SimpleNamespace(heads=heads),
-        np.array([[1, 0], [0, 1], [nan, 1]], np.float32),
-    )
+    run = types.SimpleNamespace(heads=heads)
+    units = np.array([[1, 0], [0, 1], [nan, 1]], np.float32)
     data = types.SimpleNamespace(
         unit_names=("AU12", "AU01"), units=lambda _: units, affect=lambda _: None
     )

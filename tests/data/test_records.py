@@ -94,7 +94,7 @@ def test_labels_of_further_heads_are_read_and_are_in_the_digest():
     found = open_split(some, "train", Preprocessing(8, "unit"), heads=both)
     np.testing.assert_array_equal(found.extras, np.concatenate([units, affect], axis=1))
     some.unit_names = ()
-    with pytest.raises(UserError, match="stores action units for model.heads=units"):
+    with pytest.raises(UserError, match=r"stores action units for model\.heads=units"):
         find_heads(some, ("units",))
 
 
