@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fer_jax.data.augment import OFF, are_flipped, augment
+from fer_jax.data.augment import OFF
 from fer_jax.data.mixing import Labels, mix_extras
+from fer_jax.data.preprocess import Preprocessing
 from fer_jax.heads import Heads, concordance
 from fer_jax.training import head_losses, metrics, tta
 from fer_jax.training.loop_state import MetricWindow
+from fer_jax.training.step import make_examples
 
 HEADS = Heads(2, ("AU04", "AU12L", "AU12R", "AU14L"), affect=True)
 NAN = float("nan")
@@ -78,12 +80,16 @@ def test_sums_count_known_rows_and_give_the_scores():
 
 def test_a_flipped_image_has_its_sides_swapped():
     settings = dataclasses.replace(OFF, flip=0.5)
-    keys = jax.random.split(jax.random.key(0), 32)
     images = np.zeros((32, 4, 4, 3), np.uint8)
     images[:, :, 0] = 255
-    is_flipped = np.asarray(are_flipped(keys, settings))
-    np.testing.assert_array_equal(augment(images, keys, settings)[:, 0, 0, 0] == 0, is_flipped)
+    extras = np.tile(np.array([1, 0, 1, 0, NAN, 0.5], np.float32), (32, 1))
+    batch = {"image": images, "label": np.zeros(32, np.int32), "extras": extras}
+    preprocessing = Preprocessing(4, "unit")
+    found = make_examples(batch, jax.random.key(0), settings, preprocessing, HEADS)
+    is_flipped = np.asarray(found.inputs[:, 0, 0, 0] == 0)
     assert 0 < is_flipped.sum() < 32
+    swapped = extras[:, [0, 2, 1, 3, 4, 5]]
+    np.testing.assert_array_equal(found.extras, np.where(is_flipped[:, None], swapped, extras))
 
 
 def test_views_are_averaged_with_the_sides_of_mirror_images_swapped():
