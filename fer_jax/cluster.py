@@ -24,7 +24,7 @@ from fer_jax.executor import IN_FLIGHT, MAX_LOSSES, Executor, Piece, Result, Wor
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning about CUDA_VISIBLE_DEVICES
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else older versions warn of a coming change
     "RAY_SCHEDULER_EVENTS": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # lines about lost workers, which Ray prints on stdout
 }
@@ -163,6 +163,7 @@ def _work(made: bytes, piece: bytes) -> bytes:
                 f"{error.strerror}; start in a folder that all nodes share"
             ) from None
         sys.path += [place for place in places if place not in sys.path]
+        os.environ["JAX_PLATFORMS"] = "cpu"  # else every worker of a node would take its GPU
         one_thread()
         _kept.clear()
         _kept[made] = pickle.loads(make)()
