@@ -112,7 +112,7 @@ def test_a_cluster_works_as_processes_of_this_machine_do(cluster, tmp_path, monk
     assert list(cluster.map(functools.partial(dying, tmp_path, 1), range(8))) == list(range(8))
     counts = [len(list(tmp_path.glob(f"{number} *"))) for number in range(8)]
     assert counts == [1, 1, 1, 2, 1, 1, 1, 1]
-    assert list(cluster.map(threads, [0])) == [(1, 1)]
+    assert list(cluster.map(threads, [0])) == [(1, 1, "1")]
     monkeypatch.setattr("fer_jax.cluster.MAX_LOSSES", 1)
     with pytest.raises(UserError, match="a piece that lost its worker 1 times"):
         list(cluster.map(functools.partial(dying, tmp_path, 9), range(4)))
