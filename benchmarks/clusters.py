@@ -5,83 +5,81 @@
     fer-jax stand-in kdef kdef
     python -m benchmarks.clusters kdef
 
-Prepares and predicts the stand-in in alternating rounds, with one worker per CPU of the cluster.
-CPU time includes the driver, the workers and Ray's own processes.
+Finds and cuts faces as `fer-jax prepare` does, in alternating rounds. Measured from the moment
+when all workers have started: their imports take seconds, once. CPU time includes this process,
+which reads the files, the workers and Ray's own processes.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax.cluster import Cluster
+from fer_jax.executor import IN_FLIGHT, Executor
+from fer_jax.faces.crop import FaceCrop
+from tfds_builders import crops, sources
+
 _TICKS = os.sysconf("SC_CLK_TCK")  # per second
-_REAPING = 3  # seconds until Ray has ended the workers of a job, and their time counts
 
 
-def ray_seconds() -> float:
-    """CPU seconds of Ray's processes on this machine, with those of workers that ended."""
-    return sum(map(sum, _ray_times())) / _TICKS
-
-
-def _ray_times() -> Iterator[list[int]]:
+def cpu_seconds() -> float:
+    """CPU seconds of this process, its children and all processes of Ray."""
+    ticks = 0
     for place in Path("/proc").glob("[0-9]*"):
         try:
             command = (place / "cmdline").read_bytes()
             fields = (place / "stat").read_text().rpartition(") ")[2].split()
         except OSError:  # it has ended
             continue
-        if b"/ray/" in command or command.startswith(b"ray::"):
-            yield [int(field) for field in fields[11:15]]  # utime, stime, and of its children
+        is_ours = str(os.getpid()) in (place.name, fields[1])
+        if is_ours or command.startswith(b"ray::") or b"/ray/core/" in command:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS
 
 
-def measure(command: Sequence[str], is_ray: bool) -> tuple[float, float]:
-    """Runs a command; returns its wall and CPU seconds."""
-    before, start = ray_seconds(), time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fer_jax", *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status:
-        raise SystemExit(os.waitstatus_to_exitcode(status))
-    time.sleep(_REAPING)
-    return wall, usage.ru_utime + usage.ru_stime + (ray_seconds() - before if is_ray else 0)
+def measure(folder: Path, names: Sequence[str], executor: Executor, skip: int) -> list[float]:
+    """Crops the images; returns images per second and CPU milliseconds per image."""
+    requests = [crops.Request(name, name) for name in names]
+    outcomes = crops.crop_all(sources.FolderSource(folder), requests, FaceCrop(detector="haar"), executor)
+    list(itertools.islice(outcomes, skip))
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    count = sum(1 for _ in itertools.islice(outcomes, len(names) - skip))
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu  # the workers still run
+    outcomes.close()
+    return [count / wall, 1e3 * cpu / count]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a row per verb and kind of worker: medians, ranges and the ratio."""
+    """Prints a row per kind of worker: medians and ranges."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("kdef", help="a stand-in for KDEF")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("folder", type=Path, help="with JPEGs, such as a stand-in for KDEF")
+    parser.add_argument("--workers", type=int, default=2, help="as many as the cluster has CPUs")
+    parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    kinds = {"processes": ["--workers", str(options.workers)], "Ray": ["--cluster", "auto"]}
-    print("| verb | workers | wall, s (range) | CPU, s (range) |\n|---|---|---|---|")
-    for verb in ("prepare", "predict"):
-        found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
-        for _ in range(options.rounds):
-            for kind, flags in kinds.items():
-                with tempfile.TemporaryDirectory() as out:
-                    inputs = {
-                        "prepare": ["kdef", "--manual_dir", options.kdef, "--data_dir", out],
-                        "predict": [options.kdef, "--out", out, "--shards", "parquet"],
-                    }
-                    found[kind].append(measure([verb, *inputs[verb], *flags], kind == "Ray"))
-        for kind, times in found.items():
-            cells = [
-                f"{statistics.median(one):.1f} ({min(one):.1f} to {max(one):.1f})"
-                for one in zip(*times, strict=True)
-            ]
-            print(f"| {verb} | {kind} | {' | '.join(cells)} |", flush=True)
+    found = sorted(path.relative_to(options.folder) for path in options.folder.rglob("*.JPG"))
+    names = [path.as_posix() for path in itertools.islice(itertools.cycle(found), options.images)]
+    executors = {"processes": Executor(options.workers), "Ray": Cluster("auto")}
+    skip = 2 * options.workers * IN_FLIGHT * crops.PIECE
+    results: dict[str, list[list[float]]] = {kind: [] for kind in executors}
+    for _ in range(options.rounds):
+        for kind, executor in executors.items():
+            results[kind].append(measure(options.folder, names, executor, skip))
+    print("| workers | images/s (range) | CPU ms per image (range) |\n|---|---|---|")
+    for kind, rounds in results.items():
+        cells = [
+            f"{statistics.median(one):.1f} ({min(one):.1f} to {max(one):.1f})"
+            for one in zip(*rounds, strict=True)
+        ]
+        print(f"| {kind} | {' | '.join(cells)} |")
+    ratios = [ray[0] / local[0] for local, ray in zip(*results.values(), strict=True)]
+    print(f"Ray / processes, images/s: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 if __name__ == "__main__":
