@@ -46,7 +46,8 @@ def cpu_seconds() -> float:
 def measure(folder: Path, names: Sequence[str], executor: Executor, skip: int) -> list[float]:
     """Crops the images; returns images per second and CPU milliseconds per image."""
     requests = [crops.Request(name, name) for name in names]
-    outcomes = crops.crop_all(sources.FolderSource(folder), requests, FaceCrop(detector="haar"), executor)
+    source, settings = sources.FolderSource(folder), FaceCrop(detector="haar")
+    outcomes = crops.crop_all(source, requests, settings, executor)
     list(itertools.islice(outcomes, skip))
     wall, cpu = time.perf_counter(), cpu_seconds()
     count = sum(1 for _ in itertools.islice(outcomes, len(names) - skip))

@@ -86,24 +86,19 @@ class Cluster(Executor):
         made = ray.put(pickle.dumps((__version__, os.getcwd(), sys.path, pickle.dumps(make))))
         pending: collections.deque[Any] = collections.deque()
         waiting = iter(pieces)
-        try:
-            while True:
-                cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))  # nodes come and go
-                free = max(0, cpus * IN_FLIGHT - len(pending))
-                # Bytes, so that arrays arrive as from any process: writable, and none holds on to
-                # the memory that Ray shares.
-                pending.extend(
-                    run.remote(made, pickle.dumps(piece))
-                    for piece in itertools.islice(waiting, free)
-                )
-                if not pending:
-                    return
-                result = _result(pending[0])
-                pending.popleft()
-                yield result
-        finally:
-            for task in pending:
-                ray.cancel(task)
+        # Pieces of an abandoned generator are not canceled: they are few, they end with this
+        # process, and a cancellation while a worker is lost makes Ray 2.60 abort.
+        while True:
+            cpus = max(1, int(ray.cluster_resources().get("CPU", 0)))  # nodes come and go
+            free = max(0, cpus * IN_FLIGHT - len(pending))
+            # Bytes, so that arrays arrive as from any process: writable, and none holds on to the
+            # memory that Ray shares.
+            pending.extend(
+                run.remote(made, pickle.dumps(piece)) for piece in itertools.islice(waiting, free)
+            )
+            if not pending:
+                return
+            yield _result(pending.popleft())
 
 
 def _check_address(address: str) -> None:
