@@ -6,14 +6,14 @@ number of workers. Knows nothing of faces, networks and files.
 
 from __future__ import annotations
 
-import argparse
 import collections
+import contextlib
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
@@ -24,7 +24,10 @@ from fer_jax.errors import UserError
 IN_FLIGHT = 4
 """Pieces per worker that are under way or wait for their turn."""
 
-_MAX_LOSSES = 3  # of workers, while one piece is under way
+MAX_LOSSES = 3
+"""Workers that may be killed while one piece is under way."""
+
+_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -38,20 +41,6 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
 
 
-def add_flag(parser: argparse.ArgumentParser) -> None:
-    """Adds --workers."""
-    parser.add_argument(
-        "--workers", type=_count, metavar="N",
-        help="processes of this machine, each with one thread (default: one per core)",
-    )  # fmt: skip
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise UserError(f"expected --workers of at least 1, found {text}")
-    return int(text)
-
-
 class Executor:
     """Workers of this machine.
 
@@ -59,6 +48,8 @@ class Executor:
       workers: their number.
       processes: whether each is a process of its own with one thread for OpenCV and XLA. A script
         that uses processes needs the usual guard, `if __name__ == "__main__"`.
+
+    `fer_jax.cluster.Cluster` has workers on other machines.
     """
 
     def __init__(self, workers: int, *, processes: bool = True) -> None:
@@ -89,15 +80,17 @@ class Executor:
                 if not pending:
                     return
                 try:
-                    for one in pending:
-                        one.submit(pool)
+                    with _one_blas_thread() if self.processes else contextlib.nullcontext():
+                        for one in pending:
+                            one.submit(pool)
                     result = pending[0].result()
                 except BrokenProcessPool:
                     losses += 1
-                    if losses == _MAX_LOSSES:
+                    if losses == MAX_LOSSES:
                         raise UserError(
                             f"expected {self.workers} worker processes to go on, found them killed "
-                            f"{losses} times; if memory is short, use fewer workers"
+                            f"{losses} times; if memory is short, use fewer workers; a script of "
+                            'yours needs the guard `if __name__ == "__main__"`'
                         ) from None
                     pool.shutdown()
                     pool = self._start(make)
@@ -141,12 +134,32 @@ def _prepare(make: Callable[[], Any]) -> None:
     _local.make, _local.work = make, None
 
 
-def _prepare_process(make: Callable[[], Any]) -> None:
+def one_thread() -> None:
+    """Limits OpenCV and XLA to one thread, in a process that has no XLA client yet."""
     import cv2  # not needed by threads, and heavy
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
     os.environ["NPROC"] = "1"  # threads of XLA on CPU
     cv2.setNumThreads(1)
+
+
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Limits processes that are started inside to one BLAS thread, which NumPy's import reads."""
+    before = {name: os.environ.get(name) for name in _BLAS_THREADS}
+    os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _prepare_process(make: Callable[[], Any]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this
+    one_thread()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _prepare(make)
 

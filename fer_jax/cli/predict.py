@@ -8,6 +8,7 @@ fer-jax predict camera --show
 Without a run directory the shipped model predicts. Without --out nothing is written. Many photos:
 
 fer-jax predict album/ more.csv --out results --shards parquet --workers 8
+fer-jax predict album/ more.csv --out results --shards parquet --cluster auto
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
+from fer_jax.cli.workers import add_flags, make_executor
 from fer_jax.errors import EXIT_INTERRUPTED, UserError
-from fer_jax.executor import Executor, add_flag, cores
 from fer_jax.files import local_path
 from fer_jax.printable import printable
 
@@ -120,7 +121,7 @@ def _predict_corpus(run: Run, names: Sequence[str], options: argparse.Namespace)
         FaceCrop(detector=options.detector).make_detector()  # reports a wrong one
     quiet_orbax()
     compile_cache.enable()
-    executor, wanted = Executor(options.workers or cores()), _wanted(run, options)
+    executor, wanted = make_executor(options), _wanted(run, options)
     with signals.interrupt_on_terminate() as received:
         try:
             for line in corpus.predict(run, names, options.out, wanted, options.shards, executor):
@@ -266,7 +267,7 @@ def _add_corpus_flags(parser: argparse.ArgumentParser) -> None:
         help="for many photos, also listed in tables (.csv, .parquet) with a column path: write "
         "tables of 1,000 photos each into --out; the same command goes on where it was stopped",
     )  # fmt: skip
-    add_flag(parser)
+    add_flags(parser)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -277,8 +278,9 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("expected --out FOLDER with --explain, which draws into it, found none")
     if options.smooth is not None and not 0 < options.smooth < float("inf"):
         raise UserError(f"expected --smooth above 0 seconds, found {options.smooth}")
-    if options.workers and not options.shards:
-        raise UserError("expected --shards parquet or csv with --workers, found none")
+    if (options.workers or options.cluster) and not options.shards:
+        flag = "--workers" if options.workers else "--cluster"
+        raise UserError(f"expected --shards parquet or csv with {flag}, found none")
     if options.shards:
         alone = ("explain", "seconds", "smooth", "show")
         if given := [f"--{name}" for name in alone if getattr(options, name)]:

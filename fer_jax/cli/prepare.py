@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_jax.cli.plugins import add_flag as add_plugins
+from fer_jax.cli.workers import add_flags, make_executor
 from fer_jax.errors import UserError
-from fer_jax.executor import Executor, add_flag, cores
 from tfds_builders import prepare as builders
 from tfds_builders import summary
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
         crop=crop,
         rebuild=options.rebuild,
         relabel=options.relabel,
-        executor=Executor(options.workers or cores()),
+        executor=make_executor(options),
     )
     if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
         raise UserError(
@@ -65,5 +65,5 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--relabel", help="a relabel.csv: the summary counts the changed labels")
     parser.add_argument("--rebuild", action="store_true", help="replace what was prepared before")
     add_plugins(parser)
-    add_flag(parser)
+    add_flags(parser)
     return parser.parse_args(arguments)

@@ -36,6 +36,7 @@ ONLY = {
         "rich",
         "tfds_builders.synthface",
         "fer_jax.errors",
+        "fer_jax.executor",
         "fer_jax.labels",
     },
 }

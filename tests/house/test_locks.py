@@ -74,6 +74,7 @@ def _declared(lock: str) -> list[Requirement]:
         "rest": project["project"]["dependencies"] + extras["rest"],
         "dev": project["project"]["dependencies"] + extras["rest"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
+        + extras["cluster"]
         + extras["hub"]
         + extras["mlflow"]
         + extras["wandb"]

@@ -156,6 +156,7 @@ def test_other_photos_or_flags_need_another_folder(run, photos, tmp_path):
     [
         (["--shards", "csv"], "expected --out FOLDER with --shards"),
         (["--workers", "2"], "expected --shards parquet or csv with --workers"),
+        (["--cluster", "auto"], "expected --shards parquet or csv with --cluster"),
         (["--shards", "csv", "--out", "o", "--explain"], "found --explain"),
         (["--shards", "csv", "--out", "o", "--workers", "0"], "--workers of at least 1, found 0"),
     ],

@@ -15,6 +15,7 @@ from fer_jax.cli import predict, serve
 
 ROOT = Path(__file__).parents[2]
 SERVE = "Dockerfile.serve"
+RAY = "Dockerfile.ray"
 
 
 def instructions(name: str) -> list[tuple[str, str]]:
@@ -28,7 +29,7 @@ def arguments(name: str, instruction: str) -> list[str]:
     return [rest for found, rest in instructions(name) if found == instruction]
 
 
-@pytest.mark.parametrize("name", ["Dockerfile", SERVE])
+@pytest.mark.parametrize("name", ["Dockerfile", SERVE, RAY])
 def test_what_is_copied_exists_and_python_is_supported(name):
     ignored = (ROOT / ".dockerignore").read_text().split()
     for line in arguments(name, "COPY"):
@@ -39,7 +40,8 @@ def test_what_is_copied_exists_and_python_is_supported(name):
             assert (ROOT / source).is_dir() or target.endswith("/")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (image,) = arguments(name, "FROM")
-    version = re.fullmatch(r"python:(3\.\d+)-slim", image)[1]
+    minor = re.fullmatch(r"(?:python:3\.|rayproject/ray:.*-py3)(\d+)-(?:slim|cpu)", image)[1]
+    version = f"3.{minor}"
     assert version in SpecifierSet(project["requires-python"])
 
 
@@ -51,8 +53,9 @@ def test_the_container_does_not_run_as_root(name):
     assert names.index("USER") < names.index("ENTRYPOINT")
 
 
-def test_packages_of_the_server_come_from_locks_only():
-    for line in arguments(SERVE, "RUN"):
+@pytest.mark.parametrize(("name", "lock"), [(SERVE, "rest.lock"), (RAY, "run.lock")])
+def test_packages_come_from_locks_only(name, lock):
+    for line in arguments(name, "RUN"):
         for command in filter(None, re.findall(r"pip install ([^&]*)", line)):
             words = command.split()
             if "-r" not in words:
@@ -60,9 +63,9 @@ def test_packages_of_the_server_come_from_locks_only():
                 assert "--no-deps" in words
                 continue
             assert "--require-hashes" in words
-            lock = words[words.index("-r") + 1]
-            assert any(lock in copied.split() for copied in arguments(SERVE, "COPY"))
-    assert "rest.lock" in str(arguments(SERVE, "RUN"))
+            listed = words[words.index("-r") + 1]
+            assert any(listed in copied.split() for copied in arguments(name, "COPY"))
+    assert lock in str(arguments(name, "RUN"))
 
 
 def test_the_server_starts_with_flags_that_exist_and_is_checked_where_it_listens():

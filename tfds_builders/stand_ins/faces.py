@@ -7,11 +7,9 @@ sharpness. Image files carry a mark, so that a stand-in cannot be mistaken for t
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-import multiprocessing
 import os
 import shutil
 import zipfile
@@ -22,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fer_jax.executor import Executor, cores
 from tfds_builders.encode import encode_jpeg, encode_png
 from tfds_builders.stand_in_mark import mark_stand_in
 from tfds_builders.synthface import Spec, render_subject
@@ -126,19 +125,10 @@ def render(spec: Spec, index: int) -> list[PooledFace]:
     ]
 
 
-def process_pool() -> concurrent.futures.ProcessPoolExecutor:
-    """Creates one process per core. Spawns, since forking a process with threads is unsafe."""
-    return concurrent.futures.ProcessPoolExecutor(
-        max_workers=len(os.sched_getaffinity(0)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-
-
 def run_jobs(
     function: Callable[..., int], jobs: Sequence[tuple[Any, ...]], in_process: int = _FEW_JOBS
 ) -> Iterator[int]:
-    """Calls a module-level function for each job and yields its results as they finish.
+    """Calls a module-level function for each job and yields its results, in order.
 
     Args:
       function: what to call; must be picklable.
@@ -148,10 +138,11 @@ def run_jobs(
     if len(jobs) <= in_process:
         yield from (function(*job) for job in jobs)
         return
-    with process_pool() as pool:
-        futures = [pool.submit(function, *job) for job in jobs]
-        for future in concurrent.futures.as_completed(futures):
-            yield future.result()
+    yield from Executor(cores()).map(functools.partial(_caller, function), jobs)
+
+
+def _caller(function: Callable[..., int]) -> Callable[[tuple[Any, ...]], int]:
+    return lambda job: function(*job)
 
 
 def vary(face: PooledFace, key: str, *, strength: float = 1.0, mirror: bool = True) -> PooledFace:
@@ -248,28 +239,17 @@ def indices_by_sex(spec: Spec, women: int, men: int) -> tuple[list[int], list[in
 
 @functools.cache
 def _faces_of(pool: FacePool) -> dict[tuple[int, str], PooledFace]:
-    if len(pool) <= _FEW_FACES:
-        faces = _render_people(pool, range(pool.people))
-    else:
-        faces = list(_render_in_parallel(pool))
-    return {(face.person, face.label): face for face in faces}
-
-
-def _render_in_parallel(pool: FacePool) -> Iterator[PooledFace]:
     chunks = [
         range(start, min(start + _CHUNK, pool.people)) for start in range(0, pool.people, _CHUNK)
     ]
-    with process_pool() as processes:
-        for faces in processes.map(_render_people, [pool] * len(chunks), chunks):
-            yield from faces
+    executor = Executor(cores(), processes=len(pool) > _FEW_FACES)
+    rendered = executor.map(functools.partial(_renderer, pool), chunks)
+    return {(face.person, face.label): face for faces in rendered for face in faces}
 
 
-def _render_people(pool: FacePool, people: range) -> list[PooledFace]:
-    return [face for index in people for face in render(pool.spec(), index)]
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
+def _renderer(pool: FacePool) -> Callable[[range], list[PooledFace]]:
+    """Returns what renders a few people."""
+    return lambda people: [face for index in people for face in render(pool.spec(), index)]
 
 
 def _mirror(face: PooledFace) -> PooledFace:

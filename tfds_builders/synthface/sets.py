@@ -6,25 +6,21 @@ the number of workers.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
-import multiprocessing
+import functools
 import os
 import pathlib
 import time
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import process as futures_process
-
-import cv2
+from collections.abc import Callable, Iterator
 
 from fer_jax import errors
+from fer_jax.executor import Executor, cores
 from tfds_builders.synthface import archive
 from tfds_builders.synthface.spec import Spec
 from tfds_builders.synthface.subject import render_subject
 
 _STALE = 3600  # seconds after which a temporary file belongs to no running process
-_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def subject_file(folder: pathlib.Path, index: int) -> pathlib.Path:
@@ -43,28 +39,14 @@ def read(spec: Spec, folder: pathlib.Path) -> Iterator[archive.Record]:
         yield from archive.read(subject_file(folder, index))
 
 
-def _render_to_file(spec: Spec, index: int, path: pathlib.Path) -> int:
-    archive.write(path, subject_records(spec, index))
-    return spec.images_per_subject
+def _renderer(spec: Spec, folder: pathlib.Path) -> Callable[[int], int]:
+    """Returns what renders a person into an archive, and returns the number of images."""
 
+    def render(index: int) -> int:
+        archive.write(subject_file(folder, index), subject_records(spec, index))
+        return spec.images_per_subject
 
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-
-
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Limits worker processes started inside to one BLAS thread: they already use all cores."""
-    before = {name: os.environ.get(name) for name in _BLAS_THREADS}
-    os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    return render
 
 
 def _missing(spec: Spec, folder: pathlib.Path) -> list[int]:
@@ -74,30 +56,6 @@ def _missing(spec: Spec, folder: pathlib.Path) -> list[int]:
             if time.time() - file.stat().st_mtime > _STALE:
                 file.unlink()
     return [i for i in range(spec.subjects) if not zipfile.is_zipfile(subject_file(folder, i))]
-
-
-def _render(spec: Spec, folder: pathlib.Path, missing: list[int], workers: int) -> Iterator[int]:
-    """Yields the number of images of each person, in order of completion."""
-    if workers == 1 or len(missing) == 1:
-        for index in missing:
-            yield _render_to_file(spec, index, subject_file(folder, index))
-        return
-    # Spawn: a forked process may hang once JAX has started its threads.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _one_blas_thread(),
-        concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker) as pool,
-    ):
-        jobs = [
-            pool.submit(_render_to_file, spec, index, subject_file(folder, index))
-            for index in missing
-        ]
-        try:
-            for job in concurrent.futures.as_completed(jobs):
-                yield job.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _show_progress(done: Iterator[int], total: int, title: str, show: bool) -> None:
@@ -139,26 +97,22 @@ def generate(
       The folder.
 
     Raises:
-      UserError: `out_dir` cannot be written, or worker processes die.
+      UserError: `out_dir` cannot be written, or worker processes die again and again.
     """
     folder = pathlib.Path(out_dir) / spec.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         missing = _missing(spec, folder)
         if missing:
-            workers = min(workers or os.cpu_count() or 1, len(missing))
+            workers = min(workers or cores(), len(missing))
             total = len(missing) * spec.images_per_subject
-            done = _render(spec, folder, missing, workers)
-            _show_progress(done, total, f"rendering {spec.name}", progress)
+            executor = Executor(workers, processes=workers > 1)
+            make = functools.partial(_renderer, spec, folder)
+            with contextlib.closing(executor.map(make, missing)) as done:
+                _show_progress(done, total, f"rendering {spec.name}", progress)
     except OSError as error:
         raise errors.UserError(
             f"expected a folder to render faces into, found {folder} not writable ({error}); "
             "choose another folder or free disk space"
-        ) from None
-    except futures_process.BrokenProcessPool:
-        raise errors.UserError(
-            "expected worker processes to finish, found one dead: out of memory, or started by a "
-            'script without an `if __name__ == "__main__"` guard; render with workers=1, or add '
-            "the guard. A rerun resumes"
         ) from None
     return folder
