@@ -218,6 +218,9 @@ def _train() -> ConfigDict:
     train.focal_gamma = 0.0
     # Weight of the loss of each of model.heads; that of the classes is 1.
     train.heads_weight = 1.0
+    # Teachers: run directories, or the shipped ferplus, with commas between them. Training fits
+    # the mean of their probabilities for each training image instead of its label or votes.
+    train.teacher = ()
     # Steps between log lines.
     train.log_steps = duration(20)
     # Steps per compiled program; validations, log lines and checkpoints wait for its end. Unset: 1

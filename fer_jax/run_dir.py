@@ -3,6 +3,7 @@
     config.json      every field of the config
     run.json         classes, preprocessing, data, versions: what prediction needs; and a digest
     learned.npz      provenance of the records that the network learned from
+    teacher.npz      targets of a student, see training.teacher
     model.txt        the network's arrays, for people
     checkpoints/     written by training.checkpoint
     weights.safetensors   instead of checkpoints in a packed run, see training.packed;
@@ -527,12 +528,14 @@ def _check_types(description: Mapping[str, Any], config: Mapping[str, Any]) -> N
     weights, engine = description.get("weights"), description.get("engine", {})
     named = ("file", "sha256", "source", "layout")
     folders = [config["data"].get(name) for name in ("dir", "manual_dir", "relabel")]
+    teachers = data.get("teacher", {"runs": []})["runs"]
     for name, is_valid in (
         ("a path of data", all(isinstance(one, str | None) for one in folders)),
         ("labels", isinstance(labels, list) and all(isinstance(one, str) for one in labels)),
         ("data", isinstance(data, dict) and isinstance(data["name"], str)),
         ("data.crop", isinstance(data.get("crop") or {}, dict)),
         ("data.units", all(isinstance(one, str) for one in data.get("units", ()))),
+        ("data.teacher", all(isinstance(one, str) for one in teachers)),
         ("weights", weights is None or all(isinstance(weights[one], str) for one in named)),
         ("plugins", plugins.are_valid(description.get("plugins", []))),
         ("engine", isinstance(engine, dict) and isinstance(engine.get(TOTAL_STEPS, 0), int)),

@@ -168,6 +168,7 @@ class TrainSettings:
     label_smoothing: float
     focal_gamma: float
     heads_weight: float
+    teacher: tuple[str, ...]
     log_steps: Amount
     steps_per_dispatch: int | None
     keep: int
@@ -228,6 +229,7 @@ class Settings:
         data, model = dict(config["data"]), dict(config["model"])
         data["crop"] = CropSettings(**data["crop"])
         augment = {**config["augment"], "extra": tuple(config["augment"]["extra"])}
+        train = {**config["train"], "teacher": tuple(config["train"]["teacher"])}
         for field in ("widths", "head_widths", "heads"):
             if model[field] is not None:  # JSON has lists
                 model[field] = tuple(model[field])
@@ -238,7 +240,7 @@ class Settings:
             data=DataSettings(**data),
             model=ModelSettings(**model),
             augment=Augmentation(**augment),
-            train=TrainSettings(**config["train"]),
+            train=TrainSettings(**train),
             optim=OptimSettings(**config["optim"]),
             eval=EvalSettings(**config["eval"]),
         )
@@ -277,7 +279,8 @@ def _check(settings: Settings) -> None:
     _check_model(settings.model)
     _check_augmentation(settings.augment)
     _check_optim(settings.optim)
-    for path in (settings.data.dir, settings.data.manual_dir, settings.model.pretrained):
+    paths = (settings.data.dir, settings.data.manual_dir, settings.model.pretrained)
+    for path in (*paths, *settings.train.teacher):
         files.local_path(path or "")
     for field in DURATIONS:
         settings.duration(field)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
+from fer_jax.errors import UserError
 from fer_jax.files import local_path
 
 
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str]) -> None:
         print_report(evaluate_foreign(options.runs[0], options.split, other, options.abstain))
         return
     runs = [run_dir.open_run(folder) for folder in options.runs]
-    if len(runs) == 1:
+    if options.best_epoch_on_test:
+        from fer_jax.experiments.best_on_test import report_best_on_test
+
+        report_best_on_test(runs[0])
+    elif len(runs) == 1:
         print_report(evaluate(runs[0], options.split, other, options.abstain))
     else:
         from fer_jax.experiments.ensemble import evaluate_ensemble
@@ -93,4 +98,28 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add_abstain(
         parser, "no answer below this top probability: coverage, and accuracy of the answers"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--best_epoch_on_test", action="store_true",
+        help="instead of a report: which epoch would have been the best on test, a figure that "
+        "must not be reported; needs a run that kept every checkpoint (train.keep)",
+    )  # fmt: skip
+    options = parser.parse_args(arguments)
+    if options.best_epoch_on_test:
+        _check_alone(parser, options)
+    return options
+
+
+def _check_alone(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuses what --best_epoch_on_test would ignore."""
+    free = ("runs", "plugins", "best_epoch_on_test")
+    others = [
+        f"--{name}"
+        for name, value in vars(options).items()
+        if name not in free and value != parser.get_default(name)
+    ]
+    if others or len(options.runs) > 1:
+        found = ", ".join(others) or f"{len(options.runs)} runs"
+        raise UserError(
+            "expected one RUN and no other flag with --best_epoch_on_test, which reads the run's "
+            f"own test split, found {found}"
+        )

@@ -55,10 +55,12 @@ def main(arguments: Sequence[str]) -> None:
     compile_cache.enable()
     for line in lines:
         print(*wrap(line), sep="\n", flush=True)
+    from fer_jax.experiments.distillation import teach
     from fer_jax.training.loop import InterruptedRunError
     from fer_jax.training.train import train
 
     try:
+        teach(settings, folder)
         run = train(settings, folder, options.profile_steps)
     except InterruptedRunError as stopped:
         if distributed.is_lead():

@@ -28,6 +28,7 @@ from fer_jax.errors import UserError
 from fer_jax.experiments import evaluate
 from fer_jax.experiments.calibrate import calibrate
 from fer_jax.experiments.comparison import CROSSVAL
+from fer_jax.experiments.distillation import teach
 from fer_jax.experiments.overlap import count_overlap
 from fer_jax.report import predictions as saved
 from fer_jax.report.card import Overlap, ReportCard
@@ -144,6 +145,7 @@ def train_and_test(settings: Settings, folder: Path) -> Scores:
       UserError: wrong input.
       InterruptedRunError: on SIGINT, SIGTERM or SIGHUP, after everything is saved.
     """
+    teach(settings, folder)
     run = train.train(settings, folder)
     if run.settings.eval.calibrate:
         calibrate(run)
@@ -250,24 +252,28 @@ def _pooled(overlaps: Sequence[Overlap | None]) -> Overlap | None:
 
 
 def _check_ancestors(fold_run: FoldRun) -> None:
-    """Refuses initial weights of a run that learned from images or people that are tested.
+    """Refuses initial weights and teachers that learned from images or people that are tested.
 
-    Over all folds that is everyone, so that no such weights are fair.
+    Over all folds that is everyone, so that none is fair.
     """
     settings = fold_run.settings
-    pretrained = run_directory.find_run(settings.model.pretrained)
-    if not run_directory.is_run(pretrained):
-        return
-    learned = run_directory.read_learned(run_directory.open_run(pretrained))
-    data = prepare.prepare(**data_arguments(settings))
-    tested = np.concatenate(list(data.splits.values())) if fold_run.fold else data.splits["test"]
-    found = count_overlap(learned, data, tested, "")
-    if found.ids or found.subjects:
-        raise UserError(
-            f"expected initial weights that have not seen the people who are tested, found "
-            f"{pretrained}, which learned from {found.ids:,} of the {found.images:,} images and "
-            f"from {found.subjects:,} people; choose another config.model.pretrained"
-        )
+    named = [("model.pretrained", "initial weights", settings.model.pretrained)]
+    named += [("train.teacher", "teachers", name) for name in settings.train.teacher]
+    for field, what, name in named:
+        folder = run_directory.find_run(name)
+        if not run_directory.is_run(folder):
+            continue
+        learned = run_directory.read_learned(run_directory.open_run(folder))
+        data = prepare.prepare(**data_arguments(settings))
+        every = np.concatenate(list(data.splits.values()))
+        tested = every if fold_run.fold else data.splits["test"]
+        found = count_overlap(learned, data, tested, "")
+        if found.ids or found.subjects:
+            raise UserError(
+                f"expected {what} that have not seen the people who are tested, found {folder}, "
+                f"which learned from {found.ids:,} of the {found.images:,} images and from "
+                f"{found.subjects:,} people; choose another config.{field}"
+            )
 
 
 def _check_folder(folder: Path, folds: int, fold_runs: Sequence[FoldRun]) -> None:

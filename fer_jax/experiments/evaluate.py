@@ -501,13 +501,14 @@ def data_card(name: str, data: Prepared, split: str, notes: tuple[str, ...] = ()
 
 
 def describe_training(run: Run) -> str:
-    """Describes the optimizer, such as "adam, learning rate 0.001 (cosine), batch size 64"."""
-    optim = run.settings.optim
+    """Describes the training, such as "adam, learning rate 0.001 (cosine), batch size 64"."""
+    optim, taught = run.settings.optim, run.data.get("teacher")
     parts = [
         optim.name,
         f"learning rate {optim.learning_rate:g} ({optim.schedule})",
         f"weight decay {optim.weight_decay:g}" if optim.weight_decay else "",
         f"batch size {run.settings.train.batch_size}",
+        f"distilled from {' and '.join(taught['runs'])}" if taught else "",
     ]
     return ", ".join(filter(None, parts))
 

@@ -83,6 +83,9 @@ def _pack(run: Run, trained: Trained, folder: Path) -> None:
             model=dataclasses.replace(
                 settings.model, pretrained=Path(settings.model.pretrained).name
             ),
+            train=dataclasses.replace(
+                settings.train, teacher=tuple(Path(name).name for name in settings.train.teacher)
+            ),
         ),
         data={**run.data, **({"crop": crop} if run.data.get("crop") else {})},
         learned="",

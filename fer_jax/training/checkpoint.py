@@ -218,7 +218,7 @@ class Checkpoints:
         if self._is_read_back or not distributed.is_single_process():
             return
         try:
-            self._restore_weights(step, state.inference_variables, lambda _: state)
+            self.restore_weights(step, state.inference_variables, lambda _: state)
         except DamagedCheckpointError as error:
             raise UserError(
                 f"expected to read back the checkpoint that was just saved, found: {error}; "
@@ -277,7 +277,7 @@ class Checkpoints:
             # There is no best one before the first validation.
             best = loop_state["stopping"]["best_step"] or step
             try:
-                return self._restore_weights(best, template, template_of)
+                return self.restore_weights(best, template, template_of)
             except DamagedCheckpointError as error:
                 if best != step:
                     raise
@@ -313,9 +313,20 @@ class Checkpoints:
             raise DamagedCheckpointError(folder, f"it is of step {int(state.step)}")
         return Restored(step, state, loop_state)
 
-    def _restore_weights(
+    def restore_weights(
         self, step: int, template: dict[str, Any], template_of: TemplateOf
     ) -> RestoredWeights:
+        """Restores the weights of one step, without the optimizer state where that is possible.
+
+        Args:
+          step: of the checkpoint.
+          template: as in `restore_best`, like `template_of`.
+          template_of: called for the first format only.
+
+        Raises:
+          DamagedCheckpointError: files are missing, unreadable or changed.
+          UserError: the checkpoint belongs to another network.
+        """
         loop_state = self._read_loop_state(step)
         if "digests" not in loop_state:
             whole = self.restore(step, template_of)

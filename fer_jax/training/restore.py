@@ -37,14 +37,22 @@ class Trained:
     environments: tuple[dict[str, str], ...] = ()
 
 
-def load_trained(run: Run, mesh: Mesh) -> Trained:
+def load_trained(run: Run, mesh: Mesh, step: int | None = None) -> Trained:
     """Reads the best weights of a run onto the devices of `mesh`; no optimizer state.
+
+    Args:
+      run: the run.
+      mesh: of the devices.
+      step: of another checkpoint, of a run that has checkpoints.
 
     Raises:
       UserError: no checkpoint, a damaged one, or one that does not fit the run's settings.
     """
     model = make_model(run.settings, run.heads.outputs)
-    trained = (_from_packed if run.packed else _from_checkpoints)(run, model, mesh)
+    if run.packed:
+        trained = _from_packed(run, model, mesh)
+    else:
+        trained = _from_checkpoints(run, model, mesh, step)
     return dataclasses.replace(trained, temperature=read_temperature(run, trained.step))
 
 
@@ -54,7 +62,7 @@ def _from_packed(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
     return Trained(model, placed, found.step, found.averaged, found.seconds)
 
 
-def _from_checkpoints(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
+def _from_checkpoints(run: Run, model: nn.Module, mesh: Mesh, step: int | None) -> Trained:
     # Importing Orbax and Optax takes half a second; a packed run needs neither.
     from fer_jax.training.checkpoint import Checkpoints
     from fer_jax.training.recipe import make_recipe
@@ -68,9 +76,13 @@ def _from_checkpoints(run: Run, model: nn.Module, mesh: Mesh) -> Trained:
         return abstract_state(model, optimizer, size, mesh, make_recipe(run.settings))
 
     with Checkpoints(run.checkpoints, read_only=True, identity=run.identity) as checkpoints:
-        best = checkpoints.restore_best(abstract_weights(model, size, mesh), template_of)
-    loop_state = best.loop_state
+        weights = abstract_weights(model, size, mesh)
+        if step is None:
+            found = checkpoints.restore_best(weights, template_of)
+        else:
+            found = checkpoints.restore_weights(step, weights, template_of)
+    loop_state = found.loop_state
     return Trained(
-        model, best.variables, best.step, best.averaged, float(loop_state["seconds"]),
+        model, found.variables, found.step, found.averaged, float(loop_state["seconds"]),
         environments=tuple(loop_state.get("environments", ())),
     )  # fmt: skip

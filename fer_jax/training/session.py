@@ -31,6 +31,7 @@ from fer_jax.heads import Heads
 from fer_jax.run_dir import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from fer_jax.runtime import distributed, sharding, xla_options
 from fer_jax.settings import Settings
+from fer_jax.training import teacher
 from fer_jax.training.build import data_arguments, make_model, make_preprocessing
 from fer_jax.training.dispatch import ChunkPlan, ChunkProgram, choose_steps, make_chunk_program
 from fer_jax.training.evaluation import Evaluator, make_eval_function
@@ -209,6 +210,9 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
     preprocessing = make_preprocessing(settings, pretrained, data.metadata["mask"])
     heads = find_heads(data, settings.model.heads)
     training = open_split(data, "train", preprocessing, settings.data.targets, heads)
+    taught = teacher.read(folder) if settings.train.teacher else None
+    if taught:
+        training = taught.applied(training)
     validation = open_split(data, "validation", preprocessing, heads=heads)
     # The remainder of the records runs on into the next epoch.
     steps = count_steps(settings, max(1, len(training) // settings.train.batch_size))
@@ -218,10 +222,11 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
             settings,
             training.label_names,
             preprocessing,
-            _describe_data(data, training, validation, heads),
+            _describe_data(data, training, validation, heads)
+            | ({"teacher": taught.to_json()} if taught else {}),
             description,
             _describe_engine(settings, steps, mesh),
-            _learned_from(data, weights, existing),
+            _learned_from(settings, data, weights, existing),
         ),
         lambda: run_dir.open_run(folder),
     )
@@ -229,17 +234,19 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
 
 
 def _learned_from(
-    data: Prepared, weights: InitialWeights | None, existing: Run | None
+    settings: Settings, data: Prepared, weights: InitialWeights | None, existing: Run | None
 ) -> Provenance:
-    """Provenance of train and validation, and of what the initial weights learned from."""
+    """Provenance of train and validation, and of what initial weights and teachers learned from."""
     if existing and (stored := run_dir.read_learned(existing)):
         return stored
     rows = np.concatenate([data.splits["train"], data.splits["validation"]])
     learned = Provenance.of(data, rows)
-    if isinstance(weights, RunWeights):
-        return learned.joined(run_dir.read_learned(weights.run), weights.run.name)
     if existing and existing.weights and existing.weights["layout"] == "run":
-        return learned.joined(None, existing.weights["file"])
+        learned = learned.joined(None, existing.weights["file"])
+    ancestors = [weights.run] if isinstance(weights, RunWeights) else []
+    ancestors += [run_dir.open_run(Path(name)) for name in settings.train.teacher]
+    for run in {run.folder.resolve(): run for run in ancestors}.values():
+        learned = learned.joined(run_dir.read_learned(run), run.name)
     return learned
 
 

@@ -26,7 +26,7 @@ from fer_jax.faces.decode import decode
 from fer_jax.models import registry
 from fer_jax.training import train
 from fer_jax.training.checkpoint import Checkpoints
-from fer_jax.training.session import make_session
+from fer_jax.training.session import Session, make_session
 from tests.tiny_network import Tiny
 from tfds_builders.encode import encode_jpeg
 from tfds_builders.synthetic_faces import fixture
@@ -94,7 +94,10 @@ class Runs:
         ])  # fmt: skip
 
     def start(self, name: str, faces: str, **settings: str) -> None:
-        session = make_session(self.settings(faces, **settings), self.root / name)
+        self.save(make_session(self.settings(faces, **settings), self.root / name))
+
+    def save(self, session: Session) -> None:
+        """Saves the initial weights as if they were trained."""
         with Checkpoints(session.run.checkpoints) as checkpoints:
             loop_state = {"stopping": {"best_step": 0}, "stage": 0, "seconds": 0.0}
             checkpoints.save(train._initial_state(session), loop_state)

@@ -68,7 +68,11 @@ def reported(tmp_path_factory) -> run_dir.Run:
     """A run with local paths, a calibration and a report with examples."""
     run = write_run(
         tmp_path_factory.mktemp("runs") / "reported",
-        overrides=("data.dir=/home/anna/data", "model.pretrained=/home/anna/weights.safetensors"),
+        overrides=(
+            "data.dir=/home/anna/data",
+            "model.pretrained=/home/anna/weights.safetensors",
+            "train.teacher=/home/anna/teacher",
+        ),
     )
     calibration = {"temperature": 2.0, "step": Model(run).network.step}
     (run.folder / run_dir.CALIBRATION).write_text(json.dumps(calibration))

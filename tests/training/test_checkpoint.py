@@ -414,16 +414,16 @@ def test_other_paths_are_used(tmp_path, name):
 
 
 def test_the_first_save_is_read_back(tmp_path, monkeypatch):
-    real, calls = Checkpoints._restore_weights, []
+    real, calls = Checkpoints.restore_weights, []
 
     def misread(checkpoints, step, *rest):
         calls.append(step)
         flip_a_byte(tmp_path / str(step))
         return real(checkpoints, step, *rest)
 
-    monkeypatch.setattr(Checkpoints, "_restore_weights", misread)
+    monkeypatch.setattr(Checkpoints, "restore_weights", misread)
     with pytest.raises(UserError, match=r"to read back the checkpoint .* choose another"):
         save_next(tmp_path, 1)
-    monkeypatch.setattr(Checkpoints, "_restore_weights", lambda *_: calls.append("whole"))
+    monkeypatch.setattr(Checkpoints, "restore_weights", lambda *_: calls.append("whole"))
     save_steps(tmp_path / "other", [1, 2])
     assert calls == [1, "whole"]  # once for each process
