@@ -1,4 +1,4 @@
-"""The eight basic emotions, and the classes of each data set in index order.
+"""The eight emotions, and the classes of each data set in index order.
 
 The order is that of the paper's tables if the paper uses the set, else of the set's files. No
 other module spells out class names. Reading label files is up to the builders.
@@ -23,7 +23,7 @@ CONTEMPT = "contempt"
 EMOTIONS: tuple[str, ...] = (
     NEUTRAL, HAPPINESS, SADNESS, SURPRISE, FEAR, DISGUST, ANGER, CONTEMPT,
 )  # fmt: skip
-"""Ekman's six, neutral and contempt: the classes of every set are among them."""
+"""Ekman's six, neutral and contempt: the classes of the sets are among them, except for pairs."""
 
 SEVEN: tuple[str, ...] = EMOTIONS[:7]
 """All but contempt: the classes of most sets."""
@@ -41,6 +41,13 @@ RAFD: tuple[str, ...] = (
 
 RAF_DB: tuple[str, ...] = (SURPRISE, FEAR, DISGUST, HAPPINESS, SADNESS, ANGER, NEUTRAL)
 """RAF-DB: 1 to 7 in its label file, 0 to 6 in the paper."""
+
+RAF_DB_COMPOUND: tuple[str, ...] = (
+    "happily_surprised", "happily_disgusted", "sadly_fearful", "sadly_angry", "sadly_surprised",
+    "sadly_disgusted", "fearfully_angry", "fearfully_surprised", "angrily_surprised",
+    "angrily_disgusted", "disgustedly_surprised",
+)  # fmt: skip
+"""RAF-DB's compound part, pairs of emotions: 1 to 11 in its label file."""
 
 SFEW: tuple[str, ...] = (ANGER, DISGUST, FEAR, HAPPINESS, NEUTRAL, SADNESS, SURPRISE)
 """SFEW 2.0: the paper's table, the alphabetical order of the set's folders."""

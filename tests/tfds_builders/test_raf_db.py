@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fer_jax import labels
+from fer_jax.errors import UserError
 from fer_jax.faces.decode import decode
 from tests.tfds_builders import damage, small_kdef, small_sets
 from tfds_builders import prepare as build
@@ -25,7 +26,7 @@ LISTED = [
     for split, each in EACH.items()
     for number, label in enumerate(labels.RAF_DB * each, start=1)
 ]
-CODES = {label: code for code, label in names.CODES.items()}
+CODES = {label: code for code, label in names.BASIC.codes.items()}
 ATTRIBUTES = "10.5\t20.25\n30\t20\n20\t30\n14\t40\n26\t40\n{}\n1\n2\n"
 BARE = "train_00003"
 LIST = "basic/EmoLabel/list_patition_label.txt"
@@ -127,6 +128,47 @@ def test_all_layouts_give_the_same_records(
     last = opened.records[-1]
     assert opened.source.read(last.file) == _crop(last.id)
     assert sorted((path, path.stat().st_mtime_ns) for path in manual_dir.rglob("*")) == before
+
+
+PAIRS = [
+    (f"{split}_{number:04d}", label)
+    for split, each in {"train": 3, "test": 1}.items()
+    for number, label in enumerate(labels.RAF_DB_COMPOUND * each, start=1)
+]
+
+
+@pytest.fixture(scope="module")
+def both(tree: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The compound part beside the basic one. Read-only."""
+    root = tmp_path_factory.mktemp("both")
+    shutil.copytree(tree, root, dirs_exist_ok=True)
+    for folder in ("EmoLabel", "Image/aligned"):
+        (root / "compound" / folder).mkdir(parents=True)
+    codes = {label: code for code, label in names.COMPOUND.codes.items()}
+    lines = [f"{one}.jpg {codes[label]}" for one, label in PAIRS]
+    (root / "compound" / "EmoLabel" / names.LABEL_LIST).write_text("\n".join(lines) + "\n")
+    for one, _ in PAIRS:
+        (root / "compound/Image/aligned" / f"{one}_aligned.jpg").write_bytes(_crop(f"{one} pair"))
+    return root
+
+
+def test_the_compound_part_is_a_variant(both: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    prepared = build.prepare("raf_db", "compound", str(tmp_path), str(both))
+    assert prepared.label_names == labels.RAF_DB_COMPOUND
+    tested = [(one.id, one.label) for one in (prepared.entries[row] for row in
+              prepared.splits["test"])]  # fmt: skip
+    assert tested == [pair for pair in PAIRS if pair[0].startswith("test")]
+    assert prepared.record(0)["image"] == _crop("train_0001 pair")
+    basic = build.get("raf_db", None, str(tmp_path)).open(both)
+    assert [(one.id, one.label) for one in basic.records] == LISTED
+
+
+@pytest.mark.parametrize("folder", ["basic", "compound"])
+def test_a_copy_without_a_folder_compound_is_refused(
+    both: pathlib.Path, tmp_path: pathlib.Path, folder: str
+) -> None:
+    with pytest.raises(UserError, match=r"(?s)compound/EmoLabel.*name the folder that contains"):
+        build.get("raf_db", "compound", str(tmp_path)).open(both / folder)
 
 
 def test_shipped_crops_are_stored_byte_for_byte(data: pathlib.Path) -> None:

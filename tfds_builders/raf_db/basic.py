@@ -1,4 +1,4 @@
-"""Indexes RAF-DB in its original layout: label list, images and attribute files.
+"""Indexes a part of RAF-DB in its original layout: label list, images and attribute files.
 
 folders.py indexes copies in class folders.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from fer_jax import errors, labels
+from fer_jax import errors
 from tfds_builders import copies, crops, manual, sources, tables
 from tfds_builders.raf_db import names
 
@@ -15,16 +15,18 @@ MAX_MISMATCHES = 20  # unlisted or missing images; more is another set, or an in
 _UNLISTED = "not in the label list"
 
 
-def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record], list[crops.Drop]]:
+def index(
+    source: sources.Source, part: names.Part, *, aligned: bool
+) -> tuple[list[manual.Record], list[crops.Drop]]:
     """Records of all listed images, train first; drops are duplicates and unlisted images.
 
     Args:
       source: a copy with a label list.
+      part: basic or compound.
       aligned: whether to use the shipped crops, instead of the original images.
     """
-    listed = read_list(source)
-    files = images(source, aligned=aligned)
-    first, drops = copies.first_by_id(source, [(_id_of(file), file) for file in files])
+    listed = read_list(source, part)
+    first, drops = copies.first_by_id(source, images(source, part, aligned=aligned))
     drops += [
         crops.Drop(image_id, file, _UNLISTED, "")
         for image_id, file in first.items()
@@ -32,35 +34,36 @@ def index(source: sources.Source, *, aligned: bool) -> tuple[list[manual.Record]
     ]
     _check_unlisted([drop.file for drop in drops if drop.reason == _UNLISTED], source)
     _check_listed(listed, first, source, aligned=aligned)
-    attributes = read_attributes(source)
+    attributes = read_attributes(source, part)
     records = [
         _record(image_id, first[image_id], label, attributes.get(image_id), aligned=aligned)
         for image_id, label in listed.items()
         if image_id in first
     ]
-    copies.check_classes(records, labels.RAF_DB, source, names.SPLITS)
+    copies.check_classes(records, part.labels, source, names.SPLITS)
     return records, drops
 
 
-def images(source: sources.Source, *, aligned: bool) -> list[str]:
-    """The files of the aligned images, or of the original ones."""
+def images(source: sources.Source, part: names.Part, *, aligned: bool) -> list[tuple[str, str]]:
+    """Ids and files of the aligned images, or of the original ones."""
     files = sources.files_with_suffix(source, names.ENDINGS)
-    return [file for file in files if (parsed := names.parse(file)) and parsed[1] == aligned]
+    parsed = [(file, names.parse(file, part)) for file in files]
+    return [(found[0], file) for file, found in parsed if found and found[1] == aligned]
 
 
-def missing(source: sources.Source, *, aligned: bool) -> list[str]:
+def missing(source: sources.Source, part: names.Part, *, aligned: bool) -> list[str]:
     """Ids of listed images that are missing."""
-    present = {_id_of(file) for file in images(source, aligned=aligned)}
-    return [image_id for image_id in read_list(source) if image_id not in present]
+    present = dict(images(source, part, aligned=aligned))
+    return [image_id for image_id in read_list(source, part) if image_id not in present]
 
 
-def read_list(source: sources.Source) -> dict[str, str]:
-    """Id to emotion, train before test, each sorted by number.
+def read_list(source: sources.Source, part: names.Part) -> dict[str, str]:
+    """Id to class, train before test, each sorted by number.
 
     Raises:
       errors.UserError: There are different label lists, or a line is invalid.
     """
-    files = [file for file in source.sizes() if names.is_label_list(file)]
+    files = [file for file in source.sizes() if names.is_label_list(file, part)]
     texts = {file: tables.read_text(source, file) for file in files}
     if len({text.strip() for text in texts.values()}) != 1:
         raise errors.UserError(
@@ -71,23 +74,24 @@ def read_list(source: sources.Source) -> dict[str, str]:
     for number, line in enumerate(texts[files[0]].splitlines(), start=1):
         if not line.strip():
             continue
-        parsed = names.parse_line(line)
+        parsed = names.parse_line(line, part)
         if parsed is None or listed.setdefault(*parsed) != parsed[1]:
             problem = "a second label" if parsed else "another format"
             raise errors.UserError(
-                f"expected lines such as 'train_00001.jpg 5' (labels 1 to 7, each name once) in "
-                f"{files[0]} of {source.path}, found {problem} in line {number}: "
-                f"{line.strip()[:80]!r}. Use the list of the basic part as RAF-DB's owners sent it."
+                f"expected lines such as 'train_00001.jpg 5' (labels 1 to {len(part.labels)}, each "
+                f"name once) in {files[0]} of {source.path}, found {problem} in line {number}: "
+                f"{line.strip()[:80]!r}. Use the list of the {part.name} part as RAF-DB's owners "
+                "sent it."
             )
     order = sorted(listed, key=lambda image_id: (not image_id.startswith("train"), image_id))
     return {image_id: listed[image_id] for image_id in order}
 
 
-def read_attributes(source: sources.Source) -> dict[str, names.Attributes]:
+def read_attributes(source: sources.Source, part: names.Part) -> dict[str, names.Attributes]:
     """Id to attributes, without damaged attribute files."""
     by_id: dict[str, names.Attributes] = {}
     for file in source.sizes():
-        image_id = names.attributes_of(file)
+        image_id = names.attributes_of(file, part)
         if image_id is not None and image_id not in by_id:
             try:
                 text = source.read(file).decode("ascii", errors="replace")
@@ -97,12 +101,6 @@ def read_attributes(source: sources.Source) -> dict[str, names.Attributes]:
             if attributes is not None:
                 by_id[image_id] = attributes
     return by_id
-
-
-def _id_of(file: str) -> str:
-    parsed = names.parse(file)
-    assert parsed is not None  # called for the images of `images` only
-    return parsed[0]
 
 
 def _record(

@@ -1,7 +1,7 @@
-"""TFDS builder of RAF-DB, basic part: 15,339 images from the web, seven emotions.
+"""TFDS builder of RAF-DB: images from the web, seven emotions or eleven pairs of emotions.
 
-Li, Deng and Du, 2017. basic.py indexes the original layout, folders.py copies in class
-folders.
+Li, Deng and Du, 2017. basic.py indexes the original layout of both parts, folders.py copies of the
+basic part in class folders.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from fer_jax.faces.crop import FaceCrop
 from tfds_builders import copies, crops, manual, protocols, sources
 from tfds_builders.raf_db import basic, folders, names
 
-_ARCHIVES = r"(.*raf.*|basic|dataset|archive.*|aligned|original|image|annotation|manual)\.zip"
+_ARCHIVES = (
+    r"(.*raf.*|basic|compound|dataset|archive.*|aligned|original|image|annotation|manual)\.zip"
+)
 _KEEP = "keep"
 
 HOW_TO_GET = copies.how_to_get(
     "raf_db",
     """\
 To get RAF-DB: request it at http://www.whdeld.cn/raf/model1.html (researchers only). You
-receive the basic part: EmoLabel, Image and Annotation. Put it, packed or unpacked, into a folder
-and run:""",
+receive the basic part: EmoLabel, Image and Annotation; and the compound part, for --config
+compound, whose folder must keep its name, compound. Put them, packed or unpacked, into a folder and
+run:""",
 )
 
 
@@ -39,6 +42,13 @@ class Builder(manual.ManualBuilder):
             name="aligned",
             description="The shipped crops of 100 x 100 pixels, unchanged.",
             crop=FaceCrop(method=_KEEP),
+        ),
+        manual.Variant(
+            name="compound",
+            description="The shipped crops of the compound part: eleven pairs of emotions.",
+            crop=FaceCrop(method=_KEEP),
+            label_names=labels.RAF_DB_COMPOUND,
+            expected=names.COMPOUND_IMAGES,
         ),
         manual.Variant(
             name="face112",
@@ -65,15 +75,15 @@ class Builder(manual.ManualBuilder):
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         "official": protocols.Protocol(
             name="official",
-            description="Test: the official one (3,068). Validation: a tenth of each class of "
-            "train.",
-            label_names=labels.RAF_DB,
+            description="Test: the official one (3,068; compound part: 792). Validation: a tenth "
+            "of each class of train.",
+            label_names=(),
             assign=protocols.official,
         ),
         "paper": protocols.Protocol(
             name="paper",
             description="As `official`, which is also the paper's split.",
-            label_names=labels.RAF_DB,
+            label_names=(),
             assign=protocols.official,
         ),
     }
@@ -97,15 +107,15 @@ class Builder(manual.ManualBuilder):
 
     def index(self, source: sources.Source) -> tuple[list[manual.Record], list[crops.Drop]]:
         """See `ManualBuilder`. A label list takes precedence over class folders."""
-        if _has_list(source.sizes()):
-            return basic.index(source, aligned=self._uses_shipped_crops)
+        if self._has_list(source):
+            return basic.index(source, self._part, aligned=self._uses_shipped_crops)
         return folders.index(source, self._variant)
 
     def metadata_of(self, source: sources.Source, records: Any) -> dict[str, Any]:
         """The listed images that are missing, and the number without attributes."""
-        if not _has_list(source.sizes()):
+        if not self._has_list(source):
             return {}
-        missing = basic.missing(source, aligned=self._uses_shipped_crops)
+        missing = basic.missing(source, self._part, aligned=self._uses_shipped_crops)
         unknown = sum(record.extras["gender"] == names.UNKNOWN for record in records)
         lines = []
         if missing:
@@ -120,15 +130,24 @@ class Builder(manual.ManualBuilder):
         return config.base or config.name
 
     @property
+    def _part(self) -> names.Part:
+        return names.COMPOUND if self._variant == "compound" else names.BASIC
+
+    def _has_list(self, source: sources.Source) -> bool:
+        return any(names.is_label_list(file, self._part) for file in source.sizes())
+
+    @property
     def _uses_shipped_crops(self) -> bool:
         """Whether to store the shipped crops, instead of crops of the originals."""
         return self.builder_config.crop.method == _KEEP
 
     def _lacks(self, source: sources.Source) -> str:
         shipped = self._uses_shipped_crops
-        if _has_list(source.sizes()):
+        if self._has_list(source):
             lacking = _LACKS_CROPS if shipped else _LACKS_ORIGINALS
-            return "" if basic.images(source, aligned=shipped) else lacking
+            return "" if basic.images(source, self._part, aligned=shipped) else lacking
+        if self._part == names.COMPOUND:
+            return _LACKS_COMPOUND
         if folders.locate(source):
             return "" if shipped else _LACKS_ORIGINALS
         return _LACKS_ALL
@@ -146,7 +165,7 @@ _LACKS_ORIGINALS = (
     "the original images, which face112 and face224 crop (Image/original/train_00001.jpg ... or "
     "Image/original.zip; --config aligned uses the shipped crops)"
 )
-
-
-def _has_list(sizes: Mapping[str, int]) -> bool:
-    return any(names.is_label_list(file) for file in sizes)
+_LACKS_COMPOUND = (
+    f"RAF-DB's compound part (compound/EmoLabel/{names.LABEL_LIST}, compound/Image/aligned ...); "
+    "name the folder that contains compound"
+)

@@ -130,5 +130,5 @@ def _attributes(photo: faces.PooledFace, position: int) -> bytes:
 
 
 def _label_list(rows: Sequence[tuple[str, str]]) -> bytes:
-    codes = {label: code for code, label in names.CODES.items()}
+    codes = {label: code for code, label in names.BASIC.codes.items()}
     return "".join(f"{image_id}.jpg {codes[label]}\n" for image_id, label in rows).encode()
