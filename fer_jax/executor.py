@@ -27,7 +27,13 @@ IN_FLIGHT = 4
 MAX_LOSSES = 3
 """Workers that may be killed while one piece is under way."""
 
-_BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+# One BLAS thread, which NumPy's import reads; and no worker takes the GPU's memory from the others.
+_ENVIRONMENT = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "JAX_PLATFORMS": "cpu",
+}
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -80,7 +86,7 @@ class Executor:
                 if not pending:
                     return
                 try:
-                    with _one_blas_thread() if self.processes else contextlib.nullcontext():
+                    with _environment() if self.processes else contextlib.nullcontext():
                         for one in pending:
                             one.submit(pool)
                     result = pending[0].result()
@@ -143,10 +149,10 @@ def one_thread() -> None:
 
 
 @contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Limits processes that are started inside to one BLAS thread, which NumPy's import reads."""
-    before = {name: os.environ.get(name) for name in _BLAS_THREADS}
-    os.environ.update(dict.fromkeys(_BLAS_THREADS, "1"))
+def _environment() -> Iterator[None]:
+    """Gives processes that are started inside the environment of a worker."""
+    before = {name: os.environ.get(name) for name in _ENVIRONMENT}
+    os.environ.update(_ENVIRONMENT)
     try:
         yield
     finally:

@@ -44,11 +44,12 @@ def threads():
     import cv2
     import jax
 
-    def work(_: int) -> tuple[int, int, str | None]:
+    def work(_: int) -> tuple[int, int, str | None, str | None]:
         jax.devices()
         names = [path.read_text() for path in pathlib.Path("/proc/self/task").glob("*/comm")]
         eigen = sum("Eigen" in name for name in names)
-        return cv2.getNumThreads(), eigen, os.environ.get("OMP_NUM_THREADS")
+        platforms = jax.config.jax_platforms
+        return cv2.getNumThreads(), eigen, os.environ.get("OMP_NUM_THREADS"), platforms
 
     return work
 
@@ -87,10 +88,10 @@ def test_workers_that_are_killed_again_and_again_are_one_error(tmp_path):
         list(Executor(1).map(functools.partial(dying, tmp_path, 9), range(8)))
 
 
-def test_a_worker_has_one_thread_for_opencv_xla_and_blas(monkeypatch):
+def test_a_worker_has_one_thread_for_opencv_xla_and_blas_and_no_gpu(monkeypatch):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "1")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert list(Executor(1).map(threads, [0])) == [(1, 1, "1")]
+    assert list(Executor(1).map(threads, [0])) == [(1, 1, "1", "cpu")]
     assert "OMP_NUM_THREADS" not in os.environ
 
 
