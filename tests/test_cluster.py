@@ -24,6 +24,9 @@ from tests.test_executor import dying, refusing, squares, threads
 from tests.tfds_builders import small_kdef
 from tfds_builders import prepare as builders
 
+# Ray starts the processes of a node with a fork, of which JAX warns if an earlier test used JAX.
+pytestmark = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
 
@@ -112,7 +115,7 @@ def test_a_cluster_works_as_processes_of_this_machine_do(cluster, tmp_path, monk
     assert list(cluster.map(functools.partial(dying, tmp_path, 1), range(8))) == list(range(8))
     counts = [len(list(tmp_path.glob(f"{number} *"))) for number in range(8)]
     assert counts == [1, 1, 1, 2, 1, 1, 1, 1]
-    assert list(cluster.map(threads, [0])) == [(1, 1, "1")]
+    assert list(cluster.map(threads, [0])) == [(1, 1, "1", "cpu")]
     monkeypatch.setattr("fer_jax.cluster.MAX_LOSSES", 1)
     with pytest.raises(UserError, match="a piece that lost its worker 1 times"):
         list(cluster.map(functools.partial(dying, tmp_path, 9), range(4)))
