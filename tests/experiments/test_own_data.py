@@ -19,6 +19,7 @@ from fer_jax.experiments.evaluate import (
     is_training_data,
     open_data,
 )
+from fer_jax.heads import NO_HEADS
 from tests.tfds_builders import small_kdef
 from tfds_builders import prepare
 
@@ -39,7 +40,10 @@ def test_another_copy_of_the_set_is_not_the_runs_own(
     seed: str, expected: bool, tmp_path: Path
 ) -> None:
     own = open_split(_folder(tmp_path / "own", "a"), "train", PREPROCESSING)
-    run: Any = types.SimpleNamespace(data={"train": own.digest}, preprocessing=PREPROCESSING)
+    run: Any = types.SimpleNamespace(
+        data={"train": own.digest}, preprocessing=PREPROCESSING, heads=NO_HEADS,
+        settings=configuration.load_settings("image_folder", []),
+    )  # fmt: skip
     assert is_training_data(run, _folder(tmp_path / "other", seed)) is expected
 
 
