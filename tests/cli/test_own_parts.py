@@ -60,6 +60,7 @@ def own_run(tmp_path_factory, tiny, data_dir) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_of_own_parts_opens_where_the_user_names_them(own_run, data_dir, capsys):
     report = json.loads((own_run / "run/report/report.json").read_text())
     assert report["card"]["model"] == "tiny"
@@ -79,6 +80,7 @@ def test_a_run_of_own_parts_opens_where_the_user_names_them(own_run, data_dir, c
     assert "was trained with" not in err
 
 
+@pytest.mark.slow
 def test_a_changed_plugin_is_noted_once(own_run, capsys):
     changed = Path("my_parts.py")
     changed.write_text(EXAMPLES["my_parts.py"] + "\n# changed\n")
@@ -89,6 +91,7 @@ def test_a_changed_plugin_is_noted_once(own_run, capsys):
     assert len(set(re.findall(r"my_parts \(sha256 (\w+)\)", err))) == 2
 
 
+@pytest.mark.slow
 def test_a_resumed_run_needs_the_plugin_in_its_config(own_run, tiny, data_dir, capsys):
     rest = [one for one in OWN if "plugins" not in one]
     with pytest.raises(SystemExit, match="2"):
@@ -98,6 +101,7 @@ def test_a_resumed_run_needs_the_plugin_in_its_config(own_run, tiny, data_dir, c
     assert "--config.plugins=FILE.py" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_entry_point_is_found_by_name(own_run, monkeypatch):
     info = Path("site/my_parts-1.2.dist-info")
     info.mkdir(parents=True)
@@ -128,6 +132,7 @@ def test_an_own_data_set_is_prepared_and_split_by_person(capsys):
     assert "did you mean 'my_faces'?" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_snippets_for_other_code_run(own_run, data_dir, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir))
     found: dict = {}

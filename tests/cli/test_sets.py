@@ -30,7 +30,7 @@ PROTOCOL = {
     "sfew": "official",
     "amfed_plus": "video",
 }
-QUICK = ("raf_db", "amfed_plus")  # the others are slow to render or compile
+QUICK = ("raf_db",)  # the others are slow to render or compile
 CONFIGS = sorted(
     path.stem for path in configuration.shipped_folder().glob("*.py") if path.stem != "defaults"
 )

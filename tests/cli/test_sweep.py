@@ -122,6 +122,7 @@ def test_a_run_that_fails_does_not_stop_the_others(cells, tmp_path, monkeypatch,
     assert trained == [cells[1].folder]
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_left_to_it(cells, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "train_and_test", finish)
     program = (

@@ -169,13 +169,10 @@ def test_a_run_killed_twice_ends_bit_identical(unbroken, cli, tiny):
     assert logged(folder) == logged(unbroken[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
-    [
-        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
-        (signal.SIGTERM, 143),
-        pytest.param(signal.SIGHUP, 129, marks=pytest.mark.slow),
-    ],
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     ids=["ctrl-c", "sigterm", "sighup"],
 )
 @pytest.mark.usefixtures("_hangup")
@@ -231,6 +228,7 @@ def test_early_stopping(cli, tiny):
     assert "stopped early" in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(cli, tiny):
     done = cli.run(*tiny, "--workdir=run", "--config.optim.learning_rate=1e30")
     assert done.returncode == 2

@@ -35,6 +35,7 @@ def run(cache: Path, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_second_start_compiles_nothing_and_replaces_a_damaged_program(tmp_path):
     enabled, hits, result = run(tmp_path)
     assert (enabled, hits) == ("True", "0")
