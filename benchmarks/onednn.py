@@ -1,6 +1,7 @@
-"""3x3 convolutions by the oneDNN inside jaxlib, beside XLA's own: GFLOP per second of CPU time.
+"""3x3 convolutions by the oneDNN inside jaxlib, beside XLA's own.
 
-    python -m benchmarks.onednn
+    python -m benchmarks.onednn convolutions    GFLOP per second of CPU time
+    python -m benchmarks.onednn steps           CPU time of training steps of compact networks
 
 jaxlib for Linux on x86-64 contains oneDNN and calls it for HLO custom calls of certain names. The
 names and their settings are not documented and may change with any release; a wrong setting ends
@@ -9,16 +10,23 @@ the process. fer_jax does not use them: this module measures what they would bri
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import os
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from unittest import mock
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 
+from fer_jax.models.layers import conv
+from fer_jax.models.light_vgg import LightVGG
+from fer_jax.models.resnet import ResNet18
 from fer_jax.runtime import xla_options
 
 SHAPES = (
@@ -86,21 +94,109 @@ def xla_kernel_gradient(maps: jax.Array, gradient: jax.Array) -> jax.Array:
     return jax.vjp(lambda kernel: xla(maps, kernel), kernel)[1](gradient)[0]
 
 
-def seconds(function: Callable[..., jax.Array], *inputs: jax.Array) -> float:
-    """Returns the CPU time of a call, of all threads: the median of five times eight calls."""
-    function(*inputs).block_until_ready()
+@jax.custom_vjp
+def _in_onednn(maps: jax.Array, kernel: jax.Array) -> jax.Array:
+    return onednn(maps, kernel)
+
+
+def _backward(inputs: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[Any, Any]:
+    """The input's gradient in oneDNN; the kernel's in whichever is faster, by `convolutions`."""
+    maps, kernel = inputs
+    turned = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    if maps.dtype == jnp.bfloat16 and maps.shape[-1] >= 96:
+        of_kernel = onednn_kernel_gradient(maps, gradient)
+    else:
+        full = (maps.astype(jnp.float32), gradient.astype(jnp.float32))
+        of_kernel = xla_kernel_gradient(*full)
+    return onednn(gradient, turned), of_kernel.astype(kernel.dtype)
+
+
+_in_onednn.defvjp(lambda maps, kernel: (onednn(maps, kernel), (maps, kernel)), _backward)
+
+
+def _convolve(
+    maps: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **settings: Any
+) -> jax.Array:
+    """`conv.convolve` with oneDNN where it can compute it."""
+    same = padding == "SAME" or list(map(tuple, padding)) == [(1, 1), (1, 1)]
+    is_unit = kernel.shape[:2] == (3, 3) and set(strides) == {1} and same
+    if is_unit and maps.shape[3] >= 8 and min(maps.shape[1:3]) >= 3:
+        return _in_onednn(maps, kernel)
+    return _CONVOLVE(maps, kernel, strides, padding, **settings)
+
+
+_CONVOLVE = conv.convolve
+
+
+def _networks(dtype: Any) -> Iterator[tuple[str, nn.Module, int]]:
+    """The network that is shipped and a compact ResNet-18, at 48 pixels, with a batch size."""
+    light = LightVGG(8, widths=(32, 64, 128), head_widths=(512,), dtype=dtype)
+    yield "LightVGG of 32, 64, 128", light, 128
+    resnet = ResNet18(8, widths=(24, 48, 96, 192), small_stem=True, dtype=dtype)
+    yield "ResNet-18 of 24, 48, 96, 192", resnet, 64
+
+
+def step_seconds(model: nn.Module, batch: int) -> float:
+    """Returns the CPU time of a training step: forward, backward and Adam, without augmentation."""
+    images = jax.random.normal(jax.random.key(0), (batch, 48, 48, 3))
+    labels = jnp.arange(batch) % 8
+    variables = jax.jit(lambda: model.init(jax.random.key(1), images, train=False))()
+    optimizer = optax.adam(1e-3)
+    params = variables.pop("params")
+    state = (params, variables, optimizer.init(params))
+
+    @functools.partial(jax.jit, compiler_options=xla_options.for_model(model))
+    def step(state: Any, _: jax.Array) -> Any:
+        params, variables, moments = state
+
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            logits, updated = model.apply(
+                {"params": params, **variables}, images, train=True,
+                rngs={"dropout": jax.random.key(2)}, mutable=list(variables),
+            )  # fmt: skip
+            losses = optax.softmax_cross_entropy_with_integer_labels(
+                jnp.asarray(logits, jnp.float32), labels
+            )
+            return losses.mean(), updated
+
+        (_, variables), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        updates, moments = optimizer.update(gradients, moments, params)
+        return optax.apply_updates(params, updates), variables, moments
+
+    return seconds(step, state, images, calls=2)
+
+
+def seconds(function: Callable[..., Any], *inputs: Any, calls: int = 8) -> float:
+    """Returns the CPU time of a call, of all threads: the median of five times `calls` calls."""
+    jax.block_until_ready(function(*inputs))
     times = []
     for _ in range(5):
         begun = os.times()
-        for _ in range(8):  # one is hardly longer than a tick of the clock
-            function(*inputs).block_until_ready()
+        for _ in range(calls):  # one is hardly longer than a tick of the clock
+            jax.block_until_ready(function(*inputs))
         ended = os.times()
-        times.append((ended.user + ended.system - begun.user - begun.system) / 8)
+        times.append((ended.user + ended.system - begun.user - begun.system) / calls)
     return statistics.median(times)
 
 
-def main() -> None:
-    """Prints the table."""
+def print_steps() -> None:
+    """Prints the CPU time of training steps."""
+    print("| network, batch | float32: XLA, oneDNN | bfloat16: XLA, oneDNN |\n|---|---|---|")
+    rows: dict[str, list[float]] = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        for name, model, batch in _networks(dtype):
+            for convolve in (_CONVOLVE, _convolve):
+                with mock.patch.object(conv, "convolve", convolve):
+                    cpu = step_seconds(model, batch)
+                rows.setdefault(f"{name}; {batch}", []).append(cpu)
+    for name, times in rows.items():
+        full, half = (", ".join(f"{1000 * time:.0f} ms" for time in part)
+                      for part in (times[:2], times[2:]))  # fmt: skip
+        print(f"| {name} | {full} | {half} |", flush=True)
+
+
+def print_convolutions() -> None:
+    """Prints the rates of single convolutions."""
     compiled = functools.partial(jax.jit, compiler_options=xla_options.for_model())
     print("| images, pixels, channels, filters | forward: XLA, oneDNN, in bfloat16 "
           "| kernel gradient: XLA, oneDNN, in bfloat16 |\n|---|---|---|")  # fmt: skip
@@ -129,4 +225,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("convolutions", "steps"))
+    {"convolutions": print_convolutions, "steps": print_steps}[parser.parse_args().what]()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -70,13 +71,17 @@ def read(folder: Path) -> list[Entry]:
     path = folder / FILE
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            header, *rows = csv.reader(file)
-        if header not in (_COLUMNS, _OLD_COLUMNS):
-            raise ValueError(f"columns {', '.join(header)}")
-        return [
-            Entry(record_id, split, label, subject, stratum, face, b"", digest)
-            for record_id, split, label, subject, stratum, face, *_, digest in rows
-        ]
+            rows = csv.reader(file)
+            header = next(rows, [])
+            if header not in (_COLUMNS, _OLD_COLUMNS):
+                raise ValueError(f"columns {', '.join(header)}")
+            # One object for each text that repeats: a million records have few of them.
+            same = sys.intern
+            return [
+                Entry(record_id, same(split), same(label), same(subject), same(stratum),
+                      same(face), b"", digest)
+                for record_id, split, label, subject, stratum, face, *_, digest in rows
+            ]  # fmt: skip
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise errors.UserError(
             f"expected the index of the records in {path}, found: {error}. Prepare the set again "
