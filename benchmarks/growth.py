@@ -62,6 +62,7 @@ def duplicates_work(count: int, folder: Path) -> Work:
     """Finds near-duplicates among the looks of a set."""
     from tfds_builders import duplicates
 
+    del folder
     looks = looks_of(count)
     return lambda: duplicates.pairs(looks)
 
@@ -89,6 +90,7 @@ def shuffle_work(count: int, folder: Path) -> Work:
     """Orders an epoch of balanced batches."""
     from fer_jax.data.sampling import BatchSampler
 
+    del folder
     classes = np.random.default_rng(0).integers(0, 7, count)
     sampler = BatchSampler(classes, 64, 0, "sqrt")
     return lambda: sampler.rows(0)
