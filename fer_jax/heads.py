@@ -62,6 +62,10 @@ class Heads:
             for name, partner in zip(self.names, partners, strict=True)
         )
 
+    def unknown(self, count: int) -> np.ndarray | None:
+        """Labels float32[count, E] that are all unknown; None if there are only classes."""
+        return np.full((count, len(self.names)), np.nan, np.float32) if self.names else None
+
     def split(self, outputs: Any) -> tuple[Any, Any]:
         """Returns [..., C] and [..., E] of an array [..., C + E]; None for the latter if E is 0."""
         if not self.names:

@@ -14,8 +14,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-import numpy as np
-
 from fer_jax import files, run_dir
 from fer_jax.data.feed import HostFeed
 from fer_jax.data.records import decode_all
@@ -105,9 +103,8 @@ def find_best_on_test(run: Run) -> BestOnTest:
     validations = _validations(run)
     data = open_data(run)
     records = decode_all(open_framed(run, data, "test").split)
-    if run.heads.names:  # only the classes are scored
-        unknown = np.full((len(records), len(run.heads.names)), np.nan, np.float32)
-        records = dataclasses.replace(records, extras=unknown)
+    # Only the classes are scored.
+    records = dataclasses.replace(records, extras=run.heads.unknown(len(records)))
     check_labels(run, records.label_names)
     mesh = sharding.one_device_mesh()
     chosen = load_trained(run, mesh)

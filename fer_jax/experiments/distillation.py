@@ -95,9 +95,8 @@ def predict(run: Run, data: Prepared) -> np.ndarray:
     """
     split = open_framed(run, data, "train").split
     # Scores against the labels are not needed, and the label order may differ.
-    unknown = np.full((len(split), len(run.heads.names)), np.nan, np.float32)
     split = dataclasses.replace(
-        split, labels=np.zeros_like(split.labels), extras=unknown if run.heads.names else None
+        split, labels=np.zeros_like(split.labels), extras=run.heads.unknown(len(split))
     )
     mesh = sharding.data_mesh(math.gcd(run.settings.train.fsdp, len(sharding.all_devices())))
     network = load_trained(run, mesh)

@@ -427,9 +427,8 @@ def answer_records(
     network = load_trained(run, mesh)
     if not is_calibrated:
         network = dataclasses.replace(network, temperature=1.0)
-    if run.heads.names:  # only the answers are used, not what is compared with labels
-        unknown = np.full((len(records), len(run.heads.names)), np.nan, np.float32)
-        records = dataclasses.replace(records, extras=unknown)
+    # Only the answers of further heads are used, not what is compared with labels.
+    records = dataclasses.replace(records, extras=run.heads.unknown(len(records)))
     evaluation = evaluate_records(
         make_eval_function(
             network.model, run.preprocessing, run.settings.eval.tta, network.temperature, run.heads
