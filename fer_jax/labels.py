@@ -25,6 +25,9 @@ EMOTIONS: tuple[str, ...] = (
 )  # fmt: skip
 """Ekman's six, neutral and contempt: the classes of the sets are among them, except for pairs."""
 
+OTHER = "other"
+"""AM-FED+: a coded face that shows none of the emotions, or several. Not an emotion."""
+
 SEVEN: tuple[str, ...] = EMOTIONS[:7]
 """All but contempt: the classes of most sets."""
 

@@ -35,16 +35,19 @@ def _network(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "scale", "head", "monitor", "outputs"),
+    ("name", "protocol", "scale", "head", "monitor", "outputs"),
     [
-        ("amfed_plus", 0.02, "units", "units_f1", "AU12L"),
-        ("affectnet", 0.0001, "valence_arousal", "ccc", "valence"),
+        ("amfed_plus", "video_units", 0.02, "units", "units_f1", "AU12L"),
+        ("affectnet", "official", 0.0001, "valence_arousal", "ccc", "valence"),
     ],
 )
-def test_from_files_to_an_exported_file(tmp_path, name, scale, head, monitor, outputs):
+def test_from_files_to_an_exported_file(tmp_path, name, protocol, scale, head, monitor, outputs):
     manual_dir = stand_in.write(name, tmp_path / "files", scale)
     data = [f"--config.data.dir={tmp_path}", f"--config.data.manual_dir={manual_dir}"]
-    heads = [f"--config.model.heads={head}", f"--config.train.monitor={monitor}"]
+    heads = [
+        f"--config.data.protocol={protocol}",
+        f"--config.model.heads={head}", f"--config.train.monitor={monitor}",
+    ]  # fmt: skip
     commands.run(
         "train", f"--config={name}", f"--workdir={tmp_path / 'run'}", *data, *heads, *FLAGS
     )

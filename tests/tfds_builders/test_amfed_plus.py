@@ -46,7 +46,7 @@ UNITS = (
 )  # fmt: skip
 
 
-def _oracle(shown: frozenset[str]) -> str | None:
+def _oracle(shown: frozenset[str]) -> str:
     """The rule of the README, written with sets, for comparison with facs.py."""
     lower = {"AU04", "AU09", "AU10", "AU15"}
     sides = {one.split("_")[1][0] for one in shown if one.startswith("Unilateral")}
@@ -71,17 +71,17 @@ def _oracle(shown: frozenset[str]) -> str | None:
         found.append("sadness")
     if not shown:
         return "neutral"
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 else "other"
 
 
 def test_rule_on_all_combinations_of_units() -> None:
     answers = collections.Counter()
     for bits in itertools.product((False, True), repeat=len(UNITS)):
         shown = frozenset(itertools.compress(UNITS, bits))
-        answer = facs.emotion(dict.fromkeys(shown, 100.0))
+        answer = facs.label(dict.fromkeys(shown, 100.0))
         assert answer == _oracle(shown), sorted(shown)
         answers[answer] += 1
-    assert set(answers) == {*labels.AMFED_PLUS, labels.NEUTRAL, None}
+    assert set(answers) == {*labels.AMFED_PLUS, labels.NEUTRAL, labels.OTHER}
     assert answers[labels.NEUTRAL] == 1
 
 
@@ -90,26 +90,29 @@ def test_rule_on_all_combinations_of_units() -> None:
     [
         ({}, labels.NEUTRAL),
         ({"Smile": 0.0, "AU02": 0.0, "Expressive": 0.0}, labels.NEUTRAL),
-        ({"AU18": 33.3}, None),  # not neutral, but no prototype
-        ({"Expressive": 33.3}, None),
-        ({"AU57": 100.0}, None),
+        ({"AU18": 33.3}, labels.OTHER),  # not neutral, but no prototype
+        ({"Expressive": 33.3}, labels.OTHER),
+        ({"AU57": 100.0}, labels.OTHER),
         ({"Smile": 50.0}, labels.HAPPINESS),
-        ({"Smile": 49.9}, None),
+        ({"Smile": 49.9}, labels.OTHER),
         ({"Smile": 100.0, "AU15": 49.9}, labels.HAPPINESS),
-        ({"Smile": 100.0, "AU15": 50.0}, None),
+        ({"Smile": 100.0, "AU15": 50.0}, labels.OTHER),
         ({"Smile": 100.0, "AU09": 100.0}, labels.DISGUST),
         ({"Unilateral_LAU14": 100.0}, labels.CONTEMPT),
         ({"Unilateral_LAU12": 100.0, "Unilateral_LAU14": 100.0}, labels.CONTEMPT),
-        ({"Unilateral_LAU12": 100.0, "Unilateral_RAU14": 100.0}, None),
+        ({"Unilateral_LAU12": 100.0, "Unilateral_RAU14": 100.0}, labels.OTHER),
         ({"Unilateral_LAU12": 100.0, "Smile": 100.0}, labels.HAPPINESS),
-        ({"AU12": 100.0}, None),  # Smile is used instead
+        ({"AU12": 100.0}, labels.OTHER),  # Smile is used instead
         ({"AU02": 100.0, "AU26": 100.0}, labels.SURPRISE),
         ({"AU02": 100.0, "AU26": 100.0, "AU04": 100.0}, labels.FEAR),
-        ({"AU02": 100.0, "AU05": 100.0, "AU04": 100.0, "AU09": 100.0}, None),  # fear and disgust
+        (
+            {"AU02": 100.0, "AU05": 100.0, "AU04": 100.0, "AU09": 100.0},
+            labels.OTHER,
+        ),  # fear and disgust
         ({"AU04": 100.0, "AU17": 100.0}, labels.ANGER),
         ({"AU04": 100.0, "AU17": 100.0, "AU15": 100.0}, labels.SADNESS),
         ({"AU10": 100.0, "AU17": 100.0}, labels.DISGUST),
-        ({"AU10": 100.0}, None),
+        ({"AU10": 100.0}, labels.OTHER),
         ({"Smile": 100.0, "Trackerfail": 50.0}, None),
         ({"Trackerfail": 100.0}, None),
         ({"Smile": 100.0, "Trackerfail": 49.0}, labels.HAPPINESS),
@@ -117,7 +120,7 @@ def test_rule_on_all_combinations_of_units() -> None:
     ],
 )
 def test_rule_edge_cases(agreement: dict[str, float], expected: str | None) -> None:
-    assert facs.emotion(agreement) == expected
+    assert facs.label(agreement) == expected
 
 
 # ---- label files -------------------------------------------------------------------------------
@@ -541,7 +544,7 @@ def test_frames_match_their_label_file(amfed_tree: pathlib.Path) -> None:
     opened = builder.open(amfed_tree)
     trap = {one.trap: one.id for one in stand_in.videos(SCALE) if one.trap}
     per_class = collections.Counter((one.subject, one.label) for one in opened.records)
-    assert set(labels.AMFED_PLUS) == {label for _, label in per_class} - {labels.NEUTRAL}
+    assert {*labels.AMFED_PLUS, labels.NEUTRAL, labels.OTHER} == {label for _, label in per_class}
     assert max(per_class.values()) <= builder.SAMPLING.per_class
     for one in opened.records:
         text = (_root(amfed_tree) / names.LABELS / f"{one.subject}-label.csv").read_text()
@@ -550,8 +553,11 @@ def test_frames_match_their_label_file(amfed_tree: pathlib.Path) -> None:
             for row in csv.DictReader(text.splitlines())
         ]
         held = [row for row in rows if row["Time"] <= one.extras["time"]][-1]
-        shown = frozenset(key for key, value in held.items() if key != "Time" and value >= 50)
-        assert _oracle(shown) == one.label, one.id
+        codes = {key: value for key, value in held.items() if key != "Time"}
+        shown = frozenset(key for key, value in codes.items() if value >= 50)
+        is_neutral = not any(codes.values())
+        expected = _oracle(shown) if shown or is_neutral else labels.OTHER
+        assert expected == one.label, one.id
         assert "Trackerfail" not in shown
     by_class = collections.defaultdict(list)
     for one in opened.records:
@@ -563,15 +569,20 @@ def test_frames_match_their_label_file(amfed_tree: pathlib.Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("protocol", "classes"), [("video_neutral", 8), ("fold2of3", 7), ("video", 7)]
+    ("protocol", "unused"),
+    [
+        ("video_units", set()),
+        ("video_neutral", {labels.OTHER}),
+        ("fold2of3", {labels.NEUTRAL, labels.OTHER}),
+        ("video", {labels.NEUTRAL, labels.OTHER}),
+    ],
 )
-def test_protocols_share_the_records(protocol: str, classes: int, amfed_data: pathlib.Path) -> None:
+def test_protocols_share_the_records(protocol, unused, amfed_data: pathlib.Path) -> None:
     done = _prepared(amfed_data, protocol)
-    assert len(done.label_names) == classes
+    assert set(done.label_names) == {*labels.AMFED_PLUS, labels.NEUTRAL, labels.OTHER} - unused
     assert done.metadata["leaks"] == 0
     used = sum(map(len, done.splits.values()))
-    neutral = sum(one.label == labels.NEUTRAL for one in done.entries)
-    assert used == len(done.entries) - (neutral if classes == 7 else 0)
+    assert used == sum(one.label not in unused for one in done.entries)
 
 
 def test_paper_protocol_is_marked_as_an_approximation(amfed_data: pathlib.Path) -> None:

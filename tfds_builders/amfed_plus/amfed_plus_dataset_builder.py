@@ -28,7 +28,7 @@ OWN_COLUMNS = ("video", "time_s", "label")
 NO_LABELS = "video without a label file"
 EMPTY_LABELS = "video with an empty label file"
 NO_LANDMARKS = "video without landmarks"
-NO_FRAME = "video without a frame of exactly one emotion"
+NO_FRAME = "video without a coded frame"
 NOT_LISTED = f"video not in {OWN_LABELS}"
 
 _HEAD = 256  # bytes at the start of a file that contain the stand-in mark
@@ -45,7 +45,7 @@ _ARCHIVE = r".*am-?_?fed.*\.zip|.*\(labeled( videos)?\)\.zip|au labels\.zip"
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """A labeled frame: time in seconds, emotion, landmarks (float32[34, 2]) if known, and units.
+    """A labeled frame: time in seconds, class, landmarks (float32[34, 2]) if known, and units.
 
     The units are those of `au_labels.Labels.units`.
     """
@@ -57,10 +57,11 @@ class Frame:
 
 
 class Builder(manual.ManualBuilder):
-    """AM-FED+, split by video (`video`, the default, or `video_neutral`) or as in the paper."""
+    """AM-FED+, split by video (all protocols but `paper`) or as in the paper."""
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.2.0": "Frames of no or several emotions, too.",
         "1.1.0": "The action units as coded.",
         "1.0.0": "First version; labels by facs_v1.",
     }
@@ -71,7 +72,7 @@ class Builder(manual.ManualBuilder):
             crop=FaceCrop(method="shipped"),
         )
     ]
-    LABEL_NAMES = (*labels.AMFED_PLUS, labels.NEUTRAL)
+    LABEL_NAMES = (*labels.AMFED_PLUS, labels.NEUTRAL, labels.OTHER)
     PROTOCOLS: ClassVar[Mapping[str, protocols.Protocol]] = {
         protocol.name: protocol
         for protocol in (
@@ -85,6 +86,12 @@ class Builder(manual.ManualBuilder):
                 "video_neutral",
                 "As `video`, with neutral as an eighth class.",
                 (*labels.AMFED_PLUS, labels.NEUTRAL),
+                protocols.by_group,
+            ),
+            protocols.Protocol(
+                "video_units",
+                "All coded frames, for units; with neutral, and other: no or several emotions.",
+                (*labels.AMFED_PLUS, labels.NEUTRAL, labels.OTHER),
                 protocols.by_group,
             ),
             protocols.Protocol(
@@ -204,7 +211,7 @@ def _files_of(source: sources.Source, part: str) -> tuple[dict[str, str], list[c
 def _derived_frames(
     source: sources.Source, videos: Mapping[str, str], how: sampling.Sampling
 ) -> tuple[dict[str, list[Frame]], list[crops.Drop]]:
-    """Video id to the frames with one emotion; drops are the videos without any."""
+    """Video id to the coded frames; drops are the videos without any."""
     label_files, _ = _files_of(source, names.LABELS)
     point_files, _ = _files_of(source, names.LANDMARKS)
     frames, drops = {}, []
@@ -229,12 +236,12 @@ def _derived_frames(
 def _by_rule(
     coded: au_labels.Labels, track: landmarks.Track, how: sampling.Sampling
 ) -> list[Frame]:
-    """A sample of the frames that have landmarks and show exactly one emotion."""
-    emotions = [*map(facs.emotion, coded.agreement), None]  # the last is for `row_at` = -1
+    """A sample of the frames of each class that have landmarks."""
+    classes = [*map(facs.label, coded.agreement), None]  # the last is for `row_at` = -1
     points: dict[float, np.ndarray] = {}
     labeled = []
     for row, time in enumerate(track.times):
-        label = emotions[coded.row_at(time)]
+        label = classes[coded.row_at(time)]
         of_row = track.points(row) if label else None
         if label and of_row is not None:
             points[time] = of_row

@@ -61,8 +61,8 @@ _PROTOTYPES: dict[str, Callable[[Shown], bool]] = {
 }
 
 
-def emotion(agreement: Mapping[str, float]) -> str | None:
-    """The emotion that a frame's action units show.
+def label(agreement: Mapping[str, float]) -> str | None:
+    """The class of a frame by its action units.
 
     Args:
       agreement: column (of `au_labels.COLUMNS`) to percent of the coders; a missing column
@@ -70,7 +70,7 @@ def emotion(agreement: Mapping[str, float]) -> str | None:
 
     Returns:
       One of the seven emotions if exactly one prototype matches; neutral if all columns
-      are 0; None otherwise, or if the tracker failed.
+      are 0; `labels.OTHER` otherwise; None if the tracker failed.
     """
     if agreement.get(au_labels.TRACKER_FAIL, 0.0) >= THRESHOLD:
         return None
@@ -82,7 +82,7 @@ def emotion(agreement: Mapping[str, float]) -> str | None:
         for name, fits in _PROTOTYPES.items()
         if fits(lambda unit: units.get(unit, 0.0) >= THRESHOLD)
     ]
-    return matches[0] if len(matches) == 1 else None
+    return matches[0] if len(matches) == 1 else labels.OTHER
 
 
 def _any(shown: Shown, *units: str) -> bool:
