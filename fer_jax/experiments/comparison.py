@@ -157,6 +157,16 @@ class TableRow:
         return statistics.fmean(values) if len(values) == len(self.runs) else None
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """The runs' marks; one that not all have says how many."""
+        counts = collections.Counter(mark for run in self.runs for mark in run.marks)
+        whole = len(self.runs)
+        return tuple(
+            mark if count == whole else f"{mark} ({count} of {whole} runs)"
+            for mark, count in counts.items()
+        )
+
+    @property
     def folds(self) -> int:
         """Number of pooled folds of each run."""
         return self.runs[0].folds
@@ -307,11 +317,18 @@ _UNGROUPED: dict[str, Any] = {
 }  # fmt: skip
 
 
+_OUTCOMES = {"DEAD UNITS", "COLLAPSE", "CHANCE"}
+"""Marks of what a network became. Runs that differ in them alone are of the same settings: without
+the seeds that failed, a mean would be too high."""
+
+
 def _grouped(reports: Iterable[RunReport]) -> list[tuple[RunReport, ...]]:
     """Groups reports that differ only in run and seed, of as many seeds each."""
     groups: dict[Any, list[RunReport]] = collections.defaultdict(list)
     for one in sorted(reports, key=lambda one: (one.dataset, one.protocol, one.model, one.seeds)):
-        groups[dataclasses.replace(one, **_UNGROUPED), len(one.seeds)].append(one)
+        marks = tuple(mark for mark in one.marks if mark not in _OUTCOMES)
+        key = dataclasses.replace(one, **_UNGROUPED, marks=marks)
+        groups[key, len(one.seeds)].append(one)
     return [tuple(group) for group in groups.values()]
 
 

@@ -105,7 +105,7 @@ def _paper_cells(row: TableRow) -> tuple[str, ...]:
         f"{first.count:,}",
         _paper_accuracy(row),
         f"{row.balanced_accuracy:.2%}",
-        ", ".join(first.marks),
+        ", ".join(row.marks),
     )
 
 
@@ -172,7 +172,7 @@ def _rank_cells(one: Rank) -> tuple[str, ...]:
         f"{row.balanced_accuracy:.2%}",
         macro,
         f"{first.parameters:,}" if first.parameters else "",
-        ", ".join(first.marks),
+        ", ".join(row.marks),
     )
 
 
@@ -223,8 +223,7 @@ def matrix_table(matrix: CrossMatrix) -> Table:
 
 
 def _cell(row: TableRow) -> str:
-    marks = sorted({mark for run in row.runs for mark in run.marks})
-    return f"{row.accuracy:.2%}" + (f" ({', '.join(marks)})" if marks else "")
+    return f"{row.accuracy:.2%}" + (f" ({', '.join(sorted(row.marks))})" if row.marks else "")
 
 
 def markdown(tables: Iterable[Table]) -> str:
@@ -308,7 +307,7 @@ def _csv_rows(rows: Sequence[TableRow]) -> Iterator[list[object]]:
             first.dataset, *paper, first.model, first.config, first.protocol, first.split,
             row.folds, row.seeds, first.count, row.accuracy,
             "" if single else row.deviation, *((single and first.interval) or ("", "")),
-            row.balanced_accuracy, "; ".join(first.marks), "; ".join(r.run for r in row.runs),
+            row.balanced_accuracy, "; ".join(row.marks), "; ".join(r.run for r in row.runs),
         ]  # fmt: skip
 
 
@@ -327,7 +326,7 @@ def ranking_csv(rankings: Sequence[Ranking]) -> str:
                 one.settings, first.parameters or "", row.folds, row.seeds, first.count,
                 row.accuracy, row.deviation,
                 *((ends.low, ends.high) if ends else ("", "")), row.balanced_accuracy,
-                row.macro_f1, "; ".join(first.marks), "; ".join(run.run for run in row.runs),
+                row.macro_f1, "; ".join(row.marks), "; ".join(run.run for run in row.runs),
             ])  # fmt: skip
     return csv_table(table)
 

@@ -114,6 +114,20 @@ def test_runs_that_differ_only_in_their_seed_share_a_row(tmp_path, table):
     assert ours["s0 and 2 more"][6:9] == ("1 x 3", "800", "92.00% ± 2.00")
 
 
+def test_a_seed_that_failed_stays_in_its_row(tmp_path, table):
+    failed = ("STAND-IN", "DEAD UNITS", "CHANCE")
+    for seed, (accuracy, warnings) in enumerate(
+        [(0.9, failed[:1]), (0.1, failed), (0.8, failed[:1])]
+    ):
+        write_report(tmp_path, f"s{seed}", accuracy, seed=seed, warnings=warnings)
+    write_report(tmp_path, "real", 0.9)
+    ours = {row[4]: row for row in paper_rows(table())[4:]}
+    assert set(ours) == {"s0 and 2 more", "real"}
+    assert ours["s0 and 2 more"][8].startswith("60.00%")
+    marks = "STAND-IN, DEAD UNITS (1 of 3 runs), CHANCE (1 of 3 runs)"
+    assert ours["s0 and 2 more"][10] == marks
+
+
 def write_crossval(runs: Path, name: str, accuracy: float, folds: int, seeds: list[int]) -> Path:
     """Writes the directory of a cross-validation: its runs, one with a report, and the pool's."""
     described = {"seed": seeds[0], "folds": folds, "seeds": len(seeds), "protocol": "5 folds"}
