@@ -264,13 +264,25 @@ def _latex_table(table: Table) -> str:
     shown = [n for n in shown if n == 0 or any(row[n] for row in table.rows[1:])]
     columns = "".join("r" if n in table.numbers else "l" for n in shown)
     lines = [" & ".join(_latex(row[n]) for n in shown) + r" \\" for row in table.rows]
-    marks = {row[table.marks] for row in table.rows[1:]} - {""} if table.marks else set()
-    note = " ".join([table.note, *(f"Warnings: {text}." for text in sorted(marks))])
+    note = " ".join([table.note, *_latex_warnings(table)])
     return "\n".join([
         r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}. {_latex(note)}}}",
         rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],
         r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
     ])  # fmt: skip
+
+
+def _latex_warnings(table: Table) -> Iterator[str]:
+    """Yields the warnings that all rows have, then those of some, after the rows' first cells."""
+    if table.marks is None:
+        return
+    marks = [(row[:2], set(filter(None, row[table.marks].split(", ")))) for row in table.rows[1:]]
+    everywhere = set.intersection(*(found for _, found in marks))
+    if everywhere:
+        yield f"Warnings: {', '.join(sorted(everywhere))}."
+    for name, found in marks:
+        if more := found - everywhere:
+            yield f"{' '.join(filter(None, name))}: {', '.join(sorted(more))}."
 
 
 _LATEX = {

@@ -83,7 +83,7 @@ def test_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:
 
 def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_run(tmp_path / "runs", "a", 0.9, warnings=("STAND-IN",))
-    write_run(tmp_path / "runs", "b_1", 0.5, epochs=60, warnings=("STAND-IN",))
+    write_run(tmp_path / "runs", "b_1", 0.5, epochs=60, warnings=("STAND-IN", "CHANCE"))
     out = tmp_path / "out"
     cli.main([str(tmp_path / "runs" / "a"), str(tmp_path / "runs" / "b_1"), "--out", str(out)])
     printed = capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_the_files(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     latex = (out / "summary.tex").read_text()
     assert latex.count(r"\toprule") == latex.count(r"\end{table}") == 2
     assert r"custom\_cnn & train.epochs=30 & paper & 1 x 1 & 800 & 90.00\%" in latex
-    assert "Warnings: STAND-IN." in latex
+    assert r"Warnings: STAND-IN. custom\_cnn train.epochs=60: CHANCE.}" in latex
     assert "&lt; 0.001" in (out / "summary.html").read_text()
 
 
