@@ -21,8 +21,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fer_jax import buckets, published, run_dir
 from fer_jax import plugins as own_parts
-from fer_jax import published, run_dir
 from fer_jax.inference.model import Model
 from fer_jax.inference.results import Face, Prediction, to_frame
 
@@ -30,7 +30,7 @@ __all__ = ["Face", "Model", "Prediction", "load", "to_frame"]
 
 
 def load(folder: str | os.PathLike[str] | None = None, plugins: Sequence[str] = ()) -> Model:
-    """Opens a run directory, such as "runs/demo", with its best weights.
+    """Opens a run directory, such as "runs/demo" or "gs://bucket/runs/demo", with its best weights.
 
     "hub:OWNER/NAME@REVISION" is a published run of the Hugging Face Hub, which is downloaded once;
     the files of a published run are compared with its manifest. Without a folder it opens the
@@ -46,6 +46,8 @@ def load(folder: str | os.PathLike[str] | None = None, plugins: Sequence[str] = 
     if isinstance(folder, str) and folder.startswith(published.HUB):
         folder = published.download(folder)
     path = run_dir.DEFAULT_RUN if folder is None else Path(folder)
+    if isinstance(folder, str) and buckets.is_url(folder):
+        path = run_dir.find_run(folder)
     published.verify(path)
     run = run_dir.open_run(path)
     if folder is None:

@@ -39,8 +39,8 @@ from pathlib import Path
 from typing import Any
 
 import fer_jax
+from fer_jax import buckets, files, plugins
 from fer_jax import config as configuration
-from fer_jax import files, plugins
 from fer_jax.data.preprocess import Preprocessing
 from fer_jax.data.provenance import Provenance
 from fer_jax.errors import UserError
@@ -48,6 +48,7 @@ from fer_jax.heads import AFFECT, Heads
 from fer_jax.printable import printable
 from fer_jax.registry import FIELDS
 from fer_jax.settings import Settings, flatten
+from fer_jax.working_copy import working_copy
 
 FORMAT = 4
 """Incremented when an older fer_jax could not read the directory."""
@@ -290,13 +291,43 @@ def write(run: Run, made_with: Mapping[str, str]) -> None:
 def find_run(name: str | Path) -> Path:
     """Returns the folder of a shipped run, if `name` is one's and no file's; else `name`.
 
+    The URL of a bucket becomes a copy that may be read.
+
     Raises:
-      UserError: a URL.
+      UserError: another URL, or one that cannot be read.
     """
-    path = files.local_path(name)
+    path = buckets.path_or_url(name) if isinstance(name, str) else files.local_path(name)
+    if isinstance(path, str):
+        _check_run_at(path)
+        return buckets.read_only(path)
     shipped = SHIPPED / path
     is_shipped = len(path.parts) == 1 and (shipped / "run.json").is_file()
     return shipped if is_shipped and not path.exists() else path
+
+
+def _check_run_at(url: str) -> None:
+    """Checks that there is a run before everything that is there is copied.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not buckets.exists(f"{url}/run.json"):
+        raise UserError(
+            f"expected a run directory with a run.json at {url}, found none; check the URL"
+        )
+
+
+@contextlib.contextmanager
+def opened(place: Path | str) -> Iterator[Run]:
+    """Opens a run whose directory is written into, also one in a bucket.
+
+    Raises:
+      UserError: as `open_run`, or another process writes the directory in the bucket.
+    """
+    if isinstance(place, str):
+        _check_run_at(place)
+    with working_copy(place) as folder:
+        yield open_run(folder)
 
 
 def is_run(folder: Path) -> bool:
@@ -309,8 +340,10 @@ def has_parts(folder: Path) -> bool:
     return any((folder / name).exists() for name in ("config.json", "checkpoints", LEARNED))
 
 
-def open_run(folder: Path) -> Run:
+def open_run(folder: Path | str) -> Run:
     """Reads a run directory, or the shipped run of this name, and verifies its digest.
+
+    Of the URL of a bucket it reads a copy.
 
     Raises:
       UserError: there is no run, a changed one, one that this version cannot read, or one that

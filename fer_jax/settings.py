@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fer_jax import durations, files
+from fer_jax import buckets, durations, files
 from fer_jax.durations import EPOCHS, EXAMPLES, PER_CENT, STEPS
 from fer_jax.errors import UserError
 from fer_jax.heads import AFFECT, HEADS, UNITS
@@ -279,8 +279,9 @@ def _check(settings: Settings) -> None:
     _check_model(settings.model)
     _check_augmentation(settings.augment)
     _check_optim(settings.optim)
-    paths = (settings.data.dir, settings.data.manual_dir, settings.model.pretrained)
-    for path in (*paths, *settings.train.teacher):
+    for path in (settings.data.dir, settings.data.manual_dir):
+        buckets.path_or_url(path or "")
+    for path in (settings.model.pretrained, *settings.train.teacher):
         files.local_path(path or "")
     for field in DURATIONS:
         settings.duration(field)

@@ -9,12 +9,19 @@ fer-jax evaluate emotions.onnx --data fer2013
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fer_jax.buckets import path_or_url
 from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
-from fer_jax.files import local_path
+
+if TYPE_CHECKING:
+    from fer_jax.experiments.evaluate import OtherData
+    from fer_jax.run_dir import Run
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,7 +33,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parse(arguments)
     from fer_jax import run_dir
     from fer_jax.cli.logs import quiet_orbax
-    from fer_jax.experiments.evaluate import OtherData, evaluate, print_report
+    from fer_jax.experiments.evaluate import OtherData, print_report
     from fer_jax.runtime import compile_cache
 
     other = OtherData(
@@ -35,12 +42,20 @@ def main(arguments: Sequence[str]) -> None:
     )  # fmt: skip
     quiet_orbax()
     compile_cache.enable()
-    if options.runs[0].suffix == ".onnx" and len(options.runs) == 1:
+    first = options.runs[0]
+    if isinstance(first, Path) and first.suffix == ".onnx" and len(options.runs) == 1:
         from fer_jax.experiments.foreign import evaluate_foreign
 
-        print_report(evaluate_foreign(options.runs[0], options.split, other, options.abstain))
+        print_report(evaluate_foreign(first, options.split, other, options.abstain))
         return
-    runs = [run_dir.open_run(folder) for folder in options.runs]
+    with contextlib.ExitStack() as stack:
+        runs = [stack.enter_context(run_dir.opened(place)) for place in options.runs]
+        _evaluate(runs, other, options)
+
+
+def _evaluate(runs: Sequence[Run], other: OtherData, options: argparse.Namespace) -> None:
+    from fer_jax.experiments.evaluate import evaluate, print_report
+
     if options.best_epoch_on_test:
         from fer_jax.experiments.best_on_test import report_best_on_test
 
@@ -64,7 +79,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "runs",
-        type=local_path,
+        type=path_or_url,
         nargs="+",
         metavar="RUN",
         help="run directory, such as runs/demo; several for an ensemble, the mean of their "

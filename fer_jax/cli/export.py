@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from fer_jax import run_dir
+from fer_jax.buckets import path_or_url
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.export.export_run import FORMATS, VARIANTS
@@ -101,7 +102,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax export", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=local_path, nargs="?",
+        "run", type=path_or_url, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument("--format", choices=FORMATS, required=True)

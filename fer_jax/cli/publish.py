@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_jax import published, run_dir
+from fer_jax.buckets import path_or_url
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
 from fer_jax.files import local_path
@@ -95,7 +96,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax publish", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=local_path, nargs="?",
+        "run", type=path_or_url, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument(

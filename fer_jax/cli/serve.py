@@ -21,9 +21,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_jax.buckets import path_or_url
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.errors import UserError
-from fer_jax.files import local_path
 from fer_jax.printable import printable
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="fer-jax serve", description=(__doc__ or "").split("\n")[0], allow_abbrev=False
     )
     parser.add_argument(
-        "run", type=local_path, nargs="?",
+        "run", type=path_or_url, nargs="?",
         help="run directory, such as runs/demo (default: the shipped model)",
     )  # fmt: skip
     parser.add_argument(

@@ -17,15 +17,17 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_jax import config as configuration
-from fer_jax.files import local_path
+from fer_jax.buckets import path_or_url
+from fer_jax.working_copy import follow, working_copy
 
 if TYPE_CHECKING:
     from fer_jax.run_dir import Run
+    from fer_jax.settings import Settings
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.data is not None:
         options.config, overrides, lines = _fit(options.data, overrides)
     settings = configuration.load_settings(options.config, overrides)
-    folder = options.workdir or Path("runs") / _run_name(options)
+    place = options.workdir or Path("runs") / _run_name(options)
 
     # Imports of JAX, Orbax and TFDS take seconds; wrong input is reported before.
     from fer_jax.cli.logs import quiet_orbax
@@ -55,18 +57,43 @@ def main(arguments: Sequence[str]) -> None:
     compile_cache.enable()
     for line in lines:
         print(*wrap(line), sep="\n", flush=True)
+    with _opened(place) as folder:
+        _train(settings, folder, options.profile_steps, arguments)
+
+
+def _train(settings: Settings, folder: Path, profile_steps: int, arguments: Sequence[str]) -> None:
+    """Trains and evaluates.
+
+    Raises:
+      SystemExit: as `main`.
+    """
     from fer_jax.experiments.distillation import teach
+    from fer_jax.runtime import distributed
     from fer_jax.training.loop import InterruptedRunError
     from fer_jax.training.train import train
 
     try:
         teach(settings, folder)
-        run = train(settings, folder, options.profile_steps)
+        run = train(settings, folder, profile_steps)
     except InterruptedRunError as stopped:
         if distributed.is_lead():
             print(f"stopped and saved; to continue: {_command(arguments)}", file=sys.stderr)
         raise SystemExit(128 + stopped.signal) from None
     _evaluate(run, arguments)
+
+
+@contextlib.contextmanager
+def _opened(place: Path | str) -> Iterator[Path]:
+    """Yields the run directory; in a bucket the lead process writes it, and the others follow."""
+    from fer_jax.runtime import distributed
+
+    if isinstance(place, Path):
+        yield place
+        return
+    with contextlib.ExitStack() as stack:
+        yield distributed.lead_first(
+            lambda: stack.enter_context(working_copy(place)), lambda: follow(place)
+        )
 
 
 def _evaluate(run: Run, arguments: Sequence[str]) -> None:
@@ -85,6 +112,7 @@ def _evaluate(run: Run, arguments: Sequence[str]) -> None:
             stopped = stack.enter_context(signals.interrupt_on_terminate(signal.SIGINT))
         try:
             with distributed.report_lost_peers(run.checkpoints):
+                distributed.lead_first(lambda: run, lambda: run)  # the others need its weights
                 if run.settings.eval.calibrate:
                     calibrate.calibrate(run)
                 found = evaluate.run_evaluation(run, split="test")
@@ -139,8 +167,8 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     )  # fmt: skip
     parser.add_argument(
         "--workdir",
-        type=local_path,
-        help="run directory (default: runs/<name of the config or folder>)",
+        type=path_or_url,
+        help="run directory, also gs://bucket/run (default: runs/<name of the config or folder>)",
     )
     parser.add_argument(
         "--profile_steps", type=int, default=0, metavar="N",

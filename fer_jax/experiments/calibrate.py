@@ -64,10 +64,8 @@ def calibrate(run: Run) -> Calibration:
         error_before=reliability(probabilities, records.labels).error,
         error=reliability(calibrated, records.labels).error,
     )
-    if distributed.is_lead():
-        content = json.dumps(dataclasses.asdict(found), indent=2) + "\n"
-        files.write_text(run.folder / CALIBRATION, content)
-    distributed.all_processes(True)  # the others read the file next
+    content, path = json.dumps(dataclasses.asdict(found), indent=2) + "\n", run.folder / CALIBRATION
+    distributed.lead_first(lambda: files.write_text(path, content), lambda: path)
     return found
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fer_jax import buckets, working_copy
 from fer_jax.errors import EXIT_PEER_LOST, PeerLostError, UserError, end_at_once
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
             f"found: {first_line}. Start all processes, with one address that all can reach, or "
             f"unset {', '.join(VARIABLES)} to train with one."
         ) from error
+    buckets.use_own_copies(jax.process_index())
     heartbeat = Heartbeat(jax.process_index(), jax.process_count())
     heartbeat.start()
     atexit.register(heartbeat.done)
@@ -284,7 +286,7 @@ def is_single_process() -> bool:
 def lead_first(lead: Callable[[], T], others: Callable[[], T]) -> T:
     """Calls `lead` in the lead process, and then `others` in the other processes.
 
-    The others wait until the lead has written its files.
+    The others wait until the lead has written its files, also to a bucket.
     """
     if is_single_process():
         return lead()
@@ -292,9 +294,11 @@ def lead_first(lead: Callable[[], T], others: Callable[[], T]) -> T:
 
     if is_lead():
         result = lead()
+        working_copy.push_all()
         multihost_utils.sync_global_devices("the lead is done")
         return result
     multihost_utils.sync_global_devices("the lead is done")
+    working_copy.refresh()
     return others()
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from fer_jax import files
+from fer_jax import files, working_copy
 from fer_jax.errors import UserError
 from fer_jax.printable import printable
 from fer_jax.runtime import distributed, sharding
@@ -196,6 +196,7 @@ class Checkpoints:
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
             self._read_back(step, state)
+            working_copy.push_all()
         except Exception as error:
             _clear_frames(error)
             self._remove_unfinished()
