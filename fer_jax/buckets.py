@@ -37,7 +37,7 @@ MANIFEST = f"{OWN}/files.json"
 PENDING = f"{OWN}/pending"
 OWNER = f"{OWN}/owner.json"
 
-READING, WORKING = "read", "work"
+READING, WORKING, DATA = "read", "work", "data"
 """Kinds of copies: readers do not disturb the copy that a process of this machine works on."""
 
 BATCH = 64
@@ -184,6 +184,16 @@ def list_urls(url: str) -> list[str]:
       UserError: there is none, or the service does not answer.
     """
     return [f"{url}/{name}" if name else url for name in sorted(_listed(url))]
+
+
+def local_path(text: str) -> Path:
+    """Returns the path that a flag names; of the URL of a bucket, that of a copy to read.
+
+    Raises:
+      UserError: as `path_or_url` and `read_only`.
+    """
+    place = path_or_url(text)
+    return place.expanduser() if isinstance(place, Path) else read_only(place)
 
 
 @functools.cache

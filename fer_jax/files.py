@@ -26,9 +26,9 @@ def local_path(text: str | os.PathLike[str]) -> Path:
     """
     if _SCHEME.match(os.fspath(text)):
         raise UserError(
-            f"expected a local path, found the URL {os.fspath(text)}; fer_jax reads and writes "
-            "mounted file systems only: mount the bucket (gcsfuse, mountpoint-s3) and give the "
-            "folder, or copy the files"
+            f"expected a local path, found the URL {os.fspath(text)}; buckets are for run "
+            "directories, prepared data, your copy of a set, and what fer-jax predict reads and "
+            "writes: mount this one (gcsfuse, mountpoint-s3) and give the folder, or copy the files"
         )
     return Path(text)
 

@@ -85,6 +85,12 @@ def follow(place: Path | str) -> Path:
 def refresh() -> None:
     """Pulls what this process follows."""
     for url, folder in _followed:
+        fetch(url, folder)
+
+
+def fetch(url: str, folder: Path) -> None:
+    """Makes a copy equal to a folder, which may be missing, unless this process works on it."""
+    if not any(copy.folder == folder for copy in _open):
         with buckets.locked(folder, wait=True):
             buckets.pull_locked(url, folder, may_be_missing=True)
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from fer_jax import errors
+from fer_jax import buckets, errors
 from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
@@ -271,7 +271,7 @@ class ManualBuilder(stored.StoredBuilder):
         self.info.metadata.update(
             stand_in=self._is_stand_in,
             synthetic=self._is_stand_in,
-            source=str(opened.source.path),
+            source=buckets.origin(opened.source.path),
             source_digest=self.source_digest(opened),
             expected=expected if isinstance(expected, int) else dict(expected),
             found=len(records) + sum(drop.reason not in _DROPPED_RECORDS for drop in drops),

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fer_jax import errors, files
+from fer_jax import buckets, errors, files, working_copy
 from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
@@ -67,8 +67,9 @@ def get(
     Args:
       name: one of `NAMES`.
       variant: how faces are cropped, a TFDS config of the set; None for the default.
-      data_dir: folder of prepared sets; None for `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
-      manual_dir: the user's copy; image_folder names its variants by it.
+      data_dir: folder of prepared sets, also in a bucket; None for `TFDS_DATA_DIR` or
+        `~/tensorflow_datasets`.
+      manual_dir: the user's copy, also in a bucket; image_folder names its variants by it.
       crop: fields of `FaceCrop` that override the variant's; None values are ignored. The result
         is a variant with a name such as "face-1f2e3d4c".
 
@@ -84,6 +85,7 @@ def get(
     from google.protobuf import json_format  # type: ignore[import-untyped]
     from tensorflow_datasets.core import dataset_info
 
+    _fetch(data_root(data_dir) / name / config.name / str(builder_class.VERSION))
     try:
         builder = builder_class(
             data_dir=str(data_root(data_dir)), config=config, file_format=FILE_FORMAT
@@ -168,7 +170,7 @@ def _write_once(
     Returns:
       The builder that finds them, and whether they were there already.
     """
-    with _lock(builder):
+    with _lock(builder), _owned(builder):
         exists = Path(builder.data_dir).exists()
         if exists and not rebuild:  # damaged, or written by another process meanwhile
             builder = find()
@@ -184,13 +186,18 @@ def _write_once(
 def data_root(data_dir: str | None = None) -> Path:
     """Folder of prepared sets: the argument, else `TFDS_DATA_DIR`, else TFDS's default.
 
+    Of one in a bucket it is the folder of the copies of its sets.
+
     Raises:
       errors.UserError: that is in a home, and this user has none, as in a container; or it is a
-        URL.
+        URL that is not of a bucket.
     """
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     try:
-        return files.local_path(chosen).expanduser().absolute()
+        place = buckets.path_or_url(chosen)
+        if isinstance(place, str):
+            return buckets.copy_of(place, buckets.DATA)
+        return place.expanduser().absolute()
     except RuntimeError:
         raise errors.UserError(
             "expected a home for prepared data, found none; set HOME, or name a folder "
@@ -245,12 +252,13 @@ def _config(
             )
         return config
     config = _with_crop(config, changes)
-    return builder_class.variant_for(files.local_path(manual_dir) if manual_dir else None, config)
+    return builder_class.variant_for(buckets.local_path(manual_dir) if manual_dir else None, config)
 
 
 def _stored_config(builder_class: Any, variant: str, data_dir: str | None) -> Any:
     """The config of prepared data with other crop settings, by its name; None if not prepared."""
     place = data_root(data_dir) / builder_class.name / variant / str(builder_class.VERSION)
+    _fetch(place)
     try:
         metadata = json.loads((place / "metadata.json").read_text(encoding="utf-8"))
         return type(builder_class.BUILDER_CONFIGS[0])(
@@ -311,7 +319,7 @@ def _silence_tfds() -> None:
 
 def _manual_dir(builder: Any, manual_dir: str | None) -> Path:
     if manual_dir:
-        return files.local_path(manual_dir).expanduser().absolute()
+        return buckets.local_path(manual_dir).absolute()
     return Path(builder.data_dir_root) / "downloads" / "manual"
 
 
@@ -403,7 +411,7 @@ def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
     try:
         opened = builder.open(source_dir)
     except errors.UserError as error:
-        if source_dir.exists() and str(source_dir) != before:
+        if source_dir.exists() and buckets.origin(source_dir) != before:
             raise errors.UserError(
                 f"{error}\n{builder.name} was prepared from {before} into {builder.data_dir}. To "
                 "use that, leave --manual_dir (config.data.manual_dir) out."
@@ -415,8 +423,8 @@ def _source_changes(builder: Any, source_dir: Path | None) -> list[str]:
         return []
     if builder.source_digest(opened) == metadata.get("source_digest"):
         return []
-    now = opened.source.path
-    place = f"{before} has changed" if str(now) == before else f"{before} then, {now} now"
+    now = buckets.origin(opened.source.path)
+    place = f"{before} has changed" if now == before else f"{before} then, {now} now"
     return [f"source: {place} ({_compare(builder, opened)})"]
 
 
@@ -461,6 +469,25 @@ def _lock(builder: Any) -> Iterator[None]:
             console.print_stderr(f"waiting for another process to prepare {builder.info.full_name}")
             files.lock(lock.fileno(), place / ".lock", wait=True)
         yield
+
+
+def _fetch(place: Path) -> None:
+    """Makes the copy of prepared data equal to those in a bucket, if it is a copy."""
+    url = buckets.origin(place)
+    if buckets.is_url(url):
+        working_copy.fetch(url, place)
+
+
+def _owned(builder: Any) -> contextlib.AbstractContextManager[object]:
+    """Owns prepared data in a bucket, which are written there at the end.
+
+    Waits for another machine that prepares them, as `_lock` does for processes.
+    """
+    place = Path(builder.data_dir)
+    url = buckets.origin(place)
+    if not buckets.is_url(url):
+        return contextlib.nullcontext()
+    return working_copy.WorkingCopy(url, place, waits=True)
 
 
 def _remove_leftovers(builder: Any) -> None:

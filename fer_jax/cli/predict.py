@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_jax.buckets import exists, is_url, origin, path_or_url
 from fer_jax.cli.abstain import add_flag as add_abstain
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.cli.workers import add_flags, make_executor
 from fer_jax.errors import EXIT_INTERRUPTED, UserError
-from fer_jax.files import local_path
 from fer_jax.printable import printable
+from fer_jax.working_copy import working_copy
 
 if TYPE_CHECKING:
     from fer_jax.inference.outputs import Counts
@@ -45,11 +46,25 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse(arguments)
     from fer_jax import run_dir
-    from fer_jax.faces.crop import FaceCrop
-    from fer_jax.inference import sources as inputs
 
     folder, names = choose_run(options.inputs)
     run = run_dir.open_run(folder)
+    with contextlib.ExitStack() as stack:
+        if options.out:
+            options.out = stack.enter_context(working_copy(options.out))
+        _run(run, names, options)
+
+
+def _run(run: Run, names: Sequence[str], options: argparse.Namespace) -> None:
+    """Predicts with an opened run.
+
+    Raises:
+      UserError: as `main`, which KeyboardInterrupt leaves too.
+    """
+    from fer_jax import run_dir
+    from fer_jax.faces.crop import FaceCrop
+    from fer_jax.inference import sources as inputs
+
     if options.shards:
         _predict_corpus(run, names, options)
         return
@@ -127,7 +142,7 @@ def _predict_corpus(run: Run, names: Sequence[str], options: argparse.Namespace)
             for line in corpus.predict(run, names, options.out, wanted, options.shards, executor):
                 print(printable(line))
         except KeyboardInterrupt:
-            print(f"stopped; the same command goes on with {options.out}", file=sys.stderr)
+            print(f"stopped; the same command goes on with {origin(options.out)}", file=sys.stderr)
             raise SystemExit(128 + received[0] if received else EXIT_INTERRUPTED) from None
 
 
@@ -168,6 +183,8 @@ def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
     first, *rest = arguments
     if first.lower().startswith(STREAMS):
         return run_dir.DEFAULT_RUN, list(arguments)
+    if is_url(first) and not exists(f"{path_or_url(first)}/run.json"):
+        return run_dir.DEFAULT_RUN, list(arguments)
     folder = run_dir.find_run(first)
     if run_dir.is_run(folder):
         if not rest:
@@ -184,7 +201,6 @@ def choose_run(arguments: Sequence[str]) -> tuple[Path, list[str]]:
             f"them: {', '.join(runs)}"
         )
     if not is_input(first):
-        local_path(first)
         raise UserError(
             f"expected a run directory, an image, a video, a folder, 'camera' or a stream's URL, "
             f"found nothing at {first}; check the path"
@@ -204,10 +220,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "inputs", nargs="*", metavar="[RUN] INPUT",
         help="run directory, such as runs/demo (default: the shipped model); then images, folders, "
-        "videos, camera (camera:1 is the second), or rtsp and http URLs",
+        "videos, camera (camera:1 is the second), or rtsp and http URLs; all but cameras also in "
+        "buckets, gs:// and s3://",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=local_path, help="folder for tables and annotated images (default: none)"
+        "--out",
+        type=path_or_url,
+        help="folder for tables and annotated images, also gs://bucket/out (default: none)",
     )
     _add_face_flags(parser)
     parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps on the faces")

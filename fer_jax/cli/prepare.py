@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from fer_jax import buckets
 from fer_jax.cli.plugins import add_flag as add_plugins
 from fer_jax.cli.workers import add_flags, make_executor
 from fer_jax.errors import UserError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
         relabel=options.relabel,
         executor=make_executor(options),
     )
-    if options.manual_dir and not Path(options.manual_dir).expanduser().exists():
+    if options.manual_dir and not buckets.local_path(options.manual_dir).exists():
         raise UserError(
             f"expected a copy of {options.name} in {options.manual_dir}, found no such folder. To "
             f"see what was prepared in {prepared.builder.data_dir}, leave --manual_dir out."
@@ -53,7 +53,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("name", help=f"the data set: {', '.join(builders.NAMES)}")
     parser.add_argument("--manual_dir", help="your copy of the set: archive, or folder with it")
-    parser.add_argument("--data_dir", help="where prepared sets are kept (default: as in TFDS)")
+    parser.add_argument(
+        "--data_dir",
+        help="where prepared sets are kept, also gs://bucket/data (default: as in TFDS)",
+    )
     parser.add_argument("--config", help="how faces are cropped; each set's README lists its own")
     parser.add_argument("--protocol", help="who is in which split; such as subject or fold1of10")
     parser.add_argument("--protocol_seed", type=int, default=0, help="seed of a random protocol")

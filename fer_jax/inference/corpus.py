@@ -31,10 +31,10 @@ import jax
 import numpy as np
 
 import fer_jax
-from fer_jax import files, plugins
+from fer_jax import buckets, files, plugins, working_copy
 from fer_jax.errors import UserError
 from fer_jax.executor import Executor
-from fer_jax.faces.decode import UnreadableError, read_image
+from fer_jax.faces.decode import MAX_BYTES, SUFFIXES, UnreadableError, decode, read_image
 from fer_jax.faces.finder import FaceFinder, LocatedFace
 from fer_jax.inference import sources
 from fer_jax.inference.model import Model
@@ -68,7 +68,7 @@ def list_photos(
 
     Args:
       inputs: image files; folders, with their subfolders; and tables (.csv, .parquet) with a
-        column "path", whose relative paths start at the table's folder.
+        column "path", whose relative paths start at the table's folder. All may be in buckets.
       out: the output folder, which is no input.
       ignored: counts the other files in folders, by kind.
 
@@ -77,8 +77,10 @@ def list_photos(
     """
     ignored = collections.Counter() if ignored is None else ignored
     for argument in inputs:
-        path = files.local_path(argument)
-        if path.is_dir():
+        path = buckets.path_or_url(argument)
+        if isinstance(path, str):
+            yield from _list_bucket(path, ignored)
+        elif path.is_dir():
             for found in sources.walk(path, out):
                 if isinstance(found, sources.Source) and found.kind == "picture":
                     yield found.name
@@ -86,7 +88,8 @@ def list_photos(
                     ignored["video" if isinstance(found, sources.Source) else found[1]] += 1
         elif path.suffix.lower() in (".csv", ".parquet") and path.is_file():
             for name in _read_table(path):
-                yield os.path.join(path.parent, files.local_path(name))
+                place = buckets.path_or_url(name)
+                yield place if isinstance(place, str) else os.path.join(path.parent, place)
         elif path.is_file():
             yield argument
         else:
@@ -94,6 +97,23 @@ def list_photos(
                 f"expected a photo, a folder or a table of paths, found nothing at {argument}; "
                 "check the path"
             )
+
+
+def _list_bucket(url: str, ignored: collections.Counter[str]) -> Iterator[str]:
+    """Yields the URLs of the photos at a URL: of a table, a photo, or a folder."""
+    if url.lower().endswith((".csv", ".parquet")):
+        for name in _read_table(buckets.read_only(url)):
+            place = buckets.path_or_url(name)
+            is_relative = isinstance(place, Path) and not place.is_absolute()
+            yield f"{url.rpartition('/')[0]}/{name}" if is_relative else name
+        return
+    for found in buckets.list_urls(url):
+        suffix = os.path.splitext(found)[1].lower()
+        if found == url or suffix in SUFFIXES:
+            yield found
+        else:
+            kind = "video" if suffix in sources.VIDEO_SUFFIXES else suffix or "without suffix"
+            ignored[kind] += 1
 
 
 @dataclasses.dataclass
@@ -161,7 +181,7 @@ def predict(
         yield f"{counts.unreadable:,} photos could not be read: their rows have an error"
     if others:
         yield f"not read, as no photos: {others}"
-    yield f"{total:,} photos in {len(shards):,} files: {out}"
+    yield f"{total:,} photos in {len(shards):,} files: {buckets.origin(out)}"
 
 
 def _pieces(
@@ -196,6 +216,7 @@ def _write_all(
                 unreadable = f"{counts.unreadable:,} unreadable" * bool(counts.unreadable)
                 progress.update(counts.photos, f"{rate:,.1f} photos/s", left, unreadable)
             _write(path, rows, made_of)
+            working_copy.push_due()
     return counts
 
 
@@ -209,20 +230,22 @@ def _predictor(
     model = Model(run)
     finder = FaceFinder(model.framing, options.min_share, options.detector)
 
-    def find(name: str) -> tuple[list[LocatedFace], str]:
+    def find(name: str) -> tuple[list[LocatedFace], int | None, str]:
+        size = None
         try:
-            image = read_image(Path(name))
-            return finder.find(image, options.faces, options.whole_image), ""
+            image, size = _read(name)
+            return finder.find(image, options.faces, options.whole_image), size, ""
         except (UnreadableError, cv2.error, MemoryError) as error:
-            return [], str(error).strip().split("\n")[0] or "not enough memory"
+            size = size or _size(name)
+            return [], size, str(error).strip().split("\n")[0] or "not enough memory"
 
     def predict_piece(names: list[str]) -> list[list[Row]]:
         found = [find(name) for name in names]
-        every = [face for located, _ in found for face in located]
+        every = [face for located, _, _ in found for face in located]
         faces = iter(model.classify(every, threshold=options.abstain))
         results = []
-        for name, (located, error) in zip(names, found, strict=True):
-            photo = [printable(name), _size(name), printable(error)]
+        for name, (located, size, error) in zip(names, found, strict=True):
+            photo = [printable(name), size, printable(error)]
             rows = [
                 [
                     *photo,
@@ -240,6 +263,23 @@ def _predictor(
         return results
 
     return predict_piece
+
+
+def _read(name: str) -> tuple[np.ndarray, int | None]:
+    """Reads a photo, uint8[H, W, 3] RGB, and its size in bytes.
+
+    Raises:
+      UnreadableError: it cannot be read.
+    """
+    if not buckets.is_url(name):
+        return read_image(Path(name)), _size(name)
+    try:
+        content = buckets.read_bytes(name, MAX_BYTES)
+    except UserError as error:
+        raise UnreadableError(str(error)) from error
+    if content is None:
+        raise UnreadableError(f"larger than {MAX_BYTES // 1_000_000} MB")
+    return decode(content), len(content)
 
 
 def _size(name: str) -> int | None:

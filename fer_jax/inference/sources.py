@@ -19,7 +19,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from fer_jax import files
+from fer_jax import buckets
 from fer_jax.errors import UserError
 from fer_jax.faces import decode as picture_files
 from fer_jax.faces.decode import UnreadableError
@@ -52,7 +52,7 @@ class Source:
     """An image, a video, a camera or a network stream.
 
     Attributes:
-      name: its path as given, "camera", or its URL without user and password.
+      name: its path or URL as given, "camera", or a stream's URL without user and password.
       kind: "picture" (an image file), "video" or "camera" (a stream, too).
       path: path of the file; None for a camera.
       camera: camera index.
@@ -116,16 +116,17 @@ class Found:
 
 
 def is_input(argument: str) -> bool:
-    """Whether an argument names a file or folder that exists, a camera or a stream."""
+    """Whether an argument names a file or folder that exists, a camera, a stream or a bucket."""
     is_known = _camera_number(argument) is not None or argument.lower().startswith(STREAMS)
-    return is_known or os.path.exists(argument)
+    return is_known or os.path.exists(argument) or isinstance(buckets.path_or_url(argument), str)
 
 
 def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
     """Lists the images, videos, cameras and streams named on a command line, in order.
 
     Args:
-      inputs: files, folders (searched recursively), "camera" or a camera's number, or URLs.
+      inputs: files, folders (searched recursively), also in a bucket, which are copied; "camera" or
+        a camera's number; or URLs of streams.
       out: the output folder; the images that a prediction writes there are ignored.
 
     Raises:
@@ -133,8 +134,9 @@ def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
     """
     found = Found()
     for argument in inputs:
-        path = Path(argument)
-        if argument.lower().startswith(STREAMS):
+        is_stream = argument.lower().startswith(STREAMS)
+        path = Path(argument) if is_stream else buckets.local_path(argument)
+        if is_stream:
             found.sources.append(Source(_USER.sub("", argument), "camera", url=argument))
         elif (number := _camera_number(argument)) is not None and not os.path.exists(path):
             found.sources.append(Source(argument, "camera", camera=number))
@@ -143,7 +145,6 @@ def find_sources(inputs: Sequence[str], out: Path | None = None) -> Found:
         elif os.path.isfile(path):
             found.sources.append(_file_source(path))
         else:
-            files.local_path(argument)
             what = "no regular file" if os.path.exists(path) else "nothing"
             raise UserError(
                 f"expected an image, a video, a folder, {CAMERA!r} or a stream's URL, found {what} "
@@ -257,7 +258,7 @@ def _is_result(path: Path, results: set[Path]) -> bool:
 
 def _file_source(path: Path) -> Source:
     kind: Kind = "video" if path.suffix.lower() in VIDEO_SUFFIXES else "picture"
-    return Source(str(path), kind, path)
+    return Source(buckets.origin(path), kind, path)
 
 
 def _capture(source: Source) -> Iterator[Frame]:

@@ -9,7 +9,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from fer_jax import files
+from fer_jax import buckets
 from fer_jax.durations import STEPS
 from fer_jax.errors import UserError
 from tfds_builders import protocols
@@ -54,10 +54,10 @@ def fit(folder: str, chosen: Sequence[str] = ()) -> Fit:
     """
     if not folder.strip():
         raise UserError(f"expected a folder of images, found no name.\n{image_folder.HOW_TO_GET}")
-    place = files.local_path(folder).expanduser().absolute()
+    place = buckets.local_path(folder).absolute()
     source = image_folder.open_folder(place)
-    layout = tree.parse(source)
-    overrides, lines = [f"data.manual_dir={place}"], [f"{place}: {_describe(layout)}"]
+    layout, named = tree.parse(source), buckets.origin(place)
+    overrides, lines = [f"data.manual_dir={named}"], [f"{named}: {_describe(layout)}"]
     if not any(override.startswith("data.config=") for override in chosen):
         seen = sample.read_sample(source, [layout.root + file for file in layout.files])
         other = "face" if seen.are_crops else "pad"

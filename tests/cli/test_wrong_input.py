@@ -86,53 +86,68 @@ def test_one_message_and_exit_code_2(tmp_path, monkeypatch, capsys, arguments, s
     assert not [file for file in tmp_path.rglob("*") if file.name != ".lock" and file.is_file()]
 
 
+# Arguments that take a bucket, {0}, and those that do not.
+SERVED = [
+    f"train {DEMO} --workdir {{0}}",
+    f"train {DEMO} --config.data.dir={{0}}",
+    "train --config configs/kdef.py --config.data.manual_dir={0}",
+    "train --data {0}",
+    "prepare kdef --manual_dir {0}",
+    "prepare synthetic_faces --data_dir {0}",
+    "evaluate ferplus --data kdef --data_dir {0}",
+    "evaluate {0}",
+    "predict {0}",
+    "predict ferplus {0}",
+    "predict ferplus . --out {0}",
+    "serve {0}",
+    "export {0} --format onnx --out m.onnx",
+    "publish {0} --to folder",
+]
+LOCAL = [
+    f"train {DEMO} --config.model.pretrained={{0}}",
+    f"train {DEMO} --config.train.teacher={{0}}",
+    f"sweep {DEMO} --grid model.name=light_vgg --workdir {{0}}",
+    f"crossval {DEMO} --workdir {{0}}",
+    f"preview {DEMO} --out {{0}}",
+    "summary {0}",
+    "summary ferplus --out {0}",
+    "export --format onnx --out {0}",
+    "publish --to {0}",
+    "port-weights {0} --model vgg16 --out w.safetensors",
+    "stand-in kdef {0}",
+    "labels {0}",
+    "labels ferplus --out {0}",
+    "prepare kdef --relabel {0}",
+]
+
+
 @pytest.mark.parametrize(
-    "command",
-    [
-        f"train {DEMO} --workdir gs://b/run",
-        f"train {DEMO} --config.data.dir=gs://b/data",
-        "train --config configs/kdef.py --config.data.manual_dir=s3://b/kdef",
-        f"train {DEMO} --config.model.pretrained=gs://b/w.safetensors",
-        "train --data s3://b/photos",
-        "prepare kdef --manual_dir gs://b/kdef",
-        "prepare synthetic_faces --data_dir gs://b/data",
-        f"sweep {DEMO} --grid model.name=light_vgg --workdir gs://b/sweep",
-        f"crossval {DEMO} --workdir gs://b/crossval",
-        f"preview {DEMO} --out gs://b/preview.png",
-        "evaluate ferplus --data kdef --data_dir gs://b/data",
-        "evaluate gs://b/run",
-        "summary gs://b/run",
-        "summary ferplus --out gs://b/summary",
-        "predict gs://b/photo.jpg",
-        "predict ferplus s3://b/photo.jpg",
-        "predict ferplus . --out gs://b/out",
-        "serve gs://b/run",
-        "export --format onnx --out gs://b/m.onnx",
-        "publish --to gs://b/folder",
-        "port-weights gs://b/vgg16.h5 --model vgg16 --out w.safetensors",
-        "stand-in kdef gs://b/kdef",
-        "labels gs://b/run",
-        "labels ferplus --out gs://b/labels",
-        "prepare kdef --relabel gs://b/relabel.csv",
-    ],
+    ("command", "url", "says"),
+    [(command, "nowhere://b/x", "or the URL of a folder in a bucket") for command in SERVED]
+    + [(command, "gs://b/x", "expected a local path, found the URL") for command in LOCAL]
+    + [("train --config configs/demo.py --workdir {0}", "s3://b/x", "'fer-jax[s3]'")],
 )
-def test_a_bucket_is_refused_and_no_folder_of_its_name_is_made(
-    tmp_path, monkeypatch, capsys, command
+def test_a_url_is_refused_and_no_folder_of_its_name_is_made(
+    tmp_path, monkeypatch, capsys, command, url, says
 ):
+    def refuse(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", refuse)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
-        commands.run(*command.split())
+        commands.run(*command.format(url).split())
     assert left.value.code == 2
-    assert "expected a local path, found the URL" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
-def test_a_bucket_in_the_environment_is_refused(tmp_path, monkeypatch, capsys):
+def test_a_url_in_the_environment_is_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TFDS_DATA_DIR", "gs://b/data")
+    monkeypatch.setenv("TFDS_DATA_DIR", "nowhere://b/data")
     with pytest.raises(SystemExit):
         commands.run("prepare", "synthetic_faces")
-    assert "found the URL gs://b/data" in capsys.readouterr().err
+    assert "found the URL nowhere://b/data" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from fer_jax import errors
+from fer_jax import buckets, errors
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.faces.detect import MTCNN
 from tfds_builders import crops, manual, protocols, sources
@@ -110,7 +110,9 @@ class Builder(manual.ManualBuilder):
             )
         folder = manual_dir.expanduser().resolve()
         layout = tree.parse(open_folder(folder))
-        digest = hashlib.sha256(str(folder).encode()).hexdigest()[:6]
+        place = buckets.origin(manual_dir)
+        key = place if buckets.is_url(place) else str(folder)
+        digest = hashlib.sha256(key.encode()).hexdigest()[:6]
         plain = re.sub(r"[^a-z0-9]+", "_", folder.stem.lower()).strip("_") or "folder"
         return manual.Variant(
             name=f"{variant.name}-{plain}-{digest}",

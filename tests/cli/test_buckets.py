@@ -1,0 +1,120 @@
+"""Every step in a bucket: prepare, train, resume, evaluate, load, predict."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import fsspec
+import pytest
+
+import fer_jax
+from fer_jax import buckets
+from fer_jax import config as configuration
+from fer_jax.training.train import train
+from fer_jax.working_copy import WorkingCopy
+from tests import commands
+from tests.small_runs import portraits, write_image
+
+__all__ = ["portraits"]
+
+BUCKET = "memory://bucket"
+RUN, DATA = f"{BUCKET}/runs/tiny", f"{BUCKET}/data"
+
+
+class KilledError(BaseException):
+    """Ends a process of the test."""
+
+
+@pytest.fixture
+def store(monkeypatch, tmp_path):
+    """An empty bucket in this process, and copies in a folder of the test."""
+    monkeypatch.setenv("FER_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("fer_jax.working_copy.PATIENCE_SECONDS", 0.1)
+    buckets.read_only.cache_clear()
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    yield system
+    system.store.clear()
+
+
+@pytest.fixture
+def another_machine(monkeypatch, tmp_path):
+    """Returns a function that leaves nothing but the bucket."""
+
+    def leave() -> None:
+        monkeypatch.setenv("FER_JAX_CACHE", str(tmp_path / "cache of another machine"))
+        buckets.read_only.cache_clear()
+
+    return leave
+
+
+def test_a_killed_run_is_resumed_by_a_machine_that_shares_a_bucket_only(
+    store, tiny, data_dir, tmp_path, monkeypatch, capsys, portraits, another_machine
+):
+    arguments = [*tiny, "--config.train.epochs=2"]
+    store.put(str(data_dir / "synthetic_faces"), "/bucket/data/synthetic_faces", recursive=True)
+    pushes, push = [], WorkingCopy.push
+
+    def push_once(copy: WorkingCopy) -> None:
+        pushes.append(copy.url)
+        if len(pushes) > 1:
+            raise KilledError
+        push(copy)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WorkingCopy, "push", push_once)
+        with pytest.raises(KilledError):
+            commands.run("train", *arguments, f"--config.data.dir={DATA}", "--workdir", RUN)
+    assert set(pushes) == {RUN}
+    assert store.isdir("/bucket/runs/tiny/checkpoints/35")
+    another_machine()
+    commands.run("train", *arguments, f"--config.data.dir={DATA}", "--workdir", RUN)
+    said = capsys.readouterr().out
+    assert "resuming at step 35 of 70" in said
+    assert said.endswith(f"copied to {RUN}\n")
+    assert store.isfile("/bucket/runs/tiny/report/index.html")
+    assert not store.isfile("/bucket/runs/tiny/.fer_jax/owner.json")
+
+    local = [*(one.removeprefix("--config.") for one in arguments[1:]), f"data.dir={data_dir}"]
+    train(configuration.load_settings("configs/demo.py", local), tmp_path / "unbroken")
+    expected = (tmp_path / "unbroken/checkpoints/70/memory/metadata").read_text()
+    found = store.cat_file("/bucket/runs/tiny/checkpoints/70/memory/metadata")
+    assert json.loads(found)["digests"] == json.loads(expected)["digests"]
+
+    commands.run("evaluate", RUN, "--split", "validation")
+    assert store.glob("/bucket/runs/tiny/evaluations/*-validation/index.html")
+    photo = write_image(tmp_path / "anna.png", portraits[0])
+    ((face,),) = [one.faces for one in fer_jax.load(RUN).predict([photo])]
+    assert face.label in fer_jax.load(RUN).labels
+
+
+def test_a_set_is_prepared_once_for_all_machines(store, tmp_path, capsys, another_machine):
+    command = ["prepare", "kdef", "--manual_dir", f"{BUCKET}/kdef", "--data_dir", DATA]
+    commands.run("stand-in", "kdef", tmp_path / "kdef")
+    store.put(str(tmp_path / "kdef"), "/bucket/kdef", recursive=True)
+    commands.run(*command)
+    assert "records" in capsys.readouterr().out
+    another_machine()
+    commands.run(*command)
+    assert "already prepared" in capsys.readouterr().out
+    another_machine()
+    commands.run(*command[:2], "--data_dir", DATA)
+    assert "already prepared" in capsys.readouterr().out
+
+
+def test_photos_are_read_from_a_bucket_and_results_written_there(
+    store, tmp_path, capsys, portraits, another_machine
+):
+    for name in ("b/anna.png", "ben.png"):
+        write_image(tmp_path / name, portraits[0])
+        store.put(str(tmp_path / name), f"/bucket/photos/{name}")
+    store.pipe_file("/bucket/photos/notes.txt", b"none")
+    store.pipe_file("/bucket/list.csv", b"path\nphotos/ben.png\nmemory://bucket/none.png\n")
+    commands.run("predict", f"{BUCKET}/photos", "--out", f"{BUCKET}/out", "--no_pictures")
+    rows = list(csv.DictReader(io.StringIO(store.cat_file("/bucket/out/predictions.csv").decode())))
+    assert [row["source"] for row in rows] == [
+        f"{BUCKET}/photos/b/anna.png", f"{BUCKET}/photos/ben.png",
+    ]  # fmt: skip
