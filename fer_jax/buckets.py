@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -108,6 +109,8 @@ def open_url(url: str) -> tuple[Any, str]:
     _class_of(url)
     import fsspec
 
+    # It warns at each request of a bucket whose kind it may not ask for.
+    logging.getLogger("gcsfs").setLevel(logging.ERROR)
     with reported(f"open {url}"):
         system, path = fsspec.core.url_to_fs(url.rstrip("/"))
     return system, str(path)

@@ -3,13 +3,13 @@
 #
 #   launch/tpu_pod.sh create NAME --zone us-central2-b --type v4-32 [--spot] [--version VERSION]
 #   launch/tpu_pod.sh run    NAME --zone us-central2-b -- --config configs/kdef.py \
-#       --workdir /mnt/shared/runs/kdef --config.data.dir=/mnt/shared/data
+#       --workdir gs://BUCKET/runs/kdef --config.data.dir=gs://BUCKET/data
 #   launch/tpu_pod.sh delete NAME --zone us-central2-b
 #
-# The run directory and the prepared data must be on a disk that all hosts have at the same path: a
-# pod has none, so mount one on each host first (Filestore over NFS). Buckets (gs://) are refused.
-# `run` copies this checkout to every host, installs it with the extra [tpu] and starts one process
-# per host; JAX connects them. The same `run` command continues a stopped run. --dry_run prints the
+# A pod has no shared disk: the run directory and the prepared data are in a bucket, which the
+# hosts' service account must read and write, or on a disk that is mounted on every host.
+# `run` copies this checkout to every host, installs it with the extras [tpu,gcs] and starts one
+# process per host; JAX connects them. The same `run` command continues a stopped run. --dry_run prints the
 # commands without running them. gcloud must be installed and logged in.
 set -euo pipefail
 
@@ -64,8 +64,8 @@ case $action in
   run)
     ((${#arguments[@]})) || fail "expected the arguments of fer-jax train after --, found none"
     for argument in "${arguments[@]}"; do
-      [[ $argument != *://* ]] || fail "expected paths on a disk that all hosts share, found the URL \
-$argument; mount a disk on every host and give its folder"
+      [[ $argument != *://* || $argument =~ ^(.*=)?gs://.+ ]] || fail "expected buckets of Google \
+Cloud (gs://), or paths on a disk that all hosts share, found the URL $argument"
     done
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     archive=$(mktemp --suffix=.tar.gz)
@@ -73,7 +73,7 @@ $argument; mount a disk on every host and give its folder"
     call git -C "$root" archive --format=tar.gz --output "$archive" HEAD
     call gcloud compute tpus tpu-vm scp "$archive" "$name:fer_jax.tar.gz" --zone "$zone" --worker=all
     on_all_hosts "mkdir -p fer_jax && tar -xzf fer_jax.tar.gz -C fer_jax && python3 -m venv .venv \
-&& .venv/bin/pip install -q -e './fer_jax[tpu]'"
+&& .venv/bin/pip install -q -e './fer_jax[tpu,gcs]'"
     on_all_hosts "cd fer_jax && ../.venv/bin/python -m fer_jax.main $(printf '%q ' "${arguments[@]}")"
     ;;
   delete)

@@ -10,8 +10,10 @@ import collections
 import dataclasses
 import textwrap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from fer_jax import buckets
 from tfds_builders.prepared import Prepared
 
 _WIDTH = 80  # of a terminal
@@ -57,7 +59,7 @@ def describe(prepared: Prepared) -> str:
         lines.append(f"  DERIVED LABELS: by the rule {metadata['label_rule']}, not by people")
     if "source" in metadata:
         lines.append(f"  source   {metadata['source']}")
-    lines.append(f"  written  {prepared.builder.data_dir}")
+    lines.append(f"  written  {buckets.origin(Path(prepared.builder.data_dir))}")
     lines += _image_lines(metadata, sum(_total(split) for split in counts.values()))
     lines += [f"  {line}" for line in metadata.get("summary", [])]
     lines += _class_table(metadata, counts)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 
 import fsspec
+import numpy as np
 import pytest
 
 import fer_jax
 from fer_jax import buckets
 from fer_jax import config as configuration
+from fer_jax.executor import Executor
 from fer_jax.training.train import train
 from fer_jax.working_copy import WorkingCopy
 from tests import commands
 from tests.small_runs import portraits, write_image
+from tfds_builders.encode import encode_jpeg
 
 __all__ = ["portraits"]
 
@@ -91,30 +95,55 @@ def test_a_killed_run_is_resumed_by_a_machine_that_shares_a_bucket_only(
     assert face.label in fer_jax.load(RUN).labels
 
 
-def test_a_set_is_prepared_once_for_all_machines(store, tmp_path, capsys, another_machine):
-    command = ["prepare", "kdef", "--manual_dir", f"{BUCKET}/kdef", "--data_dir", DATA]
-    commands.run("stand-in", "kdef", tmp_path / "kdef")
-    store.put(str(tmp_path / "kdef"), "/bucket/kdef", recursive=True)
-    commands.run(*command)
-    assert "records" in capsys.readouterr().out
+def test_a_set_is_prepared_once_for_all_machines(store, capsys, another_machine):
+    for number, name in itertools.product(range(8), ("happy", "sad")):
+        image = np.random.default_rng([number, ord(name[0])]).integers(0, 255, (16, 16, 3))
+        content = encode_jpeg(image.astype(np.uint8), 90)
+        store.pipe_file(f"/bucket/photos/{name}/{number}.jpg", content)
+    command = ["prepare", "image_folder", "--data_dir", DATA, "--config", "pad"]
+    commands.run(*command, "--manual_dir", f"{BUCKET}/photos")
+    said = capsys.readouterr().out
+    assert f"source   {BUCKET}/photos" in said
+    assert f"written  {DATA}/image_folder/pad-photos-" in said
+    (manifest,) = store.glob("/bucket/data/image_folder/pad-photos-*/*/.fer_jax/files.json")
     another_machine()
-    commands.run(*command)
+    commands.run(*command, "--manual_dir", f"{BUCKET}/photos")
     assert "already prepared" in capsys.readouterr().out
     another_machine()
-    commands.run(*command[:2], "--data_dir", DATA)
+    variant = manifest.split("/")[4]
+    commands.run(*command[:-1], variant)
     assert "already prepared" in capsys.readouterr().out
 
 
 def test_photos_are_read_from_a_bucket_and_results_written_there(
-    store, tmp_path, capsys, portraits, another_machine
+    store, tmp_path, monkeypatch, capsys, portraits, another_machine
 ):
     for name in ("b/anna.png", "ben.png"):
         write_image(tmp_path / name, portraits[0])
         store.put(str(tmp_path / name), f"/bucket/photos/{name}")
     store.pipe_file("/bucket/photos/notes.txt", b"none")
-    store.pipe_file("/bucket/list.csv", b"path\nphotos/ben.png\nmemory://bucket/none.png\n")
+    store.pipe_file("/bucket/list.csv", f"path\nphotos/ben.png\n{BUCKET}/none.png\n".encode())
+    photos = [f"{BUCKET}/photos/b/anna.png", f"{BUCKET}/photos/ben.png"]
     commands.run("predict", f"{BUCKET}/photos", "--out", f"{BUCKET}/out", "--no_pictures")
-    rows = list(csv.DictReader(io.StringIO(store.cat_file("/bucket/out/predictions.csv").decode())))
-    assert [row["source"] for row in rows] == [
-        f"{BUCKET}/photos/b/anna.png", f"{BUCKET}/photos/ben.png",
-    ]  # fmt: skip
+    assert f"copied to {BUCKET}/out" in capsys.readouterr().out
+    assert [row["source"] for row in rows_in(store, "out/predictions.csv")] == photos
+
+    # Threads: the store is this process's only.
+    threads = Executor(2, processes=False)
+    monkeypatch.setattr("fer_jax.cli.predict.make_executor", lambda options: threads)
+    monkeypatch.setattr("fer_jax.inference.corpus.SHARD", 3)
+    command = ["predict", f"{BUCKET}/photos", f"{BUCKET}/list.csv", "--shards", "csv"]
+    for done in ("3 faces in 4 photos", "0 faces in 0 photos; 4 photos were done before"):
+        commands.run(*command, "--out", f"{BUCKET}/shards")
+        said = capsys.readouterr().out
+        assert done in said
+        assert f"4 photos in 2 files: {BUCKET}/shards" in said
+        another_machine()
+    rows = rows_in(store, "shards/shard-000000.csv") + rows_in(store, "shards/shard-000001.csv")
+    assert [row["source"] for row in rows] == [*photos, photos[1], f"{BUCKET}/none.png"]
+    assert [bool(row["error"]) for row in rows] == [False, False, False, True]
+    assert rows[0]["bytes"] == str((tmp_path / "b/anna.png").stat().st_size)
+
+
+def rows_in(store, place: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(store.cat_file(f"/bucket/{place}").decode())))

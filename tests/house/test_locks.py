@@ -75,10 +75,12 @@ def _declared(lock: str) -> list[Requirement]:
         "dev": project["project"]["dependencies"] + extras["rest"] + extras["test"] + extras["dev"],
         "check": project["project"]["dependencies"]
         + extras["cluster"]
+        + extras["gcs"]
         + extras["hub"]
         + extras["mlflow"]
         + extras["wandb"]
         + extras["onnx"]
+        + extras["s3"]
         + extras["rest"]
         + extras["serve"]
         + extras["check"],

@@ -108,10 +108,10 @@ def test_tpu_run_quotes_arguments(tmp_path):
     fake(tmp_path / "bin", "git", "exit 0")
     done = call(
         str(LAUNCH / "tpu_pod.sh"), "run", "pod", "--zone", "z", "--", "--workdir", "/a b",
-        PATH=path,
+        "--config.data.dir=gs://a/b", PATH=path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "<-m><fer_jax.main><--workdir></a b>"
+    assert done.stdout == "<-m><fer_jax.main><--workdir></a b><--config.data.dir=gs://a/b>"
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_tpu_run_quotes_arguments(tmp_path):
         (["create", "pod", "--zone", "z", "--dry_run"], "expected --type"),
         (["run", "pod", "--zone", "z", "--dry_run"], "after --"),
         (["run", "pod"], "expected --zone"),
-        (["run", "pod", "--zone", "z", "--", "--workdir", "gs://a/b"], "found the URL gs://a/b"),
+        (["run", "pod", "--zone", "z", "--", "--workdir", "s3://a/b"], "found the URL s3://a/b"),
         (["list", "pod", "--zone", "z", "--dry_run"], "expected create, run or delete"),
         (["run", "pod", "--zoen", "z"], "unknown argument --zoen"),
         ([], "launch/tpu_pod.sh create NAME"),
