@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from fer_jax import config as configuration
 from fer_jax.buckets import path_or_url
+from fer_jax.errors import UserError
 from fer_jax.working_copy import follow, working_copy
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     compile_cache.enable()
     for line in lines:
         print(*wrap(line), sep="\n", flush=True)
-    with _opened(place) as folder:
+    with _opened(place, settings) as folder:
         _train(settings, folder, options.profile_steps, arguments)
 
 
@@ -83,13 +84,25 @@ def _train(settings: Settings, folder: Path, profile_steps: int, arguments: Sequ
 
 
 @contextlib.contextmanager
-def _opened(place: Path | str) -> Iterator[Path]:
-    """Yields the run directory; in a bucket the lead process writes it, and the others follow."""
+def _opened(place: Path | str, settings: Settings) -> Iterator[Path]:
+    """Yields the run directory; in a bucket the lead process writes it, and the others follow.
+
+    Raises:
+      UserError: processes share one state, and each would write its part of it to its own disk.
+    """
+    import jax
+
     from fer_jax.runtime import distributed
 
     if isinstance(place, Path):
         yield place
         return
+    if settings.train.fsdp > jax.local_device_count() and not distributed.is_single_process():
+        raise UserError(
+            "expected a disk that all processes share with config.train.fsdp="
+            f"{settings.train.fsdp} over several of them, found {place}; mount one, or choose at "
+            f"most {jax.local_device_count()}, the devices of a process"
+        )
     with contextlib.ExitStack() as stack:
         yield distributed.lead_first(
             lambda: stack.enter_context(working_copy(place)), lambda: follow(place)

@@ -170,7 +170,9 @@ def predict(
     with _owned(out, made_of):
         missing = {path: count for path, count in shards.items() if not path.exists()}
         pieces = _pieces(list_photos(inputs, out), shards, missing)
-        work = functools.partial(_predictor, run, options, plugins.named_for(run.plugins))
+        work = functools.partial(
+            _predictor, run, buckets.origin(run.folder), options, plugins.named_for(run.plugins)
+        )
         with contextlib.closing(executor.map(work, pieces)) as results:
             counts = _write_all(missing, itertools.chain.from_iterable(results), made_of)
     before = total - counts.photos
@@ -221,11 +223,16 @@ def _write_all(
 
 
 def _predictor(
-    run: Run, options: PredictOptions, own_parts: Sequence[str]
+    run: Run, place: str, options: PredictOptions, own_parts: Sequence[str]
 ) -> Callable[[list[str]], list[list[Row]]]:
-    """Returns what predicts a few photos: the rows of each."""
+    """Returns what predicts a few photos: the rows of each.
+
+    If the run's place is a URL, a worker on another machine has no copy yet.
+    """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # of Orbax, in a process of its own
     plugins.load(own_parts)
+    if buckets.is_url(place):
+        run = dataclasses.replace(run, folder=buckets.read_only(place))
     compile_cache.enable()
     model = Model(run)
     finder = FaceFinder(model.framing, options.min_share, options.detector)

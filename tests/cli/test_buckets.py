@@ -95,6 +95,13 @@ def test_a_killed_run_is_resumed_by_a_machine_that_shares_a_bucket_only(
     assert face.label in fer_jax.load(RUN).labels
 
 
+def test_a_state_over_several_processes_needs_a_shared_disk(store, tiny, monkeypatch, capsys):
+    monkeypatch.setattr("fer_jax.runtime.distributed.is_single_process", lambda: False)
+    with pytest.raises(SystemExit, match="2"):
+        commands.run("train", *tiny, "--config.train.fsdp=4", "--workdir", RUN)
+    assert "config.train.fsdp=4 over several of them, found memory://" in capsys.readouterr().err
+
+
 def test_a_set_is_prepared_once_for_all_machines(store, capsys, another_machine):
     for number, name in itertools.product(range(8), ("happy", "sad")):
         image = np.random.default_rng([number, ord(name[0])]).integers(0, 255, (16, 16, 3))
