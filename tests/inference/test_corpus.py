@@ -130,7 +130,7 @@ def test_a_table_of_paths(photos, tmp_path, kind):
     ("text", "message"),
     [
         ("file\na.png\n", "expected a table with a column 'path'"),
-        ("path\ngs://bucket/a.png\n", "found the URL gs://bucket/a.png"),
+        ("path\nnowhere://bucket/a.png\n", "found the URL nowhere://bucket/a.png"),
         ("path\n", "expected photos in .*, found none"),
     ],
 )
