@@ -159,6 +159,24 @@ def test_a_living_writer_is_not_disturbed_and_a_dead_one_is_followed(store, caps
     assert capsys.readouterr().err == ""
 
 
+def test_a_writer_that_waits_begins_with_what_the_other_wrote(store):
+    first = WorkingCopy(URL, buckets.copy_of(URL, "one")).__enter__()
+    change(first.folder, FIRST)
+    found = []
+
+    def wait() -> None:
+        with WorkingCopy(URL, buckets.copy_of(URL, "two"), waits=True) as second:
+            found.append(content_of(second.folder))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    waiting.join(0.3)  # longer than the patience with an owner that is dead
+    assert waiting.is_alive()
+    first.__exit__(None, None, None)
+    waiting.join()
+    assert found == [FIRST]
+
+
 def test_a_writer_that_was_taken_for_dead_writes_nothing_more(store):
     first = WorkingCopy(URL, buckets.copy_of(URL, "one")).__enter__()
     change(first.folder, FIRST)

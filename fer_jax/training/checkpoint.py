@@ -196,7 +196,6 @@ class Checkpoints:
             _sync(self._folder / str(step))
             files.sync_folder(self._folder)
             self._read_back(step, state)
-            working_copy.push_all()
         except Exception as error:
             _clear_frames(error)
             self._remove_unfinished()
@@ -209,6 +208,7 @@ class Checkpoints:
                 f"{found}; earlier checkpoints are whole (steps: {kept}). Free some space and "
                 "start again: the run resumes from there"
             ) from error
+        working_copy.push_all()
 
     def _read_back(self, step: int, state: TrainState) -> None:
         """Reads the weights of this process's first save: a path or disk may not return them.
