@@ -51,6 +51,11 @@ def working_copy(place: Path | str) -> Iterator[Path]:
     if isinstance(place, Path):
         yield place
         return
+    if "/" not in place.partition("://")[2]:
+        raise UserError(
+            f"expected a folder in a bucket, such as {place}/runs/demo, found the bucket {place}; "
+            "name a new folder in it"
+        )
     with WorkingCopy(place, buckets.copy_of(place, buckets.WORKING)) as copy:
         yield copy.folder
     print(f"copied to {place}", flush=True)

@@ -265,6 +265,14 @@ def test_other_urls_are_refused(url, says):
         buckets.path_or_url(url)
 
 
+def test_a_bucket_is_no_folder(store):
+    with (
+        pytest.raises(UserError, match="expected a folder in a bucket"),
+        working_copy.working_copy("memory://bucket"),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(("scheme", "extra"), [("gs", "gcs"), ("s3", "s3")])
 def test_a_missing_package_is_named(monkeypatch, scheme, extra):
     def refuse(name):
