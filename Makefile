@@ -98,7 +98,7 @@ clean:  ## Remove .venv, .venv-parity, .venv-peers, caches and build products; r
 
 setup: $(VENV)/run.stamp  ## Create .venv with what running needs.
 setup-dev: $(VENV)/dev.stamp  ## Create .venv with what testing and developing need.
-setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, the Hub's client, Ray, Selenium.
+setup-check: $(VENV)/check.stamp  ## Add to .venv what make check needs: ONNX, gradio, the Hub's and buckets' clients, Ray, Selenium.
 
 $(VENV)/run.stamp: requirements/build.lock requirements/run.lock pyproject.toml $(OTHER_PYTHON)
 	@PYTHON="$(PYTHON)" NEW_VENV="$(OTHER_PYTHON)" sh requirements/install.sh run

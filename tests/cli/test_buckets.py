@@ -14,11 +14,12 @@ import pytest
 import fer_jax
 from fer_jax import buckets
 from fer_jax import config as configuration
+from fer_jax.errors import UserError
 from fer_jax.executor import Executor
 from fer_jax.training.train import train
-from fer_jax.working_copy import WorkingCopy
+from fer_jax.working_copy import WorkingCopy, working_copy
 from tests import commands
-from tests.small_runs import portraits, write_image
+from tests.small_runs import portraits, write_image, write_run
 from tfds_builders.encode import encode_jpeg
 
 __all__ = ["portraits"]
@@ -55,8 +56,27 @@ def another_machine(monkeypatch, tmp_path):
     return leave
 
 
+def test_a_checkpoint_is_in_the_bucket_when_it_is_saved(
+    store, tmp_path, capsys, portraits, another_machine
+):
+    with working_copy(RUN) as folder:
+        write_run(folder)
+        found = json.loads(store.cat_file(f"/bucket/runs/tiny/{buckets.MANIFEST}"))["files"]
+        assert {"run.json", "checkpoints/0/memory/metadata"} <= found.keys()
+    another_machine()
+    photo = write_image(tmp_path / "anna.png", portraits[0])
+    model = fer_jax.load(RUN)
+    (prediction,) = model.predict([photo])
+    (face,) = prediction.faces
+    commands.run("predict", RUN, photo)
+    assert face.label in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"expected a run directory with a run.json at mem"):
+        fer_jax.load(f"{BUCKET}/none")
+
+
+@pytest.mark.slow
 def test_a_killed_run_is_resumed_by_a_machine_that_shares_a_bucket_only(
-    store, tiny, data_dir, tmp_path, monkeypatch, capsys, portraits, another_machine
+    store, tiny, data_dir, tmp_path, monkeypatch, capsys, another_machine
 ):
     arguments = [*tiny, "--config.train.epochs=2"]
     store.put(str(data_dir / "synthetic_faces"), "/bucket/data/synthetic_faces", recursive=True)
@@ -90,9 +110,6 @@ def test_a_killed_run_is_resumed_by_a_machine_that_shares_a_bucket_only(
 
     commands.run("evaluate", RUN, "--split", "validation")
     assert store.glob("/bucket/runs/tiny/evaluations/*-validation/index.html")
-    photo = write_image(tmp_path / "anna.png", portraits[0])
-    ((face,),) = [one.faces for one in fer_jax.load(RUN).predict([photo])]
-    assert face.label in fer_jax.load(RUN).labels
 
 
 def test_a_state_over_several_processes_needs_a_shared_disk(store, tiny, monkeypatch, capsys):
