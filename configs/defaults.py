@@ -216,6 +216,8 @@ def _train() -> ConfigDict:
     train.label_smoothing = 0.0
     # Focal-loss gamma: down-weights confident examples. 0: plain cross-entropy.
     train.focal_gamma = 0.0
+    # Share of the training labels that are wrong, at a guess: the loss allows for it. 0: none.
+    train.label_noise = 0.0
     # Weight of the loss of each of model.heads; that of the classes is 1.
     train.heads_weight = 1.0
     # Teachers: run directories, or the shipped ferplus, with commas between them. Training fits

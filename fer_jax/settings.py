@@ -167,6 +167,7 @@ class TrainSettings:
     balance: str
     label_smoothing: float
     focal_gamma: float
+    label_noise: float
     heads_weight: float
     teacher: tuple[str, ...]
     log_steps: Amount
@@ -329,6 +330,15 @@ def _check_names(settings: Settings) -> None:
 def _check_numbers(settings: Settings) -> None:
     train, optim, steps = settings.train, settings.optim, settings.train.steps_per_dispatch
     _check_share("train.label_smoothing", train.label_smoothing)
+    # At one half, the labels of two classes would say nothing.
+    if not 0 <= train.label_noise < 0.5:
+        raise UserError(f"expected train.label_noise in [0, 0.5), found {train.label_noise}")
+    for field, found in (("focal_gamma", train.focal_gamma), ("teacher", train.teacher)):
+        if train.label_noise and found:
+            raise UserError(
+                f"expected train.label_noise or train.{field}, found both: "
+                f"{train.label_noise:g} and {found}; set one of them"
+            )
     for field, found, least in (
         ("train.focal_gamma", train.focal_gamma, 0),
         ("train.heads_weight", train.heads_weight, 0),

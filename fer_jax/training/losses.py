@@ -29,11 +29,26 @@ def focal(logits: jax.Array, targets: jax.Array, gamma: float) -> jax.Array:
     return -(targets * complement**gamma * log_p).sum(axis=-1)
 
 
+def forward_corrected(logits: jax.Array, targets: jax.Array, noise: float) -> jax.Array:
+    """Cross-entropy of labels of which a share is wrong, float32[B], nats.
+
+    Forward correction (Patrini et al. 2017, theorem 2) for wrong labels that are equally often
+    each of the other classes: the network learns the classes, and the loss compares the labels
+    with what they would be with the noise. Noise 0 is cross-entropy.
+    """
+    other = noise / (logits.shape[-1] - 1)
+    log_kept = jax.nn.log_softmax(logits) + jnp.log1p(-noise - other)
+    log_p = jnp.logaddexp(log_kept, jnp.log(other)) if noise else log_kept
+    return -(targets * log_p).sum(axis=-1)
+
+
 def image_losses(logits: jax.Array, targets: jax.Array, recipe: Recipe) -> jax.Array:
     """Returns the loss of each image, whose mean is minimized: float32[B], weighted nats."""
     smoothed = optax.smooth_labels(targets, recipe.label_smoothing)
     if recipe.focal_gamma:
         values = focal(logits, smoothed, recipe.focal_gamma)
+    elif recipe.label_noise:
+        values = forward_corrected(logits, smoothed, recipe.label_noise)
     else:
         values = cross_entropy(logits, smoothed)
     if recipe.class_weights is None:

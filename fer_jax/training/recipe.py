@@ -21,6 +21,7 @@ class Recipe:
     Attributes:
       label_smoothing: share of the target probability spread over all classes.
       focal_gamma: focal-loss gamma; 0 is plain cross-entropy.
+      label_noise: share of the labels that are taken to be wrong; 0 is plain cross-entropy.
       class_weights: weight of each class in the loss; None for equal weights.
       accumulate: number of micro-batches of a step.
       sam_rho: neighborhood radius of sharpness-aware minimization; 0 disables it.
@@ -32,6 +33,7 @@ class Recipe:
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
+    label_noise: float = 0.0
     class_weights: tuple[float, ...] | None = None
     accumulate: int = 1
     sam_rho: float = 0.0
@@ -60,6 +62,7 @@ def make_recipe(
     return Recipe(
         label_smoothing=settings.train.label_smoothing,
         focal_gamma=settings.train.focal_gamma,
+        label_noise=settings.train.label_noise,
         class_weights=weights,
         accumulate=settings.train.accumulate,
         sam_rho=settings.optim.sam_rho,

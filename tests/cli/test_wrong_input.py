@@ -63,6 +63,11 @@ REFUSED = [
     ([DEMO, "--config.train.epochs=5%"], ["train.epochs", "'5%'"]),
     ([DEMO, "--config.train.epochs=soon"], ["--config.train.epochs", '"30ep"', "'soon'"]),
     ([DEMO, "--config.train.focal_gamma=-1"], ["train.focal_gamma of at least 0"]),
+    ([DEMO, "--config.train.label_noise=0.5"], ["train.label_noise in [0, 0.5)", "found 0.5"]),
+    (
+        [DEMO, "--config.train.label_noise=0.1", "--config.train.focal_gamma=2"],
+        ["train.label_noise or train.focal_gamma", "found both: 0.1 and 2.0"],
+    ),
     ([DEMO, "--config.optim.ema_decay=1"], ["optim.ema_decay in [0, 1), found 1"]),
     ([DEMO, "--config.optim.sam_rho=-1"], ["optim.sam_rho of at least 0"]),
     ([DEMO, "--config.optim.warmup=2"], ["optim.warmup to be a share", "500st"]),

@@ -224,6 +224,24 @@ def test_focal_loss(gamma):
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_label_noise_corrects_what_the_labels_are_compared_with(noise):
+    p = np.exp(LOGITS) / np.exp(LOGITS).sum(1, keepdims=True)
+    other = noise / (CLASSES - 1)
+    transition = np.full((CLASSES, CLASSES), other) + np.eye(CLASSES) * (1 - noise - other)
+    expected = -(TARGETS * np.log(p @ transition)).sum(1)
+    recipe = Recipe(label_noise=noise)
+    np.testing.assert_allclose(losses.image_losses(LOGITS, TARGETS, recipe), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.0, 0.99, 1.0), (0.2, 0.0, 1e-6)])
+def test_a_label_that_is_surely_wrong_does_not_move_the_network(noise, least, most):
+    sure_of_another = jnp.zeros((1, CLASSES)).at[0, 1].set(30.0)
+    target = jnp.eye(CLASSES)[:1]
+    slope = jax.grad(lambda x: losses.forward_corrected(x, target, noise).sum())(sure_of_another)
+    assert least <= float(jnp.abs(slope).max()) <= most
+
+
 def test_class_weights_scale_the_losses():
     weights = (0.5, 2.0, 1.0)
     ours = losses.image_losses(LOGITS, TARGETS, Recipe(class_weights=weights, label_smoothing=0.1))
