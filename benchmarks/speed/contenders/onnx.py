@@ -61,7 +61,7 @@ def main() -> None:
     import optax
 
     from fer_jax.data.preprocess import Preprocessing
-    from fer_jax.export import onnx_graph
+    from fer_jax.inference import onnx_graph
     from fer_jax.models.layers import cpu_ops
     from fer_jax.models.registry import create_model
     from fer_jax.training.state import create_state
