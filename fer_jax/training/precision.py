@@ -106,11 +106,8 @@ def compare(settings: Settings) -> tuple[float, float]:
 def _chosen(
     settings: Settings, dtype: str, record: dict[str, Any]
 ) -> tuple[Settings, dict[str, Any]]:
-    details = [record["reason"]]
-    details += [
-        f"{name} {record[name]:.2%} apart" for name in ("loss", "gradient") if name in record
-    ]
-    print(f"compute dtype: {dtype} ({', '.join(details)})")
+    numbers = [f"{name} {value:.2%} apart" for name, value in record.items() if name != "reason"]
+    print(f"compute dtype: {dtype} ({', '.join([record['reason'], *numbers])})")
     return _with_dtype(settings, dtype), {RECORD: record}
 
 

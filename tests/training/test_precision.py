@@ -40,7 +40,8 @@ class Unstable(Dense):
     ("platform", "capability", "fast"),
     [
         ("cpu", None, False), ("tpu", None, True), ("gpu", "9.0", True), ("gpu", "8.0", True),
-        ("gpu", "7.5", False), ("gpu", "12.0", True), ("gpu", "gfx90a", False), ("gpu", None, False),
+        ("gpu", "7.5", False), ("gpu", "12.0", True), ("gpu", "gfx90a", False),
+        ("gpu", None, False),
     ],
 )  # fmt: skip
 def test_tpus_and_gpus_since_ampere_are_fast_in_bfloat16(platform, capability, fast):

@@ -79,7 +79,7 @@ def main() -> None:
     (batch,) = jax.export.symbolic_shape("batch")
     faces = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     path.write_bytes(
-        onnx_graph.translate(program, variables, faces, INPUT, OUTPUT).SerializeToString()
+        onnx_graph.translate(program, variables, faces, INPUT, [OUTPUT]).SerializeToString()
     )
 
 
