@@ -7,6 +7,7 @@ and verdict in the cache folder. Reports are computed in JAX: a score does not d
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -128,6 +129,7 @@ def open_classifier(run: Run, open_network: Callable[[], Network]) -> Classifier
     Raises:
       UserError: what `open_network` raises.
     """
+    fork.check()
     path = _path(run)
     if path is None:
         return open_network()
@@ -171,8 +173,8 @@ def _key(run: Run) -> str:
     checkpoint so has no graph, and is reported as ever.
     """
     digest = hashlib.sha256()
-    versions = [importlib.metadata.version(name) for name in ("jax", "onnxruntime")]
-    digest.update(repr([fer_jax.__version__, *versions]).encode())
+    versions = [fer_jax.__version__, _version("jax"), _version("onnxruntime")]
+    digest.update(repr(versions).encode())
     for name in ("run.json", "config.json", CALIBRATION):
         if (path := run.folder / name).exists():
             digest.update(path.read_bytes())
@@ -184,6 +186,13 @@ def _key(run: Run) -> str:
     return digest.hexdigest()[:32]
 
 
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # onnxruntime-openvino, for example
+        return ""
+
+
 def _read(path: Path) -> Verdict | None:
     try:
         return Verdict(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
@@ -193,12 +202,10 @@ def _read(path: Path) -> Verdict | None:
 
 def _open(path: Path, verdict: Verdict) -> Graph | None:
     """Returns the stored graph; None if it is gone or damaged: it is made anew next time."""
-    try:
+    with contextlib.suppress(Exception):  # whatever ONNX Runtime raises: JAX predicts
         content = path.with_suffix(".onnx").read_bytes()
         if hashlib.sha256(content).hexdigest() == verdict.graph:
             return Graph(content, verdict.step, verdict.digest)
-    except OSError:
-        pass
     path.with_suffix(".json").unlink(missing_ok=True)
     return None
 
@@ -209,7 +216,10 @@ def _judge(network: Network, path: Path) -> Graph | None:
         import onnx  # noqa: F401 - which makes graphs
     except ImportError:
         return None
-    content, graph, reason = _make(network)
+    try:
+        content, graph, reason = _make(network)
+    except Exception as error:  # noqa: BLE001 - whatever ONNX Runtime raises: JAX predicts
+        content, graph, reason = b"", None, f"{type(error).__name__}: {error}"
     sha = hashlib.sha256(content).hexdigest() if graph else ""
     verdict = Verdict(network.step, network.digest, sha, reason)
     try:
@@ -224,16 +234,12 @@ def _judge(network: Network, path: Path) -> Graph | None:
 
 def _make(network: Network) -> tuple[bytes, Graph | None, str]:
     """Returns the graph's content, the graph or None if JAX predicts, and why."""
-    from fer_jax.inference.onnx_graph import UnsupportedError
     from fer_jax.inference.program import to_onnx
 
     size = sum(array.nbytes for array in _leaves(network.variables))
     if size > MAX_GRAPH_BYTES:
         return b"", None, f"{size:,} bytes of weights"
-    try:
-        content = to_onnx(network).SerializeToString()
-    except UnsupportedError as error:
-        return b"", None, str(error)
+    content = to_onnx(network).SerializeToString()
     graph = Graph(content, network.step, network.digest)
     faces = _faces(network.run.preprocessing.size)
     expected = np.concatenate([network.answer(face[None]) for face in faces])
