@@ -25,7 +25,10 @@ MAX_LOSS_DIFFERENCE = 0.02
 """Largest relative difference of the loss between the dtypes."""
 
 MAX_GRADIENT_DIFFERENCE = 0.2
-"""Largest norm of the gradients' difference, as a share of the float32 gradient's norm."""
+"""Largest norm of the gradients' difference, as a share of the float32 gradient's norm.
+
+light_vgg, custom_cnn and vgg16 differ by 0.04 to 0.08 on a CPU.
+"""
 
 RECORD = "dtype_check"
 """Entry of `Run.engine`: what the choice rests on."""
