@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,12 +46,12 @@ def make_ways(name: str, size: int) -> dict[str, Answer]:
     options = xla_options.for_model(model)
     face = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
 
-    def program(variables: object, faces: jax.Array) -> jax.Array:
+    def program(variables: Any, faces: jax.Array) -> jax.Array:
         return jax.nn.softmax(
             jnp.asarray(model.apply(variables, faces.astype(jnp.float32) / 255, train=False))
         )
 
-    def exported(variables: object, faces: jax.Array) -> jax.Array:
+    def exported(variables: Any, faces: jax.Array) -> jax.Array:
         with cpu_ops.disabled():
             return program(variables, faces)
 
