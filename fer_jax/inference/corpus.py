@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 import fer_jax
 from fer_jax import buckets, files, plugins, working_copy
