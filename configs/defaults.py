@@ -129,7 +129,8 @@ def _model() -> ConfigDict:
     # ResNets, face_resnet).
     model.remat = placeholder(bool)
 
-    # Compute dtype: float32 or bfloat16. Parameters are float32.
+    # Compute dtype: float32, bfloat16, or "auto": bfloat16 on TPUs and on NVIDIA GPUs since Ampere
+    # if a step of the network agrees with float32's, else float32. Parameters are float32.
     model.dtype = "float32"
     # Initial weights: "none" (random), "imagenet" (published by Keras or torchvision; downloaded
     # if not cached), a file written by `fer-jax port-weights`, or a run directory.

@@ -11,9 +11,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib as mpl
-from matplotlib.ft2font import FT2Font
-
 
 class Font(NamedTuple):
     """A font file and its family name."""
@@ -25,6 +22,8 @@ class Font(NamedTuple):
 @functools.cache
 def default() -> Font:
     """Returns DejaVu Sans, which Matplotlib contains."""
+    import matplotlib as mpl  # half a second, which predictions without images do without
+
     return Font(str(Path(mpl.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), "DejaVu Sans")
 
 
@@ -65,6 +64,8 @@ def _note_missing() -> None:
 
 
 def _has(path: str, text: str) -> bool:
+    from matplotlib.ft2font import FT2Font
+
     try:
         font = FT2Font(path)
         return all(font.get_char_index(ord(one)) for one in text if not one.isspace())

@@ -47,7 +47,7 @@ from fer_jax.errors import UserError
 from fer_jax.heads import AFFECT, Heads
 from fer_jax.printable import printable
 from fer_jax.registry import FIELDS
-from fer_jax.settings import Settings, flatten
+from fer_jax.settings import AUTO_DTYPE, Settings, flatten
 from fer_jax.working_copy import working_copy
 
 FORMAT = 4
@@ -76,6 +76,9 @@ CHANGEABLE = frozenset(
 
 LONGER = "train.epochs"
 """The field that may make a run longer; the schedule then follows its longer curve."""
+
+DTYPE = "model.dtype"
+"""The field whose value "auto" a run replaces by the dtype that it chose."""
 
 LEARNED = "learned.npz"
 WEIGHTS = "weights.safetensors"
@@ -185,6 +188,8 @@ def has_settings(folder: Path, settings: Settings) -> bool:
     """Whether the run in `folder` has these settings, but for those that may change on resume."""
     stored, requested = open_run(folder).settings.flat(), settings.flat()
     fields = (stored.keys() | requested.keys()) - CHANGEABLE
+    if requested[DTYPE] == AUTO_DTYPE:
+        fields.remove(DTYPE)
     return all(stored.get(field) == requested.get(field) for field in fields)
 
 

@@ -17,7 +17,8 @@ from fer_jax.errors import UserError
 from fer_jax.heads import AFFECT, HEADS, UNITS
 
 BALANCES = ("none", "oversample", "sqrt", "class_weights")
-DTYPES = ("float32", "bfloat16")
+AUTO_DTYPE = "auto"  # see training.precision
+DTYPES = (AUTO_DTYPE, "float32", "bfloat16")
 HEAD_MONITORS = {"units_f1": UNITS, "ccc": AFFECT}
 """Scores of further heads, and the head that each needs."""
 

@@ -23,6 +23,8 @@ import pytest
 os.environ["JAX_NUM_CPU_DEVICES"] = "2"
 os.environ["OPENCV_FOR_THREADS_NUM"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# Predictions in JAX, whether or not onnxruntime is installed; test_onnx_runtime.py has the other.
+os.environ["FER_JAX_ONNXRUNTIME"] = "0"
 # Tests compile the same small programs again and again. One folder a process: JAX's cache is not
 # written atomically. The user's own stays as it is.
 _programs = tempfile.TemporaryDirectory(prefix="fer_jax_tests_")

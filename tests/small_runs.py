@@ -42,7 +42,7 @@ def write_run(
     settings = configuration.load_settings("demo", (f"data.size={preprocessing.size}", *overrides))
     data = {"name": "synthetic_faces/demo/1.0.0", "protocol": "subject"}
     run = run_directory.start(folder, settings, labels, preprocessing, data)
-    model = make_model(settings, len(labels))
+    model = make_model(settings, run.heads.outputs)
     (stage,) = make_stages(settings, model, epoch_steps=1)
     recipe = make_recipe(settings)
     state = create_state(model, stage.optimizer, preprocessing.size, seed=1, recipe=recipe)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fer_jax.faces.framing import frame_box
+
+if TYPE_CHECKING:
+    import jax
 
 NORMALIZATIONS = ("unit", "symmetric", "standardize", "weights")
 CHANNEL_ORDERS = ("rgb", "bgr")
@@ -128,6 +129,8 @@ class Preprocessing:
 
     def normalized(self, images: jax.Array) -> jax.Array:
         """Maps images [B, H, W, 3] in 0..255 to float32 network input of the same shape."""
+        import jax.numpy as jnp  # with JAX, two seconds, which reading a run does without
+
         images = images.astype(jnp.float32)
         if self.normalize == "unit":
             return images / 255.0

@@ -10,10 +10,10 @@ import json
 from typing import Any
 
 import fer_jax
-from fer_jax.export import program
 from fer_jax.export.run_exported import FORMAT
 from fer_jax.faces.detect import HAAR, HAAR_FRONTAL, MTCNN
 from fer_jax.faces.framing import Framing
+from fer_jax.inference import program
 from fer_jax.inference.locate import framing_of
 from fer_jax.inference.network import Network
 from fer_jax.run_dir import Run, report_warnings

@@ -19,9 +19,9 @@ import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.export.program import INPUT, OUTPUT, further_outputs, make_program
 from fer_jax.export.run_exported import load_litert
 from fer_jax.inference.network import Network
+from fer_jax.inference.program import INPUT, OUTPUT, further_outputs, make_program
 
 METADATA = "metadata.json"
 

@@ -1,6 +1,6 @@
 """ONNX files: conversion, float16 and int8 variants, and inference with ONNX Runtime.
 
-Needs the extra `onnx` (onnx and onnxruntime). The translation itself is in `onnx_graph`.
+Needs the extra `onnx` (onnx and onnxruntime). The translation itself is in `inference.program`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from fer_jax import files
 from fer_jax.errors import UserError
-from fer_jax.export import onnx_graph
-from fer_jax.export.program import (
-    INPUT,
-    OUTPUT,
-    further_outputs,
-    make_program,
-    symbolic_faces,
-)  # fmt: skip
+from fer_jax.inference import onnx_graph
 from fer_jax.inference.network import Network
+from fer_jax.inference.program import INPUT, to_onnx
 
 METADATA = "fer_jax"
 """Key of the JSON metadata in the file; the labels are also stored under `labels`."""
@@ -58,15 +51,8 @@ def export(network: Network) -> Any:
     Raises:
       UserError: an operation has no translation, or the model is larger than 2 GiB.
     """
-    variables = jax.device_get(network.variables)
     try:
-        model = onnx_graph.translate(
-            make_program(network),
-            variables,
-            symbolic_faces(network),
-            INPUT,
-            [OUTPUT, *further_outputs(network.run)],
-        )
+        model = to_onnx(network)
     except onnx_graph.UnsupportedError as error:
         raise UserError(
             f"expected a network that can be translated to ONNX, found: {error}; "

@@ -17,9 +17,9 @@ import jax.export
 import numpy as np
 
 from fer_jax import files
-from fer_jax.export.program import make_program, symbolic_faces
 from fer_jax.export.run_exported import joined
 from fer_jax.inference.network import Network
+from fer_jax.inference.program import make_program, symbolic_faces
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PROGRAM, METADATA = "program.stablehlo", "metadata.json"

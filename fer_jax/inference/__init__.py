@@ -2,7 +2,9 @@
 
 - `model`: detects and classifies the faces of images; the public `Model`
 - `locate`: face detection and cropping like the run's training data
-- `network`: the network in batches; `gradcam`: its heat maps
+- `network`: the network in JAX, in the sizes of `batches`; `gradcam`: its heat maps
+- `onnx_runtime`: the same in ONNX Runtime, where that is faster; `program`, `onnx_graph`: its graph
+- `fork`: refuses forked processes, which lack the threads of both
 - `results`: the result classes
 - `sources`, `stream`, `predict`: images, videos and cameras, in bounded memory
 - `corpus`: many photos, in shards and on several processes

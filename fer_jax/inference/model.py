@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,12 +16,16 @@ from fer_jax.errors import UserError
 from fer_jax.faces.finder import CHOICES, MIN_SHARE, Choice, FaceFinder, LocatedFace
 from fer_jax.faces.framing import Framing
 from fer_jax.heads import DIMENSIONS, Heads
+from fer_jax.inference import fork
 from fer_jax.inference import images as image_inputs
 from fer_jax.inference.images import ImageInput
 from fer_jax.inference.locate import framing_of
-from fer_jax.inference.network import Network
+from fer_jax.inference.onnx_runtime import Classifier, open_classifier
 from fer_jax.inference.results import Face, Prediction
 from fer_jax.run_dir import Run
+
+if TYPE_CHECKING:
+    from fer_jax.inference.network import Network
 
 
 class Model:
@@ -36,7 +40,7 @@ class Model:
 
     def __init__(self, run: Run, min_share: float = MIN_SHARE) -> None:
         self.__setstate__((run, min_share))
-        self.network  # noqa: B018 - reports wrong input now
+        self.classifier  # noqa: B018 - reports wrong input now
         self._finder()
 
     def __getstate__(self) -> tuple[Run, float]:
@@ -48,12 +52,19 @@ class Model:
         self._of_thread = threading.local()
 
     @functools.cached_property
-    def network(self) -> Network:
-        """The trained network.
+    def classifier(self) -> Classifier:
+        """What computes the answers: JAX, or on CPUs ONNX Runtime where it is faster.
 
         A pickle's is opened at its first use: an error while a worker of a
         `multiprocessing.Pool` unpickles would make the pool hang.
         """
+        return open_classifier(self.run, lambda: self.network)
+
+    @functools.cached_property
+    def network(self) -> Network:
+        """The trained network in JAX, opened at its first use: it has features and heat maps."""
+        from fer_jax.inference.network import Network
+
         return Network(self.run)
 
     @property
@@ -118,7 +129,8 @@ class Model:
             self.framing.frame_whole(image_inputs.pixels(face))
             for face in image_inputs.split(faces)
         ]
-        return self.network.classify(self._stack(framed))
+        probabilities, _ = self.run.heads.split(self.classifier.answer(self._stack(framed)))
+        return np.asarray(probabilities)
 
     def embed(
         self,
@@ -157,7 +169,7 @@ class Model:
             answers, maps = self.network.explain(pixels)
             heat_maps = list(maps)
         else:
-            answers = self.network.answer(pixels)
+            answers = self.classifier.answer(pixels)
         heads = self.run.heads
         probabilities, extras = heads.split(answers)
         return [
@@ -188,7 +200,7 @@ class Model:
         faces = faces or ("whole" if self.framing.takes_whole else "largest")
         if faces not in choices:
             raise UserError(f"expected faces of {', '.join(choices)}, found {faces!r}")
-        self.network.check_process()  # the detector's threads would hang, too
+        fork.check()  # the detector's threads would hang, too
         names, located = [], []
         for image in image_inputs.split(images):
             located.append(self._finder().find(image_inputs.pixels(image), faces, whole_image))

@@ -7,8 +7,7 @@ the same few programs. It detects no faces and reads no files.
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,49 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fer_jax.errors import UserError
-from fer_jax.inference import gradcam
+from fer_jax.inference import fork, gradcam
+from fer_jax.inference.batches import BATCH_SIZES, EXPLAIN_BATCH_SIZES, padded
 from fer_jax.run_dir import Run
 from fer_jax.runtime import sharding, xla_options
 from fer_jax.training import tta
 from fer_jax.training.restore import Trained, load_trained
 
-BATCH_SIZES = (1, 8, 32)
-"""Batch sizes of `Network.classify`, ascending."""
-
-EXPLAIN_BATCH_SIZES = (1, 8)
-"""Batch sizes of `Network.explain`; smaller, because its backward pass stores activations."""
-
 Program = Callable[[Any, np.ndarray], Any]
-
-
-class _Fork:
-    """Whether this process is a fork of one that used a network: JAX would hang."""
-
-    used = forked = False
-
-    @classmethod
-    def after(cls) -> None:
-        cls.forked = cls.used
-
-    @classmethod
-    def check(cls) -> None:
-        """Records the use of a network.
-
-        Raises:
-          UserError: in a forked process.
-        """
-        if cls.forked:
-            raise UserError(
-                "expected a process that was started, found one forked from a process that uses "
-                'JAX, where JAX would hang; use multiprocessing.get_context("spawn"), or threads: '
-                "a model may be shared by threads"
-            )
-        cls.used = True
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Fork.after)
 
 
 class Network:
@@ -74,16 +38,26 @@ class Network:
     """
 
     def __init__(self, run: Run, trained: Trained | None = None) -> None:
-        _Fork.check()
+        fork.check()
         trained = trained or load_trained(run, sharding.one_device_mesh())
         self.run, self.model = run, trained.model
         self.step = trained.step
         self.variables = trained.variables
         self.temperature = trained.temperature
 
-    def check_process(self) -> None:
-        """Raises `UserError` in a process forked from one that used a network."""
-        _Fork.check()
+    @property
+    def runtime(self) -> str:
+        """What computes the answers."""
+        return f"JAX {jax.__version__}"
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, as stored with them."""
+        if self.run.packed:
+            return self.run.packed
+        from fer_jax.training.checkpoint import state_digest  # with Orbax, half a second
+
+        return state_digest(self.variables)
 
     def classify(self, faces: np.ndarray) -> np.ndarray:
         """Returns probabilities float32[N, C] of faces uint8[N, S, S, 3] at the run's size."""
@@ -95,10 +69,10 @@ class Network:
 
         Without further heads, these are the probabilities of the classes.
         """
-        _Fork.check()
+        fork.check()
         results = [
             np.asarray(self._classify(self.variables, batch))[:count]
-            for batch, count in _batches(faces, BATCH_SIZES)
+            for batch, count in padded(faces, BATCH_SIZES)
         ]
         return np.concatenate(results) if results else self._empty()
 
@@ -107,10 +81,10 @@ class Network:
 
         Without test-time augmentation: of each face as it is.
         """
-        _Fork.check()
+        fork.check()
         results = [
             np.asarray(self._embed(self.variables, batch))[:count]
-            for batch, count in _batches(faces, BATCH_SIZES)
+            for batch, count in padded(faces, BATCH_SIZES)
         ]
         width = self.variables["params"]["head"]["kernel"].shape[0]
         return np.concatenate([np.zeros((0, width), np.float32), *results])
@@ -124,9 +98,9 @@ class Network:
         Returns:
           Answers float32[N, C + E] as `answer` returns them, and maps float32[N, S, S] in [0, 1].
         """
-        _Fork.check()
+        fork.check()
         answers, maps = [self._empty()], [np.zeros((0, *faces.shape[1:3]), np.float32)]
-        for batch, count in _batches(faces, EXPLAIN_BATCH_SIZES):
+        for batch, count in padded(faces, EXPLAIN_BATCH_SIZES):
             batch_answers, heat = self._explain(self.variables, batch)
             answers.append(np.asarray(batch_answers)[:count])
             maps.append(np.asarray(heat)[:count])
@@ -182,15 +156,3 @@ class Network:
 
     def _empty(self) -> np.ndarray:
         return np.zeros((0, self.run.heads.outputs), np.float32)
-
-
-def _batches(faces: np.ndarray, sizes: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields padded batches of one of `sizes` rows, and the number of rows that are faces."""
-    first = 0
-    while first < len(faces):
-        remaining = len(faces) - first
-        size = next((size for size in sizes if size >= remaining), sizes[-1])
-        rows = faces[first : first + size]
-        padding = np.zeros((size - len(rows), *faces.shape[1:]), faces.dtype)
-        yield np.concatenate([rows, padding]), len(rows)
-        first += size

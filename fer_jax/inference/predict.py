@@ -89,7 +89,8 @@ def _header(model: Model, abstain: float) -> dict[str, Any]:
     """Returns the first entries of predictions.json."""
     return {
         "run": model.run.name,
-        "step": model.network.step,
+        "step": model.classifier.step,
+        "runtime": model.classifier.runtime,
         "warnings": list(run_dir.report_warnings(model.run)),
         "labels": list(model.labels),
         **({"abstain": abstain} if abstain else {}),

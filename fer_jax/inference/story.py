@@ -22,7 +22,6 @@ from typing import Any, TextIO
 import numpy as np
 
 from fer_jax import files
-from fer_jax.inference import timeline_figure
 from fer_jax.inference.draw import color_of
 from fer_jax.inference.timeline import Timeline, Track
 from fer_jax.printable import csv_text, printable
@@ -127,6 +126,8 @@ class Story:
         ]  # fmt: skip
 
     def _write_image(self, source: str, stem: str, timeline: Timeline, track: Track) -> str:
+        from fer_jax.inference import timeline_figure  # with Matplotlib, a second
+
         path = self._folder / FOLDER / f"{stem}_{track.number}.png"
         smoothing = f", smoothed ({self._smoothing})" if self._smoothing else ""
         title = f"{printable(Path(source).name)}: person {track.number}{smoothing}"
@@ -136,6 +137,8 @@ class Story:
 
 def _content(track: Track) -> dict[str, Any]:
     """Returns what the page shows of a person."""
+    from fer_jax.inference.timeline_figure import runs
+
     portrait = base64.b64encode(track.portrait).decode()
     bins = []
     for index in sorted(track.bins):
@@ -148,7 +151,7 @@ def _content(track: Track) -> dict[str, Any]:
         "shares": [round(float(share), 4) for share in track.shares],
         "changes_per_minute": round(track.changes_per_minute, 2),
         "portrait": f"data:image/jpeg;base64,{portrait}" if portrait else "",
-        "runs": list(timeline_figure.runs(track)),
+        "runs": list(runs(track)),
         "bins": bins,
     }
 

@@ -19,8 +19,8 @@ import cv2
 
 from fer_jax.executor import cores
 from fer_jax.faces.finder import Choice, FaceFinder, LocatedFace
+from fer_jax.inference.batches import BATCH_SIZES
 from fer_jax.inference.model import Model
-from fer_jax.inference.network import BATCH_SIZES
 from fer_jax.inference.results import Prediction
 from fer_jax.inference.sources import Frame, Source, Unreadable, frames
 

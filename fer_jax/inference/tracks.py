@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from fer_jax.inference import appearance
 
@@ -249,6 +248,8 @@ def _assignment(costs: np.ndarray, limit: float) -> Iterator[tuple[int, int]]:
       limit: cost of a column without a row. Without it, one good pair would be given up for two
         poor ones.
     """
+    from scipy.optimize import linear_sum_assignment  # half a second; only videos need it
+
     alone = np.full((costs.shape[1], costs.shape[1]), limit)
     for row, column in zip(*linear_sum_assignment(np.vstack([costs, alone])), strict=True):
         if row < len(costs):

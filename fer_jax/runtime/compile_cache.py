@@ -14,37 +14,50 @@ import platform
 import sys
 from pathlib import Path
 
-import jax
-
 from fer_jax.errors import UserError
 from fer_jax.files import cache_folder
+
+_FOLDER, _ENABLED = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
+_OFF = ("0", "false", "n", "no", "off", "f")  # as JAX reads its variables
 
 MAX_BYTES = 2 * 2**30
 """The oldest programs are deleted when the folder is larger."""
 
 
 def enable() -> Path | None:
-    """Enables the cache in the folder `programs` of fer_jax's cache.
+    """Enables the cache in the folder `programs` of fer_jax's cache; does not import JAX.
 
     Returns:
       The folder; None if it cannot be created or the environment decides otherwise.
     """
-    settings = jax.config.values
-    if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
+    if _is_decided():
         return None
     try:
-        folder = cache_folder() / "programs" / _machine()
+        folder = cache_folder() / "programs" / machine()
         folder.mkdir(parents=True, exist_ok=True)
-        _trim(folder, MAX_BYTES)
+        trim(folder, MAX_BYTES)
     except (OSError, UserError):
         return None  # no home, or one that is not writable: slower, not wrong
-    jax.config.update("jax_compilation_cache_dir", str(folder))
     # Initialization compiles many programs, each in an instant.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    settings = {_FOLDER: str(folder), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    if "jax" in sys.modules:
+        for name, value in settings.items():
+            sys.modules["jax"].config.update(name, value)
+    else:  # read when it is imported, if it is
+        os.environ.update({name.upper(): str(value) for name, value in settings.items()})
     return folder
 
 
-def _machine() -> str:
+def _is_decided() -> bool:
+    """Whether the environment or the program has set the cache up."""
+    if "jax" in sys.modules:
+        found = sys.modules["jax"].config.values
+        return bool(found[_FOLDER]) or not found[_ENABLED]
+    is_off = os.environ.get(_ENABLED.upper(), "1").lower() in _OFF
+    return bool(os.environ.get(_FOLDER.upper())) or is_off
+
+
+def machine() -> str:
     """Returns what a CPU program depends on and JAX's key leaves out.
 
     Machines share homes: a program with instructions that a machine lacks would kill the process,
@@ -59,7 +72,7 @@ def _machine() -> str:
     return f"{platform.machine()}-{digest}-{cores}"
 
 
-def _trim(folder: Path, max_bytes: int) -> None:
+def trim(folder: Path, max_bytes: int) -> None:
     """Deletes the oldest files until the rest fits into `max_bytes`."""
     total = 0
     newest_first = sorted(folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 
 from fer_jax.faces.finder import LocatedFace
-from fer_jax.inference.network import BATCH_SIZES
+from fer_jax.inference.batches import BATCH_SIZES
 from fer_jax.inference.results import Face
 
 MAX_BATCH = BATCH_SIZES[-1]

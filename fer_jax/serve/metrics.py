@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from fer_jax.inference.network import BATCH_SIZES
+from fer_jax.inference.batches import BATCH_SIZES
 from fer_jax.serve.guard import App, Message, Receive, Send
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)

@@ -16,8 +16,8 @@ import numpy as np
 from fer_jax.executor import cores
 from fer_jax.faces.decode import UnreadableError, decode
 from fer_jax.faces.finder import MIN_SHARE, Choice, FaceFinder, LocatedFace
+from fer_jax.inference.batches import BATCH_SIZES
 from fer_jax.inference.model import Model
-from fer_jax.inference.network import BATCH_SIZES
 from fer_jax.inference.results import Face
 from fer_jax.serve.batcher import Batcher
 
@@ -100,14 +100,6 @@ class Predictor:
     def is_ready(self) -> bool:
         """Whether photos are still read."""
         return self._batcher.is_alive
-
-    def digest(self) -> str:
-        """Returns the SHA-256 of the run's weights, as stored with them."""
-        if self.model.run.packed:
-            return self.model.run.packed
-        from fer_jax.training.checkpoint import state_digest  # with Orbax, half a second
-
-        return state_digest(self.model.network.variables)
 
     def compile(self) -> None:
         """Compiles the network for its batch sizes, so that no request waits for that."""

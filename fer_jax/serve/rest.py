@@ -118,7 +118,7 @@ def make_app(
 
 def _add_information(app: fastapi.FastAPI, predictor: Predictor, metrics: Metrics) -> None:
     """Adds the paths that describe the server."""
-    model, digest = predictor.model, predictor.digest()
+    model = predictor.model
 
     @app.get("/health", responses={503: {"model": schema.Health, "description": "Stopped."}})
     async def health(response: Response) -> schema.Health:
@@ -127,9 +127,10 @@ def _add_information(app: fastapi.FastAPI, predictor: Predictor, metrics: Metric
         return schema.Health(
             status="ready" if predictor.is_ready else "stopped",
             model=model.run.name,
-            digest=digest,
-            step=model.network.step,
+            digest=model.classifier.digest,
+            step=model.classifier.step,
             labels=list(model.labels),
+            runtime=model.classifier.runtime,
             version=fer_jax.__version__,
         )
 

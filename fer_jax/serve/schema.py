@@ -89,6 +89,7 @@ class Health(BaseModel):
     step: int = Field(description="training step of the weights")
     labels: list[str] = Field(description="classes, in index order")
     version: str = Field(description="of fer_jax")
+    runtime: str = Field(description="what computes the answers: JAX or ONNX Runtime, with version")
 
 
 class Error(BaseModel):

@@ -13,7 +13,7 @@ import flax.linen as nn
 from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.models.registry import UnknownSettingError, create_model, smallest_input
-from fer_jax.settings import Settings
+from fer_jax.settings import AUTO_DTYPE, Settings
 
 MODEL_SETTINGS = (
     "widths",
@@ -30,6 +30,9 @@ MODEL_SETTINGS = (
 def make_model(settings: Settings, classes: int) -> nn.Module:
     """Returns the network of `settings.model` with `classes` outputs, those of all heads.
 
+    The dtype "auto" counts as float32 until `precision.resolve` has replaced it: checks before
+    that need shapes only.
+
     Raises:
       UserError: unknown network, a field that the network does not have, a wrong number of
         widths, or an input that is too small for it.
@@ -37,8 +40,9 @@ def make_model(settings: Settings, classes: int) -> nn.Module:
     name, size = settings.model.name, settings.data.size
     chosen = {field: getattr(settings.model, field) for field in MODEL_SETTINGS}
     fields = {field: value for field, value in chosen.items() if value is not None}
+    dtype = "float32" if settings.model.dtype == AUTO_DTYPE else settings.model.dtype
     try:
-        model = create_model(name, classes, dtype=settings.model.dtype, **fields)
+        model = create_model(name, classes, dtype=dtype, **fields)
     except UnknownSettingError as error:
         raise UserError(
             f"{error}; leave config.model.{error.setting} unset: "

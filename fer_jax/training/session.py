@@ -31,7 +31,7 @@ from fer_jax.heads import Heads
 from fer_jax.run_dir import STEPS_PER_DISPATCH, TOTAL_STEPS, Run
 from fer_jax.runtime import distributed, sharding, xla_options
 from fer_jax.settings import Settings
-from fer_jax.training import teacher
+from fer_jax.training import precision, teacher
 from fer_jax.training.build import data_arguments, make_model, make_preprocessing
 from fer_jax.training.dispatch import ChunkPlan, ChunkProgram, choose_steps, make_chunk_program
 from fer_jax.training.evaluation import Evaluator, make_eval_function
@@ -148,7 +148,8 @@ def make_session(settings: Settings, folder: Path) -> Session:
         belongs to a different run.
     """
     mesh = sharding.data_mesh(settings.train.fsdp)
-    opened = _open(settings, folder, mesh)
+    settings, dtype_check = precision.resolve(settings, folder)
+    opened = _open(settings, folder, mesh, dtype_check)
     run, training, validation = opened.run, opened.training, opened.validation
     model = make_model(settings, run.heads.outputs)
     stages = make_stages(settings, model, opened.steps.epoch)
@@ -196,7 +197,7 @@ def make_session(settings: Settings, folder: Path) -> Session:
     )  # fmt: skip
 
 
-def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
+def _open(settings: Settings, folder: Path, mesh: Mesh, dtype_check: dict[str, Any]) -> _Opened:
     """Finds the initial weights, opens the data, and creates or joins the run directory."""
     wanted = data_arguments(settings)
     # Wrong names are reported before weights are downloaded.
@@ -225,7 +226,7 @@ def _open(settings: Settings, folder: Path, mesh: Mesh) -> _Opened:
             _describe_data(data, training, validation, heads)
             | ({"teacher": taught.to_json()} if taught else {}),
             description,
-            _describe_engine(settings, steps, mesh),
+            _describe_engine(settings, steps, mesh) | dtype_check,
             _learned_from(settings, data, weights, existing),
         ),
         lambda: run_dir.open_run(folder),

@@ -14,7 +14,7 @@ from fer_jax import config as configuration
 from fer_jax.errors import UserError
 from fer_jax.models import registry
 from fer_jax.runtime import out_of_memory
-from fer_jax.training import train
+from fer_jax.training import precision, train
 from fer_jax.training.loop import DivergedError, InterruptedRunError, Loop
 from tests.cli.test_stages import checkpoint
 from tests.tiny_network import Tiny
@@ -111,6 +111,21 @@ def test_a_stopped_run_ends_bit_identical(settings, whole, tmp_path, monkeypatch
     ).read_text()
     invocations = json.loads((tmp_path / "moved" / "timing.json").read_text())["sittings"]
     assert [(s["first_step"], s["last_step"]) for s in invocations] == [(0, 12), (12, 70)]
+
+
+def test_a_stopped_run_goes_on_in_the_dtype_that_auto_chose(settings, tmp_path, monkeypatch):
+    config = configuration.load_settings("demo", [*settings, "model.dtype=auto", "train.epochs=1"])
+    with monkeypatch.context() as patch:  # on another device
+        patch.setattr(precision, "is_fast", lambda _: True)
+        patch.setattr(precision, "compare", lambda _: (0.001, 0.05))
+        stop_after(patch, 4)
+        with pytest.raises(InterruptedRunError):
+            train.train(config, tmp_path / "run")
+    run = train.train(config, tmp_path / "run")
+    assert run.settings.model.dtype == "bfloat16"
+    assert json.loads((run.folder / "config.json").read_text())["model"]["dtype"] == "bfloat16"
+    engine = json.loads((run.folder / "run.json").read_text())["engine"]
+    assert engine[precision.RECORD]["gradient"] == 0.05
 
 
 def test_a_signal_after_the_last_chunk_is_not_swallowed(settings, tmp_path, monkeypatch, capsys):

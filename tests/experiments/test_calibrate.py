@@ -14,8 +14,8 @@ from fer_jax.data.records import Records
 from fer_jax.errors import UserError
 from fer_jax.experiments.calibrate import BOUNDS, fit_temperature
 from fer_jax.experiments.evaluate import predict_records
-from fer_jax.export.program import make_program
 from fer_jax.inference.model import Model
+from fer_jax.inference.program import make_program
 from fer_jax.report import tables
 from fer_jax.report.predictions import Predictions
 from fer_jax.report.scores import reliability, score, with_temperature

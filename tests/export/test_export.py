@@ -21,12 +21,12 @@ from fer_jax.data.preprocess import InputFormat, Preprocessing
 from fer_jax.errors import UserError
 from fer_jax.export import card, onnx_file, run_exported, stablehlo
 from fer_jax.export import export_run as export
-from fer_jax.export.program import make_program
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.faces.detect import Face
 from fer_jax.faces.framing import Framing
 from fer_jax.inference import locate
 from fer_jax.inference.network import Network
+from fer_jax.inference.program import make_program
 from tests.small_runs import SIZE, write_run
 
 RNG = np.random.default_rng(0)
@@ -320,7 +320,7 @@ def test_every_network_can_be_exported_to_both_formats(tmp_path, name, size, ove
 
 @pytest.mark.slow
 def test_an_unsupported_operation_is_named(run):
-    from fer_jax.export import onnx_graph
+    from fer_jax.inference import onnx_graph
 
     with pytest.raises(onnx_graph.UnsupportedError, match="the operation sort has no translation"):
         onnx_graph.translate(

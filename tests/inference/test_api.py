@@ -25,7 +25,7 @@ from fer_jax.faces.align import align, aligned_landmarks
 from fer_jax.faces.crop import METHODS, FaceCrop, crop_square, pad_square, shrink
 from fer_jax.faces.detect import Face
 from fer_jax.faces.finder import FaceFinder
-from fer_jax.inference import locate, network
+from fer_jax.inference import batches, locate
 from fer_jax.inference.model import Model
 from fer_jax.inference.outputs import Outputs
 from fer_jax.inference.results import Prediction
@@ -163,7 +163,7 @@ def test_batches_of_any_size_compile_the_same_few_programs(model):
     together = model.predict_faces(faces)
     for count in (1, 2, 7, 9, 33, 65):
         np.testing.assert_allclose(model.predict_faces(faces[:count]), together[:count], atol=1e-5)
-    assert model.network._classify._cache_size() == len(network.BATCH_SIZES)
+    assert model.network._classify._cache_size() == len(batches.BATCH_SIZES)
 
 
 @pytest.mark.parametrize(("channel", "label"), [(0, "red"), (1, "green"), (2, "blue")])

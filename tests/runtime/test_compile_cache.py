@@ -67,5 +67,5 @@ def test_the_oldest_programs_are_removed(tmp_path):
     for age, name in enumerate(("new", "older", "oldest")):
         (tmp_path / name).write_bytes(bytes(10))
         os.utime(tmp_path / name, (1000 - age, 1000 - age))
-    compile_cache._trim(tmp_path, 20)
+    compile_cache.trim(tmp_path, 20)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["new", "older"]

@@ -11,6 +11,7 @@ import time
 from concurrent import futures
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -200,7 +201,8 @@ def test_health_names_the_model(port, model, predictor, monkeypatch):
     assert status == 200
     assert health == {
         "status": "ready", "model": "small", "step": 0, "labels": list(model.labels),
-        "digest": predictor.digest(), "version": rest.fer_jax.__version__,
+        "digest": model.network.digest, "version": rest.fer_jax.__version__,
+        "runtime": f"JAX {jax.__version__}",
     }  # fmt: skip
     assert re.fullmatch("[0-9a-f]{64}", health["digest"])
     monkeypatch.setattr(type(predictor), "is_ready", False)

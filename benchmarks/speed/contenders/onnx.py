@@ -61,7 +61,7 @@ def main() -> None:
     import optax
 
     from fer_jax.data.preprocess import Preprocessing
-    from fer_jax.export import onnx_graph
+    from fer_jax.inference import onnx_graph
     from fer_jax.models.layers import cpu_ops
     from fer_jax.models.registry import create_model
     from fer_jax.training.state import create_state
@@ -79,7 +79,7 @@ def main() -> None:
     (batch,) = jax.export.symbolic_shape("batch")
     faces = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     path.write_bytes(
-        onnx_graph.translate(program, variables, faces, INPUT, OUTPUT).SerializeToString()
+        onnx_graph.translate(program, variables, faces, INPUT, [OUTPUT]).SerializeToString()
     )
 
 

@@ -1,6 +1,7 @@
-"""The exported function: from cropped faces to probabilities, with normalization and views.
+"""The network as one function, from cropped faces to probabilities, and as an ONNX graph.
 
-Computes in float32 regardless of the run's dtype, because every runtime supports it.
+Normalization and views are part of it. Exported files and ONNX Runtime's predictions are made of
+it. Computes in float32 regardless of the run's dtype, because every runtime supports it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from fer_jax.faces.framing import ellipse_mask
 from fer_jax.heads import AFFECT, DIMENSIONS, UNITS
+from fer_jax.inference import onnx_graph
 from fer_jax.inference.network import Network
 from fer_jax.models.layers import cpu_ops
 from fer_jax.run_dir import Run
@@ -71,3 +73,18 @@ def symbolic_faces(network: Network) -> jax.ShapeDtypeStruct:
     size = network.run.preprocessing.size
     (batch,) = jax.export.symbolic_shape("batch")
     return jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
+
+
+def to_onnx(network: Network) -> Any:
+    """Returns the program as an ONNX model, with any batch size.
+
+    Raises:
+      onnx_graph.UnsupportedError: an operation has no translation.
+    """
+    return onnx_graph.translate(
+        make_program(network),
+        jax.device_get(network.variables),
+        symbolic_faces(network),
+        INPUT,
+        [OUTPUT, *further_outputs(network.run)],
+    )
