@@ -41,8 +41,9 @@ def looks_of(count: int) -> np.ndarray:
 
     random, side = np.random.default_rng(0), duplicates.LOOK_SIDE
     small = random.integers(0, 256, (count, 6, 6), np.uint8)
-    looks = np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC)
-                      for one in small]).reshape(count, -1)  # fmt: skip
+    looks = np.empty((count, side**2), np.uint8)
+    for row, one in enumerate(small):
+        looks[row] = cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC).ravel()
     looks[::100] = looks[1::100][: len(looks[::100])] if count > 100 else looks[::100]
     return looks
 
