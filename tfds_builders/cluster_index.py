@@ -93,8 +93,8 @@ class Index:
         nearest = _largest(queries @ self._leaders[0].T, count)
         for lists, leaders in zip(self._lists, self._leaders[1:], strict=False):
             above = nearest.shape[1]
-            rows = np.zeros((nearest.size, count), np.int64)
-            scores = np.full(rows.shape, -2, np.float32)  # below any cosine
+            rows: np.ndarray = np.full((nearest.size, count), -1)  # of a list that is shorter
+            scores: np.ndarray = np.full(rows.shape, -2, np.float32)  # below any cosine
             for leader, places in _grouped(nearest.ravel()):
                 members = lists[leader]
                 if len(members):
@@ -102,12 +102,13 @@ class Index:
                     best = _largest(similar, count)
                     rows[places, : best.shape[1]] = members[best]
                     scores[places, : best.shape[1]] = np.take_along_axis(similar, best, 1)
-            rows, scores = (part.reshape(len(queries), -1) for part in (rows, scores))
+            rows, scores = rows.reshape(len(queries), -1), scores.reshape(len(queries), -1)
             if above > 1:  # a leader may be in the lists of several
                 order = np.argsort(rows, axis=1)
-                rows, scores = (np.take_along_axis(part, order, 1) for part in (rows, scores))
+                rows = np.take_along_axis(rows, order, 1)
+                scores = np.take_along_axis(scores, order, 1)
                 scores[:, 1:][rows[:, 1:] == rows[:, :-1]] = -2
-            nearest = np.take_along_axis(rows, _largest(scores, count), 1)
+            nearest = np.maximum(np.take_along_axis(rows, _largest(scores, count), 1), 0)
         return nearest
 
 
