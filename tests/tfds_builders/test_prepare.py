@@ -195,8 +195,8 @@ def test_crops_of_another_source_are_not_used(
     place = tmp_path / "data" / "kdef" / "face"
     place.mkdir(parents=True)
     with journal.Journal(place / ".2.0.0.unfinished", {"source": "another"}) as of_another:
-        image = build.get("kdef", None, str(kdef_data)).as_data_source("pictures")[0]["id"]
-        of_another._write([image.decode(), "file", "black", ""])
+        first = build.get("kdef", None, str(kdef_data)).open(kdef_tree).records[0]
+        of_another._write([first.id, first.file, "black", ""])
     builder = build.prepare("kdef", None, str(tmp_path / "data"), str(kdef_tree)).builder
     assert _bytes(builder) == _bytes(build.get("kdef", None, str(kdef_data)))
 
