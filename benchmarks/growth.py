@@ -4,8 +4,9 @@
     python -m benchmarks.growth --only open report --records 100000 1000000
 
 Made-up records without images: their index, looks, predictions. Each measurement is a process of
-its own; the time leaves out imports and making the input, memory is the process's peak. What reads
-images costs the same for each (benchmarks.corpora, benchmarks.build_speed).
+its own; the time leaves out imports and making the input, memory is the process's peak. For
+`prepare`, `first_step`, `epoch`, `evaluate` and `predict` the process is the command, with its
+start, on different images of 16 x 16 pixels and a network of 4 and 4 filters.
 """
 
 from __future__ import annotations
@@ -19,17 +20,20 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
+from benchmarks import corpora
 from fer_jax import labels
 
 _NAMES = labels.SEVEN
 _PER_PERSON = 10  # records
+_FEW = 70  # images in the other splits
+_SIDE = 16  # pixels
 _RUNS = 300  # of a summary; it has as many, whatever the number of records
 
 Work = Callable[[], Any]
@@ -41,8 +45,9 @@ def looks_of(count: int) -> np.ndarray:
 
     random, side = np.random.default_rng(0), duplicates.LOOK_SIDE
     small = random.integers(0, 256, (count, 6, 6), np.uint8)
-    looks = np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC)
-                      for one in small]).reshape(count, -1)  # fmt: skip
+    looks = np.empty((count, side**2), np.uint8)
+    for row, one in enumerate(small):
+        looks[row] = cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC).ravel()
     looks[::100] = looks[1::100][: len(looks[::100])] if count > 100 else looks[::100]
     return looks
 
@@ -122,6 +127,82 @@ def report_work(count: int, folder: Path) -> Work:
     return work
 
 
+def prepare_work(count: int, folder: Path) -> Work:
+    """Prepares a folder of images that are faces already."""
+    write_images(folder / "images", {"train": count, "validation": _FEW, "test": _FEW})
+    return lambda: command("prepare", *_data(folder))
+
+
+def first_step_work(count: int, folder: Path) -> Work:
+    """Trains for one step on a prepared set."""
+    prepare_work(count, folder)()
+    return lambda: train(folder, "1st")
+
+
+def epoch_work(count: int, folder: Path) -> Work:
+    """Trains for two epochs on a prepared set."""
+    prepare_work(count, folder)()
+    return lambda: train(folder, "2ep")
+
+
+def evaluate_work(count: int, folder: Path) -> Work:
+    """Evaluates a trained network on a test split, and writes the report."""
+    write_images(folder / "images", {"train": _FEW, "validation": _FEW, "test": count})
+    train(folder, "1st")
+    return lambda: command("evaluate", str(folder / "run"))
+
+
+def predict_work(count: int, folder: Path) -> Work:
+    """Predicts a folder of photos into shards."""
+    write_images(folder / "images", {"train": _FEW, "validation": _FEW, "test": _FEW})
+    train(folder, "1st")
+    corpora.write_photos(folder / "photos", count, _SIDE)
+    flags = ["--faces", "whole", "--shards", "csv", "--workers", "1", "--out", str(folder / "out")]
+    return lambda: command("predict", str(folder / "run"), str(folder / "photos"), *flags)
+
+
+def write_images(folder: Path, counts: Mapping[str, int]) -> None:
+    """Writes different images of noise, split by split and class by class."""
+    random, number = np.random.default_rng(0), 0
+    for split, count in counts.items():
+        for name in _NAMES:
+            (folder / split / name).mkdir(parents=True)
+        for _ in range(count):
+            image = random.integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
+            number += 1
+            place = folder / split / _NAMES[number % len(_NAMES)]
+            cv2.imwrite(str(place / f"{number:09}.png"), image)
+
+
+def _data(folder: Path) -> list[str]:
+    place = ["--manual_dir", str(folder / "images"), "--data_dir", str(folder / "data")]
+    return ["image_folder", *place]
+
+
+def train(folder: Path, epochs: str) -> dict[str, float]:
+    """Trains a network of 4 and 4 filters, preparing its data if that is not done yet."""
+    _, _, manual_dir, _, data_dir = _data(folder)
+    fields = {
+        "data.manual_dir": manual_dir, "data.dir": data_dir, "data.size": _SIDE,
+        "model.widths": "4,4", "model.head_widths": "8", "train.epochs": epochs,
+        "train.eval_epochs": epochs, "eval.explain": False,
+    }  # fmt: skip
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    config = ["--config", "configs/image_folder.py", "--workdir", str(folder / "run")]
+    return command("train", *config, *flags)
+
+
+def command(*arguments: str) -> dict[str, float]:
+    """Runs `fer-jax`; returns its CPU seconds, and the peak MB of its largest process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fer_jax", *arguments], stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(os.waitstatus_to_exitcode(status))
+    return {"cpu": usage.ru_utime + usage.ru_stime, "peak": usage.ru_maxrss / 1e3}
+
+
 def summary_work(count: int, folder: Path) -> Work:
     """Ranks `_RUNS` runs that predicted the same records, with paired tests."""
     from fer_jax.cli import summary
@@ -149,6 +230,11 @@ WORK: dict[str, Callable[[int, Path], Work]] = {
     "shuffle": shuffle_work,
     "report": report_work,
     "summary": summary_work,
+    "prepare": prepare_work,
+    "first_step": first_step_work,
+    "epoch": epoch_work,
+    "evaluate": evaluate_work,
+    "predict": predict_work,
 }
 
 
@@ -164,6 +250,7 @@ def measure(name: str, count: int) -> None:
         "cpu": after.user + after.system - before.user - before.system,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "more": result if isinstance(result, str) else "",
+        **(result if isinstance(result, dict) else {}),  # of a command
     }
     print(json.dumps(found), file=sys.stderr)
 

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from tfds_builders import cluster_index
+
 LOOK_SIDE = 24
 LOOK_BYTES = LOOK_SIDE**2
 SIMILARITY = 0.97
@@ -34,8 +36,8 @@ _COARSE, _FINE = (6, 0.5), (10, 1.5)  # frequencies each way, and the exponent o
 _CANDIDATE = 0.945  # smallest coarse similarity of a registered pair
 _HOPELESS = 0.8  # a smaller fine similarity after two steps is not registered further
 _STEPS = 4
-_LISTS = 4  # lists of the inverted index that contain an image
-_CHUNK = 1_024  # images compared at a time
+_CHUNK = 8_192  # images compared at a time: 160 MB of windows
+_REGISTERED = 1_024  # pairs registered at a time
 _PRODUCTS = 2**23  # and pairs of their windows, which limits the memory
 
 
@@ -194,10 +196,10 @@ def _search(
         centers = np.concatenate(
             [_unit(part @ operators[:, -count:]) for _, part in _chunks(others)]
         )
-        lists, members = _inverted_index(centers)
+        index = cluster_index.Index(centers)
         for start, part in _chunks(looks):
             windows = _unit((part @ operators[:, :-count]).reshape(-1, count))
-            row, other, window = _candidates(windows, centers, lists, members)
+            row, other, window = _candidates(windows, centers, index)
             if is_same:
                 keep = row + start != other
                 row, other, window = row[keep], other[keep], window[keep]
@@ -213,50 +215,22 @@ def _chunks(looks: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, looks[start : start + _CHUNK].astype(np.float32)
 
 
-def _inverted_index(centers: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Lists similar images.
-
-    Returns:
-      The features of each list, float32[L, F], and its rows of `centers`.
-    """
-    count = int(1.5 * len(centers) ** 0.5)
-    if count <= 4 * _LISTS:
-        return np.ones((1, centers.shape[1]), np.float32), [np.arange(len(centers))]
-    chosen = np.random.default_rng(0).choice(len(centers), count, replace=False)
-    lists = centers[chosen]
-    for _ in range(3):  # spherical k-means
-        nearest = np.concatenate([(part @ lists.T).argmax(1) for part in _split(centers)])
-        sums = np.zeros_like(lists)
-        np.add.at(sums, nearest, centers)
-        lists = _unit(np.where(np.abs(sums).sum(1, keepdims=True) > 0, sums, lists))
-    ranked = [np.argpartition(-(part @ lists.T), _LISTS, 1)[:, :_LISTS] for part in _split(centers)]
-    nearest = np.concatenate(ranked).ravel()
-    order = np.argsort(nearest, kind="stable")
-    edges = np.searchsorted(nearest[order], np.arange(1, count))
-    return lists, np.split(order // _LISTS, edges)
-
-
-def _split(rows: np.ndarray) -> list[np.ndarray]:
-    return np.split(rows, range(16 * _CHUNK, len(rows), 16 * _CHUNK))
-
-
 def _candidates(
-    windows: np.ndarray, centers: np.ndarray, lists: np.ndarray, members: list[np.ndarray]
+    windows: np.ndarray, centers: np.ndarray, index: cluster_index.Index
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns row of the chunk, row of `centers` and window number of similar pairs.
 
     Each pair once, with its most similar window; the `MAX_NEAREST` most similar pairs of a row.
     """
-    nearest = np.concatenate([(part @ lists.T).argmax(1) for part in _split(windows)])
-    order = np.argsort(nearest, kind="stable")
-    edges = np.searchsorted(nearest[order], np.arange(1, len(lists)))
-    parts = []
-    for queries, rows in zip(np.split(order, edges), members, strict=True):
-        step = max(1, _PRODUCTS // max(1, len(rows)))
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
+    for queries, rows in index.groups(windows):
+        listed, step = centers[rows].T, max(1, _PRODUCTS // max(1, len(rows)))
         for block in np.split(queries, range(step, len(queries), step)):
-            scores = windows[block] @ centers[rows].T
-            query, member = np.nonzero(_nearest(scores))
-            parts.append((block[query], rows[member], scores[query, member]))
+            scores = windows[block] @ listed
+            near = np.flatnonzero(_nearest(scores))  # faster than in two dimensions
+            if len(near):
+                query, member = np.divmod(near, len(rows))
+                parts.append((block[query], rows[member], scores[query, member]))
     query, other, score = (np.concatenate(part) for part in zip(*parts, strict=True))
     row, window = np.divmod(query, len(_WINDOWS))
     order = np.lexsort([-score, other, row])
@@ -275,7 +249,8 @@ def _nearest(scores: np.ndarray) -> np.ndarray:
     is_near: np.ndarray = scores >= _CANDIDATE
     if np.count_nonzero(is_near) <= MAX_NEAREST:  # nearly always, and faster than by row
         return is_near
-    crowded = np.flatnonzero(np.count_nonzero(is_near, axis=1) > MAX_NEAREST)
+    counts = np.bincount(np.flatnonzero(is_near) // scores.shape[1])
+    crowded = np.flatnonzero(counts > MAX_NEAREST)
     if len(crowded):
         best = np.argpartition(-scores[crowded], MAX_NEAREST, 1)[:, :MAX_NEAREST]
         is_near[crowded] = False
@@ -288,7 +263,7 @@ def _register(
 ) -> np.ndarray:
     """Similarity float32[P] of pairs after registration; 0 for hopeless ones."""
     scores = np.zeros(len(row), np.float32)
-    for part in np.split(np.arange(len(row)), range(_CHUNK, len(row), _CHUNK)):
+    for part in np.split(np.arange(len(row)), range(_REGISTERED, len(row), _REGISTERED)):
         first, second = looks[row[part]], others[other[part]].astype(np.float32)
         target = _sample(second, np.broadcast_to(_CENTER, (len(part), 6)))[0]
         wanted, maps = _unit(target @ _FINE_WEIGHTS.T), _WINDOWS[window[part]]

@@ -14,7 +14,7 @@ import csv
 import dataclasses
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
@@ -28,6 +28,7 @@ from fer_jax.monitor import console
 from fer_jax.printable import csv_text, printable
 from tfds_builders import crops, protocols, sources, stored, unused
 from tfds_builders.index import Entry
+from tfds_builders.journal import Journal
 from tfds_builders.record import Record as Record  # builders write manual.Record
 from tfds_builders.stand_in_mark import STAND_IN_FILE
 
@@ -92,6 +93,8 @@ class ManualBuilder(stored.StoredBuilder):
 
     executor: Executor | None = None
     """Who crops the faces; None for threads of this process."""
+    journal: Journal | None = None
+    """The crops that are made already; None to keep none."""
     opened: Opened | None = None
     """Result of the last `open`, so that a preparation reads the copy once."""
 
@@ -229,9 +232,12 @@ class ManualBuilder(stored.StoredBuilder):
         )  # fmt: skip
         label = f"{self.name}: finding faces" + (f", {split}" * (split != protocols.STORED))
         used = 0
-        with contextlib.closing(
-            crops.crop_all(source, requests, self.builder_config.crop, self.executor)
-        ) as outcomes:
+
+        def crop(rest: Iterable[crops.Request]) -> Generator[crops.Outcome, None, None]:
+            return crops.crop_all(source, rest, self.builder_config.crop, self.executor)
+
+        made = self.journal.outcomes(requests, crop) if self.journal else crop(requests)
+        with contextlib.closing(made) as outcomes:
             tracked = console.track(outcomes, len(records), label)
             for record, outcome in zip(records, tracked, strict=True):
                 if isinstance(outcome, crops.Drop):

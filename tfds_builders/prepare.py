@@ -3,7 +3,7 @@
     fer-jax prepare kdef --manual_dir ~/Downloads
 
 `prepare` is the same for programs. Records are written to a temporary folder that is renamed when
-complete, so an interrupted preparation leaves nothing that a later run would use. The layouts of
+complete; of an interrupted preparation, the next one uses the crops (`journal`). The layouts of
 the sets are defined in their own folders.
 """
 
@@ -24,12 +24,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import fer_jax
 from fer_jax import buckets, errors, files, working_copy
 from fer_jax.executor import Executor
 from fer_jax.faces.crop import FaceCrop
 from fer_jax.monitor import console
 from fer_jax.registry import REGISTRIES
-from tfds_builders import index, prepared, protocols, sources, summary
+from tfds_builders import index, journal, prepared, protocols, sources, summary
 from tfds_builders.prepared import Prepared
 
 NAMES: tuple[str, ...] = (
@@ -499,6 +500,27 @@ def _remove_leftovers(builder: Any) -> None:
         shutil.rmtree(place)
 
 
+@contextlib.contextmanager
+def _journal(builder: Any, opened: Any) -> Iterator[journal.Journal | None]:
+    """What an interrupted preparation from the same source has done; removed after a complete one.
+
+    None for sets that ship with the code.
+    """
+    if opened is None:
+        yield None
+        return
+    metadata, place = builder.info.metadata, Path(builder.data_dir)
+    made_of = {
+        "fer_jax": fer_jax.__version__,
+        "stamp": builder.stamp(),
+        "source": [builder.source_digest(opened), metadata["fingerprint"]],
+    }
+    path = place.with_name(f".{place.name}.unfinished")
+    with journal.Journal(path, made_of) as done:
+        yield done
+    path.unlink()
+
+
 def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Executor | None) -> None:
     import tensorflow_datasets as tfds
 
@@ -510,7 +532,8 @@ def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Execut
     builder._log_download_done = lambda: None  # noqa: SLF001
     config = tfds.download.DownloadConfig(manual_dir=str(source_dir), try_download_gcs=False)
     try:
-        builder.download_and_prepare(download_config=config)
+        with _journal(builder, opened) as builder.journal:
+            builder.download_and_prepare(download_config=config)
     except OSError as error:
         raise errors.UserError(
             f"expected to write {builder.info.full_name} in {builder.data_dir_root}, found: "

@@ -7,10 +7,12 @@ the images.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import gc
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,22 @@ class Prepared:
         return self._sources[split]
 
 
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pauses Python's garbage collector, which would go through all entries again and again.
+
+    A million entries make no reference cycles, and took it a third of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_collector_paused()
 def open_prepared(
     builder: Any,
     protocol: protocols.Protocol,

@@ -105,15 +105,44 @@ class Split:
         return len(self.labels)
 
 
-@dataclasses.dataclass(frozen=True)
-class Records:
-    """Decoded records in memory: the attributes of `Split`, and `images`.
+class ImagesOnDemand:
+    """Images uint8[N, S, S, 3] that are decoded each time they are indexed, and not kept.
 
-    Attributes:
-      images: uint8[N, S, S, 3], RGB.
+    Args:
+      read: decodes the image of a row, uint8[S, S, 3]; thread-safe.
+      rows: int64[N], of `read`.
     """
 
-    images: np.ndarray
+    def __init__(self, read: Callable[[int], np.ndarray], rows: np.ndarray) -> None:
+        self._read, self._rows = read, rows
+        self._pool = ThreadPoolExecutor(thread_name_prefix="decode")  # OpenCV releases the GIL
+        self.shape = (len(rows), *read(int(rows[0])).shape) if len(rows) else (0, 0, 0, 3)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        """As NumPy: the image of a number, or uint8[*index.shape, S, S, 3] of an array."""
+        rows = self._rows[index]
+        if np.ndim(rows) == 0:
+            return self._read(int(rows))
+        images = list(self._pool.map(self._read, rows.reshape(-1).tolist()))
+        return np.stack(images).reshape(*rows.shape, *self.shape[1:])
+
+    def subset(self, rows: np.ndarray) -> ImagesOnDemand:
+        """These of the images, not decoded yet."""
+        return ImagesOnDemand(self._read, self._rows[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """Records with decoded images: the attributes of `Split`, and `images`.
+
+    Attributes:
+      images: uint8[N, S, S, 3], RGB; in memory, or decoded on demand.
+    """
+
+    images: Any
     labels: np.ndarray
     ids: tuple[str, ...]
     groups: tuple[str, ...]
@@ -258,16 +287,18 @@ def decode_all(split: Split) -> Records:
     with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL
         for _ in pool.map(decode_into, range(1, len(split))):  # raises what a thread raised
             pass
-    return Records(
-        images=images,
-        labels=split.labels,
-        ids=split.ids,
-        groups=split.groups,
-        label_names=split.label_names,
-        digest=split.digest,
-        targets=split.targets,
-        extras=split.extras,
-    )
+    return _records(split, images)
+
+
+def decode_on_demand(split: Split) -> Records:
+    """Returns the records of a split whose memory does not grow with the number of images."""
+    return _records(split, ImagesOnDemand(split.read, np.arange(len(split))))
+
+
+def _records(split: Split, images: Any) -> Records:
+    fields = {one.name: getattr(split, one.name) for one in dataclasses.fields(split)}
+    del fields["read"]
+    return Records(images=images, **fields)
 
 
 def decode_image(encoded: bytes, record_id: str) -> np.ndarray:

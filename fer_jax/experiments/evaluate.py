@@ -21,7 +21,7 @@ import numpy as np
 
 from fer_jax import plugins
 from fer_jax import run_dir as run_directory
-from fer_jax.data.records import Records, decode_all, open_split
+from fer_jax.data.records import ImagesOnDemand, Records, decode_on_demand, open_split
 from fer_jax.errors import UserError
 from fer_jax.experiments.overlap import count_overlap
 from fer_jax.experiments.reframing import open_framed
@@ -147,7 +147,7 @@ def run_evaluation(
     """
     data = with_all(open_data(run, other) if data is None else data)
     reframed = open_framed(run, data, split, other.faces)
-    records = decode_all(reframed.split)
+    records = decode_on_demand(reframed.split)
     if data.builder.name == run.settings.data.name and other.protocol is None:
         check_labels(run, records.label_names)
     labels, rows, notes = map_labels(run, records, other.unmapped)
@@ -383,9 +383,10 @@ def select(records: Records, rows: np.ndarray) -> Records:
     """Returns the records of `rows`."""
     if len(rows) == len(records):
         return records
+    images = records.images
     return dataclasses.replace(
         records,
-        images=records.images[rows],
+        images=images.subset(rows) if isinstance(images, ImagesOnDemand) else images[rows],
         labels=records.labels[rows],
         ids=tuple(records.ids[row] for row in rows),
         groups=tuple(records.groups[row] for row in rows),

@@ -216,7 +216,7 @@ def _write_all(
                 left = f"{clock_text((total - counts.photos) / rate)} left" * is_known
                 unreadable = f"{counts.unreadable:,} unreadable" * bool(counts.unreadable)
                 progress.update(counts.photos, f"{rate:,.1f} photos/s", left, unreadable)
-            _write(path, rows, made_of)
+            write_shard(path, rows, made_of)
             working_copy.push_due()
     return counts
 
@@ -294,8 +294,14 @@ def _size(name: str) -> int | None:
     return None
 
 
-def _write(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> None:
-    """Writes a shard as a whole."""
+def write_shard(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> None:
+    """Writes a shard as a whole.
+
+    Args:
+      path: of the file.
+      rows: of its photos, without the last two columns.
+      made_of: labels, heads, kind, model and version, as in the manifest.
+    """
     probabilities = [f"probability_{printable(label)}" for label in made_of["labels"]]
     further = map(printable, made_of.get("heads", ()))
     names = [*_PHOTO, *FRAME_COLUMNS[1:], *probabilities, *further, "model", "version"]

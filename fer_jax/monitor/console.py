@@ -79,6 +79,8 @@ class Throughput:
         self._clock = clock
         self._last: tuple[int, float] | None = None  # step and time of the last report
         self._recent: collections.deque[tuple[int, float]] = collections.deque()
+        self._recent_seconds = 0.0  # summed as they come: a second has thousands of tiny images
+        self._recent_steps = 0
         self._validation_seconds = 0.0
         self._steps = 0
 
@@ -89,8 +91,12 @@ class Throughput:
             steps, seconds = step - self._last[0], now - self._last[1]
             self._steps += steps
             self._recent.append((steps, seconds))
-            while sum(s for _, s in self._recent) - self._recent[0][1] > RATE_SECONDS:
-                self._recent.popleft()
+            self._recent_steps += steps
+            self._recent_seconds += seconds
+            while self._recent_seconds - self._recent[0][1] > RATE_SECONDS:
+                old_steps, old_seconds = self._recent.popleft()
+                self._recent_steps -= old_steps
+                self._recent_seconds -= old_seconds
         self._last = (step, now)
 
     def exclude_validation(self, step: int) -> None:
@@ -103,8 +109,8 @@ class Throughput:
     @property
     def per_second(self) -> float | None:
         """Steps per second over the last `RATE_SECONDS`; None if nothing was timed yet."""
-        seconds = sum(seconds for _, seconds in self._recent)
-        return sum(steps for steps, _ in self._recent) / seconds if seconds > 0 else None
+        seconds = self._recent_seconds
+        return self._recent_steps / seconds if seconds > 0 else None
 
     def seconds_for(self, steps: int) -> float | None:
         """Estimated seconds for `steps` more steps and their validations."""

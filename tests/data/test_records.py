@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import types
 
@@ -10,7 +11,14 @@ import numpy as np
 import pytest
 
 from fer_jax.data.preprocess import Preprocessing
-from fer_jax.data.records import Records, decode_all, decode_image, find_heads, open_split
+from fer_jax.data.records import (
+    Records,
+    decode_all,
+    decode_image,
+    decode_on_demand,
+    find_heads,
+    open_split,
+)
 from fer_jax.errors import UserError
 from fer_jax.heads import Heads
 
@@ -112,6 +120,23 @@ def test_votes_are_the_targets_of_training_if_requested():
     some.votes = {}.get
     with pytest.raises(UserError, match=r"stores votes.*found set/face/1\.0\.0 subject.*majority"):
         open_split(some, "train", Preprocessing(8, "unit"), "votes")
+
+
+def test_images_on_demand_are_those_in_memory_and_not_kept():
+    images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
+    some = prepared([record(f"r{row}", image=png(image)) for row, image in enumerate(images)])
+    split = open_split(some, "train", Preprocessing(8, "unit"))
+    asked = []
+    counted = dataclasses.replace(split, read=lambda row: asked.append(row) or split.read(row))
+    found, wanted = decode_on_demand(counted), decode_all(split)
+    assert (found.ids, found.digest, len(found.images)) == (wanted.ids, wanted.digest, 6)
+    assert found.images.shape == wanted.images.shape
+    for index in (2, np.int64(5), [4, 0], np.array([[1, 2], [3, 3]]), slice(1, 3)):
+        asked.clear()
+        np.testing.assert_array_equal(found.images[index], wanted.images[index])
+        assert sorted(asked) == sorted(np.arange(6)[index].ravel().tolist())
+    part = found.images.subset(np.array([5, 1]))
+    np.testing.assert_array_equal(part[np.array([1, 0])], wanted.images[[1, 5]])
 
 
 def test_opening_a_split_reads_no_images():

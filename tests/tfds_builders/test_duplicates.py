@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fer_jax.faces.decode import decode
-from tfds_builders import duplicates, leaks
+from tfds_builders import cluster_index, duplicates, leaks
 from tfds_builders.encode import encode_jpeg
 from tfds_builders.index import Entry
 from tfds_builders.synthetic_faces import fixture
@@ -94,6 +94,24 @@ def test_the_number_of_pairs_is_limited(faces: list[np.ndarray], monkeypatch) ->
     nothing = looks_of([])
     assert duplicates.pairs(nothing)[0].shape == (0, 2)
     assert duplicates.matches(nothing, looks_of(faces[:2])).shape == (0, 2)
+
+
+@pytest.mark.parametrize(("kind", "share"), [("noise", 1), ("faces", 0.99)])
+def test_the_index_finds_what_comparing_all_finds(
+    faces: list[np.ndarray], kind: str, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = ("recompressed", "mirrored", "rotated by 5 degrees", "cropped by 5 %")
+    images = faces
+    if kind == "noise":
+        coarse = np.random.default_rng(0).integers(0, 256, (240, 6, 6, 3), np.uint8)
+        images = [cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in coarse]
+    looks = looks_of([*images, *(CHANGES[name](image) for name in kinds for image in images)])
+    every = set(map(tuple, duplicates.pairs(looks)[0].tolist()))
+    monkeypatch.setattr(cluster_index, "PER_LEADER", 32)  # 37 and 21 lists instead of one
+    found = set(map(tuple, duplicates.pairs(looks)[0].tolist()))
+    assert len(every) >= 3 * len(images)
+    assert found <= every
+    assert len(found) >= share * len(every)
 
 
 @pytest.mark.slow

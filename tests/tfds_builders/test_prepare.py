@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,8 @@ import pytest
 from fer_jax import errors
 from fer_jax.executor import Executor
 from tests import commands
+from tfds_builders import journal, summary
 from tfds_builders import prepare as build
-from tfds_builders import summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -105,7 +106,7 @@ def test_a_second_preparation_does_nothing(
     assert "4 black: AF01SUFR, AF11NEHL, AM25DIFL, BM22DIHL" in first.out
     assert "AF31V is misnamed: read as AF31SAHL" in first.out
     assert first.out.startswith("kdef/face/2.0.0, protocol subject")  # TFDS prints nothing
-    assert all(line.startswith("kdef: finding faces") for line in first.err.splitlines())
+    assert all("kdef: finding faces" in line for line in first.err.splitlines())
     commands.run("prepare", *arguments)
     second = capfd.readouterr()
     assert second.out == "already prepared, nothing to do:\n" + first.out
@@ -119,43 +120,84 @@ def test_the_summary_counts_the_records(kdef_data: pathlib.Path) -> None:
     assert {way for one in counts.values() for way in one.faces} == {"view"}
 
 
-_KILL_DURING_CROPPING = """
-from tfds_builders import crops
-read, calls = crops._read, []
-def read_and_die(*arguments):
-    calls.append(1)
-    if len(calls) == 200:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return read(*arguments)
-crops._read = read_and_die
-"""
 _PREPARE = """
 from tests import commands
 commands.run("prepare", *sys.argv[1:])
 """
-_KILL_BEFORE_THE_DESCRIPTION = """
+_PREPARE_AND_DIE = """
+import itertools, os, signal, sys
 from tensorflow_datasets.core import dataset_info
+from tests import commands
+from tfds_builders import crops, journal
+reads, outcomes = itertools.count(1), itertools.count(1)
+read, to_json = crops._read, journal._to_json
+last_read, last_outcome, describes = map(int, sys.argv[1:4])
 def die(*arguments, **options):
     os.kill(os.getpid(), signal.SIGKILL)
-dataset_info.DatasetInfo.write_to_directory = die
+def reads_some(*arguments):
+    return read(*arguments) if next(reads) <= last_read else die()
+def writes_some(outcome):
+    return to_json(outcome) if next(outcomes) <= last_outcome else die()
+crops._read, journal._to_json = reads_some, writes_some
+if not describes:
+    dataset_info.DatasetInfo.write_to_directory = die
+commands.run("prepare", *sys.argv[4:])
 """
 
 
-@pytest.mark.parametrize("when", [_KILL_DURING_CROPPING, _KILL_BEFORE_THE_DESCRIPTION])
-def test_a_killed_preparation_leaves_no_prepared_data(
-    when: str, kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
-    program = f"import os, signal, sys\n{when}\n{_PREPARE}"
+def _prepare(arguments: list[str], reads: int = 10**6, outcomes: int = 10**6, describes: int = 1):
+    """Runs a process that is killed behind so many reads or outcomes, or before the description."""
+    limits = map(str, (reads, outcomes, describes))
+    program = [sys.executable, "-c", _PREPARE_AND_DIE, *limits, *arguments]
+    return subprocess.run(program, cwd=ROOT, capture_output=True, check=False, text=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "done"), [({"reads": 200}, 100), ({"describes": 0}, 420)], ids=["cropping", "end"]
+)
+def test_a_killed_preparation_is_continued(
+    limit: dict[str, int], done: int, kdef_tree: pathlib.Path, kdef_data: pathlib.Path,
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path / "killed")]
-    killed = subprocess.run(
-        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    assert _prepare(arguments, **limit).returncode == -signal.SIGKILL
     place = tmp_path / "killed" / "kdef" / "face"
     assert [path.name.startswith("incomplete.") for path in place.glob("[!.]*")] == [True]
 
     builder = build.prepare("kdef", None, str(tmp_path / "killed"), str(kdef_tree)).builder
-    assert [path.name for path in place.glob("[!.]*")] == ["2.0.0"]
+    assert sorted(path.name for path in place.iterdir()) == [".lock", "2.0.0"]
+    assert _bytes(builder) == _bytes(build.get("kdef", None, str(kdef_data)))
+    before = re.search(r"([\d,]+) images were done before", capfd.readouterr().err)
+    assert before
+    assert int(before[1]) >= done
+
+
+@pytest.mark.slow
+def test_a_preparation_that_is_killed_again_and_again_does_no_image_twice(
+    kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]
+    arguments += ["--workers", "2"]
+    for done in (0, 120, 240):
+        killed = _prepare(arguments, outcomes=120)
+        assert killed.returncode == -signal.SIGKILL
+        assert ("done before" in killed.stderr) == bool(done)
+        assert f"{done:,} images were done before" in killed.stderr or not done
+    assert _prepare(arguments, outcomes=0).returncode == -signal.SIGKILL  # one was left to do
+    assert _prepare(arguments).returncode == 0
+    builders = [build.get("kdef", None, str(folder)) for folder in (tmp_path, kdef_data)]
+    assert _bytes(builders[0]) == _bytes(builders[1])
+
+
+def test_crops_of_another_source_are_not_used(
+    kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    place = tmp_path / "data" / "kdef" / "face"
+    place.mkdir(parents=True)
+    with journal.Journal(place / ".2.0.0.unfinished", {"source": "another"}) as of_another:
+        first = build.get("kdef", None, str(kdef_data)).open(kdef_tree).records[0]
+        of_another._write([first.id, first.file, "black", ""])
+    builder = build.prepare("kdef", None, str(tmp_path / "data"), str(kdef_tree)).builder
     assert _bytes(builder) == _bytes(build.get("kdef", None, str(kdef_data)))
 
 
