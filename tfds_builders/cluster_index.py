@@ -54,8 +54,12 @@ class Index:
         Args:
           queries: float32[Q, F]; each is in one group.
         """
-        for leader, rows in _grouped(self._nearest(queries, 1)[:, 0]):
+        for leader, rows in _grouped(self.nearest(queries)):
             yield rows, self._lists[-1][leader]
+
+    def nearest(self, queries: np.ndarray) -> np.ndarray:
+        """The number of the leader that is nearest to each query: int64[Q]."""
+        return self._nearest(queries, 1)[:, 0]
 
     def _set_level(self, level: int, leaders: np.ndarray) -> None:
         """Adds the lowest level of leaders so far, or replaces it."""
@@ -71,7 +75,7 @@ class Index:
         """
         leaders = self._leaders[-1]
         sums = np.zeros_like(leaders)
-        np.add.at(sums, self._nearest(vectors, 1)[:, 0], vectors)
+        np.add.at(sums, self.nearest(vectors), vectors)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), leaders)
 

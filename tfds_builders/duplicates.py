@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -191,28 +190,30 @@ def _search(
     found = [np.zeros((0, 2), np.int64)]
     similarities = [np.zeros(0, np.float32)]
     if len(looks) and len(others):
-        operators = _operators()
-        count = len(_COARSE_WEIGHTS)
-        centers = np.concatenate(
-            [_unit(part @ operators[:, -count:]) for _, part in _chunks(others)]
-        )
+        windowed = _operators()[:, : -len(_COARSE_WEIGHTS)]
+        centers = _centers(others)
         index = cluster_index.Index(centers)
-        for start, part in _chunks(looks):
-            windows = _unit((part @ operators[:, :-count]).reshape(-1, count))
+        # Similar images together: a chunk of them needs few of the lists.
+        order = np.argsort(index.nearest(centers if is_same else _centers(looks)), kind="stable")
+        for rows in np.split(order, range(_CHUNK, len(order), _CHUNK)):
+            part = looks[rows].astype(np.float32)
+            windows = _unit((part @ windowed).reshape(-1, len(_COARSE_WEIGHTS)))
             row, other, window = _candidates(windows, centers, index)
             if is_same:
-                keep = row + start != other
+                keep = rows[row] != other
                 row, other, window = row[keep], other[keep], window[keep]
             scores = _register(part, others, row, other, window)
             near = scores >= SIMILARITY
-            found.append(np.stack([row[near] + start, other[near]], axis=1))
+            found.append(np.stack([rows[row[near]], other[near]], axis=1))
             similarities.append(scores[near])
     return np.concatenate(found), np.concatenate(similarities)
 
 
-def _chunks(looks: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(looks), _CHUNK):
-        yield start, looks[start : start + _CHUNK].astype(np.float32)
+def _centers(looks: np.ndarray) -> np.ndarray:
+    """Coarse features of the centers of looks: float32[N, F]."""
+    central = _operators()[:, -len(_COARSE_WEIGHTS) :]
+    parts = np.split(looks, range(_CHUNK, len(looks), _CHUNK))
+    return np.concatenate([_unit(part.astype(np.float32) @ central) for part in parts])
 
 
 def _candidates(
