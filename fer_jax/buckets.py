@@ -109,8 +109,9 @@ def open_url(url: str) -> tuple[Any, str]:
     _class_of(url)
     import fsspec
 
-    # It warns at each request of a bucket whose kind it may not ask for.
-    logging.getLogger("gcsfs").setLevel(logging.ERROR)
+    # It warns at each request of a bucket whose kind it may not ask for, and prints the traceback
+    # of an error that it raises, too.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
     with reported(f"open {url}"):
         system, path = fsspec.core.url_to_fs(url.rstrip("/"))
     return system, str(path)
@@ -165,7 +166,10 @@ def exists(url: str) -> bool:
     system, path = open_url(url)
     with reported(f"read {url}"):
         system.invalidate_cache()
-        return bool(system.isfile(path))
+        try:  # not `isfile`, to which a service that does not answer has no file
+            return bool(system.info(path)["type"] == "file")
+        except FileNotFoundError:
+            return False
 
 
 def read_bytes(url: str, limit: int) -> bytes | None:

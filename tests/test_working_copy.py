@@ -23,7 +23,7 @@ def store(monkeypatch, tmp_path):
     """An empty bucket in this process, and copies in a folder of the test."""
     monkeypatch.setenv("FER_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(working_copy, "BEAT_SECONDS", 0.02)
-    monkeypatch.setattr(working_copy, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(working_copy, "PATIENCE_SECONDS", 0.5)
     monkeypatch.setattr(buckets.time, "sleep", lambda seconds: threading.Event().wait(0.02))
     buckets.read_only.cache_clear()
     system = fsspec.filesystem("memory")
@@ -170,7 +170,7 @@ def test_a_writer_that_waits_begins_with_what_the_other_wrote(store):
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    waiting.join(0.3)  # longer than the patience with an owner that is dead
+    waiting.join(0.8)  # longer than the patience with an owner that is dead
     assert waiting.is_alive()
     first.__exit__(None, None, None)
     waiting.join()
@@ -237,6 +237,16 @@ def test_a_failed_push_says_where_everything_is(store, monkeypatch):
     monkeypatch.setattr(store, "pipe", refuse)
     with pytest.raises(UserError, match=r"expected to write memory://.*in /.*access denied"):
         write(FIRST)
+
+
+def test_a_service_that_does_not_answer_has_no_missing_object(store, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no route")
+
+    assert not buckets.exists(URL)
+    monkeypatch.setattr(store, "info", refuse)
+    with pytest.raises(UserError, match=r"expected to read memory://.*no route"):
+        buckets.exists(URL)
 
 
 def test_a_copy_that_was_removed_empties_no_bucket(store):
