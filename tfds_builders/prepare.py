@@ -509,16 +509,21 @@ def _journal(builder: Any, opened: Any) -> Iterator[journal.Journal | None]:
     if opened is None:
         yield None
         return
-    metadata, place = builder.info.metadata, Path(builder.data_dir)
+    metadata = builder.info.metadata
     made_of = {
         "fer_jax": fer_jax.__version__,
         "stamp": builder.stamp(),
         "source": [builder.source_digest(opened), metadata["fingerprint"]],
     }
-    path = place.with_name(f".{place.name}.unfinished")
+    path = _unfinished(builder)
     with journal.Journal(path, made_of) as done:
         yield done
     path.unlink()
+
+
+def _unfinished(builder: Any) -> Path:
+    place = Path(builder.data_dir)
+    return place.with_name(f".{place.name}.unfinished")
 
 
 def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Executor | None) -> None:
@@ -537,7 +542,8 @@ def _write_records(builder: Any, source_dir: Path, opened: Any, executor: Execut
     except OSError as error:
         raise errors.UserError(
             f"expected to write {builder.info.full_name} in {builder.data_dir_root}, found: "
-            f"{error}. Free some space or choose another data_dir, and run this again."
+            f"{error}. Free some space, and run this again: it continues with what "
+            f"{_unfinished(builder)} has. Or choose another data_dir, and remove that file."
         ) from error
     builder.info.read_from_directory(builder.data_dir)  # metadata as a later run reads it
     builder.info.metadata.keys()

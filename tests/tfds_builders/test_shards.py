@@ -44,8 +44,8 @@ commands.run("prepare", *sys.argv[1:])
 """
 
 
-def test_a_full_disk_is_reported_and_nothing_is_left(
-    kdef_tree: pathlib.Path, tmp_path: pathlib.Path
+def test_a_full_disk_is_reported_and_with_space_the_same_command_continues(
+    kdef_tree: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["kdef", "--manual_dir", str(kdef_tree), "--data_dir", str(tmp_path)]
     done = subprocess.run(
@@ -53,7 +53,11 @@ def test_a_full_disk_is_reported_and_nothing_is_left(
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "Free some space or choose another data_dir" in done.stderr
+    assert "Free some space" in done.stderr
     assert "Traceback" not in done.stderr
     place = tmp_path / "kdef" / "face"
-    assert [path.name for path in place.iterdir()] == [".lock"]
+    (unfinished,) = (path for path in place.iterdir() if path.name != ".lock")
+    assert unfinished.name in done.stderr
+    build.prepare("kdef", None, str(tmp_path), str(kdef_tree))
+    assert "images were done before" in capsys.readouterr().err
+    assert not unfinished.exists()
