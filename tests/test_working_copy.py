@@ -111,6 +111,7 @@ class Killer:
 def test_a_writer_killed_at_any_request_leaves_a_whole_state(store, monkeypatch, before):
     """Each request of a push is the last one once; then another machine reads and goes on."""
     monkeypatch.setattr(working_copy, "BEAT_SECONDS", 60.0)
+    monkeypatch.setattr(working_copy, "PATIENCE_SECONDS", 0.05)  # there is no living writer
     wanted, killed = BOTH if before else FIRST, True
     for last in itertools.count():
         store.store.clear()

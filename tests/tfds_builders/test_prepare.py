@@ -335,6 +335,7 @@ def test_a_flipped_bit_in_the_records_is_a_message(kdef_data_copy: pathlib.Path)
         list(map(damaged.record, range(len(damaged.entries))))
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_prepares_and_the_other_waits(
     kdef_tree: pathlib.Path, kdef_data: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
