@@ -1,8 +1,8 @@
 """Predicts a stream of frames in order, with bounded memory.
 
-A pipeline of three stages: one thread decodes frames ahead, a thread pool detects faces, and the
-caller's thread runs the network on the faces of several frames at once. The constants below bound
-the number of frames in memory.
+A pipeline of three stages: one thread decodes frames ahead, for a thread pool that detects faces,
+and the caller's thread runs the network on the faces of several frames at once. The constants below
+bound the number of frames in memory.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent import futures
+from typing import TypeVar, cast
 
 import cv2
 
@@ -25,7 +27,7 @@ from fer_jax.inference.results import Prediction
 from fer_jax.inference.sources import Frame, Source, Unreadable, frames
 
 DECODE_AHEAD = 8
-"""Decoded frames that may wait for face detection."""
+"""Decoded frames that may wait for their faces."""
 
 MAX_PENDING = 16
 """Frames whose faces may wait until a batch is full."""
@@ -54,6 +56,8 @@ class PredictOptions:
 
 
 FramePrediction = tuple[Frame, Prediction]
+
+Item = TypeVar("Item")
 
 _Pending = tuple[Frame | Unreadable, list[LocatedFace]]
 
@@ -157,20 +161,23 @@ def _locate(model: Model, sources: Iterable[Source], options: PredictOptions) ->
         whole_image = options.whole_image and frame.source.kind == "picture"
         return local.finder.find(frame.image, options.faces, whole_image)
 
-    pending: collections.deque[tuple[Frame | Unreadable, futures.Future[list[LocatedFace]]]]
-    pending = collections.deque()
-    pool = futures.ThreadPoolExecutor(threads)
-    all_frames = (item for source in sources for item in frames(source))
-    try:
-        with contextlib.closing(decode_ahead(all_frames, DECODE_AHEAD)) as decoded:
-            for item in decoded:
-                pending.append((item, _submit(pool, find, item)))
-                if len(pending) > threads:
+    def located() -> Generator[_Pending, None, None]:
+        pending: collections.deque[tuple[Frame | Unreadable, futures.Future[list[LocatedFace]]]]
+        pending = collections.deque()
+        with futures.ThreadPoolExecutor(threads) as pool:
+            try:
+                for item in itertools.chain.from_iterable(map(frames, sources)):
+                    pending.append((item, _submit(pool, find, item)))
+                    if len(pending) > DECODE_AHEAD:
+                        yield _result(*pending.popleft())
+                while pending:
                     yield _result(*pending.popleft())
-            for item, located in pending:
-                yield _result(item, located)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    # The pool is used by the thread that reads, never by the main one: a signal there would raise
+    # KeyboardInterrupt between two instructions, and leave a lock that the pool's threads wait for.
+    return read_ahead(located(), threads)
 
 
 def _result(item: Frame | Unreadable, located: futures.Future[list[LocatedFace]]) -> _Pending:
@@ -192,9 +199,7 @@ def _submit(
     return no_faces
 
 
-def decode_ahead(
-    items: Iterator[Frame | Unreadable], depth: int
-) -> Generator[Frame | Unreadable, None, None]:
+def read_ahead(items: Generator[Item, None, None], depth: int) -> Generator[Item, None, None]:
     """Yields `items`, read by a thread that runs at most `depth` items ahead.
 
     An exception in the thread is raised here. Closing the generator stops the thread.
@@ -212,22 +217,22 @@ def decode_ahead(
 
     def read() -> None:
         try:
-            for item in items:
-                put(item)
-                if stopped.is_set():
-                    return
+            with contextlib.closing(items):
+                for item in items:
+                    put(item)
+                    if stopped.is_set():
+                        return
             put(end)
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             put(error)
 
-    thread = threading.Thread(target=read, name="decoding", daemon=True)
+    thread = threading.Thread(target=read, name="reading", daemon=True)
     thread.start()
     try:
         while (item := ready.get()) is not end:
             if isinstance(item, BaseException):
                 raise item
-            assert isinstance(item, Frame | Unreadable)
-            yield item
+            yield cast("Item", item)
     finally:
         stopped.set()
         thread.join(timeout=10)

@@ -330,13 +330,13 @@ def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_consu
             decoded += 1
             yield frame
 
-    ahead = stream.decode_ahead(endless(), depth=4)
+    ahead = stream.read_ahead(endless(), depth=4)
     for _ in range(3):
         next(ahead)
     time.sleep(0.2)
     assert decoded <= 3 + 4 + 1
     ahead.close()
-    assert "decoding" not in {thread.name for thread in threading.enumerate()}
+    assert "reading" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_an_exception_of_the_decoding_thread_reaches_the_consumer():
@@ -344,10 +344,28 @@ def test_an_exception_of_the_decoding_thread_reaches_the_consumer():
         yield sources.Unreadable(sources.Source("a", "picture"), "")
         raise ZeroDivisionError
 
-    ahead = stream.decode_ahead(broken(), depth=4)
+    ahead = stream.read_ahead(broken(), depth=4)
     next(ahead)
     with pytest.raises(ZeroDivisionError):
         next(ahead)
+
+
+def test_the_main_thread_which_signals_interrupt_takes_no_lock_of_the_pool(
+    model, media, monkeypatch
+):
+    users = set()
+    submit = stream.futures.ThreadPoolExecutor.submit
+
+    def watched(*arguments):
+        users.add(threading.current_thread())
+        return submit(*arguments)
+
+    monkeypatch.setattr(stream.futures.ThreadPoolExecutor, "submit", watched)
+    options = stream.PredictOptions("all", True, False, 0.1)
+    found = sources.find_sources([str(media / "anna.png")])
+    assert len(list(stream.predict_frames(model, found.sources, options))) == 1
+    assert users
+    assert threading.main_thread() not in users
 
 
 def test_a_long_video_is_never_held_in_memory(run, model, tmp_path, portraits, monkeypatch):
