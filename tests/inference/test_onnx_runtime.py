@@ -21,8 +21,7 @@ from fer_jax.inference.onnx_graph import UnsupportedError
 from fer_jax.inference.onnx_runtime import Graph
 from tests.small_runs import SIZE, write_run
 
-pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.slow  # they need the extra `onnx`, which `make check` installs
 
 FACES = np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), np.uint8)
 ROOT = Path(__file__).parents[2]
