@@ -330,13 +330,15 @@ def test_decoding_runs_a_bounded_number_of_frames_ahead_and_stops_with_the_consu
             decoded += 1
             yield frame
 
+    before = set(threading.enumerate())  # a failed prediction of another test may wait in it
     ahead = stream.read_ahead(endless(), depth=4)
     for _ in range(3):
         next(ahead)
     time.sleep(0.2)
     assert decoded <= 3 + 4 + 1
+    assert "reading" in {thread.name for thread in set(threading.enumerate()) - before}
     ahead.close()
-    assert "reading" not in {thread.name for thread in threading.enumerate()}
+    assert "reading" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 def test_an_exception_of_the_decoding_thread_reaches_the_consumer():
