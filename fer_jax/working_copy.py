@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from fer_jax import buckets
@@ -142,17 +141,12 @@ class WorkingCopy:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         with self._stack:
             try:
                 self.push()
             except UserError as failed:
-                if error is None:
+                if error[0] is None:
                     raise
                 print(f"note: {failed}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""An index over unit vectors: which of them to compare a query with, in n log n time for n queries.
+"""An index over unit vectors: which of them to compare a query with.
 
 Cluster pruning (Chierichetti et al., Finding Near Neighbors Through Cluster Pruning, PODS 2007):
 some vectors are leaders, each vector is in the lists of the leaders nearest to it, and a query is

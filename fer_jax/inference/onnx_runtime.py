@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -234,9 +234,11 @@ def _judge(network: Network, path: Path) -> Graph | None:
 
 def _make(network: Network) -> tuple[bytes, Graph | None, str]:
     """Returns the graph's content, the graph or None if JAX predicts, and why."""
+    import jax
+
     from fer_jax.inference.program import to_onnx
 
-    size = sum(array.nbytes for array in _leaves(network.variables))
+    size = sum(array.nbytes for array in jax.tree.leaves(network.variables))
     if size > MAX_GRAPH_BYTES:
         return b"", None, f"{size:,} bytes of weights"
     content = to_onnx(network).SerializeToString()
@@ -273,9 +275,3 @@ def _faces(size: int) -> np.ndarray:
 def _threads() -> int:
     """Returns the number of threads: that of XLA, which workers limit."""
     return min(cores(), int(os.environ.get("NPROC") or cores()))
-
-
-def _leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, dict):
-        return [leaf for branch in tree.values() for leaf in _leaves(branch)]
-    return [tree]
