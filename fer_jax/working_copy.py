@@ -209,10 +209,10 @@ class WorkingCopy:
             digests[name] = buckets.digest_of(content)
             batch[place(name)] = content
             if len(batch) == buckets.BATCH or sum(map(len, batch.values())) > _SMALL:
-                self._system.pipe(batch)
+                buckets.write(self._system, batch)
                 batch = {}
         if batch:
-            self._system.pipe(batch)
+            buckets.write(self._system, batch)
         return digests
 
     def _settle(self) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import fsspec
 import pytest
 
+from fer_jax import buckets
+
 ROOT = Path(__file__).parents[2]
 LAUNCHER = ROOT / "launch" / "local.py"
 EPOCHS = 3
@@ -130,6 +132,13 @@ def training(tiny, data_dir) -> list[str]:
         "-m", "fer_jax.main", *tiny, f"--config.train.epochs={EPOCHS}",
         f"--config.data.dir={data_dir}",
     ]  # fmt: skip
+
+
+def test_contents_are_stored_as_they_are(service):
+    contents = [b"", b"\r", b"a\r", b"a\n", b"a\r\n", b"a\n\r", b"a\n--==0==--", bytes(range(256)) * 99]
+    paths = {f"bucket/{number}": content for number, content in enumerate(contents)}
+    buckets.write(service.system, paths)
+    assert service.system.cat(list(paths)) == paths
 
 
 def test_a_run_killed_twice_ends_with_the_bits_of_an_unbroken_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 
 import cv2
 import numpy as np
@@ -59,7 +60,11 @@ def test_decisions_are_made_by_click_and_key_and_saved(tmp_path, chromium):
     ]  # fmt: skip
     cards[0].find_element("css selector", "button[value=surprise]").click()
     cards[2].send_keys("d")
-    browser.open(page.as_uri())  # decisions survive
+    for _ in range(30):  # decisions survive; another process of the browser stores them
+        browser.open(page.as_uri())
+        if len(browser.driver.find_elements("css selector", ".card.decided")) == 3:
+            break
+        time.sleep(0.5)
     assert len(browser.driver.find_elements("css selector", ".card.decided")) == 3
     saved = browser.driver.execute_async_script(
         "const done = arguments[0]; URL.createObjectURL = (blob) => { blob.text().then(done);"
