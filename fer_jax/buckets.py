@@ -219,9 +219,9 @@ def write(system: Any, contents: Mapping[str, bytes]) -> None:
     """Writes objects of a file system; contents by path.
 
     gcsfs ends the body of a request with a bare newline before the delimiter. A service that
-    takes lines to end with "\\r\\n" cuts a last "\\r" off, so such contents go the way of
-    large ones, which has no delimiters. Google reports the MD5 of what it stored, which is
-    compared.
+    takes lines to end with carriage return and newline cuts a last carriage return off, so such
+    contents go the way of large ones, which has no delimiters. Google reports the MD5 of what it
+    stored, which is compared.
     """
     if "gs" not in system.protocol:
         system.pipe(contents)
