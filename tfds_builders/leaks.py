@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from pathlib import Path
 
@@ -75,27 +75,23 @@ def read(
         return looks, duplicates.pairs(looks)[0]
 
 
-def count_shared(entries: Sequence[index.Entry], assigned: Mapping[str, str]) -> int:
-    """The number of groups with records in more than one split."""
+def count_shared(entries: Sequence[index.Entry], splits: np.ndarray) -> int:
+    """The number of groups with records in more than one split: str[N], "" in none."""
     groups: dict[str, list[str]] = {split: [] for split in protocols.SPLITS}
-    for entry in entries:
-        if entry.id in assigned:
-            groups[assigned[entry.id]].append(entry.subject)
+    for entry, split in zip(entries, splits.tolist(), strict=True):
+        if split:
+            groups[split].append(entry.subject)
     return protocols.shared_groups(groups)
 
 
-def count_pairs(
-    entries: Sequence[index.Entry], pairs: np.ndarray, assigned: Mapping[str, str]
-) -> int:
+def count_pairs(pairs: np.ndarray, splits: np.ndarray) -> int:
     """The number of near-duplicate pairs whose images are in different splits."""
-    numbers = {name: number for number, name in enumerate(protocols.SPLITS)}
-    splits = np.array([numbers.get(assigned.get(entry.id, ""), -1) for entry in entries])
     first, second = splits[pairs[:, 0]], splits[pairs[:, 1]]
-    return int(((first != second) & (first >= 0) & (second >= 0)).sum())
+    return int(((first != second) & (first != "") & (second != "")).sum())
 
 
 def count_copies(
-    entries: Sequence[index.Entry], pairs: np.ndarray, assigned: Mapping[str, str]
+    entries: Sequence[index.Entry], pairs: np.ndarray, splits: np.ndarray
 ) -> tuple[int, int]:
     """The number of test images with a near-duplicate in train or validation.
 
@@ -104,8 +100,10 @@ def count_copies(
     copies, relabeled = set(), set()
     for pair in pairs.tolist():
         for test, other in (pair, pair[::-1]):
-            splits = [assigned.get(entries[row].id, "") for row in (test, other)]
-            if splits[0] == protocols.TEST and splits[1] in (protocols.TRAIN, protocols.VALIDATION):
+            if splits[test] == protocols.TEST and splits[other] in (
+                protocols.TRAIN,
+                protocols.VALIDATION,
+            ):
                 copies.add(test)
                 if entries[test].label != entries[other].label:
                     relabeled.add(test)
@@ -113,7 +111,9 @@ def count_copies(
 
 
 def _read_pairs(folder: Path, entries: Sequence[index.Entry]) -> np.ndarray:
-    rows = {entry.id: row for row, entry in enumerate(entries)}
     with open(folder / FILE, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        listed = [(rows[line["id"]], rows[line["other"]]) for line in csv.DictReader(file)]
-    return np.array(listed, np.int64).reshape(-1, 2)
+        pairs = [(line["id"], line["other"]) for line in csv.DictReader(file)]
+    listed = {record_id for pair in pairs for record_id in pair}
+    rows = {entry.id: row for row, entry in enumerate(entries) if entry.id in listed}
+    found = [(rows[first], rows[second]) for first, second in pairs]
+    return np.array(found, np.int64).reshape(-1, 2)

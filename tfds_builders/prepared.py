@@ -215,7 +215,9 @@ def open_prepared(
         kept = sample([entries[row].label for row in whole], train_images, seed)
         rows[protocols.TRAIN] = whole[kept]
         notes.append(f"{train_images:,} of {len(whole):,} training images (data.train_images)")
-    assigned = {entries[row].id: split for split, part in rows.items() for row in part}
+    splits: np.ndarray = np.full(len(entries), "", of.dtype)
+    for split, part in rows.items():
+        splits[part] = split
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
     )
@@ -228,10 +230,10 @@ def open_prepared(
         "stored": len(entries),
         "mask": protocol.mask,
         "notes": notes,
-        "leaks": leaks.count_shared(entries, assigned),
+        "leaks": leaks.count_shared(entries, splits),
         "similar_pairs": len(pairs),
-        "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
-        "test_copies": leaks.count_copies(entries, pairs, assigned),
+        "near_duplicates": leaks.count_pairs(pairs, splits),
+        "test_copies": leaks.count_copies(entries, pairs, splits),
         "left_out": dict(collections.Counter(left_out)),
         "relabeled": texts,
         "digest": _digest(entries, rows, names),

@@ -115,9 +115,10 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
                 assigned = protocol.assign(rows, 0)
             except errors.UserError:
                 continue  # too few records; opening the set under this protocol reports it
+            of = np.array([assigned.get(entry.id, "") for entry in entries], str)
             counts[name] = {
-                "leaks": leaks.count_shared(entries, assigned),
-                "near_duplicates": leaks.count_pairs(entries, pairs, assigned),
+                "leaks": leaks.count_shared(entries, of),
+                "near_duplicates": leaks.count_pairs(pairs, of),
             }
         self.info.metadata.update(
             index_sha256=index.write(folder, entries),

@@ -134,10 +134,14 @@ def test_only_pairs_and_groups_across_splits_are_leaks() -> None:
         _entry("e", ""),
     ]  # fmt: skip
     pairs = np.array([[0, 1], [0, 2], [1, 3], [2, 3], [3, 4]])
-    assigned = {"a": "train", "b": "train", "c": "test", "e": "test"}  # d is not used
-    assert leaks.count_pairs(entries, pairs, assigned) == 1
-    assert leaks.count_copies(entries, pairs, assigned) == (1, 1)
-    assert leaks.count_copies(entries, pairs, assigned | {"d": "validation"}) == (2, 1)
-    assert leaks.count_copies(entries, np.array([[3, 4]]), assigned | {"d": "train"}) == (1, 0)
-    assert leaks.count_shared(entries, assigned) == 0
-    assert leaks.count_shared(entries, assigned | {"b": "validation"}) == 1
+
+    def of(**changed: str) -> np.ndarray:
+        splits = {"a": "train", "b": "train", "c": "test", "d": "", "e": "test"} | changed
+        return np.array(list(splits.values()))
+
+    assert leaks.count_pairs(pairs, of()) == 1
+    assert leaks.count_copies(entries, pairs, of()) == (1, 1)
+    assert leaks.count_copies(entries, pairs, of(d="validation")) == (2, 1)
+    assert leaks.count_copies(entries, np.array([[3, 4]]), of(d="train")) == (1, 0)
+    assert leaks.count_shared(entries, of()) == 0
+    assert leaks.count_shared(entries, of(b="validation")) == 1
