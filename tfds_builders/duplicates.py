@@ -35,7 +35,8 @@ _COARSE, _FINE = (6, 0.5), (10, 1.5)  # frequencies each way, and the exponent o
 _CANDIDATE = 0.945  # smallest coarse similarity of a registered pair
 _HOPELESS = 0.8  # a smaller fine similarity after two steps is not registered further
 _STEPS = 4
-_CHUNK = 8_192  # images compared at a time: 160 MB of windows
+_CHUNK = 8_192  # images compared at a time, at least: 160 MB of windows
+_CHUNKS = 32  # at most: each gathers the vectors of most lists again
 _REGISTERED = 1_024  # pairs registered at a time
 _PRODUCTS = 2**23  # and pairs of their windows, which limits the memory
 
@@ -195,7 +196,8 @@ def _search(
         index = cluster_index.Index(centers)
         # Similar images together: a chunk of them needs few of the lists.
         order = np.argsort(index.nearest(centers if is_same else _centers(looks)), kind="stable")
-        for rows in np.split(order, range(_CHUNK, len(order), _CHUNK)):
+        size = max(_CHUNK, -(-len(order) // _CHUNKS))
+        for rows in np.split(order, range(size, len(order), size)):
             part = looks[rows].astype(np.float32)
             windows = _unit((part @ windowed).reshape(-1, len(_COARSE_WEIGHTS)))
             row, other, window = _candidates(windows, centers, index)
