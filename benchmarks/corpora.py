@@ -68,7 +68,8 @@ def stages(size: tuple[int, int], rounds: int) -> Iterator[tuple[str, float]]:
     model = Model(run_dir.open_run(run_dir.DEFAULT_RUN))
     finder = FaceFinder(model.framing)
     images = [cv2.resize(one, size) for one in prediction.scenes()]
-    row = ["photo.jpg", 1, "", 0, 0, 0, 0, 0, "mtcnn", "anger", *[0.1] * len(model.labels)]
+    photo = ["photo.jpg", 1, "", None, None]
+    row = [*photo, 0, 0, 0, 0, 0, "mtcnn", "anger", *[0.1] * len(model.labels)]
     made_of = {"labels": model.labels, "kind": "csv", "model": "0" * 16, "version": "0"}
     with tempfile.TemporaryDirectory() as place:
         paths = [Path(place) / f"{number}.jpg" for number in range(len(images))]

@@ -1,11 +1,11 @@
-"""Predicts a corpus of photos into shards of a table, in bounded memory and resumable.
+"""Predicts photos and videos into shards of a table, in bounded memory and resumable.
 
     _corpus.json                 what the shards are made of
-    shard-000000.parquet ...     1,000 photos each, one row per face; or .csv
+    shard-000000.parquet ...     1,000 photos and frames each, one row per face; or .csv
 
 Each shard is written whole. Started again, a prediction goes on behind the shards that exist. The
-order of the rows is that of the inputs, for any number of workers. Draws nothing and reads no
-videos: `predict` does.
+order of the rows is that of the inputs, for any number of workers. Draws nothing and follows nobody
+through a video: `predict` does.
 """
 
 from __future__ import annotations
@@ -19,54 +19,48 @@ import hashlib
 import io
 import itertools
 import json
-import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import cv2
-import numpy as np
+from typing import Any, cast
 
 import fer_jax
 from fer_jax import buckets, files, plugins, working_copy
 from fer_jax.errors import UserError
 from fer_jax.executor import Executor
-from fer_jax.faces.decode import MAX_BYTES, SUFFIXES, UnreadableError, decode, read_image
-from fer_jax.faces.finder import FaceFinder, LocatedFace
-from fer_jax.inference import sources
+from fer_jax.faces.decode import SUFFIXES
+from fer_jax.inference import segments, sources
+from fer_jax.inference.corpus_worker import PIECE, Item, Result, Row, Worker, no_face
 from fer_jax.inference.model import Model
 from fer_jax.inference.results import FRAME_COLUMNS
+from fer_jax.inference.segments import Joiner, Part, Segment
 from fer_jax.inference.stream import PredictOptions
 from fer_jax.monitor.console import ProgressBar, clock_text
 from fer_jax.printable import csv_text, printable
 from fer_jax.run_dir import Run
-from fer_jax.runtime import compile_cache
 
 KINDS = ("parquet", "csv")
 """Kinds of shards: their suffixes."""
 
 SHARD = 1_000
-"""Photos in a shard, at most: what a killed prediction does again."""
+"""Photos and frames in a shard, at most: what a killed prediction does again. Also the frames of a
+segment of a video."""
 
-PIECE = 32  # photos that a worker predicts at a time
 _MANIFEST = "_corpus.json"
 _COLUMN = "path"  # of a table of photos
-_PHOTO = ("source", "bytes", "error")
-_INTEGERS = ("bytes", "face", "x", "y", "width", "height")
-_ERROR, _FOUND = 2, 8  # columns
-
-Row = list[Any]
+_IMAGE = ("source", "bytes", "error", "frame", "seconds")
+_INTEGERS = ("bytes", "frame", "face", "x", "y", "width", "height")
+_ERROR, _FRAME, _FOUND = 2, 3, 10  # columns
 
 
-def list_photos(
+def list_files(
     inputs: Sequence[str], out: Path, ignored: collections.Counter[str] | None = None
 ) -> Iterator[str]:
-    """Yields the paths of the photos in files, folders and tables, in order.
+    """Yields the paths of the photos and videos in files, folders and tables, in order.
 
     Args:
-      inputs: image files; folders, with their subfolders; and tables (.csv, .parquet) with a
+      inputs: images and videos; folders, with their subfolders; and tables (.csv, .parquet) with a
         column "path", whose relative paths start at the table's folder. All may be in buckets.
       out: the output folder, which is no input.
       ignored: counts the other files in folders, by kind.
@@ -81,10 +75,10 @@ def list_photos(
             yield from _list_bucket(path, ignored)
         elif path.is_dir():
             for found in sources.walk(path, out):
-                if isinstance(found, sources.Source) and found.kind == "picture":
+                if isinstance(found, sources.Source):
                     yield found.name
                 else:
-                    ignored["video" if isinstance(found, sources.Source) else found[1]] += 1
+                    ignored[found[1]] += 1
         elif path.suffix.lower() in (".csv", ".parquet") and path.is_file():
             for name in _read_table(path):
                 place = buckets.path_or_url(name)
@@ -93,13 +87,13 @@ def list_photos(
             yield argument
         else:
             raise UserError(
-                f"expected a photo, a folder or a table of paths, found nothing at {argument}; "
-                "check the path"
+                "expected a photo, a video, a folder or a table of paths, found nothing at "
+                f"{argument}; check the path"
             )
 
 
 def _list_bucket(url: str, ignored: collections.Counter[str]) -> Iterator[str]:
-    """Yields the URLs of the photos at a URL: of a table, a photo, or a folder."""
+    """Yields the URLs of the photos and videos at a URL: of a table, a file, or a folder."""
     if url.lower().endswith((".csv", ".parquet")):
         for name in _read_table(buckets.read_only(url)):
             place = buckets.path_or_url(name)
@@ -108,37 +102,64 @@ def _list_bucket(url: str, ignored: collections.Counter[str]) -> Iterator[str]:
         return
     for found in buckets.list_urls(url):
         suffix = os.path.splitext(found)[1].lower()
-        if found == url or suffix in SUFFIXES:
+        if found == url or suffix in SUFFIXES | sources.VIDEO_SUFFIXES:
             yield found
         else:
-            kind = "video" if suffix in sources.VIDEO_SUFFIXES else suffix or "without suffix"
-            ignored[kind] += 1
+            ignored[suffix or "without suffix"] += 1
+
+
+def _list_items(
+    inputs: Sequence[str], out: Path, ignored: collections.Counter[str] | None = None
+) -> Iterator[Item]:
+    """Yields the photos and the segments of videos in `inputs`, in order; see `list_files`."""
+    for name in list_files(inputs, out, ignored):
+        if os.path.splitext(name)[1].lower() in sources.VIDEO_SUFFIXES:
+            yield from segments.cut(name, SHARD)
+        else:
+            yield name
 
 
 @dataclasses.dataclass
 class Counts:
-    """What one prediction read: photos, faces that were detected, and unreadable photos."""
+    """What one prediction read: photos, segments of videos and their frames, faces, and errors.
+
+    Attributes:
+      photos: number of photos.
+      segments: number of segments.
+      frames: number of frames in them.
+      faces: faces that were detected.
+      unreadable: photos and segments with an error.
+    """
 
     photos: int = 0
+    segments: int = 0
+    frames: int = 0
     faces: int = 0
     unreadable: int = 0
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Counts the rows of a photo."""
-        self.photos += 1
-        self.unreadable += bool(rows[0][_ERROR])
+        """Counts the rows of a photo or a segment."""
+        self.unreadable += any(row[_ERROR] for row in rows)
         self.faces += sum(row[_FOUND] not in ("", "whole") for row in rows)
+
+
+@dataclasses.dataclass
+class _Shard:
+    """How many photos and segments of videos a shard has, and photos and frames."""
+
+    items: int = 0
+    images: int = 0
 
 
 def predict(
     run: Run, inputs: Sequence[str], out: Path, options: PredictOptions, kind: str,
     executor: Executor,
 ) -> Iterator[str]:  # fmt: skip
-    """Predicts the photos that `out` has no shards of yet, and yields lines that sum it up.
+    """Predicts the photos and videos that `out` has no shards of yet, and yields a summary's lines.
 
     Args:
       run: a trained run.
-      inputs: as for `list_photos`.
+      inputs: as for `list_files`.
       out: folder of the shards, created if missing.
       options: which faces to classify.
       kind: one of `KINDS`.
@@ -148,150 +169,137 @@ def predict(
       UserError: no photos, `out` has shards of something else, or it cannot be written.
     """
     ignored: collections.Counter[str] = collections.Counter()
-    digest, total = hashlib.sha256(), 0
-    for name in list_photos(inputs, out, ignored):
-        digest.update(os.fsencode(name) + b"\0")
-        total += 1
+    total, digest, plan = _plan(_list_items(inputs, out, ignored))
     others = ", ".join(f"{count:,} {what}" for what, count in ignored.most_common())
-    if not total:
-        raise UserError(f"expected photos in {', '.join(inputs)}, found {others or 'none'}")
+    if not plan:
+        raise UserError(
+            f"expected photos or videos in {', '.join(inputs)}, found {others or 'none'}"
+        )
     model = Model(run)
     made_of = {
-        "format": 1, "version": fer_jax.__version__, "run": run.name,
+        "format": 2, "version": fer_jax.__version__, "run": run.name,
         "model": model.classifier.digest[:16], "labels": list(run.labels),
         **({"heads": list(run.heads.columns)} if run.heads.names else {}),
-        "options": dataclasses.asdict(options), "kind": kind, "photos": total,
-        "paths_sha256": digest.hexdigest(), "photos_per_shard": SHARD,
+        "options": dataclasses.asdict(options), "kind": kind, "photos": total.photos,
+        "segments": total.segments, "paths_sha256": digest, "images_per_shard": SHARD,
     }  # fmt: skip
-    names = [f"shard-{first // SHARD:06}.{kind}" for first in range(0, total, SHARD)]
-    shards = dict.fromkeys((out / name for name in names), SHARD)
-    shards[out / names[-1]] = total - SHARD * (len(names) - 1)
+    shards = {out / f"shard-{number:06}.{kind}": shard for number, shard in enumerate(plan)}
     with _owned(out, made_of):
-        missing = {path: count for path, count in shards.items() if not path.exists()}
-        pieces = _pieces(list_photos(inputs, out), shards, missing)
+        missing = {path: shard for path, shard in shards.items() if not path.exists()}
+        pieces = _pieces(_list_items(inputs, out), shards, missing)
         work = functools.partial(
-            _predictor, run, buckets.origin(run.folder), options, plugins.named_for(run.plugins)
+            Worker, run, buckets.origin(run.folder), options, plugins.named_for(run.plugins)
         )
+
+        def read_again(segment: Segment) -> Part:
+            with contextlib.closing(executor.map(work, [[segment]])) as results:
+                return cast("Part", next(results)[0])
+
+        joiner = Joiner(read_again)
         with contextlib.closing(executor.map(work, pieces)) as results:
-            counts = _write_all(missing, itertools.chain.from_iterable(results), made_of)
-    before = total - counts.photos
-    yield f"{counts.faces:,} faces in {counts.photos:,} photos" + (
-        f"; {before:,} photos were done before" * bool(before)
-    )
-    if counts.unreadable:
-        yield f"{counts.unreadable:,} photos could not be read: their rows have an error"
+            every = itertools.chain.from_iterable(results)
+            joined = (joiner.join(one) if isinstance(one, Part) else one for one in every)
+            counts = _write_all(missing, joined, made_of, run.heads.outputs)
+    yield from _summary(counts, total)
     if others:
-        yield f"not read, as no photos: {others}"
-    yield f"{total:,} photos in {len(shards):,} files: {buckets.origin(out)}"
+        yield f"not read, as no photos or videos: {others}"
+    everything = _amount(total.photos, total.segments)
+    yield f"{everything} in {len(shards):,} files: {buckets.origin(out)}"
+
+
+def _summary(counts: Counts, total: Counts) -> Iterator[str]:
+    """Yields lines about what was read, of `total` photos and segments."""
+    photos, segments_ = total.photos - counts.photos, total.segments - counts.segments
+    before = f"; {_amount(photos, segments_)} were done before" * bool(photos or segments_)
+    yield f"{counts.faces:,} faces in {_amount(counts.photos, counts.frames, 'frames')}{before}"
+    if counts.unreadable:
+        what = "photos and segments of videos" if total.segments else "photos"
+        yield f"{counts.unreadable:,} {what} could not be read: their rows have an error"
+
+
+def _amount(photos: int, others: int, what: str = "segments of videos") -> str:
+    amounts = [f"{photos:,} photos"] * bool(photos or not others)
+    return " and ".join([*amounts, *[f"{others:,} {what}"] * bool(others)])
+
+
+def _plan(items: Iterable[Item]) -> tuple[Counts, str, list[_Shard]]:
+    """Returns the number of photos and segments, their SHA-256, and the shards."""
+    total, digest, plan = Counts(), hashlib.sha256(), list[_Shard]()
+    for item in items:
+        if isinstance(item, Segment):
+            name, images = f"{item.name}\0{item.start}\0{item.frames}", item.frames
+        else:
+            name, images = item, 1
+        digest.update(os.fsencode(name) + b"\0")
+        total.photos += isinstance(item, str)
+        total.segments += isinstance(item, Segment)
+        if not plan or plan[-1].images + images > SHARD:
+            plan.append(_Shard())
+        plan[-1].items += 1
+        plan[-1].images += images
+    return total, digest.hexdigest(), plan
 
 
 def _pieces(
-    photos: Iterator[str], shards: Mapping[Path, int], missing: Mapping[Path, int]
-) -> Iterator[list[str]]:
-    """Yields the photos of the missing shards, a few at a time."""
-    for path, count in shards.items():
-        names = list(itertools.islice(photos, count))
-        if len(names) < count:
+    items: Iterator[Item], shards: Mapping[Path, _Shard], missing: Mapping[Path, _Shard]
+) -> Iterator[list[Item]]:
+    """Yields the photos of the missing shards, a few at a time, and their segments one by one."""
+    is_behind_gap = False
+    for path, shard in shards.items():
+        chunk = list(itertools.islice(items, shard.items))
+        if len(chunk) < shard.items:
             raise UserError(
                 "expected the inputs to stay as they are, found fewer photos than at the start; "
                 "wait until they are complete, and choose another --out"
             )
         if path in missing:
-            yield from (names[first : first + PIECE] for first in range(0, count, PIECE))
+            if isinstance(chunk[0], Segment) and not is_behind_gap:
+                # The number of its first frame is not known, as the segment before is not read.
+                chunk[0] = dataclasses.replace(chunk[0], seeks=False)
+            for kind, group in itertools.groupby(chunk, type):
+                some, size = list(group), PIECE if kind is str else 1
+                yield from (some[first : first + size] for first in range(0, len(some), size))
+        is_behind_gap = path in missing
 
 
 def _write_all(
-    missing: Mapping[Path, int], results: Iterator[list[Row]], made_of: Mapping[str, Any]
-) -> Counts:
-    """Writes each shard when the rows of its last photo are there."""
-    counts, total, start = Counts(), sum(missing.values()), time.monotonic()
+    missing: Mapping[Path, _Shard], results: Iterator[Result], made_of: Mapping[str, Any],
+    outputs: int,
+) -> Counts:  # fmt: skip
+    """Writes each shard when the rows of its last photo or segment are there."""
+    counts, total = Counts(), sum(shard.images for shard in missing.values())
+    start = time.monotonic()
     with ProgressBar(total, "starting workers") as progress:
-        for path, photos in missing.items():
+        for path, shard in missing.items():
             rows: list[Row] = []
-            for of_photo in itertools.islice(results, photos):
-                counts.add(of_photo)
-                rows += of_photo
-                rate = counts.photos / max(time.monotonic() - start, 1e-9)
-                is_known = counts.photos > PIECE  # the first piece includes the workers' start
-                left = f"{clock_text((total - counts.photos) / rate)} left" * is_known
+            for result in itertools.islice(results, shard.items):
+                if isinstance(result, Part):
+                    counts.segments += 1
+                    counts.frames += result.frames
+                    result = _numbered(result, outputs)
+                else:
+                    counts.photos += 1
+                counts.add(result)
+                rows += result
+                done = counts.photos + counts.frames
+                rate = done / max(time.monotonic() - start, 1e-9)
+                is_known = done > PIECE  # the first piece includes the workers' start
+                left = f"{clock_text(max(0, total - done) / max(rate, 1e-9))} left" * is_known
                 unreadable = f"{counts.unreadable:,} unreadable" * bool(counts.unreadable)
-                progress.update(counts.photos, f"{rate:,.1f} photos/s", left, unreadable)
+                progress.update(done, f"{rate:,.1f} images/s", left, unreadable)
             write_shard(path, rows, made_of)
             working_copy.push_due()
     return counts
 
 
-def _predictor(
-    run: Run, place: str, options: PredictOptions, own_parts: Sequence[str]
-) -> Callable[[list[str]], list[list[Row]]]:
-    """Returns what predicts a few photos: the rows of each.
-
-    If the run's place is a URL, a worker on another machine has no copy yet.
-    """
-    logging.getLogger("absl").setLevel(logging.CRITICAL)  # of Orbax, in a process of its own
-    plugins.load(own_parts)
-    if buckets.is_url(place):
-        run = dataclasses.replace(run, folder=buckets.read_only(place))
-    compile_cache.enable()
-    model = Model(run)
-    finder = FaceFinder(model.framing, options.min_share, options.detector)
-
-    def find(name: str) -> tuple[list[LocatedFace], int | None, str]:
-        size = None
-        try:
-            image, size = _read(name)
-            return finder.find(image, options.faces, options.whole_image), size, ""
-        except (UnreadableError, cv2.error, MemoryError) as error:
-            size = size or _size(name)
-            return [], size, str(error).strip().split("\n")[0] or "not enough memory"
-
-    def predict_piece(names: list[str]) -> list[list[Row]]:
-        found = [find(name) for name in names]
-        every = [face for located, _, _ in found for face in located]
-        faces = iter(model.classify(every, threshold=options.abstain))
-        results = []
-        for name, (located, size, error) in zip(names, found, strict=True):
-            photo = [printable(name), size, printable(error)]
-            rows = [
-                [
-                    *photo,
-                    number,
-                    *face.box,
-                    face.found,
-                    face.label,
-                    *face.probabilities.values(),
-                    *face.further.values(),
-                ]
-                for number, face in enumerate(itertools.islice(faces, len(located)))
-            ]
-            empty = [None] * 5 + ["", ""] + [None] * model.run.heads.outputs
-            results.append(rows or [[*photo, *empty]])
-        return results
-
-    return predict_piece
-
-
-def _read(name: str) -> tuple[np.ndarray, int | None]:
-    """Reads a photo, uint8[H, W, 3] RGB, and its size in bytes.
-
-    Raises:
-      UnreadableError: it cannot be read.
-    """
-    if not buckets.is_url(name):
-        return read_image(Path(name)), _size(name)
-    try:
-        content = buckets.read_bytes(name, MAX_BYTES)
-    except UserError as error:
-        raise UnreadableError(str(error)) from error
-    if content is None:
-        raise UnreadableError(f"larger than {MAX_BYTES // 1_000_000} MB")
-    return decode(content), len(content)
-
-
-def _size(name: str) -> int | None:
-    with contextlib.suppress(OSError):
-        return os.path.getsize(name)
-    return None
+def _numbered(part: Part, outputs: int) -> list[Row]:
+    """Returns the rows of a part with the numbers of its frames, and one for its error."""
+    number = part.number or 0
+    rows = [[*row[:_FRAME], number + row[_FRAME], *row[_FRAME + 1 :]] for row in part.rows]
+    if part.error:
+        video = [printable(part.segment.name), part.size, printable(part.error), None, None]
+        rows.append([*video, *no_face(outputs)])
+    return rows
 
 
 def write_shard(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> None:
@@ -304,7 +312,7 @@ def write_shard(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> 
     """
     probabilities = [f"probability_{printable(label)}" for label in made_of["labels"]]
     further = map(printable, made_of.get("heads", ()))
-    names = [*_PHOTO, *FRAME_COLUMNS[1:], *probabilities, *further, "model", "version"]
+    names = [*_IMAGE, *FRAME_COLUMNS[1:], *probabilities, *further, "model", "version"]
     full = [[*row, made_of["model"], made_of["version"]] for row in rows]
     buffer = io.BytesIO()
     if made_of["kind"] == "csv":
@@ -318,10 +326,11 @@ def write_shard(path: Path, rows: Sequence[Row], made_of: Mapping[str, Any]) -> 
 
         texts = {"source", "error", "found", "label", "model", "version"}
         types = {name: pyarrow.string() for name in texts}
-        types |= {name: pyarrow.int64() for name in _INTEGERS}
+        types |= {name: pyarrow.int64() for name in _INTEGERS} | {"seconds": pyarrow.float64()}
+        values = zip(*full, strict=True) if full else [()] * len(names)
         columns = [
             pyarrow.array(column, types.get(name, pyarrow.float32()))
-            for name, column in zip(names, zip(*full, strict=True), strict=True)
+            for name, column in zip(names, values, strict=True)
         ]
         parquet.write_table(pyarrow.table(columns, names=names), buffer)
     files.write_bytes(path, buffer.getvalue())
@@ -358,7 +367,7 @@ def _owned(out: Path, made_of: dict[str, Any]) -> Iterator[None]:
                     f"{name} {stored.get(name)} then, {made_of[name]} now" for name in different
                 )
                 raise UserError(
-                    f"expected {out} to have results of the same photos, model and flags, found "
+                    f"expected {out} to have results of the same inputs, model and flags, found "
                     f"{changes}; choose another --out"
                 )
         files.write_text(manifest, json.dumps(made_of, indent=2))

@@ -7,6 +7,7 @@ Videos are decoded frame by frame and never held in memory. An input that cannot
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
 import os
@@ -267,31 +268,82 @@ def _capture(source: Source) -> Iterator[Frame]:
     Raises:
       UnreadableError: it cannot be opened, has no frame, is too large, or ends early.
     """
-    capture = _open(source)
-    try:
-        if not capture.isOpened():
-            raise UnreadableError("not a video that can be decoded")
-        rate = _rate(capture.get(cv2.CAP_PROP_FPS))
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT) if source.path or source.url else 0
-        expected = int(count) if 0 < count < 1e9 else 0
-        index, clock = 0, _Clock(rate)
-        while (read := capture.read())[0]:
-            captured = time.monotonic()
-            # Timestamps of a camera start at any time; a file at a URL has a frame count.
-            is_live = source.kind == "camera" and not expected
-            milliseconds = capture.get(cv2.CAP_PROP_POS_MSEC)
-            seconds = clock.live() if is_live else clock.recorded(milliseconds / 1000)
-            image = cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB)
-            picture_files.check_shape(image.shape[1], image.shape[0])
-            yield Frame(source, index, seconds, image, rate, expected, captured)
-            index += 1
-    finally:
-        capture.release()
-    if index == 0:
-        raise UnreadableError("no frame could be read")
+    count = 0
+    with contextlib.closing(Reader(source)) as reader:
+        while reader.grab() and (frame := reader.frame()):
+            count += 1
+            yield frame
+    if reason := damage(count, reader.expected):
+        raise UnreadableError(reason)
+
+
+def damage(count: int, expected: int) -> str:
+    """What is wrong with a video of `count` frames whose header says `expected`; "" if nothing."""
+    if count == 0:
+        return "no frame could be read"
     # Header counts are slightly off even in intact files; 10% missing means damage.
-    if index < 0.9 * expected:
-        raise UnreadableError(f"damaged: {index:,} of {expected:,} frames could be read")
+    is_damaged = count < 0.9 * expected
+    return f"damaged: {count:,} of {expected:,} frames could be read" * is_damaged
+
+
+class Reader:
+    """Decodes a video, a camera or a stream, frame by frame.
+
+    Attributes:
+      rate: frames per second, by the header.
+      expected: number of frames, by the header; 0 if unknown.
+      count: frames that were grabbed.
+      seconds: time of the last of them.
+
+    Raises:
+      UnreadableError: it cannot be opened.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source, self._capture = source, _open(source)
+        if not self._capture.isOpened():
+            self.close()
+            raise UnreadableError("not a video that can be decoded")
+        self.rate = _rate(self._capture.get(cv2.CAP_PROP_FPS))
+        is_file = source.path or source.url
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if is_file else 0
+        self.expected = int(count) if 0 < count < 1e9 else 0
+        self.count, self.seconds = 0, 0.0
+        self._clock, self._captured = _Clock(self.rate), 0.0
+
+    def close(self) -> None:
+        """Closes the file or the camera."""
+        self._capture.release()
+
+    def seek(self, seconds: float) -> None:
+        """Goes to a frame near a time, before the first one is grabbed; `inference.segments`."""
+        self._capture.set(cv2.CAP_PROP_POS_MSEC, 1000 * seconds)
+
+    def grab(self) -> bool:
+        """Decodes the next frame; False behind the last one."""
+        if not self._capture.grab():
+            return False
+        self._captured = time.monotonic()
+        # Timestamps of a camera start at any time; a file at a URL has a frame count.
+        is_live = self._source.kind == "camera" and not self.expected
+        milliseconds = self._capture.get(cv2.CAP_PROP_POS_MSEC)
+        self.seconds = self._clock.live() if is_live else self._clock.recorded(milliseconds / 1000)
+        self.count += 1
+        return True
+
+    def frame(self) -> Frame | None:
+        """Returns the frame that was grabbed; None if it cannot be converted.
+
+        Raises:
+          UnreadableError: it is too large.
+        """
+        is_read, image = self._capture.retrieve()
+        if not is_read:
+            return None
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        picture_files.check_shape(image.shape[1], image.shape[0])
+        index, captured = self.count - 1, self._captured
+        return Frame(self._source, index, self.seconds, image, self.rate, self.expected, captured)
 
 
 class _Clock:

@@ -14,7 +14,7 @@ from pyarrow import parquet
 from fer_jax import errors
 from fer_jax.cli import predict as verb
 from fer_jax.executor import Executor
-from fer_jax.inference import corpus
+from fer_jax.inference import corpus, corpus_worker
 from fer_jax.inference.results import FRAME_COLUMNS
 from fer_jax.inference.stream import PredictOptions
 
@@ -87,7 +87,7 @@ def test_it_goes_on_behind_the_shards_that_exist(run, photos, tmp_path, monkeypa
     monkeypatch.setattr(corpus, "SHARD", 4)
     monkeypatch.setattr(corpus, "PIECE", 2)
     predict(run, [photos], tmp_path / "whole")
-    out, read, read_image = tmp_path / "out", [], corpus.read_image
+    out, read, read_image = tmp_path / "out", [], corpus_worker.read_image
 
     def stops(path):
         if len(read) == 7:
@@ -95,7 +95,7 @@ def test_it_goes_on_behind_the_shards_that_exist(run, photos, tmp_path, monkeypa
         read.append(path)
         return read_image(path)
 
-    monkeypatch.setattr(corpus, "read_image", stops)
+    monkeypatch.setattr(corpus_worker, "read_image", stops)
     with pytest.raises(KeyboardInterrupt):
         predict(run, [photos], out, executor=Executor(1, processes=False))
     first = out / "shard-000000.csv"
@@ -103,7 +103,9 @@ def test_it_goes_on_behind_the_shards_that_exist(run, photos, tmp_path, monkeypa
     assert [path.name for path in out.glob("shard*")] == [first.name]
     (out / ".shard-000001.csv.1.tmp").touch()  # of a kill while it was written
     read.clear()
-    monkeypatch.setattr(corpus, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(
+        corpus_worker, "read_image", lambda path: read.append(path) or read_image(path)
+    )
     assert predict(run, [photos], out)[0] == "6 faces in 6 photos; 4 photos were done before"
     assert len(read) == 6
     assert first.stat().st_mtime_ns == before
@@ -122,7 +124,7 @@ def test_a_table_of_paths(photos, tmp_path, kind):
         table.write_text("label,path\n" + "".join(f"x,{name}\n" for name in names))
     else:
         parquet.write_table(pyarrow.table({"path": names}), table)
-    found = list(corpus.list_photos([str(table)], tmp_path / "out"))
+    found = list(corpus.list_files([str(table)], tmp_path / "out"))
     assert found == [str(tmp_path / "photos/1/3.png"), names[1], str(tmp_path / "photos/gone.png")]
 
 
@@ -131,7 +133,7 @@ def test_a_table_of_paths(photos, tmp_path, kind):
     [
         ("file\na.png\n", "expected a table with a column 'path'"),
         ("path\nnowhere://bucket/a.png\n", "found the URL nowhere://bucket/a.png"),
-        ("path\n", "expected photos in .*, found none"),
+        ("path\n", "expected photos or videos in .*, found none"),
     ],
 )
 def test_a_table_that_cannot_be_used(run, tmp_path, text, message):

@@ -246,8 +246,11 @@ def test_a_camera_is_recorded_for_the_given_seconds(run, media, tmp_path, monkey
         def isOpened(self):  # noqa: N802 - OpenCV's name
             return True
 
-        def read(self):
+        def grab(self):
             time.sleep(0.02)
+            return True
+
+        def retrieve(self):
             return True, self.image
 
         def get(self, what):

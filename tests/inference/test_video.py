@@ -99,8 +99,11 @@ class Camera:
     def isOpened(self):  # noqa: N802 - OpenCV's name
         return True
 
-    def read(self):
+    def grab(self):
         time.sleep(0.01)
+        return True
+
+    def retrieve(self):
         return True, self.image
 
     def get(self, what):
