@@ -5,7 +5,7 @@
 
 In alternating rounds: `prepare` finds and cuts faces (Haar) in the folder's photos, measured from
 the moment when all workers have started; `predict` (MTCNN, the shipped model) is timed as a whole
-command, its start included, on scenes of two rendered people.
+command, its start included, on scenes of two rendered people: photos, and one video.
 """
 
 from __future__ import annotations
@@ -43,12 +43,29 @@ def prepare_rates(folder: Path, count: int) -> dict[str, Callable[[], float]]:
     return {kind: functools.partial(measure, kind) for kind in executors}
 
 
-def predict_rates(place: Path, count: int) -> dict[str, Callable[[], float]]:
-    """Writes photos, and returns what measures photos per second of `predict`."""
-    photos = place / "photos"
-    photos.mkdir()
+def write_photos(folder: Path, count: int) -> None:
+    """Writes scenes as photos."""
     for number, image in enumerate(itertools.islice(itertools.cycle(prediction.scenes()), count)):
-        cv2.imwrite(str(photos / f"{number:05}.jpg"), image[..., ::-1])
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), image[..., ::-1])
+
+
+def write_video(folder: Path, count: int) -> None:
+    """Writes scenes as one video."""
+    scenes = prediction.scenes()
+    codec, size = cv2.VideoWriter.fourcc(*"mp4v"), scenes[0].shape[1::-1]
+    writer = cv2.VideoWriter(str(folder / "video.mp4"), codec, 25, size)
+    for image in itertools.islice(itertools.cycle(scenes), count):
+        writer.write(image[..., ::-1])
+    writer.release()
+
+
+def predict_rates(
+    place: Path, count: int, write: Callable[[Path, int], None]
+) -> dict[str, Callable[[], float]]:
+    """Writes photos or a video, and returns what measures images per second of `predict`."""
+    photos = place / "photos"
+    photos.mkdir(parents=True)
+    write(photos, count)
     flags = {
         ONE: ["--shards", "csv", "--workers", "1"],
         TWO: ["--shards", "csv", "--workers", "2"],
@@ -67,10 +84,11 @@ def predict_rates(place: Path, count: int) -> dict[str, Callable[[], float]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a row per command: photos/s by kind of worker, and two workers over the others."""
+    """Prints a row per command: images/s by kind of worker, and two workers over the others."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="with JPEGs, such as a stand-in for KDEF")
     parser.add_argument("--photos", type=int, default=800)
+    parser.add_argument("--frames", type=int, default=4000, help="of the video")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     print("| command | 1 worker | 2 workers | threads | 2 over 1 | 2 over threads |")
@@ -78,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as place:
         commands = {
             "prepare": prepare_rates(options.folder, options.photos),
-            "predict": predict_rates(Path(place), options.photos),
+            "predict": predict_rates(Path(place), options.photos, write_photos),
+            "predict, one video": predict_rates(Path(place, "v"), options.frames, write_video),
         }
         for command, rates in commands.items():
             rounds = [{kind: rate() for kind, rate in rates.items()} for _ in range(options.rounds)]

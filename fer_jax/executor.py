@@ -105,6 +105,10 @@ class Executor:
                 losses = 0
                 yield result
         finally:
+            if pending and isinstance(pool, futures.ProcessPoolExecutor):
+                # A piece may take a minute. Python 3.14 has `terminate_workers` for this.
+                for process in list((pool._processes or {}).values()):  # noqa: SLF001
+                    process.terminate()
             # An abandoned generator may be collected in a thread of the pool, which cannot wait
             # for itself.
             pool.shutdown(wait=threading.get_ident() == owner, cancel_futures=True)

@@ -95,6 +95,19 @@ def test_a_worker_has_one_thread_for_opencv_xla_and_blas_and_no_gpu(monkeypatch)
     assert "OMP_NUM_THREADS" not in os.environ
 
 
+def sleeping():
+    return lambda seconds: time.sleep(seconds) or os.getpid()
+
+
+def test_no_piece_is_waited_for_when_its_results_are_no_longer_wanted():
+    started = time.monotonic()
+    results = Executor(2).map(sleeping, [0, 600, 600, 600])
+    worker = next(results)
+    results.close()
+    assert time.monotonic() - started < 300
+    assert wait_for(lambda: not is_alive(worker))
+
+
 def test_no_worker_outlives_its_parent(tmp_path):
     program = f"""
 import os, pathlib, sys, time

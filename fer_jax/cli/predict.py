@@ -5,7 +5,8 @@ fer-jax predict runs/demo photo.jpg album/ clip.mp4 --out results
 fer-jax predict clip.mp4 --smooth 0.2 --out results
 fer-jax predict camera --show
 
-Without a run directory the shipped model predicts. Without --out nothing is written. Many photos:
+Without a run directory the shipped model predicts. Without --out nothing is written. Many
+photos and videos:
 
 fer-jax predict album/ more.csv --out results --shards parquet --workers 8
 fer-jax predict album/ more.csv --out results --shards parquet --cluster auto
@@ -123,7 +124,7 @@ def _wanted(run: Run, options: argparse.Namespace) -> PredictOptions:
 
 
 def _predict_corpus(run: Run, names: Sequence[str], options: argparse.Namespace) -> None:
-    """Predicts photos into shards, in processes."""
+    """Predicts photos and videos into shards, in processes."""
     from fer_jax import run_dir
     from fer_jax.cli.logs import quiet_orbax
     from fer_jax.faces.crop import FaceCrop
@@ -283,8 +284,9 @@ def _add_face_flags(parser: argparse.ArgumentParser) -> None:
 def _add_corpus_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shards", choices=("parquet", "csv"),
-        help="for many photos, also listed in tables (.csv, .parquet) with a column path: write "
-        "tables of 1,000 photos each into --out; the same command goes on where it was stopped",
+        help="for many photos and videos, also listed in tables (.csv, .parquet) with a column "
+        "path: write tables of 1,000 photos and frames each into --out, without tracks; the same "
+        "command goes on where it was stopped",
     )  # fmt: skip
     add_flags(parser)
 
@@ -303,7 +305,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.shards:
         alone = ("explain", "seconds", "smooth", "show")
         if given := [f"--{name}" for name in alone if getattr(options, name)]:
-            raise UserError(f"expected only tables of photos with --shards, found {given[0]}")
+            raise UserError(f"expected only tables with --shards, found {given[0]}")
         if not options.out:
             raise UserError("expected --out FOLDER with --shards, which are written there")
     if options.smooth and not (options.out or options.show):

@@ -40,7 +40,7 @@ class Segment:
       number: from 0.
       start: seconds; the segment begins with the first frame then or later.
       end: seconds; it ends before the first frame then or later. Infinite for the last segment.
-      frames: their number, by the header; at least 1.
+      frames: their number, by the header; that of a whole segment if unknown.
       expected: frames of the whole video, by the header; 0 if unknown.
       seeks: whether to look for the start; if not, the video is decoded up to there.
     """
@@ -90,18 +90,20 @@ class Part:
 
 def cut(name: str, length: int) -> Iterator[Segment]:
     """Yields the segments of a video, of `length` frames each where its frame rate is constant."""
-    whole = Segment(name, 0, -math.inf, math.inf, 1, 0, seeks=False)
+    whole = Segment(name, 0, -math.inf, math.inf, length, 0, seeks=False)
     try:
         with contextlib.closing(Reader(Source(name, "video", whole.path))) as reader:
             rate, expected = reader.rate, reader.expected
     except (UserError, UnreadableError):  # its row will say so
+        expected = 0
+    if not expected:
         yield whole
         return
-    count = max(1, math.ceil(expected / length))
+    count = math.ceil(expected / length)
     # Half a frame earlier, so that rounding moves no frame into another segment.
     starts = [-math.inf, *((number * length - 0.5) / rate for number in range(1, count)), math.inf]
     for number in range(count):
-        frames = max(1, min(length, expected - number * length))
+        frames = min(length, expected - number * length)
         start, end = starts[number : number + 2]
         yield Segment(name, number, start, end, frames, expected, seeks=number * length > _LEAD)
 

@@ -19,7 +19,7 @@ from fer_jax.executor import Executor
 from fer_jax.training.train import train
 from fer_jax.working_copy import WorkingCopy, working_copy
 from tests import commands
-from tests.small_runs import portraits, write_image, write_run
+from tests.small_runs import portraits, write_image, write_run, write_video
 from tfds_builders.encode import encode_jpeg
 
 __all__ = ["portraits"]
@@ -156,16 +156,21 @@ def test_photos_are_read_from_a_bucket_and_results_written_there(
     threads = Executor(2, processes=False)
     monkeypatch.setattr("fer_jax.cli.predict.make_executor", lambda options: threads)
     monkeypatch.setattr("fer_jax.inference.corpus.SHARD", 3)
+    clip = write_video(tmp_path / "clip.mp4", [portraits[0]] * 2)
+    store.put(str(clip), "/bucket/photos/clip.mp4")
     command = ["predict", f"{BUCKET}/photos", f"{BUCKET}/list.csv", "--shards", "csv"]
-    for done in ("3 faces in 4 photos", "0 faces in 0 photos; 4 photos were done before"):
+    before = "0 faces in 0 photos; 4 photos and 1 segments of videos were done before"
+    for done in ("5 faces in 4 photos and 2 frames", before):
         commands.run(*command, "--out", f"{BUCKET}/shards")
         said = capsys.readouterr().out
         assert done in said
-        assert f"4 photos in 2 files: {BUCKET}/shards" in said
+        assert f"4 photos and 1 segments of videos in 3 files: {BUCKET}/shards" in said
         another_machine()
-    rows = rows_in(store, "shards/shard-000000.csv") + rows_in(store, "shards/shard-000001.csv")
-    assert [row["source"] for row in rows] == [*photos, photos[1], f"{BUCKET}/none.png"]
-    assert [bool(row["error"]) for row in rows] == [False, False, False, True]
+    rows = [row for number in range(3) for row in rows_in(store, f"shards/shard-00000{number}.csv")]
+    video = f"{BUCKET}/photos/clip.mp4"
+    others = [video, video, photos[1], f"{BUCKET}/none.png"]
+    assert [row["source"] for row in rows] == [*photos, *others]
+    assert [bool(row["error"]) for row in rows] == [False] * 5 + [True]
     assert rows[0]["bytes"] == str((tmp_path / "b/anna.png").stat().st_size)
 
 

@@ -1,10 +1,14 @@
-"""Photos into shards: inputs, rows, going on after a kill, and what is refused."""
+"""Photos and videos into shards: inputs, rows, going on after a kill, and what is refused."""
 
 from __future__ import annotations
 
 import csv
 import json
 import pathlib
+import signal
+import subprocess
+import sys
+import time
 
 import cv2
 import numpy as np
@@ -14,9 +18,10 @@ from pyarrow import parquet
 from fer_jax import errors
 from fer_jax.cli import predict as verb
 from fer_jax.executor import Executor
-from fer_jax.inference import corpus, corpus_worker
+from fer_jax.inference import corpus, corpus_worker, segments, sources, stream
 from fer_jax.inference.results import FRAME_COLUMNS
 from fer_jax.inference.stream import PredictOptions
+from tests.small_runs import write_video
 
 WHOLE = PredictOptions("whole", whole_image=True, explain=False, min_share=0.1)
 IN_PROCESS = Executor(2, processes=False)
@@ -35,8 +40,24 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / "photos"
 
 
-def predict(run, inputs, out, kind="csv", executor=IN_PROCESS) -> list[str]:
-    return list(corpus.predict(run, list(map(str, inputs)), out, WHOLE, kind, executor))
+@pytest.fixture
+def clip(portraits, tmp_path) -> pathlib.Path:
+    """28 frames: two people, nobody, one."""
+    pair, one = np.hstack(portraits[:2]), np.hstack([portraits[2], np.zeros_like(portraits[0])])
+    scenes = [np.roll(pair, number, 1) for number in range(12)]
+    scenes += [np.zeros_like(pair)] * 4 + [np.roll(one, number, 1) for number in range(12)]
+    (tmp_path / "videos").mkdir()
+    return write_video(tmp_path / "videos" / "clip.mp4", scenes)
+
+
+@pytest.fixture
+def small_segments(monkeypatch) -> None:
+    monkeypatch.setattr(corpus, "SHARD", 8)
+    monkeypatch.setattr(segments, "_LEAD", 4)
+
+
+def predict(run, inputs, out, kind="csv", executor=IN_PROCESS, options=WHOLE) -> list[str]:
+    return list(corpus.predict(run, list(map(str, inputs)), out, options, kind, executor))
 
 
 def rows(out: pathlib.Path) -> list[dict[str, str]]:
@@ -114,6 +135,63 @@ def test_it_goes_on_behind_the_shards_that_exist(run, photos, tmp_path, monkeypa
     assert predict(run, [photos], out)[0] == "0 faces in 0 photos; 10 photos were done before"
 
 
+def test_a_video_has_the_rows_of_one_pass(run, model, clip, tmp_path, small_segments):
+    options = PredictOptions("all", whole_image=True, explain=False, min_share=0.1)
+    (clip.parent / "broken.mp4").write_bytes(clip.read_bytes()[:5000])
+    out = tmp_path / "out"
+    lines = predict(run, [clip.parent], out, "parquet", options=options)
+    source = sources.Source(str(clip), "video", clip)
+    expected = [
+        (frame.index, frame.seconds, number, face)
+        for frame, prediction in stream.predict_frames(model, [source], options)
+        for number, face in enumerate(prediction.faces)
+    ]
+    broken, *table = parquet.read_table(out).to_pylist()
+    assert broken["error"] == "not a video that can be decoded"
+    assert broken["source"] == str(clip.parent / "broken.mp4")
+    assert broken["frame"] is None
+    assert sorted({row["frame"] for row in table}) == list(range(28))
+    found = [row for row in table if row["face"] is not None]
+    assert 30 < len(found) == len(expected)
+    for row, (index, seconds, number, face) in zip(found, expected, strict=True):
+        assert (row["frame"], row["seconds"], row["face"]) == (index, seconds, number)
+        assert (row["x"], row["y"], row["width"], row["height"]) == face.box
+        assert row["label"] == face.label
+        for name, value in face.probabilities.items():
+            assert row[f"probability_{name}"] == pytest.approx(value, abs=1e-5)
+        assert row["bytes"] == clip.stat().st_size
+    assert lines[0] == f"{len(found)} faces in 28 frames"
+    assert lines[1].startswith("1 photos and segments of videos could not be read")
+    assert lines[2] == f"5 segments of videos in 5 files: {out}"
+
+
+def test_a_video_goes_on_behind_its_finished_segments(
+    run, photos, clip, tmp_path, small_segments, monkeypatch
+):
+    inputs = [photos, clip, clip]
+    predict(run, inputs, tmp_path / "whole")
+    out, begun, read = tmp_path / "out", [], segments.read
+
+    def stops(part):
+        begun.append(part.segment.number)
+        if len(begun) == 4:
+            raise KeyboardInterrupt
+        return read(part)
+
+    monkeypatch.setattr(segments, "read", stops)
+    with pytest.raises(KeyboardInterrupt):
+        predict(run, inputs, out, executor=Executor(1, processes=False))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("shard*")}
+    assert len(before) == 5
+    begun[:] = [-1] * 4
+    lines = predict(run, inputs, out, executor=Executor(1, processes=False))
+    assert begun[4:] == [3, 0, 1, 2, 3]
+    assert lines[0] == "32 faces in 32 frames; 10 photos and 3 segments of videos were done before"
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    for path in (tmp_path / "whole").glob("shard*"):
+        assert (out / path.name).read_bytes() == path.read_bytes()
+
+
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_table_of_paths(photos, tmp_path, kind):
     import pyarrow
@@ -168,9 +246,35 @@ def test_flags_that_do_not_fit(flags, message):
         verb.parse(["photos", *flags])
 
 
+COMMAND = """
+import pathlib, sys
+from fer_jax import run_dir
+from tests.inference.test_corpus import Executor, corpus, predict
+
+corpus.SHARD = 320
+run, out, *inputs = map(pathlib.Path, sys.argv[1:])
+predict(run_dir.open_run(run), inputs, out, executor=Executor(2))
+"""
+
+
 @pytest.mark.slow
-def test_processes_give_the_same_bytes(run, photos, tmp_path, monkeypatch):
-    for workers in (1, 3):
-        predict(run, [photos], tmp_path / str(workers), executor=Executor(workers))
-    one, three = ((tmp_path / name / "shard-000000.csv").read_bytes() for name in ("1", "3"))
-    assert one == three
+def test_processes_give_the_same_bytes_also_after_kill_9(run, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpus, "SHARD", 320)
+    scene = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    video = write_video(tmp_path / "long.mp4", [np.roll(scene, n, 1) for n in range(3200)])
+    one, three, killed = (tmp_path / name for name in ("1", "3", "killed"))
+    for workers, out in ((1, one), (3, three)):
+        predict(run, [photos, video], out, executor=Executor(workers))
+    command = [sys.executable, "-c", COMMAND, run.folder, killed, photos, video]
+    with subprocess.Popen(command) as process:
+        while len(list(killed.glob("shard*"))) < 3 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    before = {path: path.stat().st_mtime_ns for path in killed.glob("shard*")}
+    assert 3 <= len(before) < 11
+    predict(run, [photos, video], killed, executor=Executor(2))
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert [int(row["frame"]) for row in rows(killed)[10:]] == list(range(3200))
+    for path in sorted(one.glob("shard*")):
+        assert path.read_bytes() == (three / path.name).read_bytes()
+        assert path.read_bytes() == (killed / path.name).read_bytes()
