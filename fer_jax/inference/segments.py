@@ -95,7 +95,8 @@ def cut(name: str, length: int) -> Iterator[Segment]:
         with contextlib.closing(Reader(Source(name, "video", whole.path))) as reader:
             rate, expected = reader.rate, reader.expected
     except (UserError, UnreadableError):  # its row will say so
-        expected = 0
+        yield dataclasses.replace(whole, frames=1)
+        return
     if not expected:
         yield whole
         return
