@@ -215,9 +215,7 @@ def open_prepared(
         kept = sample([entries[row].label for row in whole], train_images, seed)
         rows[protocols.TRAIN] = whole[kept]
         notes.append(f"{train_images:,} of {len(whole):,} training images (data.train_images)")
-    splits: np.ndarray = np.full(len(entries), "", of.dtype)
-    for split, part in rows.items():
-        splits[part] = split
+    splits = _split_of_each(rows, len(entries))
     result = Prepared(
         builder, protocol, seed, names, entries, rows, {}, _NO_LOOKS, _NO_LOOKS, is_new
     )
@@ -239,6 +237,14 @@ def open_prepared(
         "digest": _digest(entries, rows, names),
     }
     return dataclasses.replace(result, metadata=metadata, looks=looks, pairs=pairs)
+
+
+def _split_of_each(rows: Mapping[str, np.ndarray], count: int) -> np.ndarray:
+    """Returns the split of each record, str[count]; "" in none."""
+    splits: np.ndarray = np.full(count, "", f"U{max(map(len, rows))}")
+    for split, part in rows.items():
+        splits[part] = split
+    return splits
 
 
 def _relabeled(
