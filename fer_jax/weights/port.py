@@ -413,7 +413,7 @@ def describe(ported: Port) -> Iterator[str]:
         shown = ", ".join(ported.dropped[:6])
         more = f" and {len(ported.dropped) - 6} more" if len(ported.dropped) > 6 else ""
         yield f"dropped: {shown}{more}"
-    yield f"input: {_input_text(ported.input_format)}"
+    yield f"input: {input_text(ported.input_format)}"
     if ported.preset:
         preset = ported.preset
         yield (
@@ -426,7 +426,8 @@ def describe(ported: Port) -> Iterator[str]:
         )
 
 
-def _input_text(input_format: InputFormat) -> str:
+def input_text(input_format: InputFormat) -> str:
+    """Returns a description such as "RGB in 0..1, mean 0.5 0.5 0.5, std 0.5 0.5 0.5"."""
     return (
         f"{input_format.channels.upper()} in 0..{255 * input_format.scale:g}, "
         f"mean {_numbers(input_format.mean)}, std {_numbers(input_format.std)}"

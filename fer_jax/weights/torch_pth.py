@@ -133,7 +133,7 @@ class _Unpickler(pickle.Unpickler):
             ("torch._utils", "_rebuild_tensor_v2"): rebuild,
             ("torch._utils", "_rebuild_parameter"): parameter,
             ("numpy.core.multiarray", "_reconstruct"): numpy_object,
-            ("numpy.core.multiarray", "scalar"): numpy_object,  # an accuracy in a checkpoint
+            ("numpy.core.multiarray", "scalar"): lambda *_: None,  # an accuracy in a checkpoint
             ("numpy", "dtype"): numpy_object,
             ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # Python 3's bytes
         }
