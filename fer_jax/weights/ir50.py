@@ -13,7 +13,7 @@ from fer_jax.weights.layout import INCEPTION, Conv, Layer, Norm, PReLU, Table
 
 
 def _sequence(path: str, torch: str, *names: str) -> Iterator[Layer]:
-    """Yields the layers of a `Sequential`; a name's first letters give the kind."""
+    """Yields the layers of a `Sequential`; their names in fer_jax tell convolutions and PReLUs."""
     for index, name in enumerate(names):
         arguments = f"backbone/{path}/{name}", f"{torch}.{index}"
         if "conv" in name:

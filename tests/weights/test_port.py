@@ -157,6 +157,26 @@ def test_known_extras_are_dropped_and_reported(marked, make, model, extras, drop
     assert any(line.startswith("dropped: ") for line in lines) == bool(dropped)
 
 
+@pytest.mark.parametrize(
+    ("model", "name", "path"),
+    [
+        ("senet50", "layer3.5.conv4", "layer3_6/excitation/squeeze"),
+        ("senet50", "layer4.2.conv5", "layer4_3/excitation/excite"),
+        ("ir50", "input_layer.2", "stem/prelu"),
+        ("ir50", "body.3.res_layer.0", "layer2_1/bn1"),
+        ("ir50", "body.3.res_layer.2", "layer2_1/prelu"),
+        ("ir50", "body.20.res_layer.4", "layer3_14/bn2"),
+        ("ir50", "body.21.shortcut_layer.1", "layer4_1/shortcut_bn"),
+        ("ir50", "body.23.res_layer.3", "layer4_3/conv2"),
+        ("ir50", "output_layer.0", "norm"),
+    ],
+)
+def test_names_of_the_face_networks(model, name, path):
+    """From the modules of VGGFace2-pytorch and face.evoLVe."""
+    paths = {layer.torch: layer.path for layer in port.TABLES[model].layers}
+    assert paths[name] == f"backbone/{path}"
+
+
 def without_last(layers):
     return layers[:-1]
 
