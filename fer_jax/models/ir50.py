@@ -69,7 +69,7 @@ class PReLU(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to the same shape."""
         slope = self.param("slope", nn.initializers.constant(0.25), x.shape[-1:])
-        return jnp.where(x > 0, x, x * slope.astype(x.dtype))
+        return nn.relu(x) - nn.relu(-x) * slope.astype(x.dtype)
 
 
 class Stem(nn.Module):
