@@ -103,7 +103,8 @@ class ResidualBlock(nn.Module):
         residual = PReLU(name="prelu")(residual)
         residual = norm(_conv(self.filters, 3, self.stride, self.dtype, "conv2")(residual), "bn2")
         if x.shape[-1] == self.filters:
-            return x[:, :: self.stride, :: self.stride] + residual
+            # As a pooling, because strided slices cannot be exported to ONNX.
+            return nn.avg_pool(x, (1, 1), (self.stride, self.stride)) + residual
         shortcut = _conv(self.filters, 1, self.stride, self.dtype, "shortcut_conv")(x)
         return norm(shortcut, "shortcut_bn") + residual
 
