@@ -106,8 +106,8 @@ def _model() -> ConfigDict:
     error.
     """
     model = ConfigDict()
-    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18, resnet50, face_resnet
-    # or your own.
+    # Network: light_vgg, custom_cnn, vgg16, inception_resnet_v2, resnet18, resnet50,
+    # resnet50_caffe, senet50, ir50, face_resnet or your own.
     model.name = "light_vgg"
 
     # Filters of each block (light_vgg, such as 32,64,128) or of each of the four layers (ResNets,
@@ -118,7 +118,7 @@ def _model() -> ConfigDict:
     # Widths of the dense layers before the logits, such as 512,512.
     model.head_widths = placeholder(tuple)
     # Pooling of the last features: "average" or "max" (vgg16, inception_resnet_v2, ResNets,
-    # face_resnet).
+    # ir50, face_resnet).
     model.pooling = placeholder(str)
     # BatchNorm after the convolutions (custom_cnn). The paper's network has none.
     model.batch_norm = placeholder(bool)
@@ -126,7 +126,7 @@ def _model() -> ConfigDict:
     # Published weights do not fit.
     model.small_stem = placeholder(bool)
     # Recompute blocks in the backward pass: less memory, more time (vgg16, inception_resnet_v2,
-    # ResNets, face_resnet).
+    # ResNets, ir50, face_resnet).
     model.remat = placeholder(bool)
 
     # Compute dtype: float32, bfloat16, or "auto": bfloat16 on TPUs and on NVIDIA GPUs since Ampere

@@ -15,8 +15,9 @@ import flax.linen as nn
 from fer_jax.models.custom_cnn import CustomCNN
 from fer_jax.models.face_resnet import FaceResNet
 from fer_jax.models.inception_resnet_v2 import InceptionResNetV2
+from fer_jax.models.ir50 import IR50
 from fer_jax.models.light_vgg import LightVGG
-from fer_jax.models.resnet import ResNet18, ResNet50
+from fer_jax.models.resnet import ResNet18, ResNet50, ResNet50Caffe, SENet50
 from fer_jax.models.vgg import VGG16
 from fer_jax.registry import REGISTRIES, Network
 
@@ -25,9 +26,12 @@ MODELS = REGISTRIES["network"].with_built_in(
         "custom_cnn": Network(CustomCNN, 6),
         "face_resnet": Network(FaceResNet, 103),
         "inception_resnet_v2": Network(InceptionResNetV2, 75),
+        "ir50": Network(IR50, 1),
         "light_vgg": Network(LightVGG, 4),
         "resnet18": Network(ResNet18, 1),
         "resnet50": Network(ResNet50, 1),
+        "resnet50_caffe": Network(ResNet50Caffe, 3),
+        "senet50": Network(SENet50, 3),
         "vgg16": Network(VGG16, 32),
     }
 )

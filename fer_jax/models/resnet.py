@@ -1,5 +1,7 @@
 """ResNet-18 and ResNet-50, on which most published results for RAF-DB and FER2013 are built.
 
+Also Caffe's ResNet-50 and SENet-50, in which VGGFace2's face-recognition weights are published.
+
 Model card. Source: He et al. 2016, table 1, with the strides of torchvision and timm
 (version 1.5: a bottleneck strides in its 3x3 convolution, not in its first 1x1), so that
 their weights fit. Not among the paper's networks. At 1000 classes they have 11,689,512 and
@@ -30,10 +32,19 @@ Parameters (the names that ported weights use), all under `backbone/` except the
     head                               {kernel, bias}, beside `backbone`
 
 A unit has the parameters conv/kernel and bn/{scale, bias}, and the statistics bn/{mean, var}.
+
+`ResNet50Caffe` has the same parameters. As in He et al.'s own version, a bottleneck strides in its
+first 1x1 unit, and the pooling is not padded at the start. `SENet50` (Hu et al. 2018) is
+`ResNet50Caffe` whose blocks end with `excitation`: each channel is multiplied by a sigmoid of two
+dense layers, squeeze and excite ({kernel, bias}), of the channels' averages, before the sum. The
+hidden layer has a sixteenth of the channels. It has 26,053,367 parameters at 7 classes. Source of
+both: models/resnet.py and models/senet.py of VGGFace2-pytorch (cydonia999), converted from the
+authors' Caffe files (Cao et al. 2018).
 """  # noqa: E501
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -69,9 +80,10 @@ def basic(width: int, stride: int) -> Units:
     return Unit(width, 3, stride), Unit(width, 3)
 
 
-def bottleneck(width: int, stride: int) -> Units:
+def bottleneck(width: int, stride: int, is_caffe: bool = False) -> Units:
     """Returns the units of a ResNet-50 block."""
-    return Unit(width, 1), Unit(width, 3, stride), Unit(4 * width, 1)
+    first, second = (stride, 1) if is_caffe else (1, stride)
+    return Unit(width, 1, first), Unit(width, 3, second), Unit(4 * width, 1)
 
 
 class ConvUnit(nn.Module):
@@ -95,11 +107,28 @@ class ConvUnit(nn.Module):
         return nn.relu(x) if self.relu else x
 
 
+class Excitation(nn.Module):
+    """Multiplies each channel by a weight that depends on the averages of all (Hu et al. 2018)."""
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to the same shape."""
+        channels = x.shape[-1]
+        dense = functools.partial(
+            Conv, kernel_size=(1, 1), dtype=self.dtype, kernel_init=glorot_uniform
+        )
+        hidden = dense(max(channels // 16, 1), name="squeeze")(x.mean((1, 2), keepdims=True))
+        return x * nn.sigmoid(dense(channels, name="excite")(nn.relu(hidden)))
+
+
 class ResidualBlock(nn.Module):
     """Adds the output of its units to the input, followed by ReLU."""
 
     units: Units
     dtype: DTypeLike = jnp.float32
+    has_excitation: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -108,6 +137,8 @@ class ResidualBlock(nn.Module):
         for number, unit in enumerate(self.units, 1):
             relu = number < len(self.units)
             residual = ConvUnit(unit, relu, self.dtype, name=f"unit{number}")(residual, train)
+        if self.has_excitation:
+            residual = Excitation(self.dtype, name="excitation")(residual)
         if residual.shape != x.shape:
             stride = max(unit.stride for unit in self.units)
             unit = Unit(residual.shape[-1], 1, stride)
@@ -127,6 +158,8 @@ class ResNetBackbone(nn.Module):
       remat: recompute each block's activations in the backward pass instead of storing them.
       shares_blocks: trace equal blocks once. Faster, but interceptors and captured
         intermediates see only the first block of each kind.
+      is_caffe: with the strides of the bottlenecks and the pooling of Caffe's files.
+      has_excitation: end the units of each block with `Excitation`.
     """
 
     depths: Sequence[int]
@@ -136,6 +169,8 @@ class ResNetBackbone(nn.Module):
     dtype: DTypeLike = jnp.float32
     remat: bool = False
     shares_blocks: bool = False
+    is_caffe: bool = False
+    has_excitation: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
@@ -144,17 +179,20 @@ class ResNetBackbone(nn.Module):
         Other `widths` change the number of channels.
         """
         block = wrap_block(ResidualBlock, self.remat, self.shares_blocks)
-        units_of = bottleneck if self.has_bottlenecks else basic
         stem = Unit(self.widths[0], 3) if self.small_stem else Unit(self.widths[0], 7, 2)
 
         x = ConvUnit(stem, dtype=self.dtype, name="stem")(images.astype(self.dtype), train)
         if not self.small_stem:
-            x = max_pool_3x3(x, padding=1)
+            # Caffe rounds the size up: the last window may exceed the map by a pixel.
+            x = max_pool_3x3(x, (0, 1) if self.is_caffe else (1, 1))
         for layer, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True), 1):
             for number in range(1, depth + 1):
                 stride = 2 if layer > 1 and number == 1 else 1
-                units = units_of(width, stride)
-                x = block(units, self.dtype, name=f"layer{layer}_{number}")(x, train)
+                units = basic(width, stride)
+                if self.has_bottlenecks:
+                    units = bottleneck(width, stride, self.is_caffe)
+                name = f"layer{layer}_{number}"
+                x = block(units, self.dtype, self.has_excitation, name=name)(x, train)
         return x
 
 
@@ -187,6 +225,8 @@ class ResNet(nn.Module):
     shares_blocks: bool = False
 
     has_bottlenecks: ClassVar[bool] = False
+    is_caffe: ClassVar[bool] = False
+    has_excitation: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths):
@@ -201,7 +241,7 @@ class ResNet(nn.Module):
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
         backbone = ResNetBackbone(
             self.depths, self.has_bottlenecks, self.small_stem, self.widths, self.dtype,
-            self.remat, self.shares_blocks, name="backbone",
+            self.remat, self.shares_blocks, self.is_caffe, self.has_excitation, name="backbone",
         )  # fmt: skip
         pooled = global_pool(backbone(images, train), self.pooling)
         pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
@@ -218,3 +258,15 @@ class ResNet50(ResNet):
     depths: Sequence[int] = (3, 4, 6, 3)
 
     has_bottlenecks: ClassVar[bool] = True
+
+
+class ResNet50Caffe(ResNet50):
+    """ResNet-50 with the strides and the pooling of Caffe's files."""
+
+    is_caffe: ClassVar[bool] = True
+
+
+class SENet50(ResNet50Caffe):
+    """`ResNet50Caffe` with squeeze and excitation."""
+
+    has_excitation: ClassVar[bool] = True

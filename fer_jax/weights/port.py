@@ -24,9 +24,10 @@ from fer_jax import files
 from fer_jax.data.preprocess import InputFormat
 from fer_jax.errors import UserError
 from fer_jax.models.registry import create_model
-from fer_jax.weights import face_resnet, inception_resnet_v2, resnet, vgg16
-from fer_jax.weights.layout import Conv, Norm, Table
+from fer_jax.weights import face_resnet, inception_resnet_v2, ir50, resnet, vgg16
+from fer_jax.weights.layout import Conv, Layer, Norm, PReLU, Table
 from fer_jax.weights.load import FORMAT, METADATA
+from fer_jax.weights.presets import PRESETS, Preset
 from fer_jax.weights.source import Source, read_source
 
 TABLES: dict[str, Table] = {
@@ -34,14 +35,18 @@ TABLES: dict[str, Table] = {
     for table in (
         face_resnet.TABLE,
         inception_resnet_v2.TABLE,
+        ir50.TABLE,
         resnet.RESNET18,
         resnet.RESNET50,
+        resnet.RESNET50_CAFFE,
+        resnet.SENET50,
         vgg16.TABLE,
     )
 }
 _LIBRARIES = {
     "keras": ("Keras", "a .h5 or .keras file"),
-    "pytorch": ("torchvision or timm", "a .pth or safetensors file"),
+    "pytorch": ("PyTorch", "a .pth or safetensors file"),
+    "numpy": ("VGGFace2-pytorch", "its .pkl file"),
     "dlib": ("dlib", "its .dat file"),
 }
 """Names of the libraries of `Table.formats`, and their files."""
@@ -53,7 +58,7 @@ _KERAS_3_EXTRAS = re.compile(
 _TORCH_WRAPPERS = ("", "module.", "model.", "timm_model.")
 
 _Roles = dict[str, np.ndarray]
-"""A layer's arrays by role: kernel, bias; scale, bias, mean, var."""
+"""A layer's arrays by role: kernel, bias; scale, bias, mean, var; slope."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Port:
       input_format: the pixel format that the weights expect.
       dropped: names in the file that are not in the backbone.
       folded: number of BatchNorm scales other than one that were folded into convolutions.
+      preset: the published file that it was ported as.
     """
 
     source: Source
@@ -75,6 +81,7 @@ class Port:
     input_format: InputFormat
     dropped: tuple[str, ...]
     folded: int
+    preset: Preset | None = None
 
     def write(self, path: Path) -> Path:
         """Writes a safetensors file with metadata.
@@ -108,6 +115,23 @@ def port(path: Path, model: str) -> Port:
     """
     _check_model(model)
     return port_source(read_source(path), model)
+
+
+def port_preset(path: Path, name: str) -> Port:
+    """Ports a file that users bring, with the input format of its preset.
+
+    Args:
+      path: a file that `source.read_source` can read.
+      name: a key of `PRESETS`.
+
+    Raises:
+      UserError: an unknown preset, an unreadable file, or weights of another network.
+    """
+    if name not in PRESETS:
+        raise UserError(f"expected a preset ({', '.join(sorted(PRESETS))}), found {name!r}")
+    preset = PRESETS[name]
+    ported = port(path, preset.model)
+    return dataclasses.replace(ported, input_format=preset.input_format, preset=preset)
 
 
 def port_source(source: Source, model: str) -> Port:
@@ -178,7 +202,7 @@ def _match_legacy(source: Source, table: Table) -> _Matched:
     return matched
 
 
-def _keras_roles(layer: Conv | Norm, count: int) -> tuple[str, ...] | None:
+def _keras_roles(layer: Layer, count: int) -> tuple[str, ...] | None:
     """Returns the roles of a Keras layer's arrays in its order; None if `count` does not fit."""
     possible: list[tuple[str, ...]]
     if isinstance(layer, Conv):
@@ -188,7 +212,7 @@ def _keras_roles(layer: Conv | Norm, count: int) -> tuple[str, ...] | None:
     return next((roles for roles in possible if len(roles) == count), None)
 
 
-def _keras_name(layer: Conv | Norm) -> str:
+def _keras_name(layer: Layer) -> str:
     return "a convolution" if isinstance(layer, Conv) else "a BatchNorm"
 
 
@@ -224,7 +248,7 @@ def _keras_3_prefix(source: Source) -> str:
 
 
 def _match_pytorch(source: Source, table: Table) -> _Matched:
-    """Matches by the names of torchvision and timm."""
+    """Matches by the names of torchvision, timm and those of the face-recognition networks."""
     matched, used = _Matched(), set()
     first = f"{table.layers[0].torch}.weight"
     prefix = next((p for p in _TORCH_WRAPPERS if p + first in source.tensors), "")
@@ -245,12 +269,14 @@ def _match_pytorch(source: Source, table: Table) -> _Matched:
     return matched
 
 
-def _torch_names(layer: Conv | Norm) -> Iterator[tuple[str, str]]:
+def _torch_names(layer: Layer) -> Iterator[tuple[str, str]]:
     """Yields (role, name in the file)."""
     if isinstance(layer, Conv):
         yield "kernel", f"{layer.torch}.weight"
         if layer.bias:
             yield "bias", f"{layer.torch}.bias"
+    elif isinstance(layer, PReLU):
+        yield "slope", f"{layer.torch}.weight"
     else:
         yield "scale", f"{layer.torch}.weight"
         yield "bias", f"{layer.torch}.bias"
@@ -269,7 +295,7 @@ def _match_dlib(source: Source, table: Table) -> _Matched:
         elif isinstance(layer, Conv):
             kernel, biases[layer.path] = stored.arrays
             matched.layers[layer.path] = {"kernel": kernel}
-        else:
+        elif isinstance(layer, Norm):
             scale, bias = stored.arrays
             # The shape check reports arrays of other shapes.
             if layer.conv in biases and scale.shape == biases[layer.conv].shape:
@@ -287,6 +313,7 @@ _MATCHERS: dict[str, Callable[[Source, Table], _Matched]] = {
     "keras legacy h5": _match_legacy,
     "keras 3": _match_keras_3,
     "pytorch": _match_pytorch,
+    "numpy": _match_pytorch,
     "dlib": _match_dlib,
 }
 
@@ -386,10 +413,21 @@ def describe(ported: Port) -> Iterator[str]:
         shown = ", ".join(ported.dropped[:6])
         more = f" and {len(ported.dropped) - 6} more" if len(ported.dropped) > 6 else ""
         yield f"dropped: {shown}{more}"
-    yield f"input: {_input_text(ported.input_format)}"
+    yield f"input: {input_text(ported.input_format)}"
+    if ported.preset:
+        preset = ported.preset
+        yield (
+            f"trained on images of {preset.size} px: --config.model.name={preset.model} "
+            f"--config.data.size={preset.size}"
+        )
+        yield (
+            f"{preset.project} publishes no hash of {preset.files}; the sha256 of this file is "
+            f"{ported.source.sha256}"
+        )
 
 
-def _input_text(input_format: InputFormat) -> str:
+def input_text(input_format: InputFormat) -> str:
+    """Returns a description such as "RGB in 0..1, mean 0.5 0.5 0.5, std 0.5 0.5 0.5"."""
     return (
         f"{input_format.channels.upper()} in 0..{255 * input_format.scale:g}, "
         f"mean {_numbers(input_format.mean)}, std {_numbers(input_format.std)}"

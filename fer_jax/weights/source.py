@@ -23,7 +23,7 @@ from fer_jax.weights.load import METADATA
 
 FORMATS = (
     "Keras .h5, .weights.h5 and .keras, PyTorch .pth with tensors only, safetensors with "
-    "torchvision's or timm's names, and dlib .dat"
+    "torchvision's or timm's names, VGGFace2-pytorch .pkl, and dlib .dat"
 )
 
 _MAX_UNPACKED_BYTES = 16 * 2**20
@@ -41,7 +41,8 @@ class Source:
 
     Attributes:
       path: of the file.
-      layout: "keras legacy h5" or "dlib" (use `layers`), "keras 3" or "pytorch" (use `tensors`).
+      layout: "keras legacy h5" or "dlib" (use `layers`), "keras 3", "pytorch" or "numpy" (use
+        `tensors`).
       sha256: hexadecimal digest of the file.
       layers: the layers with weights, in file order.
       tensors: arrays by name.
@@ -81,7 +82,8 @@ def read_source(path: Path) -> Source:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
         return Source(path, "pytorch", digest, tensors=_read_safetensors(path))
     if head.startswith(_PICKLE):
-        return Source(path, "pytorch", digest, tensors=torch_pth.read_stream(path))
+        layout, tensors = torch_pth.read_stream(path)
+        return Source(path, layout, digest, tensors=tensors)
     raise UserError(f"expected a weight file at {path}, found an unknown format; use {FORMATS}")
 
 

@@ -3,7 +3,8 @@
 A .pth file is a pickle, and a pickle can call any function. The unpickler here provides only the
 few functions that build tensors, all defined below, and rejects every other name before looking
 it up. It reads both formats of torch.save: zip archives, and the pickle streams written until
-2020, such as torchvision's vgg16-397923af.pth.
+2020, such as torchvision's vgg16-397923af.pth; and a pickled dictionary of NumPy arrays, as
+VGGFace2-pytorch's, also by Python 2, without NumPy's own constructors.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +38,10 @@ _STORAGES: dict[str, Any] = {
     "BoolStorage": "?",
     "BFloat16Storage": jnp.bfloat16,
 }
+
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 class _CodeError(Exception):
@@ -74,15 +79,41 @@ class _Tensor:
         return np.array(view)
 
 
+class _NumPy:
+    """A NumPy array or dtype: what its `__setstate__` would get.
+
+    Attributes:
+      code: of a dtype, such as "f4".
+    """
+
+    def __init__(self, code: Any = "") -> None:
+        self.code = code
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def array(self) -> np.ndarray:
+        """Returns the array."""
+        _, shape, dtype, is_fortran, content = self.state
+        numbers = np.dtype(f"{dtype.state[1]}{dtype.code}")
+        if numbers.kind not in "fiub":
+            raise ValueError(f"an array of {numbers}")
+        if isinstance(content, str):  # Python 2's bytes
+            content = content.encode("latin1")
+        array = np.frombuffer(content, numbers).reshape(shape, order="F" if is_fortran else "C")
+        return array.astype(numbers.newbyteorder("="))
+
+
 class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, numbers, strings and tensors, and nothing else.
+    """Builds dictionaries, lists, numbers, strings, tensors and arrays, and nothing else.
 
     Attributes:
       storages: the storages that the pickle refers to, by key.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file)
+        super().__init__(file, encoding="latin1")  # of Python 2's strings, which may be bytes
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
@@ -93,12 +124,21 @@ class _Unpickler(pickle.Unpickler):
         def parameter(tensor: Any, *_: Any) -> Any:
             return tensor
 
+        def numpy_object(*arguments: Any) -> _NumPy:
+            return _NumPy(arguments[0])
+
         allowed: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): collections.OrderedDict,
+            ("torch._utils", "_rebuild_tensor"): rebuild,  # until PyTorch 0.3
             ("torch._utils", "_rebuild_tensor_v2"): rebuild,
             ("torch._utils", "_rebuild_parameter"): parameter,
+            ("numpy.core.multiarray", "_reconstruct"): numpy_object,
+            ("numpy.core.multiarray", "scalar"): lambda *_: None,  # an accuracy in a checkpoint
+            ("numpy", "dtype"): numpy_object,
+            ("_codecs", "encode"): lambda text, _: text.encode("latin1"),  # Python 3's bytes
         }
-        if module == "torch" and name in _STORAGES:
+        module = module.replace("numpy._core.", "numpy.core.")  # NumPy 2
+        if (module, name) == ("numpy", "ndarray") or (module == "torch" and name in _STORAGES):
             return name
         if (module, name) not in allowed:
             raise _CodeError(f"{module}.{name}")
@@ -128,7 +168,7 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
         if order != "little":
             raise ValueError("big-endian numbers")
         with archive.open(pickled) as file:
-            tensors = _tensors(_Unpickler(file).load())
+            tensors = _named(_Unpickler(file).load(), _Tensor)
         numbers = {
             tensor.storage.key: _numbers(
                 archive.read(f"{folder}data/{tensor.storage.key}"), tensor.storage
@@ -140,25 +180,34 @@ def read_zip(archive: zipfile.ZipFile, path: Path) -> dict[str, np.ndarray]:
     return _guarded(read, path)
 
 
-def read_stream(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors by name of a stream of pickles written by torch.save.
+def read_stream(path: Path) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns the arrays by name of a stream of pickles written by torch.save, or of NumPy arrays.
+
+    Returns:
+      "pytorch" or "numpy", and the arrays.
 
     Raises:
       UserError: a pickle with code, a damaged file, or no tensors.
     """
 
-    def read() -> dict[str, np.ndarray]:
+    def read() -> tuple[str, dict[str, np.ndarray]]:
         with open(path, "rb") as file:
-            if _Unpickler(file).load() != _STREAM_MAGIC:
+            first = _Unpickler(file).load()
+            if isinstance(first, Mapping):
+                arrays = _named(first, _NumPy)
+                return "numpy", {name: item.array() for name, item in arrays.items()}
+            if first != _STREAM_MAGIC:
                 raise ValueError("a pickle not written by torch.save")
             if _Unpickler(file).load() != _STREAM_VERSION:
                 raise ValueError("an unsupported version of the stream")
             if not _Unpickler(file).load()["little_endian"]:
                 raise ValueError("big-endian numbers")
             unpickler = _Unpickler(file)
-            tensors = _tensors(unpickler.load())
+            tensors = _named(unpickler.load(), _Tensor)
             numbers = _stream_numbers(file, unpickler.storages)
-        return {name: tensor.array(numbers[tensor.storage.key]) for name, tensor in tensors.items()}
+        return "pytorch", {
+            name: tensor.array(numbers[tensor.storage.key]) for name, tensor in tensors.items()
+        }
 
     return _guarded(read, path)
 
@@ -182,19 +231,19 @@ def _numbers(content: bytes, storage: _Storage) -> np.ndarray:
     return numbers if sys.byteorder == "little" else numbers.astype(storage.dtype.newbyteorder("="))
 
 
-def _tensors(content: Any) -> dict[str, _Tensor]:
-    """Returns the tensors of a state dictionary, or of the one inside a training checkpoint."""
+def _named(content: Any, kind: type[_Item]) -> dict[str, _Item]:
+    """Returns the arrays of a state dictionary, or of the one inside a training checkpoint."""
     if isinstance(content, Mapping):
         for wrapper in ("state_dict", "model"):
             if isinstance(content.get(wrapper), Mapping):
                 content = content[wrapper]
-        tensors = {str(name): item for name, item in content.items() if isinstance(item, _Tensor)}
-        if tensors:
-            return tensors
+        named = {str(name): item for name, item in content.items() if isinstance(item, kind)}
+        if named:
+            return named
     raise ValueError(f"a {type(content).__name__} without named tensors")
 
 
-def _guarded(read: Callable[[], dict[str, np.ndarray]], path: Path) -> dict[str, np.ndarray]:
+def _guarded(read: Callable[[], _Result], path: Path) -> _Result:
     try:
         return read()
     except _CodeError as error:

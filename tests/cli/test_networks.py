@@ -18,6 +18,9 @@ NETWORKS = [
     pytest.param("inception_resnet_v2", "subject", 7, marks=pytest.mark.slow),
     pytest.param("resnet18", "subject", 7, marks=pytest.mark.slow),
     pytest.param("resnet50", "subject", 7, marks=pytest.mark.slow),
+    pytest.param("resnet50_caffe", "subject", 7, marks=pytest.mark.slow),
+    pytest.param("senet50", "subject", 7, marks=pytest.mark.slow),
+    pytest.param("ir50", "subject", 7, marks=pytest.mark.slow),
     pytest.param("face_resnet", "subject", 7, marks=pytest.mark.slow),
 ]
 

@@ -296,6 +296,8 @@ def test_smaller_variants_are_smaller(run, onnx_folder):
         ("inception_resnet_v2", 80, ()),
         ("resnet18", 40, ()),
         ("resnet50", 40, ()),
+        ("senet50", 40, ()),
+        ("ir50", 40, ()),
         ("face_resnet", 110, ()),
     ],
 )

@@ -20,6 +20,8 @@ NETWORKS = {
     "vgg16": (64, {"remat": True}, ("backbone",)),
     "resnet18": (40, {}, ("backbone",)),
     "resnet50": (40, {"depths": (1, 1, 1, 1)}, ("backbone",)),
+    "senet50": (40, {"depths": (1, 1, 1, 1)}, ("backbone",)),
+    "ir50": (40, {"depths": (1, 1, 1, 1)}, ("backbone",)),
     "face_resnet": (103, {"remat": True}, ("backbone",)),
     # One block of each kind: the full network takes a minute and has its own tests.
     "inception_resnet_v2": (80, {"repeats": (1, 1, 1)}, ("backbone",)),

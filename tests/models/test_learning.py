@@ -23,10 +23,16 @@ SMALL: dict[str, dict[str, Any]] = {
     "light_vgg": {"head_widths": (16, 16)},
     "resnet18": {"small_stem": True, "depths": (1, 1, 1, 1)},
     "resnet50": {"depths": (1, 1, 2, 1)},
+    "resnet50_caffe": {"depths": (1, 1, 1, 1)},
+    "senet50": {"depths": (1, 1, 1, 1)},
+    "ir50": {"depths": (1, 1, 1, 1)},
     "vgg16": {"head_widths": (16,), "pooling": "max"},
 }
 CLASSES, BATCH, STEPS = 3, 6, 14
-SLOW = ("face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16")
+SLOW = (
+    "face_resnet", "inception_resnet_v2", "ir50", "resnet18", "resnet50", "resnet50_caffe",
+    "senet50", "vgg16",
+)  # fmt: skip
 RATES = {"vgg16": 2e-4}
 
 
@@ -125,6 +131,7 @@ def test_inference_updates_no_statistic(name):
         ("inception_resnet_v2", 3),
         ("resnet18", 4),
         ("resnet50", 5),
+        ("ir50", 4),
         ("face_resnet", 14),
     ],
 )

@@ -27,9 +27,12 @@ SMALL = {
     "light_vgg": ({"head_widths": (32,)}, 5e-3, 120),
     "resnet18": ({"small_stem": True, "depths": (1, 1, 1, 1)}, 1e-3, 40),
     "resnet50": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
+    "resnet50_caffe": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
+    "senet50": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
+    "ir50": ({"depths": (1, 1, 1, 1)}, 1e-3, 60),
     "vgg16": ({"head_widths": (16,), "pooling": "max"}, 2e-4, 60),
 }
-SLOW = {"custom_cnn", "face_resnet", "inception_resnet_v2", "resnet18", "resnet50", "vgg16"}
+SLOW = set(SMALL) - {"light_vgg"}
 
 
 def patches(count: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

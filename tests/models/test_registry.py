@@ -19,7 +19,8 @@ from fer_jax.models.registry import (
 from fer_jax.training.state import count_parameters
 
 # Network, image side, classes, exact numbers of parameters and of statistics. From the paper,
-# which reports their sum, from the published ResNets, and from dlib's file.
+# which reports their sum, from the published ResNets (timm's of SENet-50), from dlib's file, and
+# by hand for IR-50.
 COUNTS = [
     ("light_vgg", 100, 7, 5_391_055, 0),
     ("custom_cnn", 224, 6, 99_143_494, 0),
@@ -29,6 +30,9 @@ COUNTS = [
     ("resnet18", 224, 7, 11_180_103, 9_600),
     ("resnet50", 224, 1000, 25_557_032, 53_120),
     ("resnet50", 224, 7, 23_522_375, 53_120),
+    ("resnet50_caffe", 224, 1000, 25_557_032, 53_120),
+    ("senet50", 224, 1000, 28_088_024, 53_120),
+    ("ir50", 112, 7, 30_728_384 + 7 * 513, 25_344),
     ("face_resnet", 150, 7, 5_578_272 + 7 * 257, 0),
 ]
 
@@ -40,6 +44,9 @@ SMALL = {
     "inception_resnet_v2": {"repeats": (1, 1, 1)},
     "resnet18": {"dropout": 0.5},
     "resnet50": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
+    "resnet50_caffe": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
+    "senet50": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
+    "ir50": {"dropout": 0.5, "depths": (1, 1, 1, 1)},
 }
 
 

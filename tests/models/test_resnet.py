@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fer_jax.models.registry import create_model
-from fer_jax.models.resnet import ConvUnit, ResidualBlock, Unit
+from fer_jax.models.resnet import ConvUnit, Excitation, ResidualBlock, Unit
 from fer_jax.training.state import count_parameters
 
 # Network, first or last block of a stage, its output at 224 pixels, parameters of the stage.
@@ -67,8 +67,11 @@ def test_convolutions_and_norms(name, convolutions):
     assert {(norm.epsilon, norm.momentum, norm.use_scale) for norm in norms} == {(1e-5, 0.9, True)}
 
 
-@pytest.mark.parametrize(("name", "strided"), [("resnet18", "unit1"), ("resnet50", "unit2")])
-def test_a_block_strides_in_its_first_3x3_and_its_shortcut(name, strided):
+@pytest.mark.parametrize(
+    ("name", "strided"),
+    [("resnet18", "unit1"), ("resnet50", "unit2"), ("resnet50_caffe", "unit1")],
+)
+def test_a_block_strides_in_one_unit_and_its_shortcut(name, strided):
     _, _, modules = traced(name)
     actual = {
         module.path[1:]
@@ -86,6 +89,21 @@ def test_shortcuts_are_where_the_shape_changes(name, first):
     _, params, _ = traced(name)
     actual = [block for block, units in params.items() if "shortcut" in units]
     assert sorted(actual) == [f"layer{layer}_1" for layer in range(first, 5)]
+
+
+@pytest.mark.parametrize(("name", "size", "side"), [("resnet50", 65, 17), ("senet50", 65, 16)])
+def test_caffes_pooling_is_not_padded_at_the_start(name, size, side):
+    assert traced(name, size)[0]["layer1_1"]["__call__"][0].shape == (1, side, side, 256)
+
+
+def test_excitation_weighs_each_channel_by_the_averages_of_all():
+    block, x = Excitation(), np.random.default_rng(0).normal(size=(2, 3, 4, 32)).astype(np.float32)
+    variables = block.init(jax.random.key(0), x)
+    layers = variables["params"]
+    layers["squeeze"]["bias"] = jnp.array([1.0, -9.0])  # the second is cut off by ReLU
+    hidden = x.mean((1, 2)) @ layers["squeeze"]["kernel"][0, 0, :, :1] + 1
+    weights = 1 / (1 + np.exp(-hidden @ layers["excite"]["kernel"][0, 0, :1]))
+    np.testing.assert_allclose(block.apply(variables, x), x * weights[:, None, None], rtol=1e-5)
 
 
 def test_the_small_stem_preserves_the_size():

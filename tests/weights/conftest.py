@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from fer_jax.weights.layout import Conv, Norm
+from fer_jax.weights.layout import Conv, Layer, PReLU
 from fer_jax.weights.port import TABLES, backbone_shapes
 
 FIXTURE = Path(__file__).parent / "fixture"
@@ -45,10 +45,12 @@ def legacy_h5() -> Callable[..., Path]:
     return write_legacy
 
 
-def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
+def roles_of(layer: Layer) -> list[tuple[str, str]]:
     """(role, name of the array in fer_jax)."""
     if isinstance(layer, Conv):
         roles = ["kernel", "bias"] if layer.bias else ["kernel"]
+    elif isinstance(layer, PReLU):
+        roles = ["slope"]
     else:
         roles = [*(["scale"] if layer.scaled else []), "bias"]
         roles += [] if layer.is_affine else ["mean", "var"]
@@ -58,7 +60,7 @@ def roles_of(layer: Conv | Norm) -> list[tuple[str, str]]:
     ]
 
 
-def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
+def marked_layers(model: str) -> list[tuple[Layer, dict]]:
     """Every layer of a network in its table's order, with arrays filled with an identifying number.
 
     The number is the layer's index plus a quarter per role. The arrays take no memory.
@@ -77,7 +79,7 @@ def marked_layers(model: str) -> list[tuple[Conv | Norm, dict]]:
 
 
 @pytest.fixture
-def marked() -> Callable[[str], list[tuple[Conv | Norm, dict]]]:
+def marked() -> Callable[[str], list[tuple[Layer, dict]]]:
     return marked_layers
 
 

@@ -25,6 +25,7 @@ from tests.weights import torchvision
 CAFFE = InputFormat("bgr", 1.0, (103.939, 116.779, 123.68))
 TF = InputFormat("rgb", 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 TORCH = InputFormat("rgb", 1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+VGGFACE2 = InputFormat("bgr", 1.0, (91.4953, 103.8827, 131.0912))
 DLIB = InputFormat("rgb", 1 / 256, (122.782 / 256, 117.001 / 256, 104.298 / 256))
 INPUT = {
     ("vgg16", "keras"): CAFFE,
@@ -33,6 +34,9 @@ INPUT = {
     ("inception_resnet_v2", "pytorch"): TF,
     ("resnet18", "pytorch"): TORCH,
     ("resnet50", "pytorch"): TORCH,
+    ("resnet50_caffe", "numpy"): VGGFACE2,
+    ("senet50", "numpy"): VGGFACE2,
+    ("ir50", "pytorch"): TF,
     ("face_resnet", "dlib"): DLIB,
 }
 ANY = {"path": Path("weights"), "sha256": "0" * 64}
@@ -63,6 +67,10 @@ def pytorch(layers, extras=(), prefix="", scale=1.0) -> Source:
     return Source(layout="pytorch", tensors=tensors, **ANY)
 
 
+def pickled(layers, extras=()) -> Source:
+    return dataclasses.replace(pytorch(layers, extras), layout="numpy")
+
+
 def dlib(layers, extras=(), bias=0.0) -> Source:
     """Convolutions have a bias in dlib's file."""
     named = []
@@ -76,7 +84,9 @@ def dlib(layers, extras=(), bias=0.0) -> Source:
     return Source(layout="dlib", layers=tuple(named), **ANY)
 
 
-KINDS = {legacy: "keras", keras_3: "keras", pytorch: "pytorch", dlib: "dlib"}
+KINDS = {
+    legacy: "keras", keras_3: "keras", pytorch: "pytorch", pickled: "numpy", dlib: "dlib",
+}  # fmt: skip
 PORTABLE = [(make, model) for make, kind in KINDS.items() for model, of in INPUT if of == kind]
 
 
@@ -133,6 +143,9 @@ def creation_order(path: str) -> tuple:
         (pytorch, "inception_resnet_v2", {"extras": ("classif.weight",)}, 1 + 204),
         (pytorch, "resnet18", {"extras": ("fc.weight", "fc.bias")}, 2 + 20),
         (pytorch, "resnet50", {"extras": ("fc.weight",), "prefix": "module."}, 1 + 53),
+        (pytorch, "resnet18", {"extras": ("fc.bias", "feature.bias"), "prefix": "module."}, 2 + 20),
+        (pickled, "senet50", {"extras": ("fc.weight",)}, 1 + 53),
+        (pytorch, "ir50", {"extras": ("output_layer.3.bias", "output_layer.4.weight")}, 2 + 53),
         (dlib, "face_resnet", {"extras": ("fc1",)}, 1),
     ],
 )
@@ -142,6 +155,26 @@ def test_known_extras_are_dropped_and_reported(marked, make, model, extras, drop
     assert ported.tensors.keys() == port.backbone_shapes(model).keys()
     lines = list(port.describe(ported))
     assert any(line.startswith("dropped: ") for line in lines) == bool(dropped)
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "path"),
+    [
+        ("senet50", "layer3.5.conv4", "layer3_6/excitation/squeeze"),
+        ("senet50", "layer4.2.conv5", "layer4_3/excitation/excite"),
+        ("ir50", "input_layer.2", "stem/prelu"),
+        ("ir50", "body.3.res_layer.0", "layer2_1/bn1"),
+        ("ir50", "body.3.res_layer.2", "layer2_1/prelu"),
+        ("ir50", "body.20.res_layer.4", "layer3_14/bn2"),
+        ("ir50", "body.21.shortcut_layer.1", "layer4_1/shortcut_bn"),
+        ("ir50", "body.23.res_layer.3", "layer4_3/conv2"),
+        ("ir50", "output_layer.0", "norm"),
+    ],
+)
+def test_names_of_the_face_networks(model, name, path):
+    """From the modules of VGGFace2-pytorch and face.evoLVe."""
+    paths = {layer.torch: layer.path for layer in port.TABLES[model].layers}
+    assert paths[name] == f"backbone/{path}"
 
 
 def without_last(layers):
@@ -156,6 +189,11 @@ def other_shape(layers):
     layer, arrays = layers[3]
     changed = arrays | {"kernel": np.zeros((5, 5, 128, 128), np.float32)}
     return [*layers[:3], (layer, changed), *layers[4:]]
+
+
+def other_slope(layers):
+    layer, _ = layers[2]
+    return [*layers[:2], (layer, {"slope": np.zeros(32, np.float32)}), *layers[3:]]
 
 
 def not_a_number(layers):
@@ -186,6 +224,18 @@ WRONG = [
     (pytorch, "resnet18", without_last, {}, r"layer4.1.bn2.weight is missing; .* and 1 more"),
     # An array of ResNet-34.
     (pytorch, "resnet18", same, {"extras": ("layer1.2.conv1.weight",)}, "layer1.2.* is unknown"),
+    (pickled, "resnet50_caffe", same, {"extras": ("layer1.0.conv4.bias",)}, "conv4.bias is unk"),
+    (pickled, "senet50", without_last, {}, r"conv5.weight is missing; .*conv5.bias is"),
+    (pytorch, "ir50", without_last, {}, r"output_layer.0.weight is missing; .* and 1 more"),
+    # An array of IR-SE-50.
+    (
+        pytorch,
+        "ir50",
+        same,
+        {"extras": ("body.0.res_layer.5.fc1.weight",)},
+        "fc1.weight is unknown",
+    ),
+    (pytorch, "ir50", other_slope, {}, r"prelu/slope has the shape \(32,\) instead of \(64,\)"),
     (keras_3, "vgg16", not_a_number, {}, "block1_conv1/bias has non-finite numbers"),
     (dlib, "face_resnet", without_last, {}, "layer5_1/unit2/affine is missing"),
     (dlib, "face_resnet", swapped_kinds, {}, "affine1 where con is expected"),
@@ -211,7 +261,15 @@ def test_weights_of_another_network_are_rejected(marked, make, of, to):
 @pytest.mark.parametrize(
     ("make", "of", "to", "message"),
     [
-        (dlib, "face_resnet", "vgg16", r"Keras, torchvision or timm for vgg16, .*\(dlib\); give a"),
+        (dlib, "face_resnet", "vgg16", r"Keras, PyTorch for vgg16, .*\(dlib\); give a"),
+        # The same names and shapes, but other strides.
+        (pickled, "resnet50_caffe", "resnet50", r"PyTorch for resnet50, .*\(numpy\); give a .pth"),
+        (
+            pytorch,
+            "resnet50",
+            "resnet50_caffe",
+            r"VGGFace2-pytorch for .* \(pytorch\); give its .pk",
+        ),
         (
             pytorch,
             "vgg16",
@@ -236,13 +294,13 @@ def test_the_biases_of_dlibs_convolutions_go_into_the_affine_layers(marked):
 
 @pytest.mark.parametrize("make", [legacy, keras_3])
 def test_another_network_of_the_same_name_is_rejected(marked, make):
-    message = r"expected weights of torchvision .* resnet50, found .*Keras has no such .*\.pth"
+    message = r"expected weights of PyTorch for resnet50, found .*Keras has no such .*\.pth"
     with pytest.raises(UserError, match=message):
         port.port_source(make(marked("resnet50")), "resnet50")
 
 
 def test_an_unknown_network_is_rejected():
-    with pytest.raises(UserError, match=r"resnet50, vgg16\), found 'light_vgg'"):
+    with pytest.raises(UserError, match=r"senet50, vgg16\), found 'light_vgg'"):
         port.port(Path("x"), "light_vgg")
 
 

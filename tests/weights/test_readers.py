@@ -5,10 +5,13 @@ The .pth files were written by torch.save of PyTorch 2.13.0.
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
 import struct
 import zipfile
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import jax.numpy as jnp
@@ -41,6 +44,47 @@ def test_pytorch_files(fixture, name):
     for tensor, expected in TENSORS.items():
         assert source.tensors[tensor].dtype == expected.dtype
         np.testing.assert_array_equal(source.tensors[tensor], expected)
+
+
+def test_tensors_of_pytorch_0_3(fixture, tmp_path):
+    content = (fixture / "stream.pth").read_bytes()
+    (tmp_path / "x").write_bytes(content.replace(b"_rebuild_tensor_v2", b"_rebuild_tensor"))
+    np.testing.assert_array_equal(
+        read_source(tmp_path / "x").tensors["transposed"], TENSORS["transposed"]
+    )
+
+
+class Python2(pickle._Pickler):
+    """Writes bytes as Python 2 does, as strings without an encoding."""
+
+    dispatch: ClassVar = dict(pickle._Pickler.dispatch)
+
+    def save_string(self, text: bytes) -> None:
+        self.write(pickle.BINSTRING + struct.pack("<i", len(text)) + text)
+
+    dispatch[bytes] = save_string
+
+
+def python_2(content) -> bytes:
+    file = io.BytesIO()
+    Python2(file, protocol=2).dump(content)
+    return file.getvalue().replace(b"numpy._core", b"numpy.core")
+
+
+@pytest.mark.parametrize(
+    "write", [python_2, *(functools.partial(pickle.dumps, protocol=p) for p in (2, 3, 4))]
+)
+def test_a_pickle_of_numpy_arrays(tmp_path, write):
+    arrays = {
+        "a": A, "b": np.asfortranarray(A[0]), "c": A.astype(">f2"), "d": A.astype(np.int8),
+    }  # fmt: skip
+    (tmp_path / "x").write_bytes(write(arrays | {"epoch": 3, "accuracy": np.float64(0.5)}))
+    source = read_source(tmp_path / "x")
+    assert source.layout == "numpy"
+    assert source.tensors.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert source.tensors[name].dtype == array.dtype.newbyteorder("=")
+        np.testing.assert_array_equal(source.tensors[name], array)
 
 
 @pytest.mark.parametrize("variant", [{}, {"chunked": True}, {"whole_model": True}])
@@ -123,7 +167,23 @@ def pickle_of_attributes(folder, marker):
         archive.writestr("x/data.pkl", program)
 
 
-@pytest.mark.parametrize("write", [raw_pickle, zipped_pickle, stream_pickle, pickle_of_attributes])
+def arrays_and_code(folder, marker):
+    content = {"a": A, "b": Payload(marker)}
+    (folder / "x").write_bytes(pickle.dumps(content, protocol=2))
+
+
+def objects_in_an_array(folder, marker):
+    content = {"a": np.array([Payload(marker)], object)}
+    (folder / "x").write_bytes(pickle.dumps(content, protocol=2))
+
+
+CODE = [
+    raw_pickle, zipped_pickle, stream_pickle, pickle_of_attributes, arrays_and_code,
+    objects_in_an_array,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", CODE)
 def test_code_in_a_pickle_is_rejected_and_not_run(tmp_path, write):
     marker = tmp_path / "marker"
     write(tmp_path, marker)
@@ -180,6 +240,15 @@ def copied(name, shorter=0):
     def write(path):
         content = (Path(__file__).parent / "fixture" / name).read_bytes()
         path.write_bytes(content[: len(content) - shorter])
+
+    return write
+
+
+def pickled(content, change=(b"", b"")):
+    def write(path):
+        whole = pickle.dumps(content, protocol=2)
+        assert change[0] in whole
+        path.write_bytes(whole.replace(*change) if change[0] else whole)
 
     return write
 
@@ -244,6 +313,11 @@ WRONG = [
     (copied("zip.pth", shorter=100), "expected a complete archive.*truncated or damaged"),
     (copied("stream.pth", shorter=40), "a PyTorch file of tensors.*storage .* is truncated"),
     (lambda path: path.write_bytes(pickle.dumps([1.0])), "a pickle not written by torch.save"),
+    (lambda path: path.write_bytes(pickle.dumps({"a": 1.0})), "a dict without named tensors"),
+    (pickled({"a": np.array(["text"])}), "found .* of another kind .*an array of <U4"),
+    (pickled({"a": np.array([{}], object)}), "an array of object"),
+    (pickled({"a": A}, (b"K\x02K\x03K\x04", b"K\x02K\x03K\x05")), "cannot reshape"),
+    (pickled({"a": A}, (b"f4", b"f8")), "cannot reshape"),
     (truncated_safetensors, "expected a complete safetensors file.*truncated or damaged"),
     (
         lambda path: path.write_bytes(struct.pack("<Q", 9) + b"{"),

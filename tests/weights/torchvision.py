@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fer_jax.weights.layout import Conv, Norm
+from fer_jax.weights.layout import Layer, Norm
 
-NAMES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+NAMES = {
+    "kernel": "weight", "scale": "weight", "slope": "weight", "mean": "running_mean",
+    "var": "running_var",
+}  # fmt: skip
 
 
 def tensors_of(
-    layers: Iterable[tuple[Conv | Norm, dict[str, np.ndarray]]], prefix="", scale=1.0
+    layers: Iterable[tuple[Layer, dict[str, np.ndarray]]], prefix="", scale=1.0
 ) -> dict[str, np.ndarray]:
     """The arrays of a PyTorch file; BatchNorms that lack a scale in fer_jax get `scale`."""
     tensors = {}

@@ -89,18 +89,18 @@ def _scatter_as_sum(first: jax.Array, gradient: jax.Array) -> jax.Array:
 _max_2x2.defvjp(_max_2x2_forward, _max_2x2_backward)
 
 
-def max_pool_3x3(images: jax.Array, padding: int = 0) -> jax.Array:
-    """3 x 3 max pooling with stride 2: [B, H, W, C] to [B, (H - 1) // 2 + padding, ...].
+def max_pool_3x3(images: jax.Array, padding: tuple[int, int] = (0, 0)) -> jax.Array:
+    """3 x 3 max pooling with stride 2: [B, H, W, C] to [B, (H - 1 + sum(padding)) // 2, ...].
 
     Args:
       images: [B, H, W, C].
-      padding: 0 or 1 pixels of minus infinity on every side.
+      padding: rows of minus infinity above and below; as many columns on the left and right.
     """
     if not cpu_ops.enabled():
-        sides = ((padding, padding), (padding, padding))
+        sides = (padding, padding)
         return nn.max_pool(images, window_shape=(3, 3), strides=(2, 2), padding=sides)
-    if padding:
-        width = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    if any(padding):
+        width = ((0, 0), padding, padding, (0, 0))
         images = jnp.pad(images, width, constant_values=-jnp.inf)
     return _max_along(_max_along(images, 3, axis=1), 3, axis=2)
 

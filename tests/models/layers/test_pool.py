@@ -17,16 +17,17 @@ MAX_POOLS = {2: pooling.max_pool_2x2, 3: pooling.max_pool_3x3}
 
 
 @pytest.mark.parametrize("side", [3, 6])
-@pytest.mark.parametrize(("window", "padding"), [(2, 0), (3, 0), (3, 1)])
+@pytest.mark.parametrize(
+    ("window", "padding"), [(2, (0, 0)), (3, (0, 0)), (3, (1, 1)), (3, (0, 1))]
+)
 def test_max_pooling_equals_the_windowed_maximum(window, padding, side):
     # Distinct values: on ties, 3 x 3 pooling splits the gradient differently.
     images = jax.random.permutation(jax.random.key(0), jnp.arange(2.0 * side * (side + 1) * 3))
     # Some negative values, for which zero padding would be the maximum.
     images = images.reshape(2, side, side + 1, 3) - 100
-    pool = functools.partial(MAX_POOLS[window], **({"padding": padding} if padding else {}))
-    sides = ((padding, padding), (padding, padding))
+    pool = functools.partial(MAX_POOLS[window], **({"padding": padding} if any(padding) else {}))
     windowed = functools.partial(
-        nn.max_pool, window_shape=(window, window), strides=(2, 2), padding=sides
+        nn.max_pool, window_shape=(window, window), strides=(2, 2), padding=(padding, padding)
     )
     np.testing.assert_array_equal(pool(images), windowed(images))
     with cpu_ops.disabled():
