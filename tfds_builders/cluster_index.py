@@ -18,14 +18,11 @@ PER_LEADER = 64
 LISTS = 12
 """Lists that contain a vector: with 8, a search among 400,000 finds 2 % fewer copies."""
 
-LEADER_LISTS = 4
-"""Lists of leaders that contain a leader."""
-
 LONGEST = 4_096
 """Vectors in a list, at most: five times the usual number, so that many copies of one vector do
 not make the search quadratic."""
 
-_TOP = 256  # leaders that are compared with every query
+_TOP = 512  # leaders that are compared with every query
 _RATIO = 32  # leaders per leader of leaders
 _CHUNK = 131_072  # queries times the leaders sought for each, at a time: limits the memory
 
@@ -49,7 +46,7 @@ class Index:
             self._set_level(level, vectors[order[:size]])
             if size > 1:
                 self._set_level(level, self._means(vectors[order[:below]]))
-        self._lists.append(self._listed(vectors, LISTS))
+        self._lists.append(self._listed(vectors))
 
     def groups(self, queries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields rows of queries, and the rows of vectors to compare them with.
@@ -68,7 +65,7 @@ class Index:
         """Adds the lowest level of leaders so far, or replaces it."""
         del self._leaders[level:]
         if level:
-            self._lists[level - 1 :] = [self._listed(leaders, LEADER_LISTS)]
+            self._lists[level - 1 :] = [self._listed(leaders)]
         self._leaders.append(leaders)
 
     def _means(self, vectors: np.ndarray) -> np.ndarray:
@@ -82,9 +79,9 @@ class Index:
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         return np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), leaders)
 
-    def _listed(self, vectors: np.ndarray, count: int) -> list[np.ndarray]:
-        """Lists the rows of the vectors near each of the lowest leaders, each in `count` lists."""
-        nearest = self._nearest(vectors, count)
+    def _listed(self, vectors: np.ndarray) -> list[np.ndarray]:
+        """Lists the rows of the vectors near each of the lowest leaders."""
+        nearest = self._nearest(vectors, LISTS)
         lists = [np.zeros(0, np.int64)] * len(self._leaders[-1])
         for leader, places in _grouped(nearest.ravel()):
             rows = places // nearest.shape[1]
