@@ -226,12 +226,14 @@ def write(system: Any, contents: Mapping[str, bytes]) -> None:
     if "gs" not in system.protocol:
         system.pipe(contents)
         return
-    odd = [path for path, content in contents.items() if content.endswith(b"\r")]
-    odd += [path for path, content in contents.items() if b"\n--==0==" in content]
+    odd = {
+        path: content
+        for path, content in contents.items()
+        if content.endswith(b"\r") or b"\n--==0==" in content
+    }
     if rest := {path: content for path, content in contents.items() if path not in odd}:
         system.pipe(rest, consistency="md5")
-    for path in odd:
-        content = contents[path]
+    for path, content in odd.items():
         system.pipe_file(path, content, chunksize=len(content), consistency="md5")
 
 

@@ -9,8 +9,10 @@ import csv
 import dataclasses
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fer_jax import errors
 from tfds_builders import protocols
@@ -100,3 +102,8 @@ def is_unchanged(folder: Path, digest: str) -> bool:
 def rows(entries: Sequence[Entry]) -> list[protocols.Row]:
     """The rows for protocols, in stored order."""
     return [entry.row for entry in entries]
+
+
+def splits(entries: Sequence[Entry], assigned: Mapping[str, str]) -> np.ndarray:
+    """The split of each entry by a protocol's table of ids, str[N]; "" if it is in none."""
+    return np.array([assigned.get(entry.id, "") for entry in entries], str)

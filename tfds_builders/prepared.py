@@ -204,7 +204,7 @@ def open_prepared(
     entries = index.read(folder)
     names = protocol.label_names or tuple(builder.info.metadata["label_names"])
     assigned = assign(index.rows(entries), protocol, names, seed, builder.name)
-    of = np.array([assigned.get(entry.id, "") for entry in entries], str)
+    of = index.splits(entries, assigned)
     rows = {split: np.flatnonzero(of == split) for split in protocols.SPLITS}
     texts: Mapping[str, str] = {}
     if relabel is not None:

@@ -115,7 +115,7 @@ class StoredBuilder(tfds.core.GeneratorBasedBuilder):
                 assigned = protocol.assign(rows, 0)
             except errors.UserError:
                 continue  # too few records; opening the set under this protocol reports it
-            of = np.array([assigned.get(entry.id, "") for entry in entries], str)
+            of = index.splits(entries, assigned)
             counts[name] = {
                 "leaks": leaks.count_shared(entries, of),
                 "near_duplicates": leaks.count_pairs(pairs, of),

@@ -41,9 +41,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from fer_jax.models.layers.conv import Conv
-from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.head import pooled_head
 from fer_jax.models.layers.initializers import glorot_uniform
-from fer_jax.models.layers.pool import global_pool, max_pool_3x3
+from fer_jax.models.layers.pool import max_pool_3x3
 from fer_jax.models.layers.residual import relu_of_sum
 
 STEM = 32
@@ -154,6 +154,6 @@ class FaceResNet(nn.Module):
     def __call__(self, images: jax.Array, train: bool) -> jax.Array:
         """Maps float images [B, H, W, 3] to float32 logits [B, classes]."""
         features = FaceResNetBackbone(self.dtype, self.remat, name="backbone")(images)
-        pooled = global_pool(features, self.pooling)
-        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
-        return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)
+        return pooled_head(
+            features, self.pooling, self.head_widths, self.classes, self.dropout, train, self.dtype
+        )

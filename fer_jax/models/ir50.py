@@ -41,10 +41,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from fer_jax.models.layers.conv import Conv
-from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.head import pooled_head
 from fer_jax.models.layers.initializers import glorot_uniform
 from fer_jax.models.layers.norm import BatchNorm
-from fer_jax.models.layers.pool import global_pool
 from fer_jax.models.layers.residual import wrap_block
 
 WIDTHS = (64, 128, 256, 512)
@@ -165,6 +164,7 @@ class IR50(nn.Module):
         backbone = IR50Backbone(
             self.depths, self.dtype, self.remat, self.shares_blocks, name="backbone"
         )
-        pooled = global_pool(backbone(images, train), self.pooling)
-        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
-        return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)
+        features = backbone(images, train)
+        return pooled_head(
+            features, self.pooling, self.head_widths, self.classes, self.dropout, train, self.dtype
+        )

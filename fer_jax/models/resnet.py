@@ -54,10 +54,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from fer_jax.models.layers.conv import Conv
-from fer_jax.models.layers.head import dense_head
+from fer_jax.models.layers.head import pooled_head
 from fer_jax.models.layers.initializers import glorot_uniform
 from fer_jax.models.layers.norm import BatchNorm
-from fer_jax.models.layers.pool import global_pool, max_pool_3x3
+from fer_jax.models.layers.pool import max_pool_3x3
 from fer_jax.models.layers.residual import relu_of_sum, wrap_block
 
 WIDTHS = (64, 128, 256, 512)
@@ -243,9 +243,10 @@ class ResNet(nn.Module):
             self.depths, self.has_bottlenecks, self.small_stem, self.widths, self.dtype,
             self.remat, self.shares_blocks, self.is_caffe, self.has_excitation, name="backbone",
         )  # fmt: skip
-        pooled = global_pool(backbone(images, train), self.pooling)
-        pooled = nn.Dropout(self.dropout, deterministic=not train)(pooled)
-        return dense_head(pooled, self.head_widths, self.classes, self.dropout, train, self.dtype)
+        features = backbone(images, train)
+        return pooled_head(
+            features, self.pooling, self.head_widths, self.classes, self.dropout, train, self.dtype
+        )
 
 
 class ResNet18(ResNet):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from fer_jax.models.layers.initializers import glorot_uniform
+from fer_jax.models.layers.pool import global_pool
 
 
 def dense_head(
@@ -41,3 +42,17 @@ def dense_head(
         x = nn.Dropout(dropout, deterministic=not train)(nn.relu(dense(x)))
     # float32 even in a bfloat16 run: softmax needs the precision.
     return nn.Dense(classes, dtype=jnp.float32, kernel_init=glorot_uniform, name="head")(x)
+
+
+def pooled_head(
+    features: jax.Array,
+    pooling: str,
+    widths: Sequence[int],
+    classes: int,
+    dropout: float,
+    train: bool,
+    dtype: DTypeLike,
+) -> jax.Array:
+    """`dense_head` of feature maps [B, H, W, C], pooled by `global_pool`, with dropout of both."""
+    pooled = nn.Dropout(dropout, deterministic=not train)(global_pool(features, pooling))
+    return dense_head(pooled, widths, classes, dropout, train, dtype)
